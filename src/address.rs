@@ -1,0 +1,337 @@
+//! Addresses as people type them: `HOST:PORT`, `HOST PORT`, `[IPv6]:PORT`, `:PORT`.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+/// A host, by name or by address, and a port that is not zero. Nothing is resolved yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Without brackets; an IPv6 address may end in `%ZONE` (RFC 4007).
+    pub host: String,
+    pub port: u16,
+}
+
+impl HostPort {
+    /// Reads an address from the front of `words`, and returns it with the words that are left.
+    /// The second word is taken as the port only where the first carries none.
+    pub fn take_from(words: &[String]) -> Result<(Self, &[String]), String> {
+        let Some((first, rest)) = words.split_first() else {
+            return Err("no address; write HOST:PORT, for example localhost:9999".to_owned());
+        };
+        match read(first)? {
+            Word::Address(address) => Ok((address, rest)),
+            Word::Host(host) => match rest.split_first() {
+                Some((second, rest)) => Ok((
+                    Self {
+                        host,
+                        port: port(second)?,
+                    },
+                    rest,
+                )),
+                None => Err(without_port(first)),
+            },
+        }
+    }
+
+    /// Reads an address from `words`, all of which must belong to it.
+    pub fn from_words(words: &[String]) -> Result<Self, String> {
+        match Self::take_from(words)? {
+            (address, []) => Ok(address),
+            (address, [extra, ..]) => Err(format!(
+                "'{extra}' is too much: the address is {address} already"
+            )),
+        }
+    }
+
+    /// The address as the value of an HTTP `Host` field (RFC 9110, section 7.2): without the port
+    /// where that is 80, and without a zone, which means nothing outside this machine (RFC 6874).
+    pub fn host_field(&self) -> String {
+        let host = self
+            .host
+            .split_once('%')
+            .map_or(self.host.as_str(), |(address, _)| address);
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        if self.port == 80 {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match read(text)? {
+            Word::Address(address) => Ok(address),
+            Word::Host(_) => Err(without_port(text)),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
+}
+
+/// A port from 1 to 65535, in decimal.
+pub fn port(text: &str) -> Result<u16, String> {
+    match listen_port(text) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!(
+            "'{text}' is not a port; a port is a number from 1 to 65535"
+        )),
+    }
+}
+
+/// A port to listen on: as [`port`], and 0 for any that is free.
+pub fn listen_port(text: &str) -> Result<u16, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if digits => Ok(port),
+        _ => Err(format!(
+            "'{text}' is not a port; a port is a number from 0 to 65535, and 0 takes a free one"
+        )),
+    }
+}
+
+/// Whether `host` is an address and not a name: nothing has to be asked for it.
+pub fn is_numeric(host: &str) -> bool {
+    host.parse::<std::net::Ipv4Addr>().is_ok() || is_ipv6(host)
+}
+
+enum Word {
+    Address(HostPort),
+    Host(String),
+}
+
+fn read(word: &str) -> Result<Word, String> {
+    if let Some(inner) = word.strip_prefix('[') {
+        let Some((address, tail)) = inner.split_once(']') else {
+            return Err(format!("'{word}' has no closing bracket; write [::1]:9999"));
+        };
+        if !is_ipv6(address) {
+            return Err(format!(
+                "'{address}' in brackets is not an IPv6 address; write [::1]:9999"
+            ));
+        }
+        return match tail.strip_prefix(':') {
+            Some(digits) => Ok(Word::Address(HostPort {
+                host: address.to_owned(),
+                port: port(digits)?,
+            })),
+            None if tail.is_empty() => Ok(Word::Host(address.to_owned())),
+            None => Err(format!(
+                "'{word}' does not go on with a port; write [{address}]:9999"
+            )),
+        };
+    }
+    match word.split_once(':') {
+        None => Ok(Word::Host(host(word)?)),
+        Some((name, digits)) if !digits.contains(':') => {
+            let host = if name.is_empty() {
+                "localhost".to_owned()
+            } else {
+                host(name)?
+            };
+            Ok(Word::Address(HostPort {
+                host,
+                port: port(digits)?,
+            }))
+        }
+        Some(_) if is_ipv6(word) => Ok(Word::Host(word.to_owned())),
+        Some(_) => Err(match word.rsplit_once(':') {
+            Some((address, digits)) if is_ipv6(address) => {
+                format!(
+                    "'{word}' is an IPv6 address with a port glued on; write [{address}]:{digits}"
+                )
+            }
+            _ => format!(
+                "'{word}' has too many colons; write HOST:PORT, and an IPv6 address in brackets: [::1]:9999"
+            ),
+        }),
+    }
+}
+
+/// Why `word`, a host alone, is not enough.
+fn without_port(word: &str) -> String {
+    let word = word.trim_start_matches('[').trim_end_matches(']');
+    match word.rsplit_once(':') {
+        Some((address, digits)) if is_ipv6(address) && port(digits).is_ok() => format!(
+            "'{word}' is an IPv6 address without a port; if {digits} is the port, write [{address}]:{digits}"
+        ),
+        Some(_) => format!("'{word}' has no port; write [{word}]:9999"),
+        None => format!("'{word}' has no port; write {word}:9999"),
+    }
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("the host is empty; write HOST:PORT, for example localhost:9999".to_owned());
+    }
+    if text
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || c == '/')
+    {
+        return Err(format!(
+            "'{}' is not a host; write HOST:PORT, for example localhost:9999",
+            text.escape_debug()
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn is_ipv6(text: &str) -> bool {
+    let (address, zone) = text
+        .split_once('%')
+        .map_or((text, None), |(address, zone)| (address, Some(zone)));
+    address.parse::<Ipv6Addr>().is_ok() && zone != Some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_form_of_an_address_is_read() {
+        let cases: [(&[&str], &str, u16); 10] = [
+            (&["example.com:80"], "example.com", 80),
+            (&["example.com", "80"], "example.com", 80),
+            (&["127.0.0.1:1"], "127.0.0.1", 1),
+            (&["[::1]:9999"], "::1", 9999),
+            (&["[::1]", "9999"], "::1", 9999),
+            (&["::1", "9999"], "::1", 9999),
+            (&["[fe80::1%eth0]:65535"], "fe80::1%eth0", 65535),
+            (&["fe80::1%eth0", "7"], "fe80::1%eth0", 7),
+            (&[":9999"], "localhost", 9999),
+            (&["[::ffff:1.2.3.4]:80"], "::ffff:1.2.3.4", 80),
+        ];
+        for (typed, host, port) in cases {
+            let expected = HostPort {
+                host: host.to_owned(),
+                port,
+            };
+            assert_eq!(
+                HostPort::from_words(&words(typed)),
+                Ok(expected),
+                "{typed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_second_word_is_the_port_only_where_the_first_has_none() {
+        let typed = words(&["localhost:9999", "5353"]);
+        let (address, rest) = HostPort::take_from(&typed).unwrap();
+        assert_eq!((address.port, rest), (9999, &typed[1..]));
+        assert_eq!(
+            HostPort::from_words(&typed),
+            Err("'5353' is too much: the address is localhost:9999 already".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_an_example() {
+        let cases: [(&[&str], &str); 15] = [
+            (
+                &["example.com"],
+                "'example.com' has no port; write example.com:9999",
+            ),
+            (&["::1"], "'::1' has no port; write [::1]:9999"),
+            (&["[::1]"], "'::1' has no port; write [::1]:9999"),
+            (
+                &["::1:80"],
+                "'::1:80' is an IPv6 address without a port; if 80 is the port, write [::1]:80",
+            ),
+            (
+                &["::1:99999"],
+                "'::1:99999' is an IPv6 address with a port glued on; write [::1]:99999",
+            ),
+            (
+                &["1:2:3"],
+                "'1:2:3' has too many colons; write HOST:PORT, and an IPv6 address in brackets: [::1]:9999",
+            ),
+            (
+                &["[::1:80"],
+                "'[::1:80' has no closing bracket; write [::1]:9999",
+            ),
+            (
+                &["[a]:80"],
+                "'a' in brackets is not an IPv6 address; write [::1]:9999",
+            ),
+            (
+                &["[::1]80"],
+                "'[::1]80' does not go on with a port; write [::1]:9999",
+            ),
+            (
+                &["a:"],
+                "'' is not a port; a port is a number from 1 to 65535",
+            ),
+            (
+                &["a:0"],
+                "'0' is not a port; a port is a number from 1 to 65535",
+            ),
+            (
+                &["a:65536"],
+                "'65536' is not a port; a port is a number from 1 to 65535",
+            ),
+            (
+                &["a", "+80"],
+                "'+80' is not a port; a port is a number from 1 to 65535",
+            ),
+            (
+                &["http://a:80"],
+                "'http://a:80' has too many colons; write HOST:PORT, and an IPv6 address in brackets: [::1]:9999",
+            ),
+            (
+                &["a b:80"],
+                "'a b' is not a host; write HOST:PORT, for example localhost:9999",
+            ),
+        ];
+        for (typed, message) in cases {
+            assert_eq!(
+                HostPort::from_words(&words(typed)),
+                Err(message.to_owned()),
+                "{typed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_host_field_has_a_port_only_where_it_is_not_80() {
+        let field = |text: &str| text.parse::<HostPort>().unwrap().host_field();
+        assert_eq!(field("www.sina.com.cn:80"), "www.sina.com.cn");
+        assert_eq!(field("localhost:8080"), "localhost:8080");
+        assert_eq!(field("[fe80::1%lo]:81"), "[fe80::1]:81");
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_answered_without_a_panic(typed in proptest::collection::vec("[\\[\\]:%a1.]{0,12}|\\PC{0,9}", 0..4)) {
+            let _ = HostPort::from_words(&typed);
+        }
+
+        #[test]
+        fn an_address_is_read_back_as_it_is_shown(host in "[a-z][a-z0-9.-]{0,20}|[0-9a-f]{1,4}::[0-9a-f]{1,4}", port in 1_u16..) {
+            let address = HostPort { host, port };
+            prop_assert_eq!(address.to_string().parse(), Ok(address));
+        }
+    }
+}

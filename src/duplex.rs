@@ -1,0 +1,380 @@
+//! One end of a session: a reader, and a writer that can finish. A terminal, a pipe, a file and a
+//! socket all fit.
+
+use std::io::{self, IsTerminal};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::escape::TerminalEscape;
+use crate::splice::splice;
+
+/// Where bytes of one end come from, and where bytes for it go.
+pub struct Duplex {
+    pub reader: Reader,
+    pub writer: Writer,
+}
+
+impl Duplex {
+    /// A connection. It becomes non-blocking; it is closed when both halves are dropped.
+    pub fn of_stream(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let socket = Descriptor {
+            fd: Arc::new(stream.into()),
+            kind: Kind::Socket,
+        };
+        let reader = Reader::new(Source::Descriptor(socket.clone()));
+        let writer = Writer {
+            sink: Sink::Descriptor(socket),
+            encoding: Encoding::Plain,
+            finish: Finish::Shutdown,
+        };
+        Ok(Self { reader, writer })
+    }
+}
+
+/// An open descriptor and what it is, which decides how bytes are best moved.
+#[derive(Clone)]
+struct Descriptor {
+    fd: Arc<OwnedFd>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pipe,
+    /// A socket of our own, which is non-blocking.
+    Socket,
+    /// Never makes a writer wait: a file, `/dev/null`.
+    File,
+    /// A terminal, an inherited socket.
+    Other,
+}
+
+impl Descriptor {
+    /// A copy of an inherited descriptor. Its flags are left alone: it may be shared with other
+    /// programs.
+    fn inherited(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let kind = match FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) {
+            FileType::Fifo => Kind::Pipe,
+            FileType::Socket => Kind::Other,
+            _ if fd.is_terminal() => Kind::Other,
+            _ => Kind::File,
+        };
+        Ok(Self {
+            fd: Arc::new(fd.try_clone_to_owned()?),
+            kind,
+        })
+    }
+}
+
+/// When a reader can be read.
+pub enum Readiness<'a> {
+    Now,
+    Poll(BorrowedFd<'a>),
+}
+
+/// The half that bytes come from.
+pub struct Reader {
+    source: Source,
+    /// Delivered in place of the source, if that ends without a byte; gone once it has delivered
+    /// one.
+    if_empty: Option<Vec<u8>>,
+    /// Whether the writer that this reader feeds is finished at its end.
+    pub finishes: bool,
+}
+
+enum Source {
+    Descriptor(Descriptor),
+    Bytes(io::Cursor<Vec<u8>>),
+}
+
+impl Reader {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            if_empty: None,
+            finishes: true,
+        }
+    }
+
+    /// Standard input. One that was closed before netkit started has ended (std opens `/dev/null`
+    /// in its place).
+    pub fn stdin() -> io::Result<Self> {
+        Ok(Self::new(Source::Descriptor(Descriptor::inherited(
+            io::stdin().as_fd(),
+        )?)))
+    }
+
+    /// These bytes, and then the end.
+    pub fn bytes(bytes: Vec<u8>) -> Self {
+        Self::new(Source::Bytes(io::Cursor::new(bytes)))
+    }
+
+    /// Nothing, and no end that the peer could see.
+    pub fn nothing() -> Self {
+        Self::bytes(Vec::new()).without_finish()
+    }
+
+    /// If the source ends without a byte, `bytes` are delivered instead, and the writer is not
+    /// finished after them.
+    pub fn or_if_empty(mut self, bytes: Vec<u8>) -> Self {
+        self.if_empty = Some(bytes);
+        self
+    }
+
+    /// The writer is not finished at the end.
+    pub fn without_finish(mut self) -> Self {
+        self.finishes = false;
+        self
+    }
+
+    pub fn readiness(&self) -> Readiness<'_> {
+        match &self.source {
+            Source::Descriptor(descriptor) => Readiness::Poll(descriptor.fd.as_fd()),
+            Source::Bytes(_) => Readiness::Now,
+        }
+    }
+
+    /// Reads what there is; 0 is the end. Does not block once `readiness` has come true.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.source {
+            Source::Descriptor(descriptor) => rustix::io::read(&descriptor.fd, &mut *buffer)?,
+            Source::Bytes(bytes) => io::Read::read(bytes, buffer)?,
+        };
+        match self.if_empty.take() {
+            Some(bytes) if count == 0 => {
+                self.source = Source::Bytes(io::Cursor::new(bytes));
+                self.finishes = false;
+                self.read(buffer)
+            }
+            _ => Ok(count),
+        }
+    }
+
+    /// Moves what there is to `writer` without copying it through this process; `None` where that
+    /// is not possible. 0 is the end. `WouldBlock` says that either the reader has nothing or the
+    /// writer takes nothing.
+    pub fn splice_to(&mut self, writer: &Writer) -> Option<Result<usize, Fault>> {
+        let (Source::Descriptor(from), Sink::Descriptor(to)) = (&self.source, &writer.sink) else {
+            return None;
+        };
+        let spliceable = matches!(
+            (from.kind, to.kind),
+            (Kind::Pipe, Kind::Socket) | (Kind::Socket, Kind::Pipe)
+        );
+        if !spliceable || !writer.is_plain() {
+            return None;
+        }
+        match splice(from.fd.as_fd(), to.fd.as_fd()) {
+            // Not to be had for these two: the bytes go the ordinary way.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                None
+            }
+            // Between a pipe and a socket every error is the socket's, save that the pipe has no
+            // reader any more.
+            Err(error) if from.kind == Kind::Pipe || error.kind() == io::ErrorKind::BrokenPipe => {
+                Some(Err(Fault::Write(error)))
+            }
+            Err(error) => Some(Err(Fault::Read(error))),
+            // The end is left to `read`, which knows what is delivered instead.
+            Ok(0) => None,
+            Ok(count) => {
+                self.if_empty = None;
+                Some(Ok(count))
+            }
+        }
+    }
+}
+
+/// The half that bytes go to.
+pub struct Writer {
+    sink: Sink,
+    encoding: Encoding,
+    finish: Finish,
+}
+
+enum Sink {
+    Descriptor(Descriptor),
+    Discard,
+}
+
+/// What becomes of bytes on their way into a writer.
+#[derive(Default)]
+pub enum Encoding {
+    #[default]
+    Plain,
+    /// `\n` becomes `\r\n`; an existing `\r\n` is left alone. Remembers whether the last byte was
+    /// `\r`.
+    Crlf {
+        after_return: bool,
+    },
+    Terminal(TerminalEscape),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// TCP's half-close: the peer sees the end, and can go on sending.
+    Shutdown,
+    Nothing,
+}
+
+impl Writer {
+    pub fn stdout() -> io::Result<Self> {
+        let sink = Sink::Descriptor(Descriptor::inherited(io::stdout().as_fd())?);
+        Ok(Self {
+            sink,
+            encoding: Encoding::Plain,
+            finish: Finish::Nothing,
+        })
+    }
+
+    /// Takes everything and keeps nothing.
+    pub fn discard() -> Self {
+        Self {
+            sink: Sink::Discard,
+            encoding: Encoding::Plain,
+            finish: Finish::Nothing,
+        }
+    }
+
+    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// What to wait on before writing; `None` where writing never waits.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.sink {
+            Sink::Descriptor(descriptor) => Some(descriptor.fd.as_fd()),
+            Sink::Discard => None,
+        }
+    }
+
+    /// Turns bytes from a reader into what `write` takes.
+    pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        match &mut self.encoding {
+            Encoding::Plain => output.extend_from_slice(input),
+            Encoding::Crlf { after_return } => {
+                for line in input.split_inclusive(|&byte| byte == b'\n') {
+                    match line {
+                        [rest @ .., b'\n'] => {
+                            let returned = rest.last().map_or(*after_return, |&byte| byte == b'\r');
+                            output.extend_from_slice(rest);
+                            output.extend_from_slice(if returned { b"\n" } else { b"\r\n" });
+                        }
+                        rest => output.extend_from_slice(rest),
+                    }
+                    *after_return = line.last() == Some(&b'\r');
+                }
+            }
+            Encoding::Terminal(escape) => escape.push(input, output),
+        }
+    }
+
+    /// Whether bytes from a reader can be written as they are.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.encoding, Encoding::Plain)
+    }
+
+    /// What `encode` still holds at the end of its input.
+    pub fn encode_end(&mut self, output: &mut Vec<u8>) {
+        if let Encoding::Terminal(escape) = &mut self.encoding {
+            escape.finish(output);
+        }
+    }
+
+    /// Writes as much of `bytes` as goes without waiting; `WouldBlock` when nothing does.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        /// pipe(7): a pipe that polls as writable takes this much, and more might block.
+        const PIPE_ATOM: usize = 4096;
+        let Sink::Descriptor(Descriptor { fd, kind }) = &self.sink else {
+            return Ok(bytes.len());
+        };
+        match kind {
+            Kind::Socket | Kind::File => Ok(rustix::io::write(fd, bytes)?),
+            Kind::Pipe | Kind::Other => {
+                let mut ready = [PollFd::new(fd, PollFlags::OUT)];
+                if rustix::event::poll(&mut ready, Some(&Timespec::default()))? == 0 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
+            }
+        }
+    }
+
+    /// No more bytes will be written. What the peer sends can still be read.
+    pub fn finish(&mut self) {
+        if let (Finish::Shutdown, Sink::Descriptor(descriptor)) = (self.finish, &self.sink) {
+            // A connection that is already gone says so to whoever reads from it.
+            let _ = rustix::net::shutdown(&descriptor.fd, rustix::net::Shutdown::Write);
+        }
+    }
+
+    /// The error that is pending on a connection: how the peer went away, if it did not close
+    /// cleanly.
+    pub fn take_error(&self) -> Option<io::Error> {
+        let Sink::Descriptor(Descriptor {
+            fd,
+            kind: Kind::Socket,
+        }) = &self.sink
+        else {
+            return None;
+        };
+        match rustix::net::sockopt::socket_error(fd) {
+            Ok(Err(errno)) | Err(errno) => Some(errno.into()),
+            Ok(Ok(())) => None,
+        }
+    }
+
+    /// The descriptor, if it is a pipe: poll(2) shows of a pipe that its reader has gone away.
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        match &self.sink {
+            Sink::Descriptor(Descriptor {
+                fd,
+                kind: Kind::Pipe,
+            }) => Some(fd.as_fd()),
+            _ => None,
+        }
+    }
+}
+
+/// Which half of a direction failed.
+#[derive(Debug)]
+pub enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+impl Fault {
+    /// Nothing is wrong: it has to be tried again when poll(2) says so.
+    pub fn is_wait(&self) -> bool {
+        let (Self::Read(error) | Self::Write(error)) = self;
+        matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+        )
+    }
+}
+
+/// Waits until one of `descriptors` is ready or `timeout` has passed; a signal ends the wait early.
+pub fn poll(
+    descriptors: &mut [PollFd<'_>],
+    timeout: Option<std::time::Duration>,
+) -> io::Result<()> {
+    // A timeout too long for the system is as good as none.
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match rustix::event::poll(descriptors, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

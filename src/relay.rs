@@ -1,0 +1,400 @@
+//! Moves the bytes of a session both ways, each direction to its own end.
+//!
+//! - When the local reader ends, the remote writer is finished (half-close), and receiving goes on
+//!   until the remote ends, or for `wait_after_eof`.
+//! - When the remote ends, what it sent has been written. If local input has ended as well, that is
+//!   the end. While it is open, what it delivers is still sent, until it has been silent for
+//!   `half_close_wait`.
+//! - Bytes that could not be delivered are an error, and so is a reset; what was received before is
+//!   written first.
+//!
+//! One thread does it all: it waits for either direction in poll(2), and never in a read or a
+//! write. So limits are exact, neither direction holds up the other, and nothing is left running at
+//! the end.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::duplex::{Duplex, Fault, Reader, Readiness, Writer, poll};
+use crate::units::Patience;
+
+/// When a session ends that would not end by itself.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How long local input may be silent after the remote has ended.
+    pub half_close_wait: Patience,
+    /// How long the remote may take to end after local input has ended; reaching it is no error.
+    pub wait_after_eof: Option<Duration>,
+    /// How long nothing may move in either direction.
+    pub idle_timeout: Option<Duration>,
+    /// The end of everything, whatever is under way.
+    pub deadline: Option<Instant>,
+}
+
+/// Why a session did not come to its end.
+#[derive(Debug)]
+pub enum Broken {
+    /// Local input could not be read.
+    Input(io::Error),
+    /// Local output could not be written.
+    Output(io::Error),
+    /// The remote took only so many bytes, and then no more.
+    Send {
+        error: io::Error,
+        sent: u64,
+    },
+    /// The remote did not end but broke off.
+    Receive(io::Error),
+    /// Nothing moved for the idle timeout.
+    Idle,
+    Deadline,
+}
+
+/// Joins `local` and `remote` until both directions have ended. Both are closed when it returns.
+pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> Result<(), Broken> {
+    let now = Instant::now();
+    let session = Session {
+        outgoing: Pump::new(local.reader, remote.writer),
+        incoming: Pump::new(remote.reader, local.writer),
+        outgoing_end: None,
+        incoming_end: None,
+        undelivered: None,
+        last_sent: now,
+        last_move: now,
+    };
+    session.run(rules)
+}
+
+struct Session {
+    outgoing: Pump,
+    incoming: Pump,
+    outgoing_end: Option<Instant>,
+    incoming_end: Option<Instant>,
+    /// Why the outgoing direction ended early; reported once the incoming one has ended.
+    undelivered: Option<io::Error>,
+    last_sent: Instant,
+    last_move: Instant,
+}
+
+/// What can go on after a wait.
+struct Ready {
+    outgoing: bool,
+    incoming: bool,
+    /// The reader of local output has gone away, though nothing is there to be written.
+    output_closed: bool,
+}
+
+impl Session {
+    fn run(mut self, rules: &Rules) -> Result<(), Broken> {
+        loop {
+            if self.incoming_end.is_some() {
+                if let Some(error) = self
+                    .undelivered
+                    .take()
+                    .or_else(|| self.outgoing.writer.take_error())
+                {
+                    return Err(Broken::Send {
+                        error,
+                        sent: self.outgoing.written,
+                    });
+                }
+                if self.outgoing_end.is_some() {
+                    return Ok(());
+                }
+            }
+            let now = Instant::now();
+            let timeout = match self.next_limit(rules) {
+                Some((at, outcome)) if at <= now => return outcome.map_or(Ok(()), Err),
+                Some((at, _)) => Some(at - now),
+                None => None,
+            };
+            let ready = self.wait(timeout).map_err(Broken::Input)?;
+            if ready.outgoing {
+                self.send()?;
+            } else if ready.output_closed {
+                return Err(Broken::Output(io::ErrorKind::BrokenPipe.into()));
+            }
+            if ready.incoming {
+                self.receive()?;
+            }
+        }
+    }
+
+    /// The limit that is reached first, if nothing moves until then, and what reaching it means.
+    fn next_limit(&self, rules: &Rules) -> Option<(Instant, Option<Broken>)> {
+        let silence = match rules.half_close_wait {
+            Patience::For(wait) => Some(wait),
+            // Input has ended: what is waited for is only the answer to what was sent last.
+            Patience::Forever if self.outgoing.ended => Some(CONFIRMATION),
+            Patience::Forever => None,
+        };
+        let half_closed = match (self.incoming_end, silence) {
+            // Bytes on their way to a peer that takes its time are no silence.
+            (Some(end), Some(silence)) if !self.outgoing.is_writing() => {
+                Some((end.max(self.last_sent) + silence, None))
+            }
+            _ => None,
+        };
+        let after_eof = self
+            .outgoing_end
+            .zip(rules.wait_after_eof)
+            .map(|(end, wait)| (end + wait, None));
+        let idle = rules
+            .idle_timeout
+            .map(|timeout| (self.last_move + timeout, Some(Broken::Idle)));
+        let deadline = rules.deadline.map(|at| (at, Some(Broken::Deadline)));
+        [half_closed, after_eof, idle, deadline]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
+    }
+
+    /// Waits until a direction can go on, or for `timeout`.
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<Ready> {
+        let outgoing = self.outgoing.wants();
+        let incoming = self.incoming.wants();
+        let mut ready = Ready {
+            outgoing: matches!(outgoing, Want::Nothing),
+            incoming: matches!(incoming, Want::Nothing),
+            output_closed: false,
+        };
+        let timeout = if ready.outgoing || ready.incoming {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
+
+        // Errors are reported for every descriptor, also where no event is asked for.
+        let output = match &incoming {
+            Want::Event(_, PollFlags::IN) => self
+                .incoming
+                .writer
+                .pipe()
+                .map(|fd| (fd, PollFlags::empty())),
+            _ => None,
+        };
+        let remote = match &outgoing {
+            Want::Forever if self.outgoing_end.is_none() => self.outgoing.writer.fd(),
+            _ => None,
+        };
+        let watched = [
+            outgoing.event(),
+            incoming.event(),
+            output,
+            remote.map(|fd| (fd, PollFlags::empty())),
+        ];
+        let mut descriptors: Vec<PollFd<'_>> = watched
+            .iter()
+            .flatten()
+            .map(|&(fd, events)| PollFd::from_borrowed_fd(fd, events))
+            .collect();
+        poll(&mut descriptors, timeout)?;
+        let mut results = descriptors
+            .iter()
+            .map(|descriptor| !descriptor.revents().is_empty());
+        let mut result_of = |watched: bool| watched && results.next().unwrap_or(false);
+        ready.outgoing |= result_of(watched[0].is_some());
+        ready.incoming |= result_of(watched[1].is_some());
+        ready.output_closed = result_of(watched[2].is_some());
+        Ok(ready)
+    }
+
+    fn send(&mut self) -> Result<(), Broken> {
+        match self.outgoing.step() {
+            Ok(Step::Waiting) => {}
+            Ok(Step::Moved) => {
+                self.last_move = Instant::now();
+                self.last_sent = self.last_move;
+            }
+            // What was sent after the peer had ended may be answered by a reset, which would be
+            // lost after our end: so that is left to the close, once the silence has shown that no
+            // reset comes.
+            Ok(Step::Ended) if self.incoming_end.is_some_and(|end| self.last_sent > end) => {}
+            Ok(Step::Ended) => {
+                self.outgoing_end = Some(Instant::now());
+                if self.outgoing.reader.finishes {
+                    self.outgoing.writer.finish();
+                }
+            }
+            Err(Fault::Read(error)) => return Err(Broken::Input(error)),
+            Err(Fault::Write(error)) => {
+                self.outgoing.ended = true;
+                self.outgoing_end = Some(Instant::now());
+                self.undelivered = Some(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<(), Broken> {
+        match self.incoming.step() {
+            Ok(Step::Waiting) => {}
+            Ok(Step::Moved) => self.last_move = Instant::now(),
+            Ok(Step::Ended) => self.incoming_end = Some(Instant::now()),
+            Err(Fault::Write(error)) => return Err(Broken::Output(error)),
+            // After a reset the write that met it knows more: how much had been sent.
+            Err(Fault::Read(error)) => {
+                return Err(match self.undelivered.take() {
+                    Some(error) => Broken::Send {
+                        error,
+                        sent: self.outgoing.written,
+                    },
+                    None => Broken::Receive(error),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a reset may take that answers the last bytes, where `half_close_wait` has no end.
+const CONFIRMATION: Duration = Duration::from_millis(500);
+
+/// One direction: bytes from `reader` to `writer`, at most one buffer of them under way.
+struct Pump {
+    reader: Reader,
+    writer: Writer,
+    buffer: Vec<u8>,
+    encoded: Vec<u8>,
+    /// What of `buffer`, or of `encoded` where there is an encoding, is still to be written.
+    pending: Range<usize>,
+    /// `reader` has bytes that `writer` did not take.
+    stalled: bool,
+    reader_ended: bool,
+    /// The reader has ended and all it delivered has been written, or can never be.
+    ended: bool,
+    written: u64,
+}
+
+enum Step {
+    Moved,
+    Waiting,
+    Ended,
+}
+
+/// What a pump waits for.
+enum Want<'a> {
+    /// It can go on at once.
+    Nothing,
+    Event(BorrowedFd<'a>, PollFlags),
+    Forever,
+}
+
+impl<'a> Want<'a> {
+    fn event(&self) -> Option<(BorrowedFd<'a>, PollFlags)> {
+        match self {
+            Self::Event(fd, events) => Some((*fd, *events)),
+            Self::Nothing | Self::Forever => None,
+        }
+    }
+}
+
+impl Pump {
+    fn new(reader: Reader, writer: Writer) -> Self {
+        Self {
+            reader,
+            writer,
+            buffer: Vec::new(),
+            encoded: Vec::new(),
+            pending: 0..0,
+            stalled: false,
+            reader_ended: false,
+            ended: false,
+            written: 0,
+        }
+    }
+
+    fn is_writing(&self) -> bool {
+        self.stalled || !self.pending.is_empty()
+    }
+
+    fn wants(&self) -> Want<'_> {
+        if self.ended {
+            Want::Forever
+        } else if self.is_writing() {
+            self.writer
+                .fd()
+                .map_or(Want::Nothing, |fd| Want::Event(fd, PollFlags::OUT))
+        } else {
+            match self.reader.readiness() {
+                Readiness::Now => Want::Nothing,
+                Readiness::Poll(fd) => Want::Event(fd, PollFlags::IN),
+            }
+        }
+    }
+
+    /// Moves what goes without waiting.
+    fn step(&mut self) -> Result<Step, Fault> {
+        if self.pending.is_empty() {
+            match self.reader.splice_to(&self.writer) {
+                Some(Ok(count)) => {
+                    self.stalled = false;
+                    self.written += count as u64;
+                    return Ok(Step::Moved);
+                }
+                Some(Err(fault)) if fault.is_wait() => {
+                    // Whichever of the two was ready, it must have been the other.
+                    self.stalled = !self.stalled;
+                    return Ok(Step::Waiting);
+                }
+                Some(Err(fault)) => return Err(fault),
+                None => self.stalled = false,
+            }
+            if let Err(error) = self.read() {
+                let fault = Fault::Read(error);
+                return if fault.is_wait() {
+                    Ok(Step::Waiting)
+                } else {
+                    Err(fault)
+                };
+            }
+        }
+        while !self.pending.is_empty() {
+            let bytes = if self.writer.is_plain() {
+                &self.buffer
+            } else {
+                &self.encoded
+            };
+            match self
+                .writer
+                .write(&bytes[self.pending.clone()])
+                .map_err(Fault::Write)
+            {
+                Ok(count) => {
+                    self.pending.start += count;
+                    self.written += count as u64;
+                }
+                Err(fault) if fault.is_wait() => return Ok(Step::Moved),
+                Err(fault) => return Err(fault),
+            }
+        }
+        self.ended = self.reader_ended;
+        Ok(if self.ended { Step::Ended } else { Step::Moved })
+    }
+
+    /// Reads once, and makes what it read pending.
+    fn read(&mut self) -> io::Result<()> {
+        /// Large enough that a system call costs little per byte; touched only as far as it is
+        /// filled.
+        const BUFFER: usize = 256 << 10;
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BUFFER];
+        }
+        let count = self.reader.read(&mut self.buffer)?;
+        self.reader_ended = count == 0;
+        self.pending = 0..count;
+        if !self.writer.is_plain() {
+            self.encoded.clear();
+            self.writer.encode(&self.buffer[..count], &mut self.encoded);
+            if self.reader_ended {
+                self.writer.encode_end(&mut self.encoded);
+            }
+            self.pending = 0..self.encoded.len();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! SIGINT and SIGTERM as something that poll(2) can wait for.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Readable once SIGINT or SIGTERM has arrived. A second one ends the process at once, by that
+/// signal.
+pub struct Stop(UnixStream);
+
+impl Stop {
+    /// From now on the two signals no longer end the process by themselves.
+    pub fn install() -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        let seen = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // The order matters: the first signal passes the first line, and arms it by the second.
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen))?;
+            signal_hook::flag::register(signal, Arc::clone(&seen))?;
+            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
+        Ok(Self(receiver))
+    }
+
+    /// Whether a signal has arrived since this was last asked.
+    pub fn arrived(&self) -> bool {
+        matches!((&self.0).read(&mut [0; 8]), Ok(count) if count > 0)
+    }
+}
+
+impl AsFd for Stop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

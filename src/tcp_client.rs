@@ -1,0 +1,234 @@
+//! Connects to a TCP server: standard input goes to it, and what it sends goes to standard output.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use crate::address::HostPort;
+use crate::connect::{ConnectArgs, connect};
+use crate::duplex::{Duplex, Encoding, Reader, Writer};
+use crate::escape::TerminalEscape;
+use crate::exit::{self, Exit, Failure, blame, cause};
+use crate::relay::{Broken, Rules, relay};
+use crate::resolve::TimeLimit;
+use crate::units::{Patience, patience, positive_duration};
+use crate::{escape, http, output};
+
+const EXAMPLES: &str = "\
+Examples:
+  netkit tcp-client 127.0.0.1:9999                talk to a server
+  netkit tcp-client www.sina.com.cn:80            fetch a page
+  netkit tcp-client --get /robots.txt HOST 8080   fetch another page
+  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer";
+
+/// Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard
+/// output
+#[derive(clap::Args)]
+#[command(
+    override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
+)]
+pub struct Args {
+    /// HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)
+    #[arg(value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = false)]
+    target: Vec<String>,
+
+    /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
+    send: Vec<Text>,
+    /// Send \r\n for \n
+    #[arg(short = 'C', long)]
+    crlf: bool,
+    /// Send an HTTP request for PATH [/] instead of standard input
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/", conflicts_with_all = ["send_only", "recv_only"])]
+    get: Option<String>,
+    /// Send standard input also on port 80, where a terminal fetches a page
+    #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
+    interactive: bool,
+    /// Send only; what the peer sends is thrown away
+    #[arg(long, conflicts_with = "recv_only")]
+    send_only: bool,
+    /// Receive only; standard input is not read
+    #[arg(long)]
+    recv_only: bool,
+    /// Print what the peer sends as it is, also on a terminal
+    #[arg(long)]
+    raw: bool,
+
+    /// Leave the sending side open when input ends
+    #[arg(long, help_heading = "Ending")]
+    no_shutdown: bool,
+    /// After the peer's end go on until input was silent for TIME, or 'forever'
+    #[arg(long, value_name = "TIME", default_value = "0.5s", value_parser = patience, help_heading = "Ending")]
+    half_close_wait: Patience,
+    /// After the end of input wait at most TIME for the peer
+    #[arg(long, value_name = "TIME", value_parser = crate::units::duration, help_heading = "Ending")]
+    wait_after_eof: Option<Duration>,
+    /// Give up when nothing moved in either direction for TIME
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "Ending")]
+    idle_timeout: Option<Duration>,
+    /// Give up when TIME has passed in all
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "Ending")]
+    deadline: Option<Duration>,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// The bytes of one `--send`.
+#[derive(Clone)]
+struct Text(Vec<u8>);
+
+fn unescaped(text: &str) -> Result<Text, String> {
+    escape::unescape(text).map(Text)
+}
+
+/// Ends when both directions have ended; see `relay` for how each does.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let deadline = args.deadline.map(TimeLimit::after);
+    let (target, path) = args
+        .target_and_path()
+        .map_err(|message| Failure::new(Exit::Local, message))?;
+    let reader = args.reader(&target, path)?;
+    let stream = connect(&target, &args.connect, deadline)?;
+    let peer = stream.peer_addr()?;
+    tracing::debug!(%peer, local = %stream.local_addr()?, "connected to {peer}");
+
+    let mut remote = Duplex::of_stream(stream)?;
+    if args.crlf {
+        remote.writer = remote.writer.with_encoding(Encoding::Crlf {
+            after_return: false,
+        });
+    }
+    let local = Duplex {
+        reader,
+        writer: args.writer()?,
+    };
+    let rules = Rules {
+        half_close_wait: args.half_close_wait,
+        wait_after_eof: args
+            .wait_after_eof
+            .or(args.send_only.then_some(SEND_ONLY_WAIT)),
+        idle_timeout: args.idle_timeout,
+        deadline: deadline.map(|limit| limit.at),
+    };
+    relay(local, remote, &rules).map_err(|broken| {
+        let typed = target.to_string();
+        let resolved = peer.to_string();
+        let name = if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({resolved})")
+        };
+        args.failure(&name, &broken).into()
+    })
+}
+
+/// With `--send-only` nothing is expected of the peer but its end, and not every server ends.
+const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
+
+impl Args {
+    /// Where to connect to, and what to ask for with `--get`.
+    fn target_and_path(&self) -> Result<(HostPort, Option<&str>), String> {
+        match self.get.as_deref() {
+            // `--get HOST:PORT`: the path is optional, and no path looks like this.
+            Some(word) if !word.starts_with('/') => {
+                let words: Vec<String> = std::iter::once(word)
+                    .map(str::to_owned)
+                    .chain(self.target.clone())
+                    .collect();
+                match HostPort::from_words(&words) {
+                    Ok(target) => Ok((target, Some("/"))),
+                    Err(_) if !self.target.is_empty() => {
+                        Err(http::check_path(word).err().unwrap_or_default())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            path => {
+                path.map_or(Ok(()), http::check_path)?;
+                Ok((HostPort::from_words(&self.target)?, path))
+            }
+        }
+    }
+
+    fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
+        let reader = if let Some(path) = path {
+            Reader::bytes(http::get(target, path)).without_finish()
+        } else if self.recv_only {
+            Reader::nothing()
+        } else if !self.send.is_empty() {
+            Reader::bytes(
+                self.send
+                    .iter()
+                    .flat_map(|text| text.0.iter().copied())
+                    .collect(),
+            )
+        } else if target.port != 80 || self.interactive || self.send_only {
+            Reader::stdin()?
+        } else if io::stdin().is_terminal() {
+            tracing::info!(
+                "Fetching http://{}/ (--interactive lets you type a request)",
+                target.host_field()
+            );
+            Reader::bytes(http::get(target, "/")).without_finish()
+        } else {
+            Reader::stdin()?.or_if_empty(http::get(target, "/"))
+        };
+        Ok(if self.no_shutdown {
+            reader.without_finish()
+        } else {
+            reader
+        })
+    }
+
+    fn writer(&self) -> io::Result<Writer> {
+        if self.send_only {
+            return Ok(Writer::discard());
+        }
+        let writer = Writer::stdout()?;
+        Ok(if output::escapes(self.raw) {
+            writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
+        } else {
+            writer
+        })
+    }
+
+    fn failure(&self, peer: &str, broken: &Broken) -> Failure {
+        match broken {
+            Broken::Output(error) => Failure::of_output(error),
+            Broken::Input(error) => Failure::new(
+                Exit::Local,
+                format!("could not read standard input: {}", cause(error)),
+            ),
+            Broken::Receive(error) => Failure::new(
+                blame(error),
+                format!("could not receive from {peer}: {}", cause(error)),
+            ),
+            Broken::Send { error, sent } => {
+                let why = match error.kind() {
+                    io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
+                    _ => cause(error),
+                };
+                Failure::new(
+                    blame(error),
+                    format!("could not send everything to {peer}: {why}; {sent} bytes were sent"),
+                )
+            }
+            Broken::Idle => {
+                let time = self.idle_timeout.unwrap_or_default();
+                Failure::new(
+                    Exit::Timeout,
+                    format!("could not go on with {peer}: nothing moved for {time:?}"),
+                )
+            }
+            Broken::Deadline => {
+                let time = self.deadline.unwrap_or_default();
+                Failure::new(
+                    Exit::Timeout,
+                    format!("could not finish with {peer}: {time:?} have passed"),
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Durations and sizes as people type them: `3`, `0.2`, `200ms`, `1m30s`; `512`, `64k`, `4M`.
+
+use std::time::Duration;
+
+/// Longer than any run, and short enough that adding it to a point in time cannot overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long to wait for something that may never happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    For(Duration),
+    Forever,
+}
+
+/// A duration: a bare decimal number of seconds, or numbers that each carry a unit.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "'{text}' is not a duration; write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h)"
+        )
+    };
+    let total = if text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        decimal(text, 1_000_000_000)
+    } else {
+        sum_of_units(text)
+    };
+    let duration = Duration::from_nanos_u128(total.ok_or_else(wrong)?);
+    if duration > LONGEST {
+        return Err(format!("'{text}' is longer than ten years"));
+    }
+    Ok(duration)
+}
+
+/// A duration for which zero would mean nothing.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("'{text}' must be more than zero")),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration, or `forever`.
+pub fn patience(text: &str) -> Result<Patience, String> {
+    match text {
+        "forever" => Ok(Patience::Forever),
+        _ => duration(text)
+            .map(Patience::For)
+            .map_err(|error| error + ", or 'forever'"),
+    }
+}
+
+/// A number of bytes, more than zero; `k`, `M` and `G` are powers of 1024.
+pub fn size(text: &str) -> Result<usize, String> {
+    let wrong = || {
+        format!(
+            "'{text}' is not a size; write bytes (512) or k, M, G (64k, 4M, 1G; powers of 1024)"
+        )
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: usize = match &text[digits.len()..] {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    match digits
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+    {
+        Some(0) => Err(format!("'{text}' must be more than zero")),
+        Some(size) => Ok(size),
+        None => Err(format!("'{text}' is too large")),
+    }
+}
+
+/// Nanoseconds in `1h2m3.5s` and the like; `None` when it is not of that form.
+fn sum_of_units(text: &str) -> Option<u128> {
+    let mut rest = text;
+    let mut total: u128 = 0;
+    while !rest.is_empty() {
+        let (number, after) = split_at_first(rest, |c| c.is_ascii_alphabetic());
+        let (unit, after) = split_at_first(after, |c| !c.is_ascii_alphabetic());
+        let nanoseconds: u64 = match unit {
+            "us" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "d" => 86_400_000_000_000,
+            _ => return None,
+        };
+        total = total.checked_add(decimal(number, nanoseconds)?)?;
+        rest = after;
+    }
+    Some(total)
+}
+
+/// `number` × `unit`, exactly to the nanosecond; digits beyond that are cut off.
+fn decimal(number: &str, unit: u64) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    // Eighteen places are finer than a nanosecond of the largest unit, and cannot overflow.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let parts: u128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    let denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    whole
+        .checked_mul(u128::from(unit))?
+        .checked_add(parts * u128::from(unit) / denominator)
+}
+
+fn split_at_first(text: &str, is_end: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(is_end).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_are_seconds_or_carry_units() {
+        let cases = [
+            ("3", 3_000_000),
+            ("0.2", 200_000),
+            (".5", 500_000),
+            ("0.000001", 1),
+            ("200ms", 200_000),
+            ("0.5s", 500_000),
+            ("5s", 5_000_000),
+            ("1m30s", 90_000_000),
+            ("2h", 7_200_000_000),
+            ("1d", 86_400_000_000),
+            ("250us", 250),
+            ("0", 0),
+        ];
+        for (text, microseconds) in cases {
+            assert_eq!(
+                duration(text),
+                Ok(Duration::from_micros(microseconds)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in [
+            "", ".", "1.2.3", "-1", "+1", "1e3", "s", "5 s", "5x", "1m30", "ms5", "NaN", "inf",
+            "٣", "1,5",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(duration("99999999999999999999999999999999999999999").is_err());
+        assert_eq!(
+            duration("88000h"),
+            Err("'88000h' is longer than ten years".to_owned())
+        );
+        assert!(positive_duration("0").is_err());
+        assert!(positive_duration("0ms").is_err());
+    }
+
+    #[test]
+    fn patience_may_have_no_end() {
+        assert_eq!(patience("forever"), Ok(Patience::Forever));
+        assert_eq!(patience("0"), Ok(Patience::For(Duration::ZERO)));
+        assert!(patience("for ever").is_err());
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_powers_of_1024() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("512", 512),
+            ("64k", 65_536),
+            ("4M", 4 << 20),
+            ("1G", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "k",
+            "0",
+            "0k",
+            "-1",
+            "1.5k",
+            "1kb",
+            "1m",
+            "99999999999G",
+            "1 k",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered_without_a_panic(text in "\\PC*") {
+            let _ = (duration(&text), patience(&text), size(&text));
+        }
+
+        #[test]
+        fn whole_milliseconds_are_exact(milliseconds in 0_u64..300_000_000_000) {
+            let expected = Ok(Duration::from_millis(milliseconds));
+            prop_assert_eq!(duration(&format!("{milliseconds}ms")), expected.clone());
+            let seconds = format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000);
+            prop_assert_eq!(duration(&seconds), expected);
+        }
+    }
+}
