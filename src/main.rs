@@ -8,6 +8,7 @@
 mod address;
 mod cli;
 mod connect;
+mod connections;
 mod duplex;
 mod escape;
 mod exit;

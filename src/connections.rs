@@ -1,0 +1,112 @@
+//! The open connections of a server: counted, and cut off when the server has to end.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All connections that are open. A server waits for their end in poll(2): see `as_fd`.
+pub struct Connections {
+    open: Mutex<Open>,
+    ended: UnixStream,
+    wake: UnixStream,
+}
+
+#[derive(Default)]
+struct Open {
+    streams: HashMap<u64, Arc<TcpStream>>,
+    /// Connections whose threads are not done with them; some may be closed already.
+    unfinished: usize,
+    next: u64,
+    draining: bool,
+}
+
+/// One connection: counted as open until `close`, and waited for as long as this lives.
+pub struct Slot {
+    connections: Arc<Connections>,
+    number: u64,
+}
+
+impl Connections {
+    pub fn new() -> io::Result<Self> {
+        let (ended, wake) = UnixStream::pair()?;
+        ended.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        Ok(Self {
+            open: Mutex::default(),
+            ended,
+            wake,
+        })
+    }
+
+    pub fn add(self: &Arc<Self>, stream: Arc<TcpStream>) -> Slot {
+        let mut open = self.lock();
+        let number = open.next;
+        open.next += 1;
+        open.unfinished += 1;
+        open.streams.insert(number, stream);
+        Slot {
+            connections: Arc::clone(self),
+            number,
+        }
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.lock().streams.len()
+    }
+
+    /// Whether every thread is done with its connection, down to the last log line.
+    pub fn all_finished(&self) -> bool {
+        self.lock().unfinished == 0
+    }
+
+    /// From now on the descriptor becomes readable whenever a thread is done with a connection.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+    }
+
+    /// Makes the descriptor unreadable until the next time.
+    pub fn clear(&self) {
+        while matches!((&self.ended).read(&mut [0; 64]), Ok(64)) {}
+    }
+
+    /// Ends the connections that are still open: their threads see the end of input.
+    pub fn cut_off(&self) {
+        for stream in self.lock().streams.values() {
+            // One that has gone away meanwhile needs no cutting.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Connections {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+}
+
+impl Slot {
+    /// Closes the connection, if nobody else holds it, and gives its place to the next.
+    pub fn close(&self) {
+        self.connections.lock().streams.remove(&self.number);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.streams.remove(&self.number);
+        open.unfinished -= 1;
+        if open.draining {
+            // A full buffer is readable, which is all that is wanted.
+            let _ = (&self.connections.wake).write(&[0]);
+        }
+    }
+}

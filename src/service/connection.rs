@@ -1,0 +1,153 @@
+//! One accepted connection, and the limits it lives under.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::exit::cause;
+
+/// Why a connection ended otherwise than by its service.
+#[derive(Debug)]
+pub enum Ended {
+    Failed(io::Error),
+    /// Nothing moved in either direction for so long.
+    Idle(Duration),
+    /// It was open for as long as one may be.
+    Session(Duration),
+    /// A message is longer than so many bytes.
+    TooLong(usize),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => f.write_str(&cause(error)),
+            Self::Idle(time) => write!(f, "nothing moved for {time:?}"),
+            Self::Session(time) => write!(f, "it was open for {time:?}"),
+            Self::TooLong(most) => write!(f, "a message is longer than {most} bytes"),
+        }
+    }
+}
+
+/// A connection that blocks, but never beyond its limits.
+pub struct Connection {
+    stream: Arc<TcpStream>,
+    idle_timeout: Option<Duration>,
+    /// When the session has to end, and how long that is from its start.
+    session: Option<(Instant, Duration)>,
+}
+
+impl Connection {
+    pub fn new(
+        stream: Arc<TcpStream>,
+        idle_timeout: Option<Duration>,
+        max_session: Option<Duration>,
+    ) -> Self {
+        let session = max_session.map(|time| (Instant::now() + time, time));
+        Self {
+            stream,
+            idle_timeout,
+            session,
+        }
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Reads what has arrived; 0 is the end of the peer's input.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
+        self.within_limits(TcpStream::set_read_timeout, |mut stream| {
+            stream.read(buffer)
+        })
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Ended> {
+        while !bytes.is_empty() {
+            let count = self.within_limits(TcpStream::set_write_timeout, |mut stream| {
+                stream.write(bytes)
+            })?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// Does nothing for `time`.
+    pub fn pause(&self, time: Duration) -> Result<(), Ended> {
+        match self.session {
+            Some((end, most)) if Instant::now() + time >= end => {
+                thread::sleep(end.saturating_duration_since(Instant::now()));
+                Err(Ended::Session(most))
+            }
+            _ => {
+                thread::sleep(time);
+                Ok(())
+            }
+        }
+    }
+
+    /// The limit that is reached next if nothing moves from now on, and what reaching it means.
+    pub fn next_limit(&self) -> Option<(Instant, Ended)> {
+        let idle = self
+            .idle_timeout
+            .map(|time| (Instant::now() + time, Ended::Idle(time)));
+        let session = self.session.map(|(end, time)| (end, Ended::Session(time)));
+        idle.into_iter().chain(session).min_by_key(|(at, _)| *at)
+    }
+
+    fn within_limits(
+        &self,
+        set_timeout: impl Fn(&TcpStream, Option<Duration>) -> io::Result<()>,
+        mut call: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Result<usize, Ended> {
+        let mut limit = self.next_limit();
+        loop {
+            if let Some((at, _)) = &limit {
+                match at.saturating_duration_since(Instant::now()) {
+                    // No timeout at all, to the system.
+                    Duration::ZERO => {}
+                    left => set_timeout(&self.stream, Some(left)).map_err(Ended::Failed)?,
+                }
+            }
+            match call(&self.stream) {
+                // With a timeout, SIGSTOP and SIGCONT interrupt a call (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(Ended::Failed(error));
+                }
+                Ok(count) => return Ok(count),
+                Err(_) => {}
+            }
+            if let Some((_, ended)) = limit.take_if(|(at, _)| *at <= Instant::now()) {
+                return Err(ended);
+            }
+        }
+    }
+
+    /// Lets the peer read the last answer: closing with its bytes unread would reset the connection
+    /// and may destroy what it has not read yet (RFC 1122, section 4.2.2.13). Blocks until the peer
+    /// has ended, for a second at most.
+    pub fn close_gently(&self) {
+        const MOST: Duration = Duration::from_secs(1);
+        let end = Instant::now() + MOST;
+        if self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let mut scratch = [0; 4096];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            match (&*self.stream).read(&mut scratch) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Throws away what it gets (RFC 863).
+
+use super::connection::{Connection, Ended};
+
+pub fn handle(connection: &Connection) -> Result<(), Ended> {
+    let mut buffer = vec![0; 128 << 10];
+    while connection.read(&mut buffer)? > 0 {}
+    Ok(())
+}
