@@ -1,0 +1,73 @@
+//! Runs programs and plays the other end, so that a test reads as a sequence of events.
+//!
+//! Nothing here sleeps, and nothing can hang: every wait ends with the event it is for, or fails
+//! the test after [`DEADLINE`]. Whatever was started is killed when its test ends.
+//!
+//! ```ignore
+//! let peer = Peer::listen(|mut connection| {
+//!     connection.expect("ping");
+//!     connection.send("pong");
+//! });
+//! netkit(["tcp-client", peer.address()]).stdin("ping").stdout("pong").run();
+//! ```
+
+// A helper is there before its first user.
+#![allow(dead_code, unused_imports)]
+
+mod capture;
+mod peer;
+mod program;
+mod server;
+mod terminal;
+mod text;
+mod tools;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+pub use peer::{Connection, Peer, mailbox};
+pub use program::{Finished, Process, Program, netkit, program};
+pub use server::{Server, tcp_server, udp_server};
+pub use terminal::Terminal;
+pub use text::{matches, random_bytes};
+pub use tools::{ReservedPort, peer};
+
+/// How long a program may run and an event may take; far more than any needs, so that a slow
+/// machine fails no test.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Something that happens once in one thread and is waited for in another.
+pub fn event() -> (Trigger, Event) {
+    let (sender, receiver) = mpsc::channel();
+    (Trigger(sender), Event(receiver))
+}
+
+#[derive(Clone)]
+pub struct Trigger(mpsc::Sender<()>);
+
+impl Trigger {
+    /// Nobody need be waiting any more.
+    pub fn happen(&self) {
+        let _ = self.0.send(());
+    }
+}
+
+pub struct Event(mpsc::Receiver<()>);
+
+impl Event {
+    #[track_caller]
+    pub fn wait(&self) {
+        self.0
+            .recv_timeout(DEADLINE)
+            .expect("the awaited event did not happen");
+    }
+}
+
+/// A thread that keeps the name of the test that started it, so that a failure is shown under it.
+pub fn spawn<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
+    let name = thread::current().name().unwrap_or("test").to_owned();
+    thread::Builder::new().name(name).spawn(work).unwrap()
+}

@@ -1,0 +1,479 @@
+//! A program that is run: what it is given, what it has to print, and how it has to end.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use super::capture::Capture;
+use super::text::{matches, shown};
+use super::{DEADLINE, spawn};
+
+/// The program under test.
+pub fn netkit<I>(arguments: I) -> Program
+where
+    I: IntoIterator<Item: AsRef<OsStr>>,
+{
+    program(env!("CARGO_BIN_EXE_netkit"), arguments)
+}
+
+/// Any other program; for those that may not be installed see [`super::peer`].
+pub fn program<I>(name: impl AsRef<OsStr>, arguments: I) -> Program
+where
+    I: IntoIterator<Item: AsRef<OsStr>>,
+{
+    let arguments = arguments.into_iter();
+    Program {
+        words: std::iter::once(name.as_ref().to_owned())
+            .chain(arguments.map(|argument| argument.as_ref().to_owned()))
+            .collect(),
+        environment: Vec::new(),
+        input: Input::Null,
+        output: None,
+        error: None,
+        limit: DEADLINE,
+        expected: Expected {
+            stdout: Some(Vec::new()),
+            stderr: Some(Vec::new()),
+            end: Some(End::Code(0)),
+        },
+    }
+}
+
+/// What is to be run. Unless told otherwise standard input is `/dev/null`, nothing may be printed
+/// on either stream, and the exit code has to be 0.
+#[must_use]
+pub struct Program {
+    words: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    input: Input,
+    output: Option<Stdio>,
+    error: Option<Stdio>,
+    limit: Duration,
+    pub(super) expected: Expected,
+}
+
+enum Input {
+    Null,
+    Open,
+    Bytes(Vec<u8>),
+    Given(Stdio),
+}
+
+/// `None`: anything will do.
+#[derive(Clone)]
+pub(super) struct Expected {
+    pub stdout: Option<Vec<u8>>,
+    pub stderr: Option<Vec<u8>>,
+    pub end: Option<End>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Program {
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.words.push(argument.as_ref().to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs by a shell: `script` has the program and its arguments as `"$0" "$@"`.
+    pub fn through(mut self, script: &str) -> Self {
+        let shell = ["bash", "-c", script].map(OsString::from);
+        self.words.splice(0..0, shell);
+        self
+    }
+
+    /// Runs under resource limits, in the words of the shell's `ulimit`: `-n 16`.
+    pub fn ulimit(self, limits: &str) -> Self {
+        self.through(&format!("ulimit {limits}; exec \"$0\" \"$@\""))
+    }
+
+    /// Standard input delivers `bytes` and ends.
+    pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.input = Input::Bytes(bytes.as_ref().to_owned());
+        self
+    }
+
+    /// Standard input stays open until [`Process::close_input`].
+    pub fn stdin_open(mut self) -> Self {
+        self.input = Input::Open;
+        self
+    }
+
+    pub fn stdin_from(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.input = Input::Given(stdio.into());
+        self
+    }
+
+    /// Standard output goes there, and is not looked at.
+    pub fn stdout_to(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.output = Some(stdio.into());
+        self
+    }
+
+    /// Standard error goes there, and is not looked at.
+    pub fn stderr_to(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.error = Some(stdio.into());
+        self
+    }
+
+    /// All of standard output, exactly, save for the placeholders of [`matches`].
+    pub fn stdout(mut self, text: impl AsRef<[u8]>) -> Self {
+        self.expected.stdout = Some(text.as_ref().to_owned());
+        self
+    }
+
+    pub fn any_stdout(mut self) -> Self {
+        self.expected.stdout = None;
+        self
+    }
+
+    /// All of standard error, exactly, save for the placeholders of [`matches`].
+    pub fn stderr(mut self, text: impl AsRef<[u8]>) -> Self {
+        self.expected.stderr = Some(text.as_ref().to_owned());
+        self
+    }
+
+    pub fn any_stderr(mut self) -> Self {
+        self.expected.stderr = None;
+        self
+    }
+
+    pub fn code(mut self, code: i32) -> Self {
+        self.expected.end = Some(End::Code(code));
+        self
+    }
+
+    pub fn killed_by(mut self, signal: Signal) -> Self {
+        self.expected.end = Some(End::Signal(signal.as_raw()));
+        self
+    }
+
+    pub fn any_code(mut self) -> Self {
+        self.expected.end = None;
+        self
+    }
+
+    /// For what takes longer than [`DEADLINE`].
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it to its end, and compares all that was expected.
+    #[track_caller]
+    pub fn run(self) -> Finished {
+        self.start().finish()
+    }
+
+    /// Starts it; what was expected is compared by [`Process::finish`].
+    pub fn start(self) -> Process {
+        let started = Instant::now();
+        let (input, bytes) = match self.input {
+            Input::Null => (Stdio::null(), None),
+            Input::Open => (Stdio::piped(), Some(None)),
+            Input::Bytes(bytes) => (Stdio::piped(), Some(Some(bytes))),
+            Input::Given(stdio) => (stdio, None),
+        };
+        let mut child = Command::new(&self.words[0])
+            .args(&self.words[1..])
+            .env_remove("NO_COLOR")
+            // The messages of the system, and of real peers, in English.
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.environment)
+            .stdin(input)
+            .stdout(self.output.unwrap_or_else(Stdio::piped))
+            .stderr(self.error.unwrap_or_else(Stdio::piped))
+            // What a shell started is killed with it.
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.words[0].display()));
+        let stdout = child.stdout.take().map_or_else(Capture::empty, Capture::of);
+        let stderr = child.stderr.take().map_or_else(Capture::empty, Capture::of);
+        let input = child.stdin.take().map(|mut pipe| {
+            let (sender, receiver) = mpsc::channel::<Vec<u8>>();
+            spawn(move || {
+                // One that does not read to the end gets no more.
+                while let Ok(bytes) = receiver.recv() {
+                    if pipe.write_all(&bytes).is_err() {
+                        break;
+                    }
+                }
+            });
+            sender
+        });
+        let input = match (input, bytes) {
+            (Some(input), Some(Some(bytes))) => {
+                let _ = input.send(bytes);
+                None
+            }
+            (input, _) => input,
+        };
+        let (sender, ended) = mpsc::channel();
+        let pid = Pid::from_child(&child);
+        spawn(move || {
+            // Not reaped here: until it is, its number belongs to it, and it can be killed safely.
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while let Err(rustix::io::Errno::INTR) =
+                rustix::process::waitid(WaitId::Pid(pid), options)
+            {}
+            let _ = sender.send(());
+        });
+        let words: Vec<_> = self.words.iter().map(|word| word.display()).collect();
+        Process {
+            title: words
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+            child,
+            input,
+            stdout,
+            stderr,
+            ended,
+            started,
+            deadline: started + self.limit,
+            expected: self.expected,
+            seen_stdout: 0,
+            seen_stderr: 0,
+        }
+    }
+}
+
+/// A program that is running; killed when it is dropped.
+pub struct Process {
+    title: String,
+    child: Child,
+    input: Option<mpsc::Sender<Vec<u8>>>,
+    stdout: Capture,
+    stderr: Capture,
+    ended: mpsc::Receiver<()>,
+    started: Instant,
+    deadline: Instant,
+    pub(super) expected: Expected,
+    /// How much of each stream `receive` and the like have dealt with.
+    seen_stdout: usize,
+    seen_stderr: usize,
+}
+
+/// How a program ended, and all that it printed.
+#[derive(Debug)]
+pub struct Finished {
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    pub status: ExitStatus,
+    pub took: Duration,
+}
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Gives it `bytes` on standard input; does not wait until they have been read.
+    pub fn send(&self, bytes: impl AsRef<[u8]>) {
+        let input = self.input.as_ref().expect("standard input is open");
+        // One that has gone does not want them.
+        let _ = input.send(bytes.as_ref().to_owned());
+    }
+
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Waits for more of standard output, which has to be `bytes`.
+    #[track_caller]
+    pub fn receive(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let from = self.seen_stdout;
+        self.stdout.wait(self.deadline, |state| {
+            (state.bytes.len() >= from + bytes.len()).then_some(())
+        });
+        let stdout = self.stdout.bytes();
+        let end = stdout.len().min(from + bytes.len());
+        if &stdout[from..end] != bytes {
+            self.fail(&format!(
+                "standard output should go on with {}, not {}",
+                shown(bytes),
+                shown(&stdout[from..])
+            ));
+        }
+        self.seen_stdout = end;
+    }
+
+    /// Waits for the next line of standard output, which has to match, and returns it.
+    #[track_caller]
+    pub fn receive_line(&mut self, pattern: &str) -> String {
+        let from = self.seen_stdout;
+        let line = self
+            .stdout
+            .wait(self.deadline, |state| next_line(&state.bytes, from));
+        let Some(line) = line.filter(|line| matches(pattern.as_bytes(), line.as_bytes())) else {
+            self.fail(&format!("standard output should go on with {pattern:?}"));
+        };
+        self.seen_stdout = from + line.len() + 1;
+        line
+    }
+
+    /// Waits for the next line on standard error, which has to match, and returns it.
+    #[track_caller]
+    pub fn expect_line(&mut self, pattern: &str) -> String {
+        let from = self.seen_stderr;
+        let line = self
+            .stderr
+            .wait(self.deadline, |state| next_line(&state.bytes, from));
+        let Some(line) = line.filter(|line| matches(pattern.as_bytes(), line.as_bytes())) else {
+            self.fail(&format!("standard error should go on with {pattern:?}"));
+        };
+        self.seen_stderr = from + line.len() + 1;
+        line
+    }
+
+    /// Waits until some line on standard error matches, whatever stands around it, and returns it.
+    #[track_caller]
+    pub fn wait_for_line(&self, pattern: &str) -> String {
+        self.wait_for_lines(pattern, 1).remove(0)
+    }
+
+    /// Waits until `count` lines on standard error match, whatever stands around them.
+    #[track_caller]
+    pub fn wait_for_lines(&self, pattern: &str, count: usize) -> Vec<String> {
+        let found = self.stderr.wait(self.deadline, |state| {
+            let text = String::from_utf8_lossy(&state.bytes);
+            let found: Vec<String> = text
+                .split_inclusive('\n')
+                .filter_map(|line| line.strip_suffix('\n'))
+                .filter(|line| matches(pattern.as_bytes(), line.as_bytes()))
+                .map(str::to_owned)
+                .collect();
+            (found.len() >= count).then_some(found)
+        });
+        found.unwrap_or_else(|| {
+            self.fail(&format!(
+                "standard error should have {count} lines like {pattern:?}"
+            ))
+        })
+    }
+
+    /// All of standard error so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
+    }
+
+    /// Whether it has ended by now.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for its end, and compares what was expected with its status and with all of its output
+    /// that no `receive` and no `expect_line` has dealt with.
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        if self.ended.recv_timeout(left(self.deadline)).is_err() {
+            self.fail("it should have ended by now");
+        }
+        let took = self.started.elapsed();
+        // What it left behind in the background may hold its streams open.
+        for stream in [&self.stdout, &self.stderr] {
+            stream.wait(self.deadline, |_| None::<()>);
+        }
+        let status = self.child.wait().unwrap();
+        let finished = Finished {
+            stdout: self.stdout.bytes(),
+            stderr: self.log(),
+            status,
+            took,
+        };
+        let end = status
+            .code()
+            .map(End::Code)
+            .or(status.signal().map(End::Signal));
+        if self.expected.end.is_some() && self.expected.end != end {
+            self.fail(&format!(
+                "it should have ended with {:?}",
+                self.expected.end
+            ));
+        }
+        if let Some(expected) = &self.expected.stderr
+            && !matches(expected, &finished.stderr.as_bytes()[self.seen_stderr..])
+        {
+            self.fail(&format!("standard error should be {}", shown(expected)));
+        }
+        if let Some(expected) = &self.expected.stdout
+            && !matches(expected, &finished.stdout[self.seen_stdout..])
+        {
+            self.fail(&format!("standard output should be {}", shown(expected)));
+        }
+        finished
+    }
+
+    #[track_caller]
+    fn fail(&self, what: &str) -> ! {
+        let stdout = self.stdout.bytes();
+        let stderr = self.stderr.bytes();
+        // Still not reaped: see `start`.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
+            .ok()
+            .flatten()
+            .map_or("still running".to_owned(), |status| {
+                match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => format!("ended with {code}"),
+                    (_, Some(signal)) => format!("killed by signal {signal}"),
+                    _ => "ended".to_owned(),
+                }
+            });
+        panic!(
+            "{what}\n  program: {}\n  status:  {status}, after {:?}\n  stdout:  {}{}\n  stderr:  {}{}",
+            self.title,
+            self.started.elapsed(),
+            shown(&stdout[self.seen_stdout..]),
+            dealt_with(self.seen_stdout),
+            shown(&stderr[self.seen_stderr..]),
+            dealt_with(self.seen_stderr),
+        );
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails when it has been reaped already.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn dealt_with(count: usize) -> String {
+    if count == 0 {
+        return String::new();
+    }
+    format!(" (after {count} bytes as expected)")
+}
+
+/// The first complete line at `from`, without its newline.
+fn next_line(bytes: &[u8], from: usize) -> Option<String> {
+    let rest = &bytes[from..];
+    let end = rest.iter().position(|&byte| byte == b'\n')?;
+    Some(String::from_utf8_lossy(&rest[..end]).into_owned())
+}

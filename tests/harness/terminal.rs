@@ -1,0 +1,98 @@
+//! A terminal (pty(7)), and the person in front of it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr};
+
+use super::DEADLINE;
+use super::capture::Capture;
+use super::text::shown;
+
+/// Shows bytes as they are written to it: it echoes nothing that is typed, and adds no carriage
+/// returns. Lines are edited, so that [`Terminal::END`] ends the input.
+pub struct Terminal {
+    keyboard: File,
+    /// Keeps the screen alive between two programs.
+    device: File,
+    screen: Capture,
+    seen: usize,
+}
+
+impl Terminal {
+    /// Ctrl-D: at the start of a line it ends the input.
+    pub const END: &str = "\x04";
+
+    pub fn open() -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let device = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap())
+            .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
+            .unwrap();
+        let mut modes = tcgetattr(device.as_fd()).unwrap();
+        modes.local_modes -= LocalModes::ECHO;
+        modes.output_modes -= OutputModes::OPOST;
+        tcsetattr(device.as_fd(), OptionalActions::Now, &modes).unwrap();
+        let keyboard = File::from(master);
+        Self {
+            screen: Capture::of(keyboard.try_clone().unwrap()),
+            keyboard,
+            device,
+            seen: 0,
+        }
+    }
+
+    /// For a stream of a program.
+    pub fn device(&self) -> File {
+        self.device.try_clone().unwrap()
+    }
+
+    pub fn type_in(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for what is shown next, which has to be `text`.
+    #[track_caller]
+    pub fn expect(&mut self, text: impl AsRef<[u8]>) {
+        let text = text.as_ref();
+        let from = self.seen;
+        self.screen.wait(Instant::now() + DEADLINE, |state| {
+            (state.bytes.len() >= from + text.len()).then_some(())
+        });
+        let screen = self.screen.bytes();
+        let end = screen.len().min(from + text.len());
+        assert!(
+            &screen[from..end] == text,
+            "the terminal should show {}, not {}",
+            shown(text),
+            shown(&screen[from..])
+        );
+        self.seen = end;
+    }
+
+    /// Nothing more has been shown; for when the programs on it have ended.
+    #[track_caller]
+    pub fn finish(self) {
+        let Self {
+            device,
+            screen,
+            seen,
+            ..
+        } = self;
+        drop(device);
+        screen.wait(Instant::now() + DEADLINE, |_| None::<()>);
+        let rest = &screen.bytes()[seen..];
+        assert!(rest.is_empty(), "the terminal shows {} too", shown(rest));
+    }
+}

@@ -1,0 +1,14 @@
+//! All tests that run the binary, as users do.
+//!
+//! | module | what it is about |
+//! | --- | --- |
+//! | `harness` | runs programs with a deadline, plays the other end of a connection |
+//! | `cli` | the command line, its messages and exit codes; standard streams |
+//! | `tcp_client` | endings, limits, what is sent and what is printed |
+//! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod harness;
+
+mod tcp_client;
