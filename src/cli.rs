@@ -13,6 +13,7 @@ use crate::{output, tcp_client, tcp_server, udp_client, udp_server};
     after_help = "`netkit SUBCOMMAND --help` explains a subcommand.",
     after_long_help = exit::TABLE,
     disable_help_subcommand = true,
+    arg_required_else_help = false,
     subcommand_value_name = "SUBCOMMAND",
     subcommand_help_heading = "Subcommands"
 )]
@@ -46,6 +47,56 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
         return Ok(None);
     }
     crate::logging::init(&LoggingArgs::default());
-    let text = text.trim_end();
-    Err(Failure::new(Exit::Local, text.strip_prefix("error: ").unwrap_or(text)).into())
+    let known = |word: &String| Cli::command().find_subcommand(word).is_some();
+    let subcommand = std::env::args().skip(1).find(known);
+    Err(Failure::new(Exit::Local, on_one_line(&text, subcommand.as_deref())).into())
+}
+
+/// What clap says over several lines, on one: its reason, its tip, and where to read more.
+fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let paragraphs = text.split("\n\n").take_while(|paragraph| {
+        !paragraph.starts_with("Usage: ") && !paragraph.starts_with("For more information")
+    });
+    let mut line = String::new();
+    for paragraph in paragraphs {
+        for word in paragraph.split_whitespace() {
+            line.push_str(word);
+            line.push(' ');
+        }
+        line.truncate(line.trim_end().len());
+        line.push_str("; ");
+    }
+    let subcommand = subcommand
+        .map(|name| format!(" {name}"))
+        .unwrap_or_default();
+    format!("{line}see 'netkit{subcommand} --help'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_of_clap_is_one_line() {
+        let line = |args: &[&str]| {
+            let error = Cli::command().try_get_matches_from(args).err().unwrap();
+            on_one_line(&error.render().to_string(), Some("tcp-server"))
+        };
+        assert_eq!(
+            line(&["netkit", "tcp-server"]),
+            "the following required arguments were not provided: --port <N>; \
+             see 'netkit tcp-server --help'"
+        );
+        assert_eq!(
+            line(&["netkit", "tcp-server", "--portt", "1"]),
+            "unexpected argument '--portt' found; tip: a similar argument exists: '--port'; \
+             see 'netkit tcp-server --help'"
+        );
+    }
 }

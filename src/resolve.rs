@@ -10,7 +10,6 @@ use crate::address::is_numeric;
 use crate::exit::{Exit, Failure, cause};
 
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Addresses")]
 pub struct ResolveArgs {
     /// Use IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]

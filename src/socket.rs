@@ -7,7 +7,6 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Socket options")]
 pub struct SourceArgs {
     /// Local address to send from
     #[arg(long, value_name = "IP")]
