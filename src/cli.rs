@@ -41,12 +41,12 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
+    crate::logging::init(&LoggingArgs::default());
     let text = error.render().to_string();
     if !error.use_stderr() {
         output::write_once(text.as_bytes())?;
         return Ok(None);
     }
-    crate::logging::init(&LoggingArgs::default());
     let known = |word: &String| Cli::command().find_subcommand(word).is_some();
     let subcommand = std::env::args().skip(1).find(known);
     Err(Failure::new(Exit::Local, on_one_line(&text, subcommand.as_deref())).into())
