@@ -248,6 +248,7 @@ impl Program {
             started,
             deadline: started + self.limit,
             expected: self.expected,
+            status: None,
             seen_stdout: 0,
             seen_stderr: 0,
         }
@@ -265,6 +266,8 @@ pub struct Process {
     started: Instant,
     deadline: Instant,
     pub(super) expected: Expected,
+    /// Once it has been reaped.
+    status: Option<ExitStatus>,
     /// How much of each stream `receive` and the like have dealt with.
     seen_stdout: usize,
     seen_stderr: usize,
@@ -397,6 +400,7 @@ impl Process {
             stream.wait(self.deadline, |_| None::<()>);
         }
         let status = self.child.wait().unwrap();
+        self.status = Some(status);
         let finished = Finished {
             stdout: self.stdout.bytes(),
             stderr: self.log(),
@@ -430,18 +434,10 @@ impl Process {
     fn fail(&self, what: &str) -> ! {
         let stdout = self.stdout.bytes();
         let stderr = self.stderr.bytes();
-        // Still not reaped: see `start`.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let status = rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
-            .ok()
-            .flatten()
-            .map_or("still running".to_owned(), |status| {
-                match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => format!("ended with {code}"),
-                    (_, Some(signal)) => format!("killed by signal {signal}"),
-                    _ => "ended".to_owned(),
-                }
-            });
+        let status = match self.status {
+            Some(status) => status.to_string(),
+            None => "running".to_owned(),
+        };
         panic!(
             "{what}\n  program: {}\n  status:  {status}, after {:?}\n  stdout:  {}{}\n  stderr:  {}{}",
             self.title,

@@ -81,6 +81,19 @@ impl Terminal {
         self.seen = end;
     }
 
+    /// Waits for the next line that is shown, and returns it.
+    #[track_caller]
+    pub fn expect_line(&mut self) -> String {
+        let from = self.seen;
+        let line = self.screen.wait(Instant::now() + DEADLINE, |state| {
+            let end = state.bytes[from..].iter().position(|&byte| byte == b'\n')?;
+            Some(state.bytes[from..from + end].to_vec())
+        });
+        let line = line.expect("the terminal should show a line");
+        self.seen += line.len() + 1;
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
     /// Nothing more has been shown; for when the programs on it have ended.
     #[track_caller]
     pub fn finish(self) {

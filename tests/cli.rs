@@ -1,0 +1,500 @@
+//! The command line, the messages and exit codes that go with it, and the standard streams.
+
+use std::fs::{File, OpenOptions};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+use crate::harness::{Peer, ReservedPort, Terminal, netkit, tcp_server};
+
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A device that is always full.
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+/// A pipe whose reader has gone away.
+fn broken_pipe() -> std::io::PipeWriter {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn bad_addresses_are_refused_with_an_example() {
+    let cases: [(&[&str], &str); 10] = [
+        (
+            &[],
+            "no address; write HOST:PORT, for example localhost:9999",
+        ),
+        (
+            &["example.com"],
+            "'example.com' has no port; write example.com:9999",
+        ),
+        (&["::1"], "'::1' has no port; write [::1]:9999"),
+        (
+            &["::1:80"],
+            "'::1:80' is an IPv6 address without a port; if 80 is the port, write [::1]:80",
+        ),
+        (
+            &["fe80::1:99999"],
+            "'fe80::1:99999' is an IPv6 address with a port glued on; write [fe80::1]:99999",
+        ),
+        (
+            &["localhost", "http"],
+            "'http' is not a port; a port is a number from 1 to 65535",
+        ),
+        (
+            &["localhost:99999"],
+            "'99999' is not a port; a port is a number from 1 to 65535",
+        ),
+        (
+            &["localhost:0"],
+            "'0' is not a port; a port is a number from 1 to 65535",
+        ),
+        (
+            &["http://localhost/"],
+            "'//localhost/' is not a port; a port is a number from 1 to 65535",
+        ),
+        (
+            &["localhost:9999", "x"],
+            "'x' is too much: the address is localhost:9999 already",
+        ),
+    ];
+    for (words, message) in cases {
+        netkit(["tcp-client"].iter().chain(words))
+            .stderr(format!("netkit: {message}\n"))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
+fn bad_values_are_refused_with_what_would_be_right() {
+    let cases = [
+        (
+            "tcp-client -w soon a:1",
+            "invalid value 'soon' for '--connect-timeout <TIME>': 'soon' is not a duration; \
+             write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h)",
+        ),
+        (
+            "tcp-client -w 0 a:1",
+            "invalid value '0' for '--connect-timeout <TIME>': '0' must be more than zero",
+        ),
+        (
+            "tcp-client --idle-timeout 0s a:1",
+            "invalid value '0s' for '--idle-timeout <TIME>': '0s' must be more than zero",
+        ),
+        (
+            "tcp-client --half-close-wait never a:1",
+            "invalid value 'never' for '--half-close-wait <TIME>': 'never' is not a duration; \
+             write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h), or 'forever'",
+        ),
+        (
+            "tcp-client --send a\\q a:1",
+            "invalid value 'a\\q' for '--send <TEXT>': '\\q' in 'a\\q' is not known; \
+             write \\r \\n \\t \\0 \\\\ or \\xHH",
+        ),
+        (
+            "tcp-client --source here a:1",
+            "invalid value 'here' for '--source <IP>': invalid IP address syntax",
+        ),
+        (
+            "tcp-client -w",
+            "a value is required for '--connect-timeout <TIME>' but none was supplied",
+        ),
+        (
+            "tcp-server -p 65536",
+            "invalid value '65536' for '--port <N>': '65536' is not a port; \
+             a port is a number from 0 to 65535, and 0 takes a free one",
+        ),
+        (
+            "tcp-server -p 0 --service finger",
+            "invalid value 'finger' for '--service <NAME>'\n  \
+             [possible values: hello, echo, discard, chargen]",
+        ),
+        (
+            "tcp-server -p 0 --max-message 1x",
+            "invalid value '1x' for '--max-message <SIZE>': '1x' is not a size; \
+             write bytes (512) or k, M, G (64k, 4M, 1G; powers of 1024)",
+        ),
+    ];
+    for (words, message) in cases {
+        netkit(words.split(' '))
+            .stderr(format!(
+                "netkit: {message}\n\nFor more information, try '--help'.\n"
+            ))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_with_the_usage() {
+    const CLIENT: &str = "Usage: netkit tcp-client [OPTIONS] HOST:PORT\n       \
+                          netkit tcp-client [OPTIONS] HOST PORT";
+    let cases = [
+        (
+            "tcp-client -4 -6 a:1",
+            "the argument '--ipv4' cannot be used with '--ipv6'",
+            CLIENT,
+        ),
+        (
+            "tcp-client --send-only --recv-only a:1",
+            "the argument '--send-only' cannot be used with '--recv-only'",
+            CLIENT,
+        ),
+        (
+            "tcp-client --colour a:1",
+            "unexpected argument '--colour' found\n\n  \
+             tip: to pass '--colour' as a value, use '-- --colour'",
+            CLIENT,
+        ),
+        (
+            "tcp-server",
+            "the following required arguments were not provided:\n  --port <N>",
+            "Usage: netkit tcp-server --port <N>",
+        ),
+        (
+            "tcp-sever -p 1",
+            "unrecognized subcommand 'tcp-sever'\n\n  \
+             tip: some similar subcommands exist: 'udp-server', 'tcp-server'",
+            "Usage: netkit [OPTIONS] <SUBCOMMAND>",
+        ),
+    ];
+    for (words, message, usage) in cases {
+        netkit(words.split(' '))
+            .stderr(format!(
+                "netkit: {message}\n\n{usage}\n\nFor more information, try '--help'.\n"
+            ))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
+fn a_path_to_get_cannot_end_its_line() {
+    netkit(["tcp-client", "--get", "/a b", "localhost:9999"])
+        .stderr(
+            "netkit: '/a b' is not a path; write one that starts with '/', and %20 for a space\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_name_that_is_not_found_is_exit_code_3() {
+    for arguments in [
+        ["tcp-client", "no-such-host.invalid:9999"].as_slice(),
+        &["tcp-server", "-p", "0", "-b", "no-such-host.invalid"],
+    ] {
+        // The cause depends on whether a name server can be reached.
+        netkit(arguments)
+            .stderr("netkit: could not resolve no-such-host.invalid: {*}\n")
+            .code(3)
+            .run();
+    }
+}
+
+#[test]
+fn a_name_is_not_resolved_when_addresses_are_asked_for() {
+    netkit(["tcp-client", "-n", "localhost:9999"])
+        .stderr("netkit: could not resolve localhost: it is a name, and -n allows addresses only\n")
+        .code(2)
+        .run();
+}
+
+#[test]
+fn an_address_of_the_other_family_is_exit_code_3() {
+    netkit(["tcp-client", "-6", "127.0.0.1:9999"])
+        .stderr("netkit: could not resolve 127.0.0.1: it has no IPv6 address\n")
+        .code(3)
+        .run();
+    netkit(["tcp-client", "-4", "[::1]:9999"])
+        .stderr("netkit: could not resolve ::1: it has no IPv4 address\n")
+        .code(3)
+        .run();
+}
+
+#[test]
+fn a_refused_connection_is_exit_code_1() {
+    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    netkit(["tcp-client", "127.0.0.1", &port.text()])
+        .stderr(format!(
+            "netkit: could not connect to 127.0.0.1:{}: connection refused\n",
+            port.number()
+        ))
+        .code(1)
+        .run();
+}
+
+#[test]
+fn a_refused_connection_names_the_address_as_resolved_too() {
+    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let port = port.number();
+    netkit(["tcp-client", "-4", &format!("localhost:{port}")])
+        .stderr(format!(
+            "netkit: could not connect to localhost:{port}: 127.0.0.1:{port}: connection refused\n"
+        ))
+        .code(1)
+        .run();
+    let port = ReservedPort::on(Ipv6Addr::LOCALHOST.into(), Type::STREAM);
+    let port = port.number();
+    netkit(["tcp-client", "::1", &port.to_string()])
+        .stderr(format!(
+            "netkit: could not connect to [::1]:{port}: connection refused\n"
+        ))
+        .code(1)
+        .run();
+}
+
+#[test]
+fn a_connection_that_nobody_answers_is_exit_code_4() {
+    // A listener whose queue is full drops what comes next, as a firewall does.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&std::net::SocketAddr::new(LOCALHOST, 0).into())
+        .unwrap();
+    socket.listen(0).unwrap();
+    let address = TcpListener::from(socket.try_clone().unwrap())
+        .local_addr()
+        .unwrap();
+    let _queue: Vec<_> = std::iter::from_fn(|| {
+        TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok()
+    })
+    .take(16)
+    .collect();
+    netkit(["tcp-client", "-w", "0.3", &address.to_string()])
+        .stderr(format!(
+            "netkit: could not connect to {address}: no answer within 300ms\n"
+        ))
+        .code(4)
+        .run();
+    netkit(["tcp-client", "--deadline", "200ms", &address.to_string()])
+        .stderr(format!(
+            "netkit: could not connect to {address}: no answer within 200ms\n"
+        ))
+        .code(4)
+        .run();
+}
+
+#[test]
+fn an_address_that_is_in_use_is_exit_code_2() {
+    let server = tcp_server([]).listen();
+    let port = server.port();
+    netkit(["tcp-server", "-p", &port.to_string()])
+        .stderr(format!(
+            "netkit: could not listen on 127.0.0.1:{port}: address already in use \
+             (another program uses the port; -p 0 takes a free one)\n"
+        ))
+        .code(2)
+        .run();
+}
+
+#[test]
+fn an_address_of_another_machine_cannot_be_listened_on() {
+    // RFC 5737: belongs to nobody.
+    netkit(["tcp-server", "-p", "0", "-b", "192.0.2.1"])
+        .stderr(
+            "netkit: could not listen on 192.0.2.1:0: cannot assign requested address \
+             (it is not an address of this machine)\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn help_and_version_are_data() {
+    netkit(["--version"]).stdout("netkit {N}\n").run();
+    for subcommand in ["", "tcp-client", "tcp-server", "udp-client", "udp-server"] {
+        for help in ["-h", "--help"] {
+            let words = [subcommand, help];
+            let words = words.iter().filter(|word| !word.is_empty());
+            let help = netkit(words).any_stdout().run();
+            assert!(help.stdout.ends_with(b"\n"), "{subcommand}");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_do_is_answered_with_the_help() {
+    let help = netkit(["-h"]).any_stdout().run().stdout;
+    let expected = [b"netkit: ", help.as_slice()].concat();
+    netkit([""; 0]).stderr(expected).code(2).run();
+}
+
+#[test]
+fn help_into_a_closed_pipe_ends_quietly() {
+    netkit(["--help"]).stdout_to(broken_pipe()).code(141).run();
+}
+
+#[test]
+fn output_to_a_full_disk_is_an_error() {
+    let peer = Peer::listen(|mut connection| connection.send("data"));
+    netkit(["tcp-client", peer.address()])
+        .stdout_to(full())
+        .stderr("netkit: could not write standard output: no space left on device\n")
+        .code(2)
+        .run();
+    netkit(["tcp-server", "-p", "0", "--print-port"])
+        .stdout_to(full())
+        .stderr(
+            "Listening on 127.0.0.1:{N}\n\
+             netkit: could not write standard output: no space left on device\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn output_into_a_closed_pipe_ends_quietly() {
+    let peer = Peer::listen(|mut connection| connection.send("data"));
+    netkit(["tcp-client", peer.address()])
+        .stdout_to(broken_pipe())
+        .code(141)
+        .run();
+    netkit(["tcp-server", "-p", "0", "--print-port"])
+        .stdout_to(broken_pipe())
+        .stderr("Listening on 127.0.0.1:{N}\n")
+        .code(141)
+        .run();
+}
+
+#[test]
+fn a_client_with_nothing_to_write_leaves_when_its_reader_does() {
+    let peer = Peer::listen(|mut connection| connection.expect_eof());
+    netkit(["tcp-client", peer.address()])
+        .stdin_open()
+        .stdout_to(broken_pipe())
+        .code(141)
+        .run();
+}
+
+#[test]
+fn closed_streams_do_not_matter() {
+    for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let peer = Peer::listen(|mut connection| {
+            connection.expect_eof();
+            connection.send("data");
+        });
+        let stdout = if redirection.contains(">&- ") || redirection == ">&-" {
+            ""
+        } else {
+            "data"
+        };
+        netkit(["tcp-client", peer.address()])
+            .through(&format!("exec \"$0\" \"$@\" {redirection}"))
+            .stdout(stdout)
+            .run();
+    }
+}
+
+#[test]
+fn a_failure_that_cannot_be_told_is_still_an_exit_code() {
+    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    netkit(["tcp-client", "127.0.0.1", &port.text()])
+        .through("exec \"$0\" \"$@\" 2>&-")
+        .code(1)
+        .run();
+    netkit(["tcp-client", "127.0.0.1", &port.text()])
+        .stderr_to(full())
+        .code(1)
+        .run();
+    netkit(["tcp-client", "127.0.0.1", &port.text()])
+        .stderr_to(broken_pipe())
+        .code(1)
+        .run();
+}
+
+#[test]
+fn a_client_ends_by_the_signal_it_is_sent() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let peer = Peer::listen(|mut connection| {
+            connection.send("ready");
+            connection.expect_eof();
+        });
+        let mut client = netkit(["tcp-client", peer.address()])
+            .stdin_open()
+            .killed_by(signal)
+            .start();
+        client.receive("ready");
+        client.signal(signal);
+        client.finish();
+    }
+}
+
+#[test]
+fn quiet_leaves_errors_only() {
+    let mut server = tcp_server(["-q", "--print-port"])
+        .stderr("")
+        .code(0)
+        .start();
+    let port: u16 = server.receive_line("{N}").parse().unwrap();
+    let peer = std::net::SocketAddr::new(LOCALHOST, port);
+    crate::harness::Connection::to(peer).expect("Welcome!");
+    server.signal(Signal::TERM);
+    server.finish();
+    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    netkit(["tcp-client", "-q", "127.0.0.1", &port.text()])
+        .stderr("netkit: could not connect to 127.0.0.1:{N}: connection refused\n")
+        .code(1)
+        .run();
+}
+
+#[test]
+fn verbose_messages_have_time_level_and_fields() {
+    let mut server = tcp_server(["-v"]).start();
+    server.expect_line(
+        "{N}-{N}-{N}T{N}:{N}:{N}Z  INFO Listening on 127.0.0.1:{N} address=127.0.0.1:{N}",
+    );
+    server.expect_line("{*}Z  INFO Waiting for connection...");
+    let peer = Peer::listen(|mut connection| connection.expect_eof());
+    netkit(["tcp-client", "-vv", peer.address()])
+        .stderr(format!(
+            "{{*}}Z DEBUG connected to {0} peer={0} local=127.0.0.1:{{N}}\n",
+            peer.address()
+        ))
+        .run();
+}
+
+#[test]
+fn json_messages_are_one_object_a_line() {
+    let server = tcp_server(["--log-format", "json"]).start();
+    let line = server.wait_for_line("{*}Listening on{*}");
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["level"], "INFO");
+    let address = event["address"].as_str().unwrap();
+    assert_eq!(event["message"], format!("Listening on {address}"));
+    assert!(event["timestamp"].is_string());
+
+    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let failed = netkit(["--log-format=json", "tcp-client", "127.0.0.1", &port.text()])
+        .any_stderr()
+        .code(1)
+        .run();
+    let event: serde_json::Value = serde_json::from_str(&failed.stderr).unwrap();
+    assert_eq!(event["level"], "ERROR");
+}
+
+#[test]
+fn colour_is_for_terminals_that_want_it() {
+    let run = |no_color: &str, terminal: &Terminal| {
+        let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+        netkit(["tcp-client", "-v", "127.0.0.1", &port.text()])
+            .env("NO_COLOR", no_color)
+            .stderr_to(terminal.device())
+            .code(1)
+            .run();
+    };
+    for (no_color, coloured) in [("", true), ("1", false)] {
+        let mut terminal = Terminal::open();
+        run(no_color, &terminal);
+        let line = terminal.expect_line();
+        assert!(line.contains("connection refused"), "{line}");
+        assert_eq!(line.contains('\x1b'), coloured, "{line}");
+        terminal.finish();
+    }
+}
