@@ -327,6 +327,17 @@ fn nothing_to_do_is_answered_with_the_help() {
 }
 
 #[test]
+fn help_on_a_full_disk_is_an_error() {
+    for words in [["--help"].as_slice(), &["tcp-client", "-h"], &["--version"]] {
+        netkit(words)
+            .stdout_to(full())
+            .stderr("netkit: could not write standard output: no space left on device\n")
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
 fn help_into_a_closed_pipe_ends_quietly() {
     netkit(["--help"]).stdout_to(broken_pipe()).code(141).run();
 }
