@@ -15,6 +15,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod capture;
+mod folder;
 mod peer;
 mod program;
 mod server;
@@ -22,10 +23,12 @@ mod terminal;
 mod text;
 mod tools;
 
+use std::io::Read;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+pub use folder::temporary_folder;
 pub use peer::{Connection, Peer, mailbox};
 pub use program::{Finished, Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
@@ -62,6 +65,16 @@ impl Event {
             .recv_timeout(DEADLINE)
             .expect("the awaited event did not happen");
     }
+}
+
+/// Everything that comes out of `stream`, which has to end within [`DEADLINE`].
+#[track_caller]
+pub fn read_all(stream: impl Read + Send + 'static) -> Vec<u8> {
+    let capture = capture::Capture::of(stream);
+    let end = Instant::now() + DEADLINE;
+    let ended = capture.wait(end, |state| state.ended.then_some(()));
+    ended.expect("the stream should have ended");
+    capture.bytes()
 }
 
 /// A thread that keeps the name of the test that started it, so that a failure is shown under it.

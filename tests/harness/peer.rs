@@ -220,6 +220,15 @@ impl Connection {
         assert!(!broken, "the connection was broken off");
     }
 
+    /// Sends as fast as the other end takes it, until that has gone away.
+    #[track_caller]
+    pub fn send_until_left(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        while self.stream.write_all(&[b'x'; 4096]).is_ok() {
+            assert!(Instant::now() < end, "the other end should have left");
+        }
+    }
+
     /// Ends our direction; receiving goes on.
     pub fn shutdown(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ where
             .chain(arguments.map(|argument| argument.as_ref().to_owned()))
             .collect(),
         environment: Vec::new(),
+        folder: None,
         input: Input::Null,
         output: None,
         error: None,
@@ -50,6 +52,7 @@ where
 pub struct Program {
     words: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
     input: Input,
     output: Option<Stdio>,
     error: Option<Stdio>,
@@ -87,6 +90,11 @@ impl Program {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment
             .push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub fn current_dir(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
         self
     }
 
@@ -195,6 +203,7 @@ impl Program {
             // The messages of the system, and of real peers, in English.
             .env("LC_ALL", "C.UTF-8")
             .envs(self.environment)
+            .current_dir(self.folder.as_deref().unwrap_or(Path::new(".")))
             .stdin(input)
             .stdout(self.output.unwrap_or_else(Stdio::piped))
             .stderr(self.error.unwrap_or_else(Stdio::piped))
@@ -289,6 +298,12 @@ impl Process {
 
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it has been stopped by a signal.
+    pub fn wait_until_stopped(&self) {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options).unwrap();
     }
 
     /// Gives it `bytes` on standard input; does not wait until they have been read.
