@@ -47,8 +47,11 @@ pub enum Broken {
         error: io::Error,
         sent: u64,
     },
-    /// The remote did not end but broke off.
-    Receive(io::Error),
+    /// The remote did not end but broke off; what of the bytes sent it took is not known.
+    Receive {
+        error: io::Error,
+        sent: u64,
+    },
     /// Nothing moved for the idle timeout.
     Idle,
     Deadline,
@@ -236,14 +239,12 @@ impl Session {
             Ok(Step::Moved) => self.last_move = Instant::now(),
             Ok(Step::Ended) => self.incoming_end = Some(Instant::now()),
             Err(Fault::Write(error)) => return Err(Broken::Output(error)),
-            // After a reset the write that met it knows more: how much had been sent.
+            // After a reset the write that met it knows more: there was something left to send.
             Err(Fault::Read(error)) => {
+                let sent = self.outgoing.written;
                 return Err(match self.undelivered.take() {
-                    Some(error) => Broken::Send {
-                        error,
-                        sent: self.outgoing.written,
-                    },
-                    None => Broken::Receive(error),
+                    Some(error) => Broken::Send { error, sent },
+                    None => Broken::Receive { error, sent },
                 });
             }
         }

@@ -201,10 +201,16 @@ impl Args {
                 Exit::Local,
                 format!("could not read standard input: {}", cause(error)),
             ),
-            Broken::Receive(error) => Failure::new(
-                blame(error),
-                format!("could not receive from {peer}: {}", cause(error)),
-            ),
+            Broken::Receive { error, sent } => {
+                let sent = match sent {
+                    0 => String::new(),
+                    _ => format!("; {sent} bytes were sent"),
+                };
+                Failure::new(
+                    blame(error),
+                    format!("could not receive from {peer}: {}{sent}", cause(error)),
+                )
+            }
             Broken::Send { error, sent } => {
                 let why = match error.kind() {
                     io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),

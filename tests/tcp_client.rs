@@ -203,6 +203,23 @@ mod ending {
     }
 
     #[test]
+    fn bytes_that_a_peer_did_not_take_are_an_error() {
+        let peer = Peer::listen(|mut connection| {
+            connection.expect(vec![b'x'; 1_000]);
+            // Closing with bytes unread is a reset.
+        });
+        let client = netkit(["tcp-client", peer.address()])
+            .stdin(vec![b'x'; 30_000_000])
+            // Which of the two directions meets the reset first is chance.
+            .stderr("netkit: could not {*}: connection reset by peer; {N} bytes were sent\n")
+            .code(1)
+            .run();
+        let sent = client.stderr.split(' ').rev().nth(3).unwrap();
+        let sent: u64 = sent.parse().unwrap();
+        assert!((1_000..30_000_000).contains(&sent), "{client:?}");
+    }
+
+    #[test]
     fn bytes_sent_after_the_peer_has_gone_are_an_error() {
         let (closed, go_on) = event();
         let peer = Peer::listen(move |connection| {
