@@ -118,6 +118,17 @@ enum Word {
 }
 
 fn read(word: &str) -> Result<Word, String> {
+    if let Some((scheme, rest)) = word.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let port = if scheme == "https" { 443 } else { 80 };
+        return Err(match read(host) {
+            Ok(Word::Address(address)) => format!("'{word}' is a URL; write {address}"),
+            Ok(Word::Host(host)) => {
+                format!("'{word}' is a URL; write {}", HostPort { host, port })
+            }
+            Err(_) => format!("'{word}' is a URL; write HOST:PORT"),
+        });
+    }
     if let Some(inner) = word.strip_prefix('[') {
         let Some((address, tail)) = inner.split_once(']') else {
             return Err(format!("'{word}' has no closing bracket; write [::1]:9999"));
@@ -249,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_with_an_example() {
-        let cases: [(&[&str], &str); 15] = [
+        let cases: [(&[&str], &str); 17] = [
             (
                 &["example.com"],
                 "'example.com' has no port; write example.com:9999",
@@ -297,9 +308,14 @@ mod tests {
                 "'+80' is not a port; a port is a number from 1 to 65535",
             ),
             (
-                &["http://a:80"],
-                "'http://a:80' has too many colons; write HOST:PORT, and an IPv6 address in brackets: [::1]:9999",
+                &["http://a:8080/b?c"],
+                "'http://a:8080/b?c' is a URL; write a:8080",
             ),
+            (
+                &["https://[::1]"],
+                "'https://[::1]' is a URL; write [::1]:443",
+            ),
+            (&["http://"], "'http://' is a URL; write HOST:PORT"),
             (
                 &["a b:80"],
                 "'a b' is not a host; write HOST:PORT, for example localhost:9999",

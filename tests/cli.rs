@@ -56,8 +56,8 @@ fn bad_addresses_are_refused_with_an_example() {
             "'0' is not a port; a port is a number from 1 to 65535",
         ),
         (
-            &["http://localhost/"],
-            "'//localhost/' is not a port; a port is a number from 1 to 65535",
+            &["http://localhost/page"],
+            "'http://localhost/page' is a URL; write localhost:80",
         ),
         (
             &["localhost:9999", "x"],
