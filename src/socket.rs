@@ -1,9 +1,12 @@
 //! Sockets with their options set: before bind and before connect, where that matters.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::exit::cause;
 
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -39,9 +42,22 @@ impl SourceArgs {
             // The port of a connection that has just ended can be used again (TIME_WAIT).
             socket.set_reuse_address(true)?;
         }
-        socket.bind(
-            &SocketAddr::new(self.source.unwrap_or(any), self.source_port.unwrap_or(0)).into(),
-        )
+        let local = SocketAddr::new(self.source.unwrap_or(any), self.source_port.unwrap_or(0));
+        socket
+            .bind(&local.into())
+            .map_err(|error| io::Error::new(error.kind(), format!("{self}: {}", cause(&error))))
+    }
+}
+
+impl fmt::Display for SourceArgs {
+    /// As typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.source, self.source_port) {
+            (Some(ip), Some(port)) => write!(f, "--source {ip} --source-port {port}"),
+            (Some(ip), None) => write!(f, "--source {ip}"),
+            (None, Some(port)) => write!(f, "--source-port {port}"),
+            (None, None) => Ok(()),
+        }
     }
 }
 

@@ -678,6 +678,24 @@ mod sending {
     }
 
     #[test]
+    fn a_source_that_cannot_be_had_is_named() {
+        let in_use = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = in_use.local_addr().unwrap().port();
+        // RFC 5737: 192.0.2.1 is nobody's.
+        for (option, value, cause) in [
+            ("--source", "192.0.2.1", "cannot assign requested address"),
+            ("--source-port", &port.to_string(), "address already in use"),
+        ] {
+            netkit(["tcp-client", option, value, "127.0.0.1:9999"])
+                .stderr(format!(
+                    "netkit: could not connect to 127.0.0.1:9999: {option} {value}: {cause}\n"
+                ))
+                .code(2)
+                .run();
+        }
+    }
+
+    #[test]
     fn source_has_to_be_of_the_family_of_the_target() {
         netkit(["tcp-client", "--source", "::1", "127.0.0.1:9999"])
             .stderr(
