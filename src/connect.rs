@@ -29,6 +29,17 @@ pub struct ConnectArgs {
     pub source: SourceArgs,
 }
 
+impl ConnectArgs {
+    /// As if no option was given but those for resolving names.
+    pub fn new(resolve: ResolveArgs) -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            resolve,
+            source: SourceArgs::default(),
+        }
+    }
+}
+
 /// RFC 8305, section 5: how long an attempt is alone before the next address is tried beside it.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 

@@ -20,7 +20,7 @@ struct Open {
     /// Connections whose threads are not done with them; some may be closed already.
     unfinished: usize,
     next: u64,
-    draining: bool,
+    watched: bool,
 }
 
 /// One connection: counted as open until `close`, and waited for as long as this lives.
@@ -64,8 +64,8 @@ impl Connections {
     }
 
     /// From now on the descriptor becomes readable whenever a thread is done with a connection.
-    pub fn drain(&self) {
-        self.lock().draining = true;
+    pub fn watch(&self) {
+        self.lock().watched = true;
     }
 
     /// Makes the descriptor unreadable until the next time.
@@ -104,7 +104,7 @@ impl Drop for Slot {
         let mut open = self.connections.lock();
         open.streams.remove(&self.number);
         open.unfinished -= 1;
-        if open.draining {
+        if open.watched {
             // A full buffer is readable, which is all that is wanted.
             let _ = (&self.connections.wake).write(&[0]);
         }

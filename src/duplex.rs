@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -20,19 +21,16 @@ pub struct Duplex {
 }
 
 impl Duplex {
-    /// A connection. It becomes non-blocking; it is closed when both halves are dropped.
-    pub fn of_stream(stream: TcpStream) -> io::Result<Self> {
+    /// A connection. It becomes non-blocking; it is closed when both halves, and everybody else who
+    /// shares it, have dropped it.
+    pub fn of_stream(stream: Arc<TcpStream>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let socket = Descriptor {
-            fd: Arc::new(stream.into()),
+            fd: stream,
             kind: Kind::Socket,
         };
         let reader = Reader::new(Source::Descriptor(socket.clone()));
-        let writer = Writer {
-            sink: Sink::Descriptor(socket),
-            encoding: Encoding::Plain,
-            finish: Finish::Shutdown,
-        };
+        let writer = Writer::new(Sink::Descriptor(socket), Finish::Shutdown);
         Ok(Self { reader, writer })
     }
 }
@@ -40,7 +38,7 @@ impl Duplex {
 /// An open descriptor and what it is, which decides how bytes are best moved.
 #[derive(Clone)]
 struct Descriptor {
-    fd: Arc<OwnedFd>,
+    fd: Arc<dyn AsFd + Send + Sync>,
     kind: Kind,
 }
 
@@ -108,6 +106,15 @@ impl Reader {
         Ok(Self::new(Source::Descriptor(Descriptor::inherited(
             io::stdin().as_fd(),
         )?)))
+    }
+
+    /// What a child prints.
+    pub fn child(stdout: ChildStdout) -> Self {
+        let fd = Arc::new(OwnedFd::from(stdout));
+        Self::new(Source::Descriptor(Descriptor {
+            fd,
+            kind: Kind::Pipe,
+        }))
     }
 
     /// These bytes, and then the end.
@@ -201,6 +208,7 @@ pub struct Writer {
     sink: Sink,
     encoding: Encoding,
     finish: Finish,
+    may_close: bool,
 }
 
 enum Sink {
@@ -225,26 +233,57 @@ pub enum Encoding {
 enum Finish {
     /// TCP's half-close: the peer sees the end, and can go on sending.
     Shutdown,
+    Close,
     Nothing,
 }
 
 impl Writer {
-    pub fn stdout() -> io::Result<Self> {
-        let sink = Sink::Descriptor(Descriptor::inherited(io::stdout().as_fd())?);
-        Ok(Self {
+    fn new(sink: Sink, finish: Finish) -> Self {
+        Self {
             sink,
             encoding: Encoding::Plain,
-            finish: Finish::Nothing,
-        })
+            finish,
+            may_close: false,
+        }
+    }
+
+    pub fn stdout() -> io::Result<Self> {
+        let stdout = Descriptor::inherited(io::stdout().as_fd())?;
+        Ok(Self::new(Sink::Descriptor(stdout), Finish::Nothing))
+    }
+
+    /// What a child reads; it may stop reading before the end.
+    pub fn child(stdin: ChildStdin) -> Self {
+        let fd = Arc::new(OwnedFd::from(stdin));
+        let sink = Sink::Descriptor(Descriptor {
+            fd,
+            kind: Kind::Pipe,
+        });
+        Self::new(sink, Finish::Close).that_may_close()
     }
 
     /// Takes everything and keeps nothing.
     pub fn discard() -> Self {
-        Self {
-            sink: Sink::Discard,
-            encoding: Encoding::Plain,
-            finish: Finish::Nothing,
+        Self::new(Sink::Discard, Finish::Nothing)
+    }
+
+    /// That whoever reads from it has had enough is no error, and ends nothing: see `abandon`.
+    pub fn that_may_close(mut self) -> Self {
+        self.may_close = true;
+        self
+    }
+
+    /// After `error`: throws away all that is still to come, if that is how it is meant.
+    pub fn abandon(&mut self, error: &io::Error) -> bool {
+        let closed = matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+        );
+        if closed && self.may_close {
+            self.sink = Sink::Discard;
+            self.encoding = Encoding::Plain;
         }
+        closed && self.may_close
     }
 
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
@@ -314,9 +353,13 @@ impl Writer {
 
     /// No more bytes will be written. What the peer sends can still be read.
     pub fn finish(&mut self) {
-        if let (Finish::Shutdown, Sink::Descriptor(descriptor)) = (self.finish, &self.sink) {
-            // A connection that is already gone says so to whoever reads from it.
-            let _ = rustix::net::shutdown(&descriptor.fd, rustix::net::Shutdown::Write);
+        match (self.finish, &self.sink) {
+            (Finish::Shutdown, Sink::Descriptor(descriptor)) => {
+                // A connection that is already gone says so to whoever reads from it.
+                let _ = rustix::net::shutdown(&descriptor.fd, rustix::net::Shutdown::Write);
+            }
+            (Finish::Close, _) => self.sink = Sink::Discard,
+            (Finish::Nothing | Finish::Shutdown, _) => {}
         }
     }
 

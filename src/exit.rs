@@ -42,16 +42,13 @@ impl Failure {
         Self { exit, message }
     }
 
-    /// What a failed write to standard output means: a reader that left is no fault of anybody.
-    pub fn of_output(error: &io::Error) -> Self {
+    /// What a failed write to `name` means: a reader that left is no fault of anybody.
+    pub fn of_output(name: &str, error: &io::Error) -> Self {
         let exit = match error.kind() {
             io::ErrorKind::BrokenPipe => Exit::OutputClosed,
             _ => Exit::Local,
         };
-        Self::new(
-            exit,
-            format!("could not write standard output: {}", cause(error)),
-        )
+        Self::new(exit, format!("could not write {name}: {}", cause(error)))
     }
 }
 

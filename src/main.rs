@@ -22,6 +22,7 @@ mod service;
 mod signal;
 mod socket;
 mod splice;
+mod stream;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;

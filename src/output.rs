@@ -6,6 +6,9 @@ use std::io::{self, IsTerminal, Write};
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
 
+/// What it is called in messages.
+pub const NAME: &str = "standard output";
+
 /// Whether bytes from a peer have to be made harmless before they are printed.
 pub fn escapes(raw: bool) -> bool {
     !raw && io::stdout().is_terminal()
@@ -17,7 +20,7 @@ pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
     stdout
         .write_all(bytes)
         .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::of_output(&error))
+        .map_err(|error| Failure::of_output(NAME, &error))
 }
 
 /// Writes what a peer sent and a newline; on a terminal (`escaped`) without control characters.

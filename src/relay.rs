@@ -35,6 +35,16 @@ pub struct Rules {
     pub deadline: Option<Instant>,
 }
 
+impl Rules {
+    /// Each direction goes on to its own end, however long that takes.
+    pub const PATIENT: Self = Self {
+        half_close_wait: Patience::Forever,
+        wait_after_eof: None,
+        idle_timeout: None,
+        deadline: None,
+    };
+}
+
 /// Why a session did not come to its end.
 #[derive(Debug)]
 pub enum Broken {
@@ -119,7 +129,7 @@ impl Session {
             if ready.outgoing {
                 self.send()?;
             } else if ready.output_closed {
-                return Err(Broken::Output(io::ErrorKind::BrokenPipe.into()));
+                self.output_failed(io::ErrorKind::BrokenPipe.into())?;
             }
             if ready.incoming {
                 self.receive()?;
@@ -237,8 +247,13 @@ impl Session {
         match self.incoming.step() {
             Ok(Step::Waiting) => {}
             Ok(Step::Moved) => self.last_move = Instant::now(),
-            Ok(Step::Ended) => self.incoming_end = Some(Instant::now()),
-            Err(Fault::Write(error)) => return Err(Broken::Output(error)),
+            Ok(Step::Ended) => {
+                self.incoming_end = Some(Instant::now());
+                if self.incoming.reader.finishes {
+                    self.incoming.writer.finish();
+                }
+            }
+            Err(Fault::Write(error)) => self.output_failed(error)?,
             // After a reset the write that met it knows more: there was something left to send.
             Err(Fault::Read(error)) => {
                 let sent = self.outgoing.written;
@@ -249,6 +264,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
+        if self.incoming.writer.abandon(&error) {
+            self.incoming.drop_pending();
+            return Ok(());
+        }
+        Err(Broken::Output(error))
     }
 }
 
@@ -307,6 +330,12 @@ impl Pump {
             ended: false,
             written: 0,
         }
+    }
+
+    /// Gives up what has been read and not been written.
+    fn drop_pending(&mut self) {
+        self.pending = 0..0;
+        self.stalled = false;
     }
 
     fn is_writing(&self) -> bool {

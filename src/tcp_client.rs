@@ -1,16 +1,17 @@
 //! Connects to a TCP server: standard input goes to it, and what it sends goes to standard output.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect};
-use crate::duplex::{Duplex, Encoding, Reader, Writer};
-use crate::escape::TerminalEscape;
+use crate::duplex::{Duplex, Reader};
 use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, relay};
 use crate::resolve::TimeLimit;
-use crate::units::{Patience, patience, positive_duration};
+use crate::stream::StreamArgs;
+use crate::units::positive_duration;
 use crate::{escape, http, output};
 
 const EXAMPLES: &str = "\
@@ -36,34 +37,15 @@ pub struct Args {
     /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
     #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
     send: Vec<Text>,
-    /// Send \r\n for \n
-    #[arg(short = 'C', long)]
-    crlf: bool,
     /// Send an HTTP request for PATH [/] instead of standard input
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/", conflicts_with_all = ["send_only", "recv_only"])]
     get: Option<String>,
     /// Send standard input also on port 80, where a terminal fetches a page
     #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
     interactive: bool,
-    /// Send only; what the peer sends is thrown away
-    #[arg(long, conflicts_with = "recv_only")]
-    send_only: bool,
-    /// Receive only; standard input is not read
-    #[arg(long)]
-    recv_only: bool,
-    /// Print what the peer sends as it is, also on a terminal
-    #[arg(long)]
-    raw: bool,
+    #[command(flatten)]
+    stream: StreamArgs,
 
-    /// Leave the sending side open when input ends
-    #[arg(long, help_heading = "Ending")]
-    no_shutdown: bool,
-    /// After the peer's end go on until input was silent for TIME, or 'forever'
-    #[arg(long, value_name = "TIME", default_value = "0.5s", value_parser = patience, help_heading = "Ending")]
-    half_close_wait: Patience,
-    /// After the end of input wait at most TIME for the peer
-    #[arg(long, value_name = "TIME", value_parser = crate::units::duration, help_heading = "Ending")]
-    wait_after_eof: Option<Duration>,
     /// Give up when nothing moved in either direction for TIME
     #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "Ending")]
     idle_timeout: Option<Duration>,
@@ -94,23 +76,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let peer = stream.peer_addr()?;
     tracing::debug!(%peer, local = %stream.local_addr()?, "connected to {peer}");
 
-    let mut remote = Duplex::of_stream(stream)?;
-    if args.crlf {
-        remote.writer = remote.writer.with_encoding(Encoding::Crlf {
-            after_return: false,
-        });
-    }
-    let local = Duplex {
+    let remote = args.stream.remote(Arc::new(stream))?;
+    let local = args.stream.local(Duplex {
         reader,
-        writer: args.writer()?,
-    };
+        writer: args.stream.stdout()?,
+    });
     let rules = Rules {
-        half_close_wait: args.half_close_wait,
-        wait_after_eof: args
-            .wait_after_eof
-            .or(args.send_only.then_some(SEND_ONLY_WAIT)),
         idle_timeout: args.idle_timeout,
         deadline: deadline.map(|limit| limit.at),
+        ..args.stream.rules()
     };
     relay(local, remote, &rules).map_err(|broken| {
         let typed = target.to_string();
@@ -123,9 +97,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         args.failure(&name, &broken).into()
     })
 }
-
-/// With `--send-only` nothing is expected of the peer but its end, and not every server ends.
-const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
 
 impl Args {
     /// Where to connect to, and what to ask for with `--get`.
@@ -153,10 +124,8 @@ impl Args {
     }
 
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
-        let reader = if let Some(path) = path {
+        Ok(if let Some(path) = path {
             Reader::bytes(http::get(target, path)).without_finish()
-        } else if self.recv_only {
-            Reader::nothing()
         } else if !self.send.is_empty() {
             Reader::bytes(
                 self.send
@@ -164,7 +133,11 @@ impl Args {
                     .flat_map(|text| text.0.iter().copied())
                     .collect(),
             )
-        } else if target.port != 80 || self.interactive || self.send_only {
+        } else if target.port != 80
+            || self.interactive
+            || self.stream.send_only
+            || self.stream.recv_only
+        {
             Reader::stdin()?
         } else if io::stdin().is_terminal() {
             tracing::info!(
@@ -174,29 +147,12 @@ impl Args {
             Reader::bytes(http::get(target, "/")).without_finish()
         } else {
             Reader::stdin()?.or_if_empty(http::get(target, "/"))
-        };
-        Ok(if self.no_shutdown {
-            reader.without_finish()
-        } else {
-            reader
-        })
-    }
-
-    fn writer(&self) -> io::Result<Writer> {
-        if self.send_only {
-            return Ok(Writer::discard());
-        }
-        let writer = Writer::stdout()?;
-        Ok(if output::escapes(self.raw) {
-            writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
-        } else {
-            writer
         })
     }
 
     fn failure(&self, peer: &str, broken: &Broken) -> Failure {
         match broken {
-            Broken::Output(error) => Failure::of_output(error),
+            Broken::Output(error) => Failure::of_output(output::NAME, error),
             Broken::Input(error) => Failure::new(
                 Exit::Local,
                 format!("could not read standard input: {}", cause(error)),

@@ -2,18 +2,20 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use crate::connect::ConnectArgs;
 use crate::connections::{Connections, Slot};
 use crate::duplex::poll;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
-use crate::service::{Connection, Ended, ServiceArgs};
+use crate::service::{Connection, Ended, Handler, ServiceArgs};
 use crate::signal::Stop;
 use crate::socket;
+use crate::stream::StreamArgs;
 use crate::units::positive_duration;
 use crate::workers::Workers;
 
@@ -37,6 +39,11 @@ pub struct Args {
     backlog: i32,
     #[command(flatten)]
     service: ServiceArgs,
+    #[command(
+        flatten,
+        next_help_heading = "With `--service stdio`, --exec and --sh-exec"
+    )]
+    stream: StreamArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -45,8 +52,11 @@ pub struct Args {
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// Serve one connection, then exit
-    #[arg(short = '1', long)]
+    #[arg(short = '1', long, conflicts_with = "keep_open")]
     once: bool,
+    /// With `--service stdio`: take the next connection after the first
+    #[arg(short, long)]
+    keep_open: bool,
     /// Close further connections at once while N are open
     #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
@@ -63,21 +73,34 @@ struct LimitArgs {
 
 /// Listens until SIGINT or SIGTERM, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let connect = ConnectArgs::new(args.listen.resolve.clone());
+    let handler = Handler::new(&args.service, &args.stream, connect)
+        .map_err(|message| Failure::new(Exit::Local, message))?;
+    let one_at_a_time = handler.takes_one_at_a_time();
+    let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
     let listeners = args
         .listen
         .open(|address| socket::listen(address, args.backlog))?;
     let stop = Stop::install()?;
     let connections = Arc::new(Connections::new()?);
+    let failure = Arc::new(Mutex::new(None));
     args.listen.announce(&listeners)?;
     tracing::info!("Waiting for connection...");
-    let limits = args.limits.clone();
-    let service = args.service.clone();
-    let workers = Workers::new(move |accepted: Accepted| accepted.handle(&service, &limits));
+    let host = Host {
+        handler,
+        limits: args.limits.clone(),
+        once,
+        failure: Arc::clone(&failure),
+    };
+    let workers = Workers::new(move |accepted| host.handle(accepted));
     let mut server = Server {
         limits: &args.limits,
         connections: &connections,
         stop: &stop,
         start: |accepted| workers.start(accepted),
+        once,
+        one_at_a_time,
+        failure: &failure,
         paused_until: None,
         full: Episode::default(),
         exhausted: Episode::default(),
@@ -85,7 +108,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let stopped = server.serve(&listeners)?;
     // Whoever connects from now on is refused.
     drop(listeners);
-    server.drain(stopped)
+    server.drain(stopped)?;
+    let failure = failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
 }
 
 /// A connection on its way to the thread that serves it.
@@ -96,22 +124,45 @@ struct Accepted {
     slot: Slot,
 }
 
-impl Accepted {
-    fn handle(self, service: &ServiceArgs, limits: &LimitArgs) {
-        let Self { stream, peer, slot } = self;
+/// What the threads of a server share.
+struct Host {
+    handler: Handler,
+    limits: LimitArgs,
+    once: bool,
+    /// Why the server as a whole has failed; only a conversation on standard input and output can.
+    failure: Arc<Mutex<Option<Failure>>>,
+}
+
+impl Host {
+    fn handle(&self, accepted: Accepted) {
+        let Accepted { stream, peer, slot } = accepted;
         tracing::info!(%peer, "Accept new connection from {peer}...");
-        let connection = Connection::new(stream, limits.idle_timeout, limits.max_session);
-        let ended = service.handle(&connection);
-        if matches!(ended, Ok(()) | Err(Ended::TooLong(_))) {
+        let connection = Connection::new(stream, self.limits.idle_timeout, self.limits.max_session);
+        let ended = self.handler.handle(&connection);
+        if matches!(ended, Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_))) {
             connection.close_gently();
         }
         drop(connection);
         slot.close();
-        match ended {
+        match &ended {
             Ok(()) => tracing::info!(%peer, "Connection from {peer} closed."),
             Err(reason) => {
                 tracing::info!(%peer, %reason, "Connection from {peer} closed: {reason}.")
             }
+        }
+        if self.handler.takes_one_at_a_time() {
+            let failure = match ended {
+                Err(Ended::Near(failure)) => Some(failure),
+                Err(reason) if self.once => {
+                    let exit = reason.exit();
+                    Some(Failure::new(
+                        exit,
+                        format!("could not finish with {peer}: {reason}"),
+                    ))
+                }
+                _ => None,
+            };
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
     }
 }
@@ -138,6 +189,8 @@ enum Stopped {
     Signal,
     /// The one connection of `--once` is there.
     Once,
+    /// Standard input or output has failed.
+    Failed,
 }
 
 struct Server<'a, F> {
@@ -146,6 +199,9 @@ struct Server<'a, F> {
     stop: &'a Stop,
     /// Gives a connection to a thread.
     start: F,
+    once: bool,
+    one_at_a_time: bool,
+    failure: &'a Mutex<Option<Failure>>,
     /// The system is out of descriptors: accepting again at once would only say so again.
     paused_until: Option<Instant>,
     full: Episode,
@@ -157,15 +213,22 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
     fn serve(&mut self, listeners: &[TcpListener]) -> io::Result<Stopped> {
         /// So that a signal is heard between the connections of a crowd.
         const BATCH: usize = 64;
+        if self.one_at_a_time {
+            self.connections.watch();
+        }
         loop {
             let now = Instant::now();
             self.paused_until = self.paused_until.filter(|until| *until > now);
-            let accepting: &[TcpListener] = if self.paused_until.is_some() {
+            let busy = self.one_at_a_time && !self.connections.all_finished();
+            let accepting = if busy || self.paused_until.is_some() {
                 &[]
             } else {
                 listeners
             };
-            let mut descriptors = vec![PollFd::new(self.stop, PollFlags::IN)];
+            let mut descriptors = vec![
+                PollFd::new(self.stop, PollFlags::IN),
+                PollFd::new(&**self.connections, PollFlags::IN),
+            ];
             descriptors.extend(
                 accepting
                     .iter()
@@ -175,16 +238,29 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             if self.stop.arrived() {
                 return Ok(Stopped::Signal);
             }
-            let ready = descriptors[1..]
+            self.connections.clear();
+            if self
+                .failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some()
+            {
+                return Ok(Stopped::Failed);
+            }
+            let ready = descriptors[2..]
                 .iter()
                 .map(|descriptor| !descriptor.revents().is_empty());
-            for (listener, _) in accepting.iter().zip(ready).filter(|(_, ready)| *ready) {
+            'listeners: for (listener, _) in accepting.iter().zip(ready).filter(|(_, ready)| *ready)
+            {
                 for _ in 0..BATCH {
                     match listener.accept() {
                         Ok((stream, peer)) => {
                             self.admit(stream, peer);
-                            if self.limits.once {
+                            if self.once {
                                 return Ok(Stopped::Once);
+                            }
+                            if self.one_at_a_time {
+                                break 'listeners;
                             }
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -244,7 +320,7 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
 
     /// Waits for the open connections; after a signal not longer than the drain timeout.
     fn drain(&self, mut stopped: Stopped) -> anyhow::Result<()> {
-        self.connections.drain();
+        self.connections.watch();
         let mut cut_off_at = None;
         loop {
             if self.connections.all_finished() {

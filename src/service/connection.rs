@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exit::cause;
+use crate::duplex::Duplex;
+use crate::exit::{Exit, Failure, blame, cause};
+use crate::relay::{Broken, Rules, relay};
 
 /// Why a connection ended otherwise than by its service.
 #[derive(Debug)]
 pub enum Ended {
     Failed(io::Error),
+    /// The near end of a session could not be read or written, or not be had at all.
+    Near(Failure),
     /// Nothing moved in either direction for so long.
     Idle(Duration),
     /// It was open for as long as one may be.
@@ -21,10 +25,22 @@ pub enum Ended {
     TooLong(usize),
 }
 
+impl Ended {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Failed(error) => blame(error),
+            Self::Near(failure) => failure.exit,
+            Self::Idle(_) | Self::Session(_) => Exit::Timeout,
+            Self::TooLong(_) => Exit::Network,
+        }
+    }
+}
+
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => f.write_str(&cause(error)),
+            Self::Near(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "nothing moved for {time:?}"),
             Self::Session(time) => write!(f, "it was open for {time:?}"),
             Self::TooLong(most) => write!(f, "a message is longer than {most} bytes"),
@@ -54,8 +70,36 @@ impl Connection {
         }
     }
 
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &Arc<TcpStream> {
         &self.stream
+    }
+
+    /// Joins `local` to `remote`, which is this connection, within its limits. `name` is what `local`
+    /// is called in messages.
+    pub fn relay(
+        &self,
+        name: &str,
+        local: Duplex,
+        remote: Duplex,
+        rules: Rules,
+    ) -> Result<(), Ended> {
+        let rules = Rules {
+            idle_timeout: self.idle_timeout,
+            deadline: self.session.map(|(end, _)| end),
+            ..rules
+        };
+        relay(local, remote, &rules).map_err(|broken| match broken {
+            Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
+            Broken::Input(error) => {
+                let message = format!("could not read {name}: {}", cause(&error));
+                Ended::Near(Failure::new(Exit::Local, message))
+            }
+            Broken::Output(error) => Ended::Near(Failure::of_output(name, &error)),
+            Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
+            Broken::Deadline => {
+                Ended::Session(self.session.map_or(Duration::ZERO, |(_, time)| time))
+            }
+        })
     }
 
     /// Reads what has arrived; 0 is the end of the peer's input.
@@ -134,7 +178,11 @@ impl Connection {
     pub fn close_gently(&self) {
         const MOST: Duration = Duration::from_secs(1);
         let end = Instant::now() + MOST;
-        if self.stream.shutdown(Shutdown::Write).is_err() {
+        let set_up = self.stream.set_nonblocking(false);
+        if set_up
+            .and_then(|()| self.stream.shutdown(Shutdown::Write))
+            .is_err()
+        {
             return;
         }
         let mut scratch = [0; 4096];

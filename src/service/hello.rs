@@ -4,8 +4,24 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::ServiceArgs;
 use super::connection::{Connection, Ended};
+use crate::units::{duration, size};
+
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct HelloArgs {
+    /// What `hello` says first
+    #[arg(long, value_name = "TEXT", default_value = "Welcome!")]
+    welcome: String,
+    /// How long `hello` waits before every answer
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
+    delay: Duration,
+    /// What one message to `hello` is
+    #[arg(long, value_name = "FRAMING", default_value = "auto")]
+    framing: Framing,
+    /// The longest message that `hello` answers
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
+    max_message: usize,
+}
 
 /// What one message is, where TCP keeps nothing apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,7 +35,7 @@ pub enum Framing {
 }
 
 /// Blocks until the peer says `exit`, ends its input, or goes away.
-pub fn handle(connection: &Connection, args: &ServiceArgs) -> Result<(), Ended> {
+pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
     /// The most that one read takes, and so the longest message without a newline.
     const READ: usize = 64 << 10;
     connection.write_all(args.welcome.as_bytes())?;

@@ -4,15 +4,22 @@ mod chargen;
 mod connection;
 mod discard;
 mod echo;
+mod exec;
+mod forward;
 mod hello;
+mod stdio;
 
-use std::time::Duration;
+use std::ffi::OsString;
 
 use clap::ValueEnum;
 
 pub use connection::{Connection, Ended};
+use exec::Program;
+use hello::HelloArgs;
 
-use crate::units::{duration, size};
+use crate::address::HostPort;
+use crate::connect::ConnectArgs;
+use crate::stream::StreamArgs;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
@@ -20,18 +27,17 @@ pub struct ServiceArgs {
     /// What to do with a connection
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// What `hello` says first
-    #[arg(long, value_name = "TEXT", default_value = "Welcome!")]
-    welcome: String,
-    /// How long `hello` waits before every answer
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
-    delay: Duration,
-    /// What one message to `hello` is
-    #[arg(long, value_name = "FRAMING", default_value = "auto")]
-    framing: hello::Framing,
-    /// The longest message that `hello` answers
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
-    max_message: usize,
+    /// Run PROGRAM, with the connection as its standard input and output; takes all that follows
+    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]
+    exec: Option<Vec<OsString>>,
+    /// Run COMMAND by /bin/sh in the same way
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["service", "forward"])]
+    sh_exec: Option<String>,
+    /// Relay every connection to HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "service")]
+    forward: Option<HostPort>,
+    #[command(flatten)]
+    hello: HelloArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,16 +50,83 @@ enum Service {
     Discard,
     /// Sends printable characters for ever (RFC 864)
     Chargen,
+    /// Joins the connection to standard input and output
+    Stdio,
 }
 
-impl ServiceArgs {
-    /// Serves one connection to its end. Whoever called it closes the connection.
-    pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
-        match self.service {
-            Service::Hello => hello::handle(connection, self),
-            Service::Echo => echo::handle(connection),
-            Service::Discard => discard::handle(connection),
-            Service::Chargen => chargen::handle(connection),
+/// What a server does with a connection, and what it needs for that.
+pub enum Handler {
+    Hello(HelloArgs),
+    Echo,
+    Discard,
+    Chargen,
+    Stdio(StreamArgs),
+    Exec(Program, StreamArgs),
+    Forward(HostPort, ConnectArgs),
+}
+
+impl Handler {
+    /// Refuses options that would do nothing with the service that is asked for.
+    pub fn new(
+        args: &ServiceArgs,
+        stream: &StreamArgs,
+        connect: ConnectArgs,
+    ) -> Result<Self, String> {
+        let handler = Self::choose(args, stream, connect);
+        if !matches!(handler, Self::Hello(_)) && !is_default(&args.hello) {
+            return Err(
+                "--welcome, --delay, --framing and --max-message are for `hello` only".to_owned(),
+            );
+        }
+        if !matches!(handler, Self::Stdio(_) | Self::Exec(..)) && !is_default(stream) {
+            return Err(
+                "an option for streams is for `--service stdio`, --exec and --sh-exec only"
+                    .to_owned(),
+            );
+        }
+        Ok(handler)
+    }
+
+    fn choose(args: &ServiceArgs, stream: &StreamArgs, connect: ConnectArgs) -> Self {
+        if let Some(words) = &args.exec {
+            return Self::Exec(Program::Direct(words.clone()), stream.clone());
+        }
+        if let Some(line) = &args.sh_exec {
+            return Self::Exec(Program::Shell(line.clone()), stream.clone());
+        }
+        if let Some(target) = &args.forward {
+            return Self::Forward(target.clone(), connect);
+        }
+        match args.service {
+            Service::Hello => Self::Hello(args.hello.clone()),
+            Service::Echo => Self::Echo,
+            Service::Discard => Self::Discard,
+            Service::Chargen => Self::Chargen,
+            Service::Stdio => Self::Stdio(stream.clone()),
         }
     }
+
+    /// Standard input and output are for one connection at a time.
+    pub fn takes_one_at_a_time(&self) -> bool {
+        matches!(self, Self::Stdio(_))
+    }
+
+    /// Serves one connection to its end. Whoever called it closes the connection.
+    pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
+        match self {
+            Self::Hello(args) => hello::handle(connection, args),
+            Self::Echo => echo::handle(connection),
+            Self::Discard => discard::handle(connection),
+            Self::Chargen => chargen::handle(connection),
+            Self::Stdio(args) => stdio::handle(connection, args),
+            Self::Exec(program, args) => program.handle(connection, args),
+            Self::Forward(target, args) => forward::handle(connection, target, args),
+        }
+    }
+}
+
+/// Whether a group of options is as it is when none of them is given.
+fn is_default<T: clap::Args + PartialEq>(given: &T) -> bool {
+    let matches = T::augment_args(clap::Command::new("default")).get_matches_from(["default"]);
+    T::from_arg_matches(&matches).is_ok_and(|default| default == *given)
 }

@@ -1,0 +1,95 @@
+//! How a stream session treats its bytes: the options that clients and servers share.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::duplex::{Duplex, Encoding, Reader, Writer};
+use crate::escape::TerminalEscape;
+use crate::output;
+use crate::relay::Rules;
+use crate::units::{Patience, duration, patience};
+
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct StreamArgs {
+    /// Send \r\n for \n
+    #[arg(short = 'C', long)]
+    pub crlf: bool,
+    /// Send only; what the peer sends is thrown away
+    #[arg(long, conflicts_with = "recv_only")]
+    pub send_only: bool,
+    /// Receive only; nothing is sent
+    #[arg(long)]
+    pub recv_only: bool,
+    /// Print what the peer sends as it is, also on a terminal
+    #[arg(long)]
+    pub raw: bool,
+    /// Leave the sending side open when input ends
+    #[arg(long)]
+    pub no_shutdown: bool,
+    /// After the peer's end go on until input was silent for TIME, or 'forever'
+    #[arg(long, value_name = "TIME", default_value = "0.5s", value_parser = patience)]
+    pub half_close_wait: Patience,
+    /// After the end of input wait at most TIME for the peer
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub wait_after_eof: Option<Duration>,
+}
+
+impl StreamArgs {
+    /// The end that the peer is at.
+    pub fn remote(&self, stream: Arc<TcpStream>) -> io::Result<Duplex> {
+        let remote = Duplex::of_stream(stream)?;
+        let writer = if self.crlf {
+            remote.writer.with_encoding(Encoding::Crlf {
+                after_return: false,
+            })
+        } else {
+            remote.writer
+        };
+        Ok(Duplex { writer, ..remote })
+    }
+
+    /// The end that this process is at: what is sent, and what becomes of what is received.
+    pub fn local(&self, local: Duplex) -> Duplex {
+        let reader = if self.recv_only {
+            Reader::nothing()
+        } else {
+            local.reader
+        };
+        let reader = if self.no_shutdown {
+            reader.without_finish()
+        } else {
+            reader
+        };
+        let writer = if self.send_only {
+            Writer::discard()
+        } else {
+            local.writer
+        };
+        Duplex { reader, writer }
+    }
+
+    /// When a session with standard input and output ends.
+    pub fn rules(&self) -> Rules {
+        /// With `--send-only` nothing is expected of the peer but its end, and not every server ends.
+        const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
+        Rules {
+            half_close_wait: self.half_close_wait,
+            wait_after_eof: self
+                .wait_after_eof
+                .or(self.send_only.then_some(SEND_ONLY_WAIT)),
+            ..Rules::PATIENT
+        }
+    }
+
+    /// Standard output, harmless where it is a terminal.
+    pub fn stdout(&self) -> io::Result<Writer> {
+        let writer = Writer::stdout()?;
+        Ok(if output::escapes(self.raw) {
+            writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
+        } else {
+            writer
+        })
+    }
+}
