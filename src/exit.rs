@@ -42,6 +42,16 @@ impl Failure {
         Self { exit, message }
     }
 
+    /// For what has been said already, each time when it happened; only the exit code is left.
+    pub fn announced(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// Whether there is nothing to be said.
+    pub fn is_silent(&self) -> bool {
+        self.message.is_empty() || self.exit == Exit::OutputClosed
+    }
+
     /// What a failed write to `name` means: a reader that left is no fault of anybody.
     pub fn of_output(name: &str, error: &io::Error) -> Self {
         let exit = match error.kind() {
@@ -62,10 +72,18 @@ impl std::error::Error for Failure {}
 
 /// The exit code of any error; one that names none is this machine's.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
+    failure_of(error).map_or(Exit::Local, |failure| failure.exit)
+}
+
+/// Whether an error ends the program without a message.
+pub fn is_silent(error: &anyhow::Error) -> bool {
+    failure_of(error).is_some_and(Failure::is_silent)
+}
+
+fn failure_of(error: &anyhow::Error) -> Option<&Failure> {
     error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Failure>())
-        .map_or(Exit::Local, |failure| failure.exit)
 }
 
 /// Who is to blame for a failed socket call: the network, or this machine.

@@ -3,19 +3,25 @@
 //! Read on in this order: `cli` (what can be asked for), one subcommand (`tcp_client`,
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
-//! `listen`, `socket`, and the pure parts `address`, `units`, `escape`.
+//! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
+//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on).
 
 mod address;
 mod cli;
 mod connect;
 mod connections;
+mod datagram;
 mod duplex;
 mod escape;
+mod exchange;
 mod exit;
+mod flow;
 mod http;
 mod listen;
 mod logging;
+mod matching;
 mod output;
+mod payloads;
 mod relay;
 mod resolve;
 mod service;
@@ -33,18 +39,16 @@ mod workers;
 use std::process::ExitCode;
 
 use cli::{Cli, Command};
-use exit::Exit;
 
 fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), |cli| run(&cli)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let exit = exit::exit_of(&error);
-            if exit != Exit::OutputClosed {
+            if !exit::is_silent(&error) {
                 tracing::error!("{error:#}");
             }
-            ExitCode::from(exit as u8)
+            ExitCode::from(exit::exit_of(&error) as u8)
         }
     }
 }

@@ -75,15 +75,35 @@ pub fn tcp_client(target: &SocketAddr, source: &SourceArgs) -> io::Result<Socket
 }
 
 /// A UDP socket that is connected to `target`, so that it hears of ICMP errors and of nobody else.
+/// It does not block.
 pub fn udp_client(target: &SocketAddr, source: &SourceArgs) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(*target),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    source.apply(&socket, target)?;
-    socket.connect(&(*target).into())?;
-    Ok(socket.into())
+    let open = || -> io::Result<UdpSocket> {
+        let socket = Socket::new(
+            Domain::for_address(*target),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        socket.set_nonblocking(true)?;
+        source.apply(&socket, target)?;
+        socket.connect(&(*target).into())?;
+        Ok(socket.into())
+    };
+    let socket = open()?;
+    if source.source_port.is_none() && socket.local_addr()? == *target {
+        // Nobody listens on a port of this machine, and the system chose that port as our own: we
+        // would be answered by ourselves. While this socket holds it, the next gets another.
+        return open();
+    }
+    Ok(socket)
+}
+
+/// Whether packets to this address stay on this machine.
+pub fn is_local(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    match UdpSocket::bind(address) {
+        Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+        Ok(_) => true,
+    }
 }
 
 /// A TCP socket that listens, and whose accept does not block. An IPv6 one takes no IPv4

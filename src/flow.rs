@@ -1,0 +1,593 @@
+//! The way of datagrams to a target and of their answers back: one socket for what is asked now,
+//! and those of earlier datagrams whose answers may still come.
+//!
+//! A socket is connected to one address, and is replaced by a fresh one once a datagram on it went
+//! unanswered or was sent twice. So the port that an answer comes to tells what it answers, and no
+//! late one is taken for the next one's. While everything is answered the port stays the same:
+//! some servers talk only to the first they hear from. Once more has come than was asked for, every
+//! datagram has a socket of its own.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::address::HostPort;
+use crate::datagram::{BUFFER, LARGEST, largest, send_when_room};
+use crate::duplex::{Writer, poll};
+use crate::escape::quoted;
+use crate::exit::{Exit, Failure, blame, cause};
+use crate::matching::{Earlier, Verdict, judge};
+use crate::output;
+use crate::payloads::Payload;
+use crate::resolve::ResolveArgs;
+use crate::socket::{self, SourceArgs};
+
+/// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
+/// second each, an answer that is later than this is not even late.
+const MOST_EARLIER: usize = 16;
+
+/// How long to wait for the system to have room for a datagram.
+const SEND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A socket connected to one address.
+struct Flow {
+    socket: UdpSocket,
+    address: SocketAddr,
+    /// What was sent, the last at the end. More than one may be unanswered only where the source
+    /// port is given, and so no fresh socket can be had.
+    asked: VecDeque<Asked>,
+}
+
+/// A datagram that was sent.
+struct Asked {
+    payload: Rc<Payload>,
+    /// How many answers may still come.
+    owed: u32,
+    /// The first answer.
+    answer: Option<Vec<u8>>,
+}
+
+/// What something that arrived is to the one who waits.
+enum Arrival {
+    Answer,
+    /// The answer to an earlier datagram, which may have been answered before; reported.
+    Owed,
+    /// More than was asked for; reported.
+    Extra,
+}
+
+impl Flow {
+    /// Sorts `received` in, and says of all but the answer to `awaited` what it is.
+    fn arrive(&mut self, received: &[u8], awaited: Option<&Payload>) -> Arrival {
+        let last = self.asked.len().saturating_sub(1);
+        let awaits_last = awaited.is_some_and(|awaited| self.is_last(awaited));
+        let others = self.asked.len() - usize::from(awaits_last);
+        let earlier: Vec<Earlier<'_>> = self
+            .asked
+            .iter()
+            .take(others)
+            .map(|asked| Earlier {
+                payload: &asked.payload.bytes,
+                answer: asked.answer.as_deref(),
+                owed: asked.owed > 0,
+            })
+            .collect();
+        let awaited = awaited
+            .filter(|_| awaits_last)
+            .map(|awaited| &*awaited.bytes);
+        let address = self.address;
+        let text = || quoted(received);
+        match judge(received, awaited, &earlier) {
+            Verdict::Answer => {
+                self.asked[last].take(received);
+                Arrival::Answer
+            }
+            Verdict::Earlier(index) => {
+                let asked = &mut self.asked[index];
+                let number = asked.payload.number;
+                let kind = match asked.answer {
+                    None => "late",
+                    Some(_) => "second",
+                };
+                let payload = &asked.payload;
+                tracing::warn!(%address, number, "{kind} answer from {address} to {payload}: {}", text());
+                if asked.take(received) {
+                    Arrival::Owed
+                } else {
+                    Arrival::Extra
+                }
+            }
+            Verdict::Unexpected => {
+                tracing::warn!(%address, "unexpected datagram from {address}: {}", text());
+                Arrival::Extra
+            }
+        }
+    }
+
+    /// Drops what is queued: datagrams that nobody waits for, and errors that earlier ones met.
+    /// Whether there was more than was asked for.
+    fn drain(&mut self, buffer: &mut [u8]) -> bool {
+        /// Somebody may send faster than this reads.
+        const MOST: usize = 4096;
+        let mut extra = false;
+        for _ in 0..MOST {
+            match self.socket.recv(buffer) {
+                Ok(count) => {
+                    let arrival = self.arrive(&buffer[..count], None);
+                    extra |= matches!(arrival, Arrival::Extra);
+                }
+                Err(error) if is_nothing(&error) => break,
+                Err(error) => tracing::debug!(address = %self.address, "{}", cause(&error)),
+            }
+        }
+        extra
+    }
+
+    fn is_last(&self, payload: &Payload) -> bool {
+        self.asked
+            .back()
+            .is_some_and(|asked| asked.payload.number == payload.number)
+    }
+
+    /// Whether answers may still come.
+    fn is_owed(&self) -> bool {
+        self.asked.iter().any(|asked| asked.owed > 0)
+    }
+
+    /// What was sent last will not be answered.
+    fn refuse(&mut self) {
+        if let Some(asked) = self.asked.back_mut() {
+            asked.owed = asked.owed.saturating_sub(1);
+        }
+    }
+
+    fn sent(&mut self, payload: &Rc<Payload>) {
+        if !self.is_last(payload) {
+            self.asked.push_back(Asked {
+                payload: Rc::clone(payload),
+                owed: 0,
+                answer: None,
+            });
+            if self.asked.len() > MOST_EARLIER {
+                self.asked.pop_front();
+            }
+        }
+        if let Some(asked) = self.asked.back_mut() {
+            asked.owed += 1;
+        }
+    }
+}
+
+impl Asked {
+    /// Notes an answer; whether it was still to come.
+    fn take(&mut self, received: &[u8]) -> bool {
+        if self.answer.is_none() {
+            self.answer = Some(received.to_vec());
+        }
+        let owed = self.owed > 0;
+        self.owed = self.owed.saturating_sub(1);
+        owed
+    }
+}
+
+/// Why a datagram was not answered from one address.
+#[derive(Debug)]
+pub enum Cause {
+    TooLarge { size: u64, largest: usize },
+    Refused(io::Error),
+    Silent(Duration),
+}
+
+impl Cause {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::TooLarge { .. } => Exit::Local,
+            Self::Refused(error) => blame(error),
+            Self::Silent(_) => Exit::Network,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { size, largest } => {
+                let family = if *largest == LARGEST { "IPv6" } else { "IPv4" };
+                write!(
+                    f,
+                    "it has {size} bytes, and a datagram over {family} carries {largest} at most"
+                )
+            }
+            Self::Refused(error) => f.write_str(&cause(error)),
+            Self::Silent(time) => write!(f, "nothing came within {time:?}"),
+        }
+    }
+}
+
+/// Which datagram an error is about, where no answers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    This,
+    /// This one has not been sent: an earlier one did not arrive, and the call had to say so.
+    Earlier,
+    /// This one has been sent.
+    Either,
+}
+
+/// What ended a wait.
+pub enum Event {
+    /// The answer, as `Flows::answer` shows it.
+    Answer,
+    /// The network said that what was sent last on the current socket did not arrive.
+    Refused(io::Error),
+    /// Standard input is ready.
+    Input,
+    Time,
+}
+
+/// All sockets towards one target.
+pub struct Flows<'a> {
+    target: &'a HostPort,
+    source: &'a SourceArgs,
+    addresses: Vec<SocketAddr>,
+    /// Which of `addresses` is asked now.
+    at: usize,
+    /// Something has answered, and no other address is tried any more.
+    settled: bool,
+    /// Something sends more than it is asked for.
+    talkative: bool,
+    current: Option<Flow>,
+    /// Sockets that answers may still come to, oldest first.
+    retired: VecDeque<Flow>,
+    stdout: Writer,
+    buffer: Vec<u8>,
+    received: usize,
+}
+
+impl<'a> Flows<'a> {
+    /// Resolves `target`; opens nothing yet.
+    pub fn new(
+        target: &'a HostPort,
+        resolve: &ResolveArgs,
+        source: &'a SourceArgs,
+    ) -> anyhow::Result<Self> {
+        let mut addresses = resolve.resolve(&target.host, target.port, None)?;
+        addresses.retain(|address| source.suits(address));
+        if addresses.is_empty() {
+            let message =
+                format!("could not send to {target}: it has no address of the family of --source");
+            return Err(Failure::new(Exit::Local, message).into());
+        }
+        Ok(Self {
+            target,
+            source,
+            addresses,
+            at: 0,
+            settled: false,
+            talkative: false,
+            current: None,
+            retired: VecDeque::new(),
+            stdout: Writer::stdout()?,
+            buffer: vec![0; BUFFER],
+            received: 0,
+        })
+    }
+
+    /// What the last `Event::Answer` was about.
+    pub fn answer(&self) -> &[u8] {
+        &self.buffer[..self.received]
+    }
+
+    /// The address that is asked now.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[self.at]
+    }
+
+    /// How many addresses one datagram may have to be sent to.
+    pub fn candidates(&self) -> usize {
+        if self.settled {
+            1
+        } else {
+            self.addresses.len()
+        }
+    }
+
+    /// The target as typed, and an address of it where that is another text.
+    pub fn name(&self, address: SocketAddr) -> String {
+        let typed = self.target.to_string();
+        let resolved = address.to_string();
+        if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({resolved})")
+        }
+    }
+
+    pub fn target(&self) -> &HostPort {
+        self.target
+    }
+
+    /// Sends to the current address. The outer error is this machine's, and will not pass.
+    pub fn send(&mut self, payload: &Rc<Payload>) -> anyhow::Result<Result<(), Cause>> {
+        if let Some(cause) = self.too_large(payload) {
+            return Ok(Err(cause));
+        }
+        let again = self
+            .current
+            .as_ref()
+            .is_some_and(|flow| flow.is_last(payload));
+        if !again {
+            // What has arrived already cannot be the answer to what has not been sent.
+            if let Some(flow) = &mut self.current {
+                self.talkative |= flow.drain(&mut self.buffer);
+            }
+            self.make_way();
+        }
+        if let Err(cause) = self.open()? {
+            return Ok(Err(cause));
+        }
+        let Some(flow) = &mut self.current else {
+            return Ok(Ok(()));
+        };
+        // What an earlier datagram met is reported by the next call, which then sends nothing
+        // (udp(7)). There may be a few of them.
+        let mut pending = MOST_EARLIER;
+        while let Err(error) = send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
+            if error.kind() != io::ErrorKind::ConnectionRefused || pending == 0 {
+                return Ok(Err(Cause::Refused(error)));
+            }
+            flow.refuse();
+            pending -= 1;
+        }
+        flow.sent(payload);
+        Ok(Ok(()))
+    }
+
+    /// As `send`, where no answer is expected: what arrives is of no interest.
+    pub fn send_only(
+        &mut self,
+        payload: &Rc<Payload>,
+    ) -> anyhow::Result<Result<(), (Whose, Cause)>> {
+        if let Some(cause) = self.too_large(payload) {
+            return Ok(Err((Whose::This, cause)));
+        }
+        if let Err(cause) = self.open()? {
+            return Ok(Err((Whose::This, cause)));
+        }
+        let Some(flow) = &mut self.current else {
+            return Ok(Ok(()));
+        };
+        let first = flow.asked.is_empty();
+        if let Err(error) = send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
+            let earlier = !first && error.kind() == io::ErrorKind::ConnectionRefused;
+            let whose = if earlier { Whose::Earlier } else { Whose::This };
+            return Ok(Err((whose, Cause::Refused(error))));
+        }
+        flow.sent(payload);
+        // On this machine it is known by now whether somebody listens.
+        Ok(match flow.socket.take_error()? {
+            None => Ok(()),
+            Some(error) if first => Err((Whose::This, Cause::Refused(error))),
+            Some(error) => Err((Whose::Either, Cause::Refused(error))),
+        })
+    }
+
+    fn too_large(&self, payload: &Payload) -> Option<Cause> {
+        let largest = largest(&self.address());
+        let size = payload.size;
+        (size > largest as u64).then_some(Cause::TooLarge { size, largest })
+    }
+
+    /// Makes sure of a current socket.
+    fn open(&mut self) -> anyhow::Result<Result<(), Cause>> {
+        if self.current.is_some() {
+            return Ok(Ok(()));
+        }
+        let address = self.address();
+        match socket::udp_client(&address, self.source) {
+            Ok(socket) => {
+                let local = socket.local_addr()?;
+                tracing::debug!(%address, %local, "sending to {address} from {local}");
+                self.current = Some(Flow {
+                    socket,
+                    address,
+                    asked: VecDeque::new(),
+                });
+                Ok(Ok(()))
+            }
+            Err(error) if blame(&error) == Exit::Network => Ok(Err(Cause::Refused(error))),
+            Err(error) => {
+                let message = format!(
+                    "could not send to {}: {}",
+                    self.name(address),
+                    cause(&error)
+                );
+                Err(Failure::new(Exit::Local, message).into())
+            }
+        }
+    }
+
+    /// Goes on to the next address, as long as none has answered. Later datagrams use a socket of
+    /// their own.
+    pub fn advance(&mut self) {
+        if !self.settled && self.addresses.len() > 1 {
+            self.retire();
+            self.at = (self.at + 1) % self.addresses.len();
+        }
+    }
+
+    /// Forgets the current socket: what it may still tell is of no interest.
+    pub fn forget(&mut self) {
+        self.current = None;
+    }
+
+    /// Waits for the answer to `awaited`, which was sent last, until `until` or without a limit;
+    /// also for standard input, if it is `input`. Reports what arrives and is no answer to
+    /// `awaited`. A reader of standard output that has left is an error.
+    pub fn wait(
+        &mut self,
+        awaited: Option<&Payload>,
+        until: Option<Instant>,
+        input: Option<BorrowedFd<'_>>,
+    ) -> anyhow::Result<Event> {
+        loop {
+            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let ready = self.poll(timeout, input)?;
+            if ready.output_closed {
+                let error = io::Error::from(io::ErrorKind::BrokenPipe);
+                return Err(Failure::of_output(output::NAME, &error).into());
+            }
+            for index in ready.retired.into_iter().rev() {
+                if self.receive_retired(index, awaited) {
+                    return Ok(Event::Answer);
+                }
+            }
+            if ready.current
+                && let Some(event) = self.receive_current(awaited)
+            {
+                return Ok(event);
+            }
+            if ready.input {
+                return Ok(Event::Input);
+            }
+            // Only after a look at the queue: this process may have been stopped for a while.
+            if timeout == Some(Duration::ZERO) {
+                return Ok(Event::Time);
+            }
+        }
+    }
+
+    fn poll(
+        &self,
+        timeout: Option<Duration>,
+        input: Option<BorrowedFd<'_>>,
+    ) -> anyhow::Result<Ready> {
+        let mut descriptors: Vec<PollFd<'_>> = self
+            .retired
+            .iter()
+            .chain(&self.current)
+            .map(|flow| PollFd::new(&flow.socket, PollFlags::IN))
+            .collect();
+        if let Some(input) = input {
+            descriptors.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
+        }
+        if let Some(output) = self.stdout.pipe() {
+            // POLLERR comes unasked: the reader is gone (poll(2)).
+            descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
+        }
+        poll(&mut descriptors, timeout)?;
+        let mut ready = descriptors
+            .iter()
+            .map(|descriptor| !descriptor.revents().is_empty());
+        let retired = (0..self.retired.len())
+            .filter(|_| ready.next() == Some(true))
+            .collect();
+        Ok(Ready {
+            retired,
+            current: self.current.is_some() && ready.next() == Some(true),
+            input: input.is_some() && ready.next() == Some(true),
+            output_closed: ready.next() == Some(true),
+        })
+    }
+
+    fn receive_current(&mut self, awaited: Option<&Payload>) -> Option<Event> {
+        let flow = self.current.as_mut()?;
+        match flow.socket.recv(&mut self.buffer) {
+            Ok(count) => {
+                self.received = count;
+                match flow.arrive(&self.buffer[..count], awaited) {
+                    Arrival::Answer => {
+                        self.settled = true;
+                        return Some(Event::Answer);
+                    }
+                    Arrival::Owed => {}
+                    Arrival::Extra => self.talkative = true,
+                }
+                None
+            }
+            Err(error) if is_nothing(&error) => None,
+            Err(error) => {
+                flow.refuse();
+                Some(Event::Refused(error)).filter(|_| awaited.is_some())
+            }
+        }
+    }
+
+    /// Whether the answer to `awaited` came to a retired socket: it was asked at several addresses.
+    fn receive_retired(&mut self, index: usize, awaited: Option<&Payload>) -> bool {
+        let flow = &mut self.retired[index];
+        match flow.socket.recv(&mut self.buffer) {
+            Ok(count) => {
+                self.received = count;
+                let arrival = flow.arrive(&self.buffer[..count], awaited);
+                let answered = matches!(arrival, Arrival::Answer);
+                if answered {
+                    self.settle_on(index);
+                }
+                answered
+            }
+            Err(error) => {
+                if !is_nothing(&error) {
+                    self.retired.remove(index);
+                }
+                false
+            }
+        }
+    }
+
+    /// Goes back to a retired socket, whose address has turned out to be the one that answers.
+    fn settle_on(&mut self, index: usize) {
+        let answering = self.retired.remove(index);
+        self.retire();
+        if let Some(flow) = &answering {
+            let is_it = |address: &SocketAddr| *address == flow.address;
+            self.at = self.addresses.iter().position(is_it).unwrap_or(self.at);
+        }
+        self.current = answering;
+        self.settled = true;
+    }
+
+    /// Puts the current socket aside, if more may come to it than answers to the next datagram.
+    fn make_way(&mut self) {
+        let is_owed = self.current.as_ref().is_some_and(Flow::is_owed);
+        // A given port can be bound only once: there the content has to tell.
+        if (is_owed || self.talkative) && self.source.source_port.is_none() {
+            self.retire();
+        }
+    }
+
+    fn retire(&mut self) {
+        let Some(flow) = self.current.take() else {
+            return;
+        };
+        let is_expected = flow.is_owed() || self.talkative;
+        if !is_expected || self.source.source_port.is_some() {
+            return;
+        }
+        self.retired.push_back(flow);
+        if self.retired.len() > MOST_EARLIER {
+            self.retired.pop_front();
+        }
+    }
+}
+
+/// What poll(2) found ready.
+struct Ready {
+    retired: Vec<usize>,
+    current: bool,
+    input: bool,
+    output_closed: bool,
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
