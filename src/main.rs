@@ -4,7 +4,7 @@
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
 //! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
-//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on).
+//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`.
 
 mod address;
 mod cli;
@@ -12,16 +12,19 @@ mod connect;
 mod connections;
 mod datagram;
 mod duplex;
+mod episode;
 mod escape;
 mod exchange;
 mod exit;
 mod flow;
 mod http;
+mod limit;
 mod listen;
 mod logging;
 mod matching;
 mod output;
 mod payloads;
+mod refusal;
 mod relay;
 mod resolve;
 mod service;
