@@ -114,7 +114,7 @@ fn bad_values_are_refused_with_what_would_be_right() {
         (
             "tcp-server -p 0 --service finger",
             "invalid value 'finger' for '--service <NAME>' \
-             [possible values: hello, echo, discard, chargen]",
+             [possible values: hello, echo, discard, chargen, stdio, broker, chat]",
         ),
         (
             "tcp-server -p 0 --max-message 1x",

@@ -23,6 +23,8 @@ pub enum Ended {
     Session(Duration),
     /// A message is longer than so many bytes.
     TooLong(usize),
+    /// It did not read, and so many bytes were waiting for it.
+    Slow(usize),
 }
 
 impl Ended {
@@ -31,7 +33,7 @@ impl Ended {
             Self::Failed(error) => blame(error),
             Self::Near(failure) => failure.exit,
             Self::Idle(_) | Self::Session(_) => Exit::Timeout,
-            Self::TooLong(_) => Exit::Network,
+            Self::TooLong(_) | Self::Slow(_) => Exit::Network,
         }
     }
 }
@@ -43,6 +45,9 @@ impl fmt::Display for Ended {
             Self::Near(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "nothing moved for {time:?}"),
             Self::Session(time) => write!(f, "it was open for {time:?}"),
+            Self::Slow(bytes) => {
+                write!(f, "it did not read, and {bytes} bytes were waiting for it")
+            }
             Self::TooLong(most) => write!(f, "a message is longer than {most} bytes"),
         }
     }

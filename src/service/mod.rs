@@ -1,5 +1,6 @@
 //! What a TCP server does with a connection.
 
+mod broker;
 mod chargen;
 mod connection;
 mod discard;
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 
 use clap::ValueEnum;
 
+use broker::Broker;
 pub use connection::{Connection, Ended};
 use exec::Program;
 use hello::HelloArgs;
@@ -52,6 +54,10 @@ enum Service {
     Chargen,
     /// Joins the connection to standard input and output
     Stdio,
+    /// Sends what one connection sends to all others
+    Broker,
+    /// Sends every line to all others, with the name of its sender
+    Chat,
 }
 
 /// What a server does with a connection, and what it needs for that.
@@ -61,6 +67,7 @@ pub enum Handler {
     Discard,
     Chargen,
     Stdio(StreamArgs),
+    Broker(Broker),
     Exec(Program, StreamArgs),
     Forward(HostPort, ConnectArgs),
 }
@@ -103,6 +110,8 @@ impl Handler {
             Service::Discard => Self::Discard,
             Service::Chargen => Self::Chargen,
             Service::Stdio => Self::Stdio(stream.clone()),
+            Service::Broker => Self::Broker(Broker::new(broker::Kind::Bytes)),
+            Service::Chat => Self::Broker(Broker::new(broker::Kind::Chat)),
         }
     }
 
@@ -119,6 +128,7 @@ impl Handler {
             Self::Discard => discard::handle(connection),
             Self::Chargen => chargen::handle(connection),
             Self::Stdio(args) => stdio::handle(connection, args),
+            Self::Broker(broker) => broker.handle(connection),
             Self::Exec(program, args) => program.handle(connection, args),
             Self::Forward(target, args) => forward::handle(connection, target, args),
         }
