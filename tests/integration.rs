@@ -12,4 +12,6 @@
 mod harness;
 
 mod cli;
+#[cfg(target_os = "linux")]
+mod privileged;
 mod tcp_client;

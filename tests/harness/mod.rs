@@ -16,6 +16,8 @@
 
 mod capture;
 mod folder;
+#[cfg(target_os = "linux")]
+pub mod namespace;
 mod peer;
 mod program;
 mod server;
@@ -28,7 +30,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use folder::temporary_folder;
+pub use folder::{Folder, temporary_folder};
 pub use peer::{Connection, Peer, mailbox};
 pub use program::{Finished, Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};

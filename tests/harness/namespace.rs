@@ -1,0 +1,65 @@
+//! A network of its own for one test (network namespaces; needs root), so that nothing outside it
+//! is touched.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::program::{Program, program};
+use super::spawn;
+
+/// Runs `test` in a new network that has nothing but a loopback interface. All threads and programs
+/// that it starts are in it too.
+pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("netkit-{}-{number}", std::process::id());
+    program("ip", ["netns", "add", &name]).run();
+    let namespace = File::open(Path::new("/run/netns").join(&name)).unwrap();
+    // From here on it lives as long as somebody is in it.
+    program("ip", ["netns", "del", &name]).run();
+    let thread = spawn(move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        ip("link set lo up");
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs ip(8).
+pub fn ip(arguments: &str) {
+    program("ip", arguments.split(' ')).run();
+}
+
+/// Gives a loopback address to the network.
+pub fn add_address(address: &str) {
+    // Without `nodad` an IPv6 address cannot be used for a second.
+    let nodad = if address.contains(':') { " nodad" } else { "" };
+    ip(&format!("address add {address} dev lo{nodad}"));
+}
+
+/// From now on what is sent to `network` gets lost.
+pub fn black_hole(network: &str) {
+    let family = if network.contains(':') { "ip6" } else { "ip" };
+    let rules = format!(
+        "table inet hole_{family} {{\nchain input {{\n\
+         type filter hook input priority 0\n{family} daddr {network} drop\n}}\n}}\n"
+    );
+    program("nft", ["-f", "-"]).stdin(rules).run();
+}
+
+impl Program {
+    /// Runs with the file `content` in the place of the file `place`.
+    pub fn with_file(self, content: &Path, place: &str) -> Self {
+        let content = content.display();
+        self.through(&format!(
+            "exec unshare --mount bash -c \
+             'mount --bind {content} {place} && exec \"$0\" \"$@\"' \"$0\" \"$@\""
+        ))
+    }
+}

@@ -1,0 +1,277 @@
+//! What needs root: port 80, and networks that lose what is sent to them. Every test has a network
+//! of its own.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crate::harness::namespace::{add_address, black_hole, in_namespace};
+use crate::harness::{Folder, Peer, Terminal, netkit, peer, random_bytes, temporary_folder};
+
+mod fetching {
+    use super::*;
+
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+
+    /// A web server that gets exactly `request`, and no end of input before it has answered.
+    fn server(request: &'static str) -> Peer {
+        Peer::listen_on("127.0.0.1:80", move |mut connection| {
+            connection.expect(request);
+            connection.expect_nothing_for(Duration::from_millis(100));
+            connection.send("page");
+        })
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn port_80_without_input_is_asked_for_its_page() {
+        in_namespace(|| {
+            for redirection in ["</dev/null", "<&-", "< <(true)"] {
+                let server = server(REQUEST);
+                netkit(["tcp-client", "127.0.0.1:80"])
+                    .through(&format!("exec \"$0\" \"$@\" {redirection}"))
+                    .stdout("page")
+                    .run();
+                server.finish();
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn port_80_is_asked_for_its_page_from_a_terminal() {
+        in_namespace(|| {
+            let _server = server(REQUEST);
+            let mut terminal = Terminal::open();
+            netkit(["tcp-client", "127.0.0.1:80"])
+                .stdin_from(terminal.device())
+                .stdout_to(terminal.device())
+                .stderr("Fetching http://127.0.0.1/ (--interactive lets you type a request)\n")
+                .run();
+            terminal.expect("page");
+            terminal.finish();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn interactive_lets_one_type_a_request() {
+        in_namespace(|| {
+            let _server = server("GET /\n");
+            let mut terminal = Terminal::open();
+            let client = netkit(["tcp-client", "--interactive", "127.0.0.1:80"])
+                .stdin_from(terminal.device())
+                .stdout("page")
+                .start();
+            terminal.type_in("GET /\n");
+            client.finish();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_request_that_is_given_is_all_that_is_sent() {
+        in_namespace(|| {
+            let piped = Peer::listen_on("127.0.0.1:80", |mut connection| {
+                connection.expect("HEAD / HTTP/1.0\r\n\r\n");
+                connection.expect_eof();
+                connection.send("head");
+            });
+            netkit(["tcp-client", "127.0.0.1:80"])
+                .stdin("HEAD / HTTP/1.0\r\n\r\n")
+                .stdout("head")
+                .run();
+            piped.finish();
+            let by_option = Peer::listen_on("127.0.0.1:80", |mut connection| {
+                connection.expect("x");
+                connection.expect_eof();
+            });
+            netkit(["tcp-client", "127.0.0.1:80", "--send", "x"]).run();
+            by_option.finish();
+            let nothing = Peer::listen_on("127.0.0.1:80", |mut connection| {
+                connection.expect_nothing_for(Duration::from_millis(200));
+            });
+            netkit(["tcp-client", "127.0.0.1:80", "--recv-only"]).run();
+            nothing.finish();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_page_of_a_real_server_is_fetched_whole() {
+        in_namespace(|| {
+            let folder = temporary_folder();
+            let page = random_bytes(5_000_000);
+            std::fs::write(folder.path().join("index.html"), &page).unwrap();
+            let arguments = ["-u", "-m", "http.server", "--bind", "127.0.0.1", "80"];
+            let Some(server) = peer("python3", arguments) else {
+                return;
+            };
+            let mut server = server.current_dir(folder.path()).start();
+            server.receive_line("Serving HTTP on 127.0.0.1 port 80 {*}");
+            let client = netkit(["tcp-client", "127.0.0.1:80"]).any_stdout().run();
+            assert!(client.stdout.starts_with(b"HTTP/1.0 200 OK\r\n"));
+            assert!(client.stdout.ends_with(&page));
+        });
+    }
+}
+
+mod connecting {
+    use super::*;
+
+    /// A hosts file in which `both.test` has an IPv6 and an IPv4 address, which exist.
+    fn hosts() -> Folder {
+        add_address("2001:db8::1/128");
+        add_address("192.0.2.1/32");
+        let folder = temporary_folder();
+        let names = "2001:db8::1 both.test\n192.0.2.1 both.test\n";
+        std::fs::write(folder.path().join("hosts"), names).unwrap();
+        folder
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_address_that_does_not_answer_costs_a_quarter_of_a_second() {
+        in_namespace(|| {
+            let folder = hosts();
+            black_hole("2001:db8::/32");
+            let peer = Peer::listen_on("192.0.2.1:0", |mut connection| {
+                connection.expect("found");
+                connection.expect_eof();
+            });
+            let client = netkit(["tcp-client", "both.test", peer.port()])
+                .stdin("found")
+                .with_file(&folder.path().join("hosts"), "/etc/hosts")
+                .run();
+            assert!(client.took >= Duration::from_millis(250), "{client:?}");
+            assert!(client.took < Duration::from_millis(800), "{client:?}");
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_address_that_refuses_costs_nothing() {
+        in_namespace(|| {
+            let folder = hosts();
+            let peer = Peer::listen_on("192.0.2.1:0", |mut connection| {
+                connection.expect("found");
+                connection.expect_eof();
+            });
+            let client = netkit(["tcp-client", "both.test", peer.port()])
+                .stdin("found")
+                .with_file(&folder.path().join("hosts"), "/etc/hosts")
+                .run();
+            assert!(client.took < Duration::from_millis(240), "{client:?}");
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn only_the_winner_of_the_race_is_seen_by_its_peer() {
+        in_namespace(|| {
+            let folder = hosts();
+            let peer = Peer::listen_on("[2001:db8::1]:0", |mut connection| {
+                connection.expect("found");
+                connection.expect_eof();
+            });
+            let other = std::net::TcpListener::bind(("192.0.2.1", peer.port().parse().unwrap()));
+            let other = other.unwrap();
+            netkit(["tcp-client", "both.test", peer.port()])
+                .stdin("found")
+                .with_file(&folder.path().join("hosts"), "/etc/hosts")
+                .run();
+            other.set_nonblocking(true).unwrap();
+            let error = other.accept().unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn addresses_that_do_not_answer_end_at_the_connect_timeout() {
+        in_namespace(|| {
+            let folder = hosts();
+            black_hole("2001:db8::/32");
+            black_hole("192.0.2.0/24");
+            let client = netkit(["tcp-client", "-w", "0.6", "both.test:9999"])
+                .with_file(&folder.path().join("hosts"), "/etc/hosts")
+                .stderr(
+                    "netkit: could not connect to both.test:9999: \
+                     no answer within 600ms from [2001:db8::1]:9999, 192.0.2.1:9999\n",
+                )
+                .code(4)
+                .run();
+            assert!(client.took >= Duration::from_millis(600), "{client:?}");
+            assert!(client.took < Duration::from_secs(2), "{client:?}");
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn every_address_that_was_tried_is_named_with_its_reason() {
+        in_namespace(|| {
+            let folder = hosts();
+            let hosts = folder.path().join("hosts");
+            netkit(["tcp-client", "both.test:9999"])
+                .with_file(&hosts, "/etc/hosts")
+                .stderr(
+                    "netkit: could not connect to both.test:9999: \
+                     [2001:db8::1]:9999: connection refused; \
+                     192.0.2.1:9999: connection refused\n",
+                )
+                .code(1)
+                .run();
+            black_hole("192.0.2.0/24");
+            netkit(["tcp-client", "-w", "0.3", "both.test:9999"])
+                .with_file(&hosts, "/etc/hosts")
+                .stderr(
+                    "netkit: could not connect to both.test:9999: \
+                     [2001:db8::1]:9999: connection refused; \
+                     no answer within 300ms from 192.0.2.1:9999\n",
+                )
+                .code(4)
+                .run();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_unreachable_network_is_exit_code_1() {
+        in_namespace(|| {
+            netkit(["tcp-client", "192.0.2.1:9999"])
+                .stderr("netkit: could not connect to 192.0.2.1:9999: network is unreachable\n")
+                .code(1)
+                .run();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_name_server_that_does_not_answer_counts_towards_the_connect_timeout() {
+        in_namespace(|| {
+            let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
+            let folder = temporary_folder();
+            let file = folder.path().join("resolv.conf");
+            std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+            netkit(["tcp-client", "-w", "0.3", "name.test:9999"])
+                .with_file(&file, "/etc/resolv.conf")
+                .stderr("netkit: could not resolve name.test: no answer within 300ms\n")
+                .code(4)
+                .run();
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_below_1024_is_for_root() {
+    in_namespace(|| {
+        netkit(["tcp-server", "-p", "80"])
+            .through("exec setpriv --bounding-set=-net_bind_service --inh-caps=-all \"$0\" \"$@\"")
+            .stderr(
+                "netkit: could not listen on 127.0.0.1:80: permission denied \
+                 (ports below 1024 are for root)\n",
+            )
+            .code(2)
+            .run();
+    });
+}
