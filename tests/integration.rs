@@ -5,6 +5,7 @@
 //! | `harness` | runs programs with a deadline, plays the other end of a connection |
 //! | `cli` | the command line, its messages and exit codes; standard streams |
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
+//! | `tcp_server` | services, limits, where it listens, how it stops |
 //! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
@@ -15,3 +16,4 @@ mod cli;
 #[cfg(target_os = "linux")]
 mod privileged;
 mod tcp_client;
+mod tcp_server;

@@ -191,6 +191,12 @@ impl Connection {
         self.read_once().unwrap()
     }
 
+    /// Receives everything until the other end has ended or broken off, and forgets it.
+    pub fn drain(&mut self) {
+        let mut buffer = [0; 4096];
+        while matches!(self.stream.read(&mut buffer), Ok(1..)) {}
+    }
+
     /// Everything up to the other end's end.
     #[track_caller]
     pub fn receive_all(&mut self) -> Vec<u8> {

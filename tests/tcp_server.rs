@@ -1,0 +1,712 @@
+//! `netkit tcp-server`: its services, what limits a connection, where it listens, and how it ends.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Connection, Server, event, netkit, peer, random_bytes, spawn, tcp_server};
+
+/// Everything that a server of the default service says to a client that says `input` and ends.
+fn answer(arguments: &[&str], input: impl AsRef<[u8]>) -> String {
+    let server = tcp_server(arguments.iter().copied()).listen();
+    let mut client = server.connect();
+    client.send(input);
+    client.shutdown();
+    let answer = client.receive_all();
+    server.stop();
+    String::from_utf8(answer).unwrap()
+}
+
+mod hello {
+    use super::*;
+
+    #[test]
+    fn messages_without_an_end_are_answered_one_by_one() {
+        let server = tcp_server([]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        for name in ["Michael", "Tracy", "Sarah"] {
+            client.send(name);
+            client.expect(format!("Hello, {name}!"));
+        }
+        client.send("exit");
+        client.expect_eof();
+        server.wait_for_line(&format!("Connection from {} closed.", client.local()));
+    }
+
+    #[test]
+    fn lines_in_one_segment_are_answered_as_lines() {
+        assert_eq!(
+            answer(&[], "a\nb\nexit\n"),
+            "Welcome!Hello, a!\nHello, b!\n"
+        );
+    }
+
+    #[test]
+    fn every_end_of_exit_ends_the_connection() {
+        for exit in ["exit", "exit\n", "exit\r\n"] {
+            let server = tcp_server([]).listen();
+            let mut client = server.connect();
+            client.expect("Welcome!");
+            client.send(exit);
+            client.expect_eof();
+        }
+    }
+
+    #[test]
+    fn what_follows_exit_is_not_answered() {
+        assert_eq!(answer(&[], "a\nexit\nb\n"), "Welcome!Hello, a!\n");
+        assert_eq!(answer(&[], "exit now\n"), "Welcome!Hello, exit now!\n");
+    }
+
+    #[test]
+    fn a_line_keeps_its_own_end() {
+        assert_eq!(
+            answer(&[], "a\r\n\n\r\nb\n"),
+            "Welcome!Hello, a!\r\nHello, !\nHello, !\r\nHello, b!\n"
+        );
+    }
+
+    #[test]
+    fn an_incomplete_last_line_is_answered_at_the_end() {
+        assert_eq!(answer(&[], "a\nb"), "Welcome!Hello, a!\nHello, b!");
+    }
+
+    #[test]
+    fn nothing_at_all_is_only_welcomed() {
+        assert_eq!(answer(&[], ""), "Welcome!");
+    }
+
+    #[test]
+    fn lines_begin_with_the_first_newline_and_stay() {
+        let server = tcp_server([]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        client.send("Michael");
+        client.expect("Hello, Michael!");
+        client.send("a\nb");
+        client.expect("Hello, a!\n");
+        client.send("c");
+        client.expect_nothing_for(Duration::from_millis(100));
+        client.send("\r");
+        client.send("\n");
+        client.expect("Hello, bc!\r\n");
+        client.shutdown();
+        client.expect_eof();
+    }
+
+    #[test]
+    fn messages_are_bytes() {
+        let server = tcp_server([]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        client.send(b"\xff\0\x1b[2J");
+        client.expect(b"Hello, \xff\0\x1b[2J!");
+    }
+
+    #[test]
+    fn framing_by_line_waits_for_the_end_of_the_line() {
+        let server = tcp_server(["--framing", "line"]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        client.send("Mic");
+        client.expect_nothing_for(Duration::from_millis(100));
+        client.send("hael\n");
+        client.expect("Hello, Michael!\n");
+    }
+
+    #[test]
+    fn framing_by_read_takes_newlines_as_they_are() {
+        let server = tcp_server(["--framing", "read"]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        client.send("a\nb\n");
+        client.expect("Hello, a\nb\n!");
+        client.send("exit\r\n");
+        client.expect_eof();
+    }
+
+    #[test]
+    fn the_welcome_can_be_another() {
+        assert_eq!(answer(&["--welcome", "Grüß Gott! "], ""), "Grüß Gott! ");
+        assert_eq!(answer(&["--welcome", ""], "a\n"), "Hello, a!\n");
+    }
+
+    #[test]
+    fn delay_comes_before_every_answer() {
+        let server = tcp_server(["--delay", "0.2"]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        let start = Instant::now();
+        client.send("a\nb\n");
+        client.expect("Hello, a!\n");
+        let first = start.elapsed();
+        client.expect("Hello, b!\n");
+        let second = start.elapsed();
+        let delay = Duration::from_millis(200);
+        assert!(
+            first >= delay && second >= 2 * delay,
+            "{first:?} {second:?}"
+        );
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_ends_the_connection() {
+        let server = tcp_server(["--max-message", "3"]).listen();
+        let mut client = server.connect();
+        client.send("abc\nabcd\nabc\n");
+        client.expect("Welcome!Hello, abc!\n");
+        client.expect_eof();
+        server.wait_for_line(&format!(
+            "Connection from {} closed: a message is longer than 3 bytes.",
+            client.local()
+        ));
+    }
+
+    #[test]
+    fn a_message_may_have_64_kib() {
+        let longest = "x".repeat(64 << 10);
+        let line = &["--framing", "line"];
+        assert!(answer(line, format!("{longest}\n")) == format!("Welcome!Hello, {longest}!\n"));
+        assert_eq!(answer(line, format!("{longest}x\n")), "Welcome!");
+    }
+
+    #[test]
+    fn many_messages_are_answered_while_they_are_still_being_sent() {
+        let server = tcp_server([]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        let writer = client.stream().try_clone().unwrap();
+        let sending = spawn(move || {
+            let mut writer = Connection::new(writer);
+            writer.send("x\n".repeat(300_000));
+            writer.shutdown();
+        });
+        assert!(client.receive_all() == "Hello, x!\n".repeat(300_000).as_bytes());
+        sending.join().unwrap();
+    }
+
+    #[test]
+    fn two_hundred_clients_each_see_their_own_answers() {
+        let server = tcp_server([]).listen();
+        let mut clients: Vec<Connection> = (0..200).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.expect("Welcome!");
+        }
+        for round in 0..3 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                client.send(format!("{number} in {round}"));
+            }
+            for (number, client) in clients.iter_mut().enumerate() {
+                client.expect(format!("Hello, {number} in {round}!"));
+            }
+        }
+        for client in &mut clients {
+            client.send("exit");
+            client.expect_eof();
+        }
+        server.wait_for_lines("Connection from {*} closed.", 200);
+        server.stop();
+    }
+}
+
+mod services {
+    use super::*;
+
+    #[test]
+    fn echo_sends_back_what_it_gets() {
+        let server = tcp_server(["--service", "echo"]).listen();
+        let mut client = server.connect();
+        client.send(b"a\0\xff\r\n");
+        client.expect(b"a\0\xff\r\n");
+        client.send("b");
+        client.shutdown();
+        client.expect("b");
+        client.expect_eof();
+    }
+
+    #[test]
+    fn discard_says_nothing() {
+        let server = tcp_server(["--service", "discard"]).listen();
+        let mut client = server.connect();
+        client.send(random_bytes(3_000_000));
+        client.expect_nothing_for(Duration::from_millis(100));
+        client.shutdown();
+        client.expect_eof();
+    }
+
+    #[test]
+    fn chargen_sends_the_lines_of_rfc_864_until_the_client_goes() {
+        let server = tcp_server(["--service", "chargen"]).listen();
+        let mut client = server.connect();
+        // It is not the end of input that ends it.
+        client.shutdown();
+        let characters: Vec<u8> = (b' '..=b'~').collect();
+        for line in 0..1000 {
+            let characters = characters.iter().cycle().skip(line % 95).take(72);
+            client.expect(characters.copied().collect::<Vec<u8>>());
+            client.expect("\r\n");
+        }
+        let name = client.local();
+        drop(client);
+        server.wait_for_line(&format!("Connection from {name} closed."));
+    }
+
+    #[test]
+    fn a_client_that_breaks_off_is_logged_with_its_reason() {
+        for service in ["hello", "echo", "discard"] {
+            let server = tcp_server(["--service", service]).listen();
+            let client = server.connect();
+            server.wait_for_line(&format!("Accept new connection from {}...", client.local()));
+            let name = client.local();
+            client.reset();
+            server.wait_for_line(&format!(
+                "Connection from {name} closed: connection reset by peer."
+            ));
+            server.connect();
+        }
+    }
+}
+
+mod limits {
+    use super::*;
+
+    /// A client that is connected and was greeted.
+    fn greeted(server: &Server) -> Connection {
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        client
+    }
+
+    /// Waits until the server is done with a client.
+    #[track_caller]
+    fn wait_for_end(server: &Server, client: &str) {
+        server.wait_for_line(&format!("Connection from {client} closed{{*}}"));
+    }
+
+    #[test]
+    fn once_serves_one_and_refuses_the_next() {
+        let mut server = tcp_server(["-1"]).code(0).listen();
+        let address: SocketAddr = server.address().parse().unwrap();
+        let mut client = greeted(&server);
+        // Until the listening socket is closed another one may get into its queue, but no further.
+        while let Ok(stream) = TcpStream::connect(address) {
+            let mut early = Connection::new(stream);
+            early.expect_reset();
+        }
+        client.send("Michael");
+        client.expect("Hello, Michael!");
+        assert!(!server.has_ended());
+        client.send("exit");
+        client.expect_eof();
+        drop(client);
+        server.finish();
+    }
+
+    #[test]
+    fn once_ends_also_when_the_client_breaks_off() {
+        let server = tcp_server(["--once"]).code(0).listen();
+        greeted(&server).reset();
+        server.finish();
+    }
+
+    #[test]
+    fn connections_beyond_the_limit_are_closed_and_logged_once_an_episode() {
+        const FULL: &str = "netkit: closed a new connection from {*}: 2 are open already";
+        let server = tcp_server(["-m", "2"]).listen();
+        let first = greeted(&server);
+        let _second = greeted(&server);
+        for _ in 0..3 {
+            server.connect().expect_eof();
+        }
+        let name = first.local();
+        drop(first);
+        wait_for_end(&server, &name);
+        let _third = greeted(&server);
+        for _ in 0..3 {
+            server.connect().expect_eof();
+        }
+        server.wait_for_lines(FULL, 2);
+        let log = server.log();
+        assert_eq!(log.matches("are open already").count(), 2, "{log}");
+    }
+
+    #[test]
+    fn a_place_is_free_again_however_a_connection_ended() {
+        let server = tcp_server(["-m", "1", "--idle-timeout", "200ms", "--max-message", "8"]);
+        let server = server.listen();
+        let ends: [fn(Connection); 6] = [
+            |mut client| client.send("exit"),
+            |mut client| client.shutdown(),
+            drop,
+            Connection::reset,
+            |mut client| client.send("much too long\n"),
+            |mut client| client.expect_eof(),
+        ];
+        for end in ends {
+            let client = greeted(&server);
+            let name = client.local();
+            end(client);
+            wait_for_end(&server, &name);
+        }
+        greeted(&server);
+    }
+
+    #[test]
+    fn idle_timeout_closes_a_silent_connection_only() {
+        let server = tcp_server(["--idle-timeout", "1s"]).listen();
+        let mut silent = greeted(&server);
+        let mut busy = greeted(&server);
+        for _ in 0..6 {
+            busy.hold_for(Duration::from_millis(250));
+            busy.send("x");
+            busy.expect("Hello, x!");
+        }
+        silent.expect_eof();
+        server.wait_for_line(&format!(
+            "Connection from {} closed: nothing moved for 1s.",
+            silent.local()
+        ));
+        busy.send("exit");
+        busy.expect_eof();
+        server.wait_for_line(&format!("Connection from {} closed.", busy.local()));
+    }
+
+    #[test]
+    fn idle_timeout_closes_a_connection_whose_client_reads_nothing() {
+        for service in ["echo", "chargen"] {
+            let server = tcp_server(["--service", service, "--idle-timeout", "300ms"]).listen();
+            let mut client = server.connect();
+            if service == "echo" {
+                client.send_until_full();
+            }
+            server.wait_for_line(&format!(
+                "Connection from {} closed: nothing moved for 300ms.",
+                client.local()
+            ));
+        }
+    }
+
+    #[test]
+    fn max_session_counts_the_delay_too() {
+        let server = tcp_server(["--delay", "1h", "--max-session", "300ms"]).listen();
+        let mut client = greeted(&server);
+        client.send("Michael");
+        server.wait_for_line("Connection from {*} closed: it was open for 300ms.");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_server_without_descriptors_waits_quietly_and_recovers() {
+        const FULL: &str = "netkit: could not accept a connection: too many open files; \
+                            new ones have to wait";
+        let server = tcp_server([]).ulimit("-n 16").listen();
+        let mut clients: Vec<Connection> = (0..40).map(|_| server.connect()).collect();
+        server.wait_for_line(FULL);
+        // How much it does in a time cannot be known before that has passed.
+        let before = server.cpu_time();
+        clients[39].expect_nothing_for(Duration::from_secs(2));
+        let used = server.cpu_time().saturating_sub(before);
+        assert!(used < Duration::from_millis(60), "{used:?}");
+        assert_eq!(server.log().matches("could not accept").count(), 1);
+        for mut client in clients {
+            client.expect("Welcome!");
+            client.send("Michael");
+            client.expect("Hello, Michael!");
+        }
+        greeted(&server);
+    }
+
+    #[test]
+    fn options_that_would_do_nothing_are_refused() {
+        netkit([
+            "tcp-server",
+            "-p",
+            "0",
+            "--service",
+            "echo",
+            "--welcome",
+            "x",
+        ])
+        .stderr("netkit: --welcome, --delay, --framing and --max-message are for `hello` only\n")
+        .code(2)
+        .run();
+    }
+}
+
+mod listening {
+    use super::*;
+
+    #[test]
+    fn both_families_get_the_same_free_port() {
+        let server = tcp_server(["-b", "127.0.0.1", "--bind", "::1"]).listen();
+        let addresses = server.addresses(2);
+        assert!(addresses[0].is_ipv4() && addresses[1].is_ipv6());
+        assert_eq!(addresses[0].port(), addresses[1].port());
+        for address in addresses {
+            let mut client = Connection::to(address);
+            client.expect("Welcome!");
+            server.wait_for_line(&format!("Accept new connection from {}...", client.local()));
+        }
+    }
+
+    #[test]
+    fn names_and_brackets_are_understood() {
+        let server = tcp_server(["--host", "[::1]"]).listen();
+        assert!(server.address().starts_with("[::1]:"));
+        server.connect().expect("Welcome!");
+        let server = tcp_server(["-4", "-b", "localhost"]).listen();
+        assert!(server.address().starts_with("127.0.0.1:"));
+        server.connect().expect("Welcome!");
+    }
+
+    #[test]
+    fn an_address_that_is_named_twice_is_listened_on_once() {
+        let server = tcp_server(["-b", "127.0.0.1", "-b", "127.0.0.1"])
+            .stderr("Listening on {*}\nWaiting for connection...\n")
+            .listen();
+        server.stop();
+    }
+
+    #[test]
+    fn the_port_is_printed_for_scripts() {
+        let mut server = tcp_server(["--print-port"]).listen();
+        let port = server.receive_line("{N}");
+        assert_eq!(port, server.port().to_string());
+    }
+
+    #[test]
+    fn a_server_that_cannot_say_anything_serves() {
+        for redirection in ["2>&-", "2>/dev/full", "2> >(:)"] {
+            let mut server = tcp_server(["--print-port"])
+                .through(&format!("exec \"$0\" \"$@\" {redirection}"))
+                .start();
+            let port = server.receive_line("{N}").parse().unwrap();
+            for _ in 0..3 {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let mut client = Connection::to(address);
+                client.expect("Welcome!");
+                client.send("Michael");
+                client.expect("Hello, Michael!");
+                client.reset();
+            }
+            server.signal(Signal::TERM);
+            server.finish();
+        }
+    }
+
+    #[test]
+    fn the_port_can_be_listened_on_again_at_once() {
+        let server = tcp_server([]).listen();
+        let address = server.address();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        // The side that closes first is the one that has to remember the connection.
+        client.send("exit");
+        client.expect_eof();
+        drop(client);
+        let port = server.port().to_string();
+        server.stop();
+        let again = netkit(["tcp-server", "-p", &port]).any_stderr().listen();
+        assert_eq!(again.address(), address);
+    }
+}
+
+mod stopping {
+    use super::*;
+
+    #[test]
+    fn a_server_without_connections_stops_at_once() {
+        for signal in [Signal::INT, Signal::TERM] {
+            let server = tcp_server([])
+                .stderr("Listening on {*}\nWaiting for connection...\n")
+                .listen();
+            server.wait_for_line("Waiting for connection...");
+            server.signal(signal);
+            server.finish();
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_completed_while_new_connections_are_refused() {
+        let bytes = random_bytes(2_000_000);
+        let (half, rest) = bytes.split_at(1_000_000);
+        let server = tcp_server(["--service", "echo"]).listen();
+        let address: SocketAddr = server.address().parse().unwrap();
+        let mut client = server.connect();
+        client.send(&half[..1000]);
+        client.expect(&half[..1000]);
+        server.signal(Signal::TERM);
+        server.wait_for_line("Waiting for 1 open connection(s) to end...");
+        let error = TcpStream::connect(address).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        let writer = client.stream().try_clone().unwrap();
+        let (half, rest) = (half[1000..].to_vec(), rest.to_vec());
+        let (received, go_on) = event();
+        let expected = half.clone();
+        let sending = spawn(move || {
+            let mut writer = Connection::new(writer);
+            writer.send(half);
+            go_on.wait();
+            writer.send(rest);
+            writer.shutdown();
+        });
+        client.expect(expected);
+        received.happen();
+        assert!(client.receive_all() == bytes[1_000_000..]);
+        sending.join().unwrap();
+        drop(client);
+        let server = server.finish();
+        assert!(server.stderr.ends_with(" closed.\n"), "{server:?}");
+    }
+
+    #[test]
+    fn a_connection_that_does_not_end_is_cut_off() {
+        let server = tcp_server(["--drain-timeout", "0.3"]).code(4).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        let start = Instant::now();
+        server.signal(Signal::INT);
+        client.expect_eof();
+        assert!(start.elapsed() >= Duration::from_millis(300));
+        server.wait_for_line("netkit: cut 1 connection(s) off that had not ended within 300ms");
+        server.finish();
+    }
+
+    #[test]
+    fn every_service_can_be_cut_off() {
+        for service in ["hello", "echo", "discard", "chargen"] {
+            let server = tcp_server(["--service", service, "--drain-timeout", "0"]);
+            let server = server.code(4).listen();
+            let client = server.connect();
+            server.wait_for_line("Accept new connection from {*}");
+            server.signal(Signal::TERM);
+            server.finish();
+            drop(client);
+        }
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once() {
+        let server = tcp_server(["--drain-timeout", "1h"])
+            .killed_by(Signal::TERM)
+            .listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        server.signal(Signal::INT);
+        server.wait_for_line("Waiting for 1 open connection(s) to end...");
+        server.signal(Signal::TERM);
+        server.finish();
+    }
+}
+
+/// The programs that every Python tutorial has, as they stand there.
+mod python {
+    use super::*;
+    use crate::harness::{Process, Program};
+
+    const CLIENT: &str = "
+import socket
+
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+# 建立连接:
+s.connect(('127.0.0.1', 9999))
+# 接收欢迎消息:
+print(s.recv(1024).decode('utf-8'))
+for data in [b'Michael', b'Tracy', b'Sarah']:
+    # 发送数据:
+    s.send(data)
+    print(s.recv(1024).decode('utf-8'))
+s.send(b'exit')
+s.close()
+";
+
+    const SERVER: &str = "
+import socket, threading, time
+
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+# 监听端口:
+s.bind(('127.0.0.1', 9999))
+s.listen(5)
+print('Waiting for connection...')
+
+def tcplink(sock, addr):
+    print('Accept new connection from %s:%s...' % addr)
+    sock.send(b'Welcome!')
+    while True:
+        data = sock.recv(1024)
+        time.sleep(1)
+        if not data or data.decode('utf-8') == 'exit':
+            break
+        sock.send(('Hello, %s!' % data.decode('utf-8')).encode('utf-8'))
+    sock.close()
+    print('Connection from %s:%s closed.' % addr)
+
+while True:
+    # 接受一个新连接:
+    sock, addr = s.accept()
+    # 创建新线程来处理TCP连接:
+    t = threading.Thread(target=tcplink, args=(sock, addr))
+    t.start()
+";
+
+    fn python(program: &str) -> Option<Program> {
+        peer("python3", ["-u", "-c", program])
+    }
+
+    /// The server on a free port, which it prints first.
+    fn server() -> Option<(Process, String)> {
+        let program = SERVER.replace("9999))", "0)); print(s.getsockname()[1])");
+        let mut server = python(&program)?.start();
+        let port = server.receive_line("{N}");
+        server.receive("Waiting for connection...\n");
+        Some((server, port))
+    }
+
+    #[test]
+    fn the_client_talks_to_our_server() {
+        let server = tcp_server([]).listen();
+        let port = server.port().to_string();
+        let Some(client) = python(&CLIENT.replace("9999", &port)) else {
+            return;
+        };
+        client
+            .stdout("Welcome!\nHello, Michael!\nHello, Tracy!\nHello, Sarah!\n")
+            .stderr("")
+            .code(0)
+            .run();
+        server.wait_for_line("Connection from 127.0.0.1:{N} closed.");
+    }
+
+    #[test]
+    fn our_client_waits_a_second_for_the_servers_answer() {
+        let Some((mut server, port)) = server() else {
+            return;
+        };
+        let client = netkit(["tcp-client", "127.0.0.1", &port])
+            .stdin("Michael")
+            .stdout("Welcome!Hello, Michael!")
+            .run();
+        assert!(client.took >= Duration::from_secs(1), "{client:?}");
+        server.receive_line("Accept new connection from 127.0.0.1:{N}...");
+        server.receive_line("Connection from 127.0.0.1:{N} closed.");
+    }
+
+    #[test]
+    fn our_client_has_a_dialogue_with_the_server() {
+        let Some((_server, port)) = server() else {
+            return;
+        };
+        let mut client = netkit(["tcp-client", "127.0.0.1", &port])
+            .stdin_open()
+            .start();
+        client.receive("Welcome!");
+        for name in ["Michael", "Tracy"] {
+            client.send(name);
+            client.receive(format!("Hello, {name}!"));
+        }
+        client.send("exit");
+        client.finish();
+    }
+}
