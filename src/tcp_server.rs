@@ -330,7 +330,10 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             if stopped == Stopped::Signal {
                 let open = self.connections.count();
                 let at = *cut_off_at.get_or_insert_with(|| {
-                    tracing::info!(open, "Waiting for {open} open connection(s) to end...");
+                    // One that is closed already only has its end to log.
+                    if open > 0 {
+                        tracing::info!(open, "Waiting for {open} open connection(s) to end...");
+                    }
                     now + self.limits.drain_timeout
                 });
                 if at <= now {
@@ -361,6 +364,9 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
                 Some(end.saturating_duration_since(Instant::now())),
             )?;
             self.connections.clear();
+        }
+        if open == 0 {
+            return Ok(());
         }
         let time = self.limits.drain_timeout;
         let message = format!("cut {open} connection(s) off that had not ended within {time:?}");
