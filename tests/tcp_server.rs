@@ -404,6 +404,26 @@ mod limits {
     }
 
     #[test]
+    fn max_session_closes_a_connection_however_busy() {
+        for service in ["hello", "echo", "discard", "chargen"] {
+            let server = tcp_server(["--service", service, "--max-session", "300ms"]).listen();
+            let mut client = server.connect();
+            let start = Instant::now();
+            if service == "chargen" {
+                client.drain();
+            } else {
+                client.send_until_left();
+            }
+            let age = start.elapsed();
+            assert!(age >= Duration::from_millis(250), "{service}: {age:?}");
+            server.wait_for_line(&format!(
+                "Connection from {} closed: it was open for 300ms.",
+                client.local()
+            ));
+        }
+    }
+
+    #[test]
     fn max_session_counts_the_delay_too() {
         let server = tcp_server(["--delay", "1h", "--max-session", "300ms"]).listen();
         let mut client = greeted(&server);

@@ -155,24 +155,22 @@ impl Connection {
     ) -> Result<usize, Ended> {
         let mut limit = self.next_limit();
         loop {
-            if let Some((at, _)) = &limit {
-                match at.saturating_duration_since(Instant::now()) {
-                    // No timeout at all, to the system.
-                    Duration::ZERO => {}
-                    left => set_timeout(&self.stream, Some(left)).map_err(Ended::Failed)?,
-                }
-            }
-            match call(&self.stream) {
-                // With a timeout, SIGSTOP and SIGCONT interrupt a call (signal(7)).
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Err(Ended::Failed(error));
-                }
-                Ok(count) => return Ok(count),
-                Err(_) => {}
-            }
+            // Before the call: a peer that always has more makes every call succeed.
             if let Some((_, ended)) = limit.take_if(|(at, _)| *at <= Instant::now()) {
                 return Err(ended);
+            }
+            if let Some((at, _)) = &limit {
+                let left = at.saturating_duration_since(Instant::now());
+                // Zero is no timeout at all, to the system.
+                set_timeout(&self.stream, Some(left.max(Duration::from_micros(1))))
+                    .map_err(Ended::Failed)?;
+            }
+            match call(&self.stream) {
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // With a timeout, SIGSTOP and SIGCONT interrupt a call (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Ended::Failed(error)),
             }
         }
     }
