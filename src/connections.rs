@@ -1,8 +1,9 @@
 //! The open connections of a server: counted, and cut off when the server has to end.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,13 +21,17 @@ struct Open {
     /// Connections whose threads are not done with them; some may be closed already.
     unfinished: usize,
     next: u64,
+    /// How many are open from one address.
+    by_peer: HashMap<IpAddr, u32>,
     watched: bool,
 }
 
 /// One connection: counted as open until `close`, and waited for as long as this lives.
 pub struct Slot {
     connections: Arc<Connections>,
-    number: u64,
+    /// The first connection of a server is 1.
+    pub number: u64,
+    peer: IpAddr,
 }
 
 impl Connections {
@@ -41,21 +46,28 @@ impl Connections {
         })
     }
 
-    pub fn add(self: &Arc<Self>, stream: Arc<TcpStream>) -> Slot {
+    pub fn add(self: &Arc<Self>, stream: Arc<TcpStream>, peer: IpAddr) -> Slot {
         let mut open = self.lock();
-        let number = open.next;
         open.next += 1;
+        let number = open.next;
         open.unfinished += 1;
         open.streams.insert(number, stream);
+        *open.by_peer.entry(peer).or_default() += 1;
         Slot {
             connections: Arc::clone(self),
             number,
+            peer,
         }
     }
 
     /// How many are open.
     pub fn count(&self) -> usize {
         self.lock().streams.len()
+    }
+
+    /// How many are open from `peer`.
+    pub fn count_from(&self, peer: IpAddr) -> u32 {
+        self.lock().by_peer.get(&peer).copied().unwrap_or(0)
     }
 
     /// Whether every thread is done with its connection, down to the last log line.
@@ -95,14 +107,25 @@ impl AsFd for Connections {
 impl Slot {
     /// Closes the connection, if nobody else holds it, and gives its place to the next.
     pub fn close(&self) {
-        self.connections.lock().streams.remove(&self.number);
+        self.give_back(&mut self.connections.lock());
+    }
+
+    fn give_back(&self, open: &mut Open) {
+        if open.streams.remove(&self.number).is_some()
+            && let Entry::Occupied(mut count) = open.by_peer.entry(self.peer)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
-        open.streams.remove(&self.number);
+        self.give_back(&mut open);
         open.unfinished -= 1;
         if open.watched {
             // A full buffer is readable, which is all that is wanted.

@@ -6,6 +6,7 @@
 //! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
 //! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`.
 
+mod access;
 mod address;
 mod cli;
 mod connect;

@@ -67,10 +67,23 @@ pub enum Broken {
     Deadline,
 }
 
+/// How many bytes were written, in either direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    pub sent: u64,
+    pub received: u64,
+}
+
 /// Joins `local` and `remote` until both directions have ended. Both are closed when it returns.
-pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> Result<(), Broken> {
+/// `traffic` is how far it got, however it ends.
+pub fn relay(
+    local: Duplex,
+    remote: Duplex,
+    rules: &Rules,
+    traffic: &mut Traffic,
+) -> Result<(), Broken> {
     let now = Instant::now();
-    let session = Session {
+    let mut session = Session {
         outgoing: Pump::new(local.reader, remote.writer),
         incoming: Pump::new(remote.reader, local.writer),
         outgoing_end: None,
@@ -79,7 +92,12 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> Result<(), Broken>
         last_sent: now,
         last_move: now,
     };
-    session.run(rules)
+    let result = session.run(rules);
+    *traffic = Traffic {
+        sent: session.outgoing.written,
+        received: session.incoming.written,
+    };
+    result
 }
 
 struct Session {
@@ -102,7 +120,7 @@ struct Ready {
 }
 
 impl Session {
-    fn run(mut self, rules: &Rules) -> Result<(), Broken> {
+    fn run(&mut self, rules: &Rules) -> Result<(), Broken> {
         loop {
             if self.incoming_end.is_some() {
                 if let Some(error) = self

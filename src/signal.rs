@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as something that poll(2) can wait for.
+//! Signals as something that poll(2) can wait for.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Readable once SIGINT or SIGTERM has arrived. A second one ends the process at once, by that
 /// signal.
@@ -29,7 +29,44 @@ impl Stop {
 
     /// Whether a signal has arrived since this was last asked.
     pub fn arrived(&self) -> bool {
-        matches!((&self.0).read(&mut [0; 8]), Ok(count) if count > 0)
+        has_byte(&self.0)
+    }
+}
+
+/// Readable once SIGHUP has arrived.
+pub struct Reload {
+    receiver: UnixStream,
+    /// Kept open: a pipe without a writer would be readable.
+    _sender: UnixStream,
+}
+
+impl Reload {
+    /// With `wanted` SIGHUP no longer ends the process; without, it never arrives here.
+    pub fn install(wanted: bool) -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        if wanted {
+            signal_hook::low_level::pipe::register(SIGHUP, sender.try_clone()?)?;
+        }
+        Ok(Self {
+            receiver,
+            _sender: sender,
+        })
+    }
+
+    /// Whether the signal has arrived since this was last asked.
+    pub fn arrived(&self) -> bool {
+        has_byte(&self.receiver)
+    }
+}
+
+fn has_byte(mut pipe: &UnixStream) -> bool {
+    matches!(pipe.read(&mut [0; 8]), Ok(count) if count > 0)
+}
+
+impl AsFd for Reload {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect};
 use crate::duplex::{Duplex, Reader};
 use crate::exit::{self, Exit, Failure, blame, cause};
-use crate::relay::{Broken, Rules, relay};
+use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
@@ -86,7 +86,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         deadline: deadline.map(|limit| limit.at),
         ..args.stream.rules()
     };
-    relay(local, remote, &rules).map_err(|broken| {
+    let mut traffic = Traffic::default();
+    relay(local, remote, &rules, &mut traffic).map_err(|broken| {
         let typed = target.to_string();
         let resolved = peer.to_string();
         let name = if typed == resolved {

@@ -1,19 +1,21 @@
 //! Listens for TCP connections and serves each by a thread of its own.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+use crate::access::{Access, AccessArgs};
 use crate::connect::ConnectArgs;
 use crate::connections::{Connections, Slot};
 use crate::duplex::poll;
+use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
 use crate::service::{Connection, Ended, Handler, ServiceArgs};
-use crate::signal::Stop;
+use crate::signal::{Reload, Stop};
 use crate::socket;
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
@@ -22,8 +24,8 @@ use crate::workers::Workers;
 const EXAMPLES: &str = "\
 Examples:
   netkit tcp-server --port 9999                  greet everybody who connects
-  netkit tcp-server -p 7 -b any --service echo   echo, on all addresses
-  netkit tcp-server -p 0 --print-port -1         serve one connection on a free port";
+  netkit tcp-server -p 9999 --service stdio      netcat's listener: talk to one connection
+  netkit tcp-server -p 9999 -b any -e /bin/cat   run a program for every connection";
 
 /// Listen on a port; every accepted connection is served by a thread of its own
 #[derive(Clone, clap::Args)]
@@ -46,6 +48,8 @@ pub struct Args {
     stream: StreamArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -60,6 +64,9 @@ struct LimitArgs {
     /// Close further connections at once while N are open
     #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
+    /// Close further connections from an address at once while N from it are open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_ip: Option<u32>,
     /// Close a connection in which nothing moved for TIME
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
@@ -76,16 +83,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let handler = Handler::new(&args.service, &args.stream, connect)
         .map_err(|message| Failure::new(Exit::Local, message))?;
+    let access = args.access.load(&args.listen.resolve)?;
     let one_at_a_time = handler.takes_one_at_a_time();
     let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
+
     let listeners = args
         .listen
         .open(|address| socket::listen(address, args.backlog))?;
     let stop = Stop::install()?;
+    let reload = Reload::install(args.access.has_files())?;
     let connections = Arc::new(Connections::new()?);
     let failure = Arc::new(Mutex::new(None));
     args.listen.announce(&listeners)?;
     tracing::info!("Waiting for connection...");
+
     let host = Host {
         handler,
         limits: args.limits.clone(),
@@ -94,26 +105,34 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let workers = Workers::new(move |accepted| host.handle(accepted));
     let mut server = Server {
-        limits: &args.limits,
+        args,
         connections: &connections,
         stop: &stop,
+        reload: &reload,
         start: |accepted| workers.start(accepted),
+        access: Arc::new(Mutex::new(access)),
         once,
         one_at_a_time,
         failure: &failure,
         paused_until: None,
-        full: Episode::default(),
+        turned_away: Turn::ALL.map(|turn| (turn, Episode::default())),
         exhausted: Episode::default(),
     };
     let stopped = server.serve(&listeners)?;
     // Whoever connects from now on is refused.
     drop(listeners);
     server.drain(stopped)?;
-    let failure = failure
+    match take(&failure) {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
+}
+
+fn take(failure: &Mutex<Option<Failure>>) -> Option<Failure> {
+    failure
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    failure.map_or(Ok(()), |failure| Err(failure.into()))
+        .take()
 }
 
 /// A connection on its way to the thread that serves it.
@@ -136,50 +155,56 @@ struct Host {
 impl Host {
     fn handle(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
-        tracing::info!(%peer, "Accept new connection from {peer}...");
+        let number = slot.number;
+        let start = Instant::now();
+        tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
         let connection = Connection::new(stream, self.limits.idle_timeout, self.limits.max_session);
         let ended = self.handler.handle(&connection);
         if matches!(ended, Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_))) {
             connection.close_gently();
         }
+        let traffic = connection.traffic();
         drop(connection);
         slot.close();
-        match &ended {
-            Ok(()) => tracing::info!(%peer, "Connection from {peer} closed."),
-            Err(reason) => {
-                tracing::info!(%peer, %reason, "Connection from {peer} closed: {reason}.")
-            }
-        }
+        let (reason, colon) = match &ended {
+            Ok(()) => (String::new(), ""),
+            Err(reason) => (reason.to_string(), ": "),
+        };
+        tracing::info!(
+            event = "close",
+            connection = number,
+            %peer,
+            bytes_in = traffic.received,
+            bytes_out = traffic.sent,
+            duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            reason = if reason.is_empty() { "end" } else { &reason },
+            "Connection from {peer} closed{colon}{reason}."
+        );
         if self.handler.takes_one_at_a_time() {
-            let failure = match ended {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = match ended {
                 Err(Ended::Near(failure)) => Some(failure),
                 Err(reason) if self.once => {
-                    let exit = reason.exit();
-                    Some(Failure::new(
-                        exit,
-                        format!("could not finish with {peer}: {reason}"),
-                    ))
+                    let message = format!("could not finish with {peer}: {reason}");
+                    Some(Failure::new(reason.exit(), message))
                 }
                 _ => None,
             };
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
     }
 }
 
-/// Something that goes on for a while and is worth one log line.
-#[derive(Default)]
-struct Episode(bool);
+/// Why a connection is closed as soon as it is accepted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// `--allow` and `--deny` say so.
+    Denied,
+    Full,
+    /// Too many are open from its address.
+    FullForPeer,
+}
 
-impl Episode {
-    /// Whether this is the first time since the last `end`.
-    fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.0, true)
-    }
-
-    fn end(&mut self) {
-        self.0 = false;
-    }
+impl Turn {
+    const ALL: [Self; 3] = [Self::Denied, Self::Full, Self::FullForPeer];
 }
 
 /// Why a server no longer accepts.
@@ -194,25 +219,26 @@ enum Stopped {
 }
 
 struct Server<'a, F> {
-    limits: &'a LimitArgs,
+    args: &'a Args,
     connections: &'a Arc<Connections>,
     stop: &'a Stop,
+    reload: &'a Reload,
     /// Gives a connection to a thread.
     start: F,
+    /// Replaced by the thread that reads the files again.
+    access: Arc<Mutex<Access>>,
     once: bool,
     one_at_a_time: bool,
     failure: &'a Mutex<Option<Failure>>,
     /// The system is out of descriptors: accepting again at once would only say so again.
     paused_until: Option<Instant>,
-    full: Episode,
+    turned_away: [(Turn, Episode); 3],
     exhausted: Episode,
 }
 
 impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
     /// Accepts until it is to stop. No failing accept ends it, and neither does a connection.
     fn serve(&mut self, listeners: &[TcpListener]) -> io::Result<Stopped> {
-        /// So that a signal is heard between the connections of a crowd.
-        const BATCH: usize = 64;
         if self.one_at_a_time {
             self.connections.watch();
         }
@@ -220,23 +246,38 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             let now = Instant::now();
             self.paused_until = self.paused_until.filter(|until| *until > now);
             let busy = self.one_at_a_time && !self.connections.all_finished();
-            let accepting = if busy || self.paused_until.is_some() {
-                &[]
-            } else {
-                listeners
-            };
+            let paused = busy || self.paused_until.is_some();
+            let accepting = if paused { &[] } else { listeners };
             let mut descriptors = vec![
                 PollFd::new(self.stop, PollFlags::IN),
+                PollFd::new(self.reload, PollFlags::IN),
                 PollFd::new(&**self.connections, PollFlags::IN),
             ];
+            let fixed = descriptors.len();
             descriptors.extend(
                 accepting
                     .iter()
                     .map(|listener| PollFd::new(listener, PollFlags::IN)),
             );
-            poll(&mut descriptors, self.paused_until.map(|until| until - now))?;
+            let wake = self
+                .paused_until
+                .into_iter()
+                .chain(self.next_episode_end())
+                .min();
+            poll(
+                &mut descriptors,
+                wake.map(|at| at.saturating_duration_since(now)),
+            )?;
+            let ready: Vec<bool> = descriptors[fixed..]
+                .iter()
+                .map(|descriptor| !descriptor.revents().is_empty())
+                .collect();
+
             if self.stop.arrived() {
                 return Ok(Stopped::Signal);
+            }
+            if self.reload.arrived() {
+                self.read_access_again();
             }
             self.connections.clear();
             if self
@@ -247,55 +288,137 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             {
                 return Ok(Stopped::Failed);
             }
-            let ready = descriptors[2..]
-                .iter()
-                .map(|descriptor| !descriptor.revents().is_empty());
-            'listeners: for (listener, _) in accepting.iter().zip(ready).filter(|(_, ready)| *ready)
-            {
-                for _ in 0..BATCH {
-                    match listener.accept() {
-                        Ok((stream, peer)) => {
-                            self.admit(stream, peer);
-                            if self.once {
-                                return Ok(Stopped::Once);
-                            }
-                            if self.one_at_a_time {
-                                break 'listeners;
-                            }
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        Err(error) => self.accept_failed(&error),
-                    }
-                    if self.paused_until.is_some() {
-                        break;
-                    }
+            self.close_episodes(|end| end <= Instant::now());
+            for (listener, _) in accepting.iter().zip(ready).filter(|(_, ready)| *ready) {
+                if let Some(stopped) = self.accept_all(listener) {
+                    return Ok(stopped);
                 }
             }
         }
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let most = self.limits.max_connections as usize;
-        if self.connections.count() >= most {
-            if self.full.begins() {
-                tracing::warn!(%peer, "closed a new connection from {peer}: {most} are open already");
+    /// Accepts what is waiting at one listener, or as much of it as can be served.
+    fn accept_all(&mut self, listener: &TcpListener) -> Option<Stopped> {
+        /// So that a signal is heard between the connections of a crowd.
+        const BATCH: usize = 64;
+        for _ in 0..BATCH {
+            if self.one_at_a_time && !self.connections.all_finished() {
+                break;
             }
-            return;
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if self.admit(stream, peer) && self.once {
+                        return Some(Stopped::Once);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => self.accept_failed(&error),
+            }
+            if self.paused_until.is_some() {
+                break;
+            }
         }
-        self.full.end();
-        self.exhausted.end();
+        None
+    }
+
+    /// Has a connection served, or closes it; whether it is served.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> bool {
+        let ip = peer.ip().to_canonical();
+        if let Some(turn) = self.turn(ip) {
+            self.turn_away(turn, peer);
+            return false;
+        }
         if let Err(error) = socket::accepted(&stream) {
             // It has gone away already.
             tracing::debug!(%peer, "could not set up a connection from {peer}: {}", cause(&error));
-            return;
+            return false;
         }
         let stream = Arc::new(stream);
-        let slot = self.connections.add(Arc::clone(&stream));
-        if let Err(error) = (self.start)(Accepted { stream, peer, slot })
-            && self.exhausted.begins()
+        let slot = self.connections.add(Arc::clone(&stream), ip);
+        let started = (self.start)(Accepted { stream, peer, slot });
+        if let Err(error) = &started
+            && self.exhausted.happened(Instant::now())
         {
-            let cause = cause(&error);
+            let cause = cause(error);
             tracing::error!(%peer, "could not start a thread for {peer}, closed it: {cause}");
+        }
+        started.is_ok()
+    }
+
+    fn turn(&self, peer: IpAddr) -> Option<Turn> {
+        let limits = &self.args.limits;
+        if !self
+            .access
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .permits(peer)
+        {
+            return Some(Turn::Denied);
+        }
+        if self.connections.count() >= limits.max_connections as usize {
+            return Some(Turn::Full);
+        }
+        let most = limits.max_connections_per_ip?;
+        (self.connections.count_from(peer) >= most).then_some(Turn::FullForPeer)
+    }
+
+    fn turn_away(&mut self, turn: Turn, peer: SocketAddr) {
+        let episode = self.turned_away.iter_mut().find(|(kind, _)| *kind == turn);
+        let begins = episode.is_some_and(|(_, episode)| episode.happened(Instant::now()));
+        let limits = &self.args.limits;
+        match turn {
+            Turn::Denied if begins => {
+                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
+            }
+            Turn::Full if begins => {
+                let limit = limits.max_connections;
+                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
+            }
+            Turn::FullForPeer if begins => {
+                let limit = limits.max_connections_per_ip;
+                let ip = peer.ip().to_canonical();
+                tracing::warn!(
+                    event = "limit",
+                    %peer,
+                    limit,
+                    "closed a connection from {peer}: {} are open from {ip} already",
+                    limit.unwrap_or_default()
+                );
+            }
+            _ => tracing::debug!(event = "reject", %peer, "closed a connection from {peer}"),
+        }
+    }
+
+    fn next_episode_end(&self) -> Option<Instant> {
+        let turned_away = self.turned_away.iter().map(|(_, episode)| episode);
+        turned_away
+            .chain([&self.exhausted])
+            .filter_map(Episode::end)
+            .min()
+    }
+
+    /// Says of the episodes that are over how much there was of them.
+    fn close_episodes(&mut self, is_over: impl Fn(Instant) -> bool) {
+        for (turn, episode) in &mut self.turned_away {
+            if !episode.end().is_some_and(&is_over) {
+                continue;
+            }
+            let count = episode.close();
+            let why = match turn {
+                Turn::Denied => "they were not allowed",
+                Turn::Full => "too many were open",
+                Turn::FullForPeer => "too many were open from one address",
+            };
+            if count > 1 {
+                tracing::warn!(
+                    event = "limit",
+                    count,
+                    "closed {count} connections in all: {why}"
+                );
+            }
+        }
+        if self.exhausted.end().is_some_and(is_over) {
+            self.exhausted.close();
         }
     }
 
@@ -309,17 +432,46 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
         ) {
             return;
         }
-        self.paused_until = Some(Instant::now() + PAUSE);
-        if self.exhausted.begins() {
+        let now = Instant::now();
+        self.paused_until = Some(now + PAUSE);
+        if self.exhausted.happened(now) {
+            let cause = cause(error);
+            tracing::error!("could not accept a connection: {cause}; new ones have to wait");
+        }
+    }
+
+    /// Reads the files of `--allow` and `--deny` again, in a thread of its own: a name in them may take
+    /// its time. Until then, and when it fails, what was read before holds.
+    fn read_access_again(&self) {
+        let args = self.args.access.clone();
+        let resolve = self.args.listen.resolve.clone();
+        let access = Arc::clone(&self.access);
+        let spawned =
+            std::thread::Builder::new()
+                .name("access".to_owned())
+                .spawn(move || match args.load(&resolve) {
+                    Ok(new) => {
+                        *access.lock().unwrap_or_else(PoisonError::into_inner) = new;
+                        tracing::info!(
+                            event = "reload",
+                            "Read the files of --allow and --deny again."
+                        );
+                    }
+                    Err(error) => {
+                        tracing::error!(event = "reload", "{error:#}; what was read before holds")
+                    }
+                });
+        if let Err(error) = spawned {
             tracing::error!(
-                "could not accept a connection: {}; new ones have to wait",
-                cause(error)
+                "could not start a thread to read --allow and --deny: {}",
+                cause(&error)
             );
         }
     }
 
     /// Waits for the open connections; after a signal not longer than the drain timeout.
-    fn drain(&self, mut stopped: Stopped) -> anyhow::Result<()> {
+    fn drain(&mut self, mut stopped: Stopped) -> anyhow::Result<()> {
+        self.close_episodes(|_| true);
         self.connections.watch();
         let mut cut_off_at = None;
         loop {
@@ -332,9 +484,13 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
                 let at = *cut_off_at.get_or_insert_with(|| {
                     // One that is closed already only has its end to log.
                     if open > 0 {
-                        tracing::info!(open, "Waiting for {open} open connection(s) to end...");
+                        tracing::info!(
+                            event = "drain",
+                            open,
+                            "Waiting for {open} open connection(s) to end..."
+                        );
                     }
-                    now + self.limits.drain_timeout
+                    now + self.args.limits.drain_timeout
                 });
                 if at <= now {
                     return self.cut_off(open);
@@ -353,22 +509,20 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
     }
 
     fn cut_off(&self, open: usize) -> anyhow::Result<()> {
-        /// For the threads to log what they have to say.
-        const GRACE: Duration = Duration::from_secs(1);
+        /// For the threads to end their programs, and to log what they have to say.
+        const GRACE: Duration = Duration::from_secs(5);
         self.connections.cut_off();
         let end = Instant::now() + GRACE;
         while !self.connections.all_finished() && Instant::now() < end {
             let mut descriptors = [PollFd::new(&**self.connections, PollFlags::IN)];
-            poll(
-                &mut descriptors,
-                Some(end.saturating_duration_since(Instant::now())),
-            )?;
+            let left = end.saturating_duration_since(Instant::now());
+            poll(&mut descriptors, Some(left))?;
             self.connections.clear();
         }
         if open == 0 {
             return Ok(());
         }
-        let time = self.limits.drain_timeout;
+        let time = self.args.limits.drain_timeout;
         let message = format!("cut {open} connection(s) off that had not ended within {time:?}");
         Err(Failure::new(Exit::Timeout, message).into())
     }

@@ -127,7 +127,10 @@ impl Broker {
             let mut moved = false;
             if is_sending && !ready.is_empty() {
                 match stream.write(&sending.0[sending.1..]) {
-                    Ok(count) => sending.1 += count,
+                    Ok(count) => {
+                        connection.count_sent(count as u64);
+                        sending.1 += count;
+                    }
                     Err(error) if is_wait(&error) => {}
                     Err(error) => return Err(Ended::Failed(error)),
                 }
@@ -136,6 +139,7 @@ impl Broker {
             if !ended && unsent.is_none() && ready.intersects(!PollFlags::OUT) {
                 let message = match stream.read(&mut buffer) {
                     Ok(count) => {
+                        connection.count_received(count as u64);
                         ended = count == 0;
                         messages.push(&buffer[..count])?
                     }

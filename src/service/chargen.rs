@@ -27,7 +27,10 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
         if ready.contains(PollFlags::IN) {
             match recv(connection.stream(), &mut scratch, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => wanted = PollFlags::OUT,
-                Ok(_) => limit = connection.next_limit(),
+                Ok((_, count)) => {
+                    connection.count_received(count as u64);
+                    limit = connection.next_limit();
+                }
                 Err(error) => waits_or_ends(error.into())?,
             }
         }
@@ -35,6 +38,7 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             match send(connection.stream(), &pattern[sent..], flags) {
                 Ok(count) => {
+                    connection.count_sent(count as u64);
                     sent = (sent + count) % pattern.len();
                     limit = connection.next_limit();
                 }

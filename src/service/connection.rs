@@ -1,5 +1,6 @@
 //! One accepted connection, and the limits it lives under.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure, blame, cause};
-use crate::relay::{Broken, Rules, relay};
+use crate::relay::{Broken, Rules, Traffic, relay};
 
 /// Why a connection ended otherwise than by its service.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub struct Connection {
     idle_timeout: Option<Duration>,
     /// When the session has to end, and how long that is from its start.
     session: Option<(Instant, Duration)>,
+    received: Cell<u64>,
+    sent: Cell<u64>,
 }
 
 impl Connection {
@@ -72,6 +75,8 @@ impl Connection {
             stream,
             idle_timeout,
             session,
+            received: Cell::new(0),
+            sent: Cell::new(0),
         }
     }
 
@@ -93,7 +98,11 @@ impl Connection {
             deadline: self.session.map(|(end, _)| end),
             ..rules
         };
-        relay(local, remote, &rules).map_err(|broken| match broken {
+        let mut traffic = Traffic::default();
+        let result = relay(local, remote, &rules, &mut traffic);
+        self.count_received(traffic.received);
+        self.count_sent(traffic.sent);
+        result.map_err(|broken| match broken {
             Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
             Broken::Input(error) => {
                 let message = format!("could not read {name}: {}", cause(&error));
@@ -109,9 +118,11 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's input.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        self.within_limits(TcpStream::set_read_timeout, |mut stream| {
+        let count = self.within_limits(TcpStream::set_read_timeout, |mut stream| {
             stream.read(buffer)
-        })
+        })?;
+        self.count_received(count as u64);
+        Ok(count)
     }
 
     /// Writes all of `bytes`.
@@ -120,9 +131,26 @@ impl Connection {
             let count = self.within_limits(TcpStream::set_write_timeout, |mut stream| {
                 stream.write(bytes)
             })?;
+            self.count_sent(count as u64);
             bytes = &bytes[count..];
         }
         Ok(())
+    }
+
+    /// How many bytes the peer has sent, and how many it has been sent.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            sent: self.sent.get(),
+            received: self.received.get(),
+        }
+    }
+
+    pub fn count_received(&self, bytes: u64) {
+        self.received.set(self.received.get() + bytes);
+    }
+
+    pub fn count_sent(&self, bytes: u64) {
+        self.sent.set(self.sent.get() + bytes);
     }
 
     /// Does nothing for `time`.
