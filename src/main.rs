@@ -27,6 +27,7 @@ mod output;
 mod payloads;
 mod refusal;
 mod relay;
+mod report;
 mod resolve;
 mod service;
 mod signal;

@@ -1,0 +1,58 @@
+//! Reports for programs: one JSON object a line on standard output, `event` first.
+
+use serde_json::Value;
+
+use crate::exit::Failure;
+use crate::output;
+
+/// One line. Units stand in the names of fields (`rtt_ms`); readers ignore what they do not know.
+pub struct Event(String);
+
+impl Event {
+    pub fn new(name: &str) -> Self {
+        Self(format!("{{\"event\":{}", Value::from(name)))
+    }
+
+    /// A number, a text or nothing, by the name of `key`.
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+        use std::fmt::Write as _;
+        let _ = write!(self.0, ",{}:{}", Value::from(key), value.into());
+        self
+    }
+
+    /// What a peer sent: as `text` where it is UTF-8, as `hex` where it is not.
+    pub fn with_data(self, bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.with("text", text),
+            Err(_) => {
+                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.with("hex", hex)
+            }
+        }
+    }
+
+    pub fn print(mut self) -> Result<(), Failure> {
+        self.0.push_str("}\n");
+        output::write_once(self.0.as_bytes())
+    }
+}
+
+/// A time in milliseconds, to the microsecond as ping(8) prints it.
+pub fn milliseconds(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_object_in_order() {
+        let event = Event::new("open").with("v", 1).with("rtt_ms", 0.143).with("host", "a\"\n\u{1b}");
+        let Event(text) = event.with_data(b"\xff\0");
+        assert_eq!(
+            text + "}",
+            r#"{"event":"open","v":1,"rtt_ms":0.143,"host":"a\"\n\u001b","hex":"ff00"}"#
+        );
+    }
+}
