@@ -188,18 +188,23 @@ mod ending {
 
     #[test]
     fn what_came_before_a_reset_is_printed() {
-        let bytes = random_bytes(100_000);
-        let sent = bytes.clone();
         let peer = Peer::listen(move |mut connection| {
-            connection.send(sent);
+            // A reset before the client knows that it is connected leaves it nothing to read.
+            connection.expect("ready");
+            connection.send(random_bytes(100_000));
             connection.reset();
         });
-        netkit(["tcp-client", peer.address()])
+        let client = netkit(["tcp-client", peer.address()])
             .stdin_open()
-            .stdout(bytes)
-            .stderr("netkit: could not receive from {*}: connection reset by peer\n")
+            .stdout(random_bytes(100_000))
+            .stderr(
+                "netkit: could not receive from {*}: connection reset by peer; \
+                 5 bytes were sent\n",
+            )
             .code(1)
-            .run();
+            .start();
+        client.send("ready");
+        client.finish();
     }
 
     #[test]
