@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -13,9 +14,9 @@ use socket2::Socket;
 
 use crate::address::HostPort;
 use crate::duplex::poll;
-use crate::exit::{Exit, Failure, blame, cause};
+use crate::exit::{Exit, Failure, blame, cause, exit_of};
 use crate::resolve::{ResolveArgs, TimeLimit};
-use crate::socket::{self, SourceArgs};
+use crate::socket::{self, SourceArgs, TcpSocketArgs};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connecting")]
@@ -25,8 +26,16 @@ pub struct ConnectArgs {
     pub connect_timeout: Duration,
     #[command(flatten)]
     pub resolve: ResolveArgs,
+    /// When connecting fails, try again up to N times
+    #[arg(long, value_name = "N", default_value = "0")]
+    retry: u32,
+    /// Wait TIME before trying again
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration)]
+    retry_delay: Duration,
     #[command(flatten)]
-    pub source: SourceArgs,
+    source: SourceArgs,
+    #[command(flatten)]
+    socket: TcpSocketArgs,
 }
 
 impl ConnectArgs {
@@ -35,39 +44,107 @@ impl ConnectArgs {
         Self {
             connect_timeout: Duration::from_secs(10),
             resolve,
+            retry: 0,
+            retry_delay: Duration::ZERO,
             source: SourceArgs::default(),
+            socket: TcpSocketArgs::default(),
         }
     }
+
+    /// Does `attempt` again as long as it fails for a reason that may pass, and as often as asked for.
+    /// Blocks in between, but not beyond `deadline`.
+    pub fn with_retries<T>(
+        &self,
+        deadline: Option<TimeLimit>,
+        mut attempt: impl FnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut left = self.retry;
+        loop {
+            let error = match attempt() {
+                Err(error) if left > 0 && exit_of(&error) != Exit::Local => error,
+                result => return result,
+            };
+            left -= 1;
+            tracing::debug!(left, "{error:#}; trying again in {:?}", self.retry_delay);
+            if let Some(deadline) = deadline
+                && deadline.remaining() <= self.retry_delay
+            {
+                thread::sleep(deadline.remaining());
+                let message = format!("{error:#}; gave up after {:?}", deadline.after);
+                return Err(Failure::new(Exit::Timeout, message).into());
+            }
+            thread::sleep(self.retry_delay);
+        }
+    }
+
+    /// The time limit of one attempt that begins now.
+    pub fn limit(&self, deadline: Option<TimeLimit>) -> TimeLimit {
+        let limit = TimeLimit::after(self.connect_timeout);
+        deadline
+            .filter(|deadline| deadline.at < limit.at)
+            .unwrap_or(limit)
+    }
+
+    /// The addresses of `target` that can be connected to with these options; never none.
+    pub fn addresses(
+        &self,
+        target: &HostPort,
+        limit: TimeLimit,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let mut addresses = self
+            .resolve
+            .resolve(&target.host, target.port, Some(limit))?;
+        addresses.retain(|address| self.source.suits(address));
+        if addresses.is_empty() {
+            let message = format!(
+                "could not connect to {target}: it has no address of the family of --source"
+            );
+            return Err(Failure::new(Exit::Local, message).into());
+        }
+        Ok(addresses)
+    }
+}
+
+/// A connection, and when each step towards it was done.
+pub struct Connected {
+    /// Blocking.
+    pub stream: TcpStream,
+    pub resolved: Instant,
+    pub connected: Instant,
 }
 
 /// RFC 8305, section 5: how long an attempt is alone before the next address is tried beside it.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the first address of `target` that answers, and drops all other attempts. The stream
-/// is blocking. Gives up at the connect timeout or at `deadline`, whichever is first.
+/// Connects to the first address of `target` that answers, and drops all other attempts. Gives up
+/// at the connect timeout or at `deadline`, whichever is first, and after the retries asked for.
 pub fn connect(
     target: &HostPort,
     args: &ConnectArgs,
     deadline: Option<TimeLimit>,
+) -> anyhow::Result<Connected> {
+    args.with_retries(deadline, || {
+        let limit = args.limit(deadline);
+        let addresses = args.addresses(target, limit)?;
+        let resolved = Instant::now();
+        let stream = connect_to(target, addresses, args, limit)?;
+        Ok(Connected {
+            stream,
+            resolved,
+            connected: Instant::now(),
+        })
+    })
+}
+
+/// As [`connect`], once and with addresses that are known already.
+pub fn connect_to(
+    target: &HostPort,
+    addresses: Vec<SocketAddr>,
+    args: &ConnectArgs,
+    limit: TimeLimit,
 ) -> anyhow::Result<TcpStream> {
-    let limit = TimeLimit::after(args.connect_timeout);
-    let limit = deadline
-        .filter(|deadline| deadline.at < limit.at)
-        .unwrap_or(limit);
-    let addresses = args
-        .resolve
-        .resolve(&target.host, target.port, Some(limit))?;
-    let addresses: Vec<_> = addresses
-        .into_iter()
-        .filter(|address| args.source.suits(address))
-        .collect();
-    if addresses.is_empty() {
-        let message =
-            format!("could not connect to {target}: it has no address of the family of --source");
-        return Err(Failure::new(Exit::Local, message).into());
-    }
     let mut race = Race {
-        source: &args.source,
+        args,
         attempts: Vec::new(),
         failures: Vec::new(),
     };
@@ -96,7 +173,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 }
 
 struct Race<'a> {
-    source: &'a SourceArgs,
+    args: &'a ConnectArgs,
     /// Under way, oldest first; dropping one ends it.
     attempts: Vec<(SocketAddr, Socket)>,
     failures: Vec<(SocketAddr, io::Error)>,
@@ -160,7 +237,7 @@ impl Race<'_> {
     }
 
     fn start(&mut self, address: SocketAddr) -> io::Result<()> {
-        let socket = socket::tcp_client(&address, self.source)?;
+        let socket = socket::tcp_client(&address, &self.args.source, &self.args.socket)?;
         match socket.connect(&address.into()) {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
                 return Err(error);

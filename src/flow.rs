@@ -26,7 +26,7 @@ use crate::matching::{Earlier, Verdict, judge};
 use crate::output;
 use crate::payloads::Payload;
 use crate::resolve::ResolveArgs;
-use crate::socket::{self, SourceArgs};
+use crate::socket::{self, SocketArgs, SourceArgs};
 
 /// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
 /// second each, an answer that is later than this is not even late.
@@ -235,6 +235,7 @@ pub enum Event {
 pub struct Flows<'a> {
     target: &'a HostPort,
     source: &'a SourceArgs,
+    options: &'a SocketArgs,
     addresses: Vec<SocketAddr>,
     /// Which of `addresses` is asked now.
     at: usize,
@@ -256,6 +257,7 @@ impl<'a> Flows<'a> {
         target: &'a HostPort,
         resolve: &ResolveArgs,
         source: &'a SourceArgs,
+        options: &'a SocketArgs,
     ) -> anyhow::Result<Self> {
         let mut addresses = resolve.resolve(&target.host, target.port, None)?;
         addresses.retain(|address| source.suits(address));
@@ -267,6 +269,7 @@ impl<'a> Flows<'a> {
         Ok(Self {
             target,
             source,
+            options,
             addresses,
             at: 0,
             settled: false,
@@ -390,7 +393,7 @@ impl<'a> Flows<'a> {
             return Ok(Ok(()));
         }
         let address = self.address();
-        match socket::udp_client(&address, self.source) {
+        match socket::udp_client(&address, self.source, self.options) {
             Ok(socket) => {
                 let local = socket.local_addr()?;
                 tracing::debug!(%address, %local, "sending to {address} from {local}");

@@ -72,6 +72,7 @@ pub enum Broken {
 pub struct Traffic {
     pub sent: u64,
     pub received: u64,
+    pub first_received: Option<Instant>,
 }
 
 /// Joins `local` and `remote` until both directions have ended. Both are closed when it returns.
@@ -91,11 +92,13 @@ pub fn relay(
         undelivered: None,
         last_sent: now,
         last_move: now,
+        first_received: None,
     };
     let result = session.run(rules);
     *traffic = Traffic {
         sent: session.outgoing.written,
         received: session.incoming.written,
+        first_received: session.first_received,
     };
     result
 }
@@ -109,6 +112,7 @@ struct Session {
     undelivered: Option<io::Error>,
     last_sent: Instant,
     last_move: Instant,
+    first_received: Option<Instant>,
 }
 
 /// What can go on after a wait.
@@ -264,7 +268,10 @@ impl Session {
     fn receive(&mut self) -> Result<(), Broken> {
         match self.incoming.step() {
             Ok(Step::Waiting) => {}
-            Ok(Step::Moved) => self.last_move = Instant::now(),
+            Ok(Step::Moved) => {
+                self.last_move = Instant::now();
+                self.first_received.get_or_insert(self.last_move);
+            }
             Ok(Step::Ended) => {
                 self.incoming_end = Some(Instant::now());
                 if self.incoming.reader.finishes {

@@ -48,7 +48,10 @@ mod tests {
 
     #[test]
     fn an_event_is_one_object_in_order() {
-        let event = Event::new("open").with("v", 1).with("rtt_ms", 0.143).with("host", "a\"\n\u{1b}");
+        let event = Event::new("open")
+            .with("v", 1)
+            .with("rtt_ms", 0.143)
+            .with("host", "a\"\n\u{1b}");
         let Event(text) = event.with_data(b"\xff\0");
         assert_eq!(
             text + "}",

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::exit::cause;
 
@@ -61,8 +62,171 @@ impl fmt::Display for SourceArgs {
     }
 }
 
+/// Options of any socket. One that the system refuses is an error that names it.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Socket options")]
+pub struct SocketArgs {
+    /// Network interface to use
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// How many routers a packet may pass
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: Option<u8>,
+    /// Service class: a number from 0 to 63, or cs0 to cs7, af11 to af43, ef, va, le
+    #[arg(long, value_name = "NAME|N", value_parser = dscp)]
+    dscp: Option<u8>,
+    /// Size of the receive buffer
+    #[arg(long, value_name = "SIZE", value_parser = crate::units::size)]
+    recv_buffer: Option<usize>,
+    /// Size of the send buffer
+    #[arg(long, value_name = "SIZE", value_parser = crate::units::size)]
+    send_buffer: Option<usize>,
+    /// Let others use the same address and port
+    #[arg(long)]
+    reuse_port: bool,
+}
+
+/// Options of a TCP socket.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TcpSocketArgs {
+    #[command(flatten)]
+    any: SocketArgs,
+    /// Largest segment to send and to ask for, in bytes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    mss: Option<u16>,
+    /// Probe a silent peer after TIME, in whole seconds
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
+    keepalive: Option<Duration>,
+}
+
+impl SocketArgs {
+    /// Sets the options on a socket for `address` that is neither bound nor connected: later is too
+    /// late for some of them.
+    fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+        if let Some(name) = &self.interface {
+            named("--interface", name, bind_to_interface(socket, name))?;
+        }
+        if let Some(ttl) = self.ttl {
+            let set = match address {
+                SocketAddr::V4(_) => socket.set_ttl_v4(ttl.into()),
+                SocketAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into()),
+            };
+            named("--ttl", ttl, set)?;
+        }
+        if let Some(dscp) = self.dscp {
+            // RFC 2474: the upper six bits of the octet; the lower two are ECN's.
+            let octet = u32::from(dscp) << 2;
+            let set = match address {
+                SocketAddr::V4(_) => socket.set_tos_v4(octet),
+                SocketAddr::V6(_) => socket.set_tclass_v6(octet),
+            };
+            named("--dscp", dscp, set)?;
+        }
+        if let Some(size) = self.recv_buffer {
+            let set = socket.set_recv_buffer_size(size);
+            let got = set.and_then(|()| socket.recv_buffer_size());
+            named(
+                "--recv-buffer",
+                size,
+                got.and_then(|got| at_least(size, got)),
+            )?;
+        }
+        if let Some(size) = self.send_buffer {
+            let set = socket.set_send_buffer_size(size);
+            let got = set.and_then(|()| socket.send_buffer_size());
+            named(
+                "--send-buffer",
+                size,
+                got.and_then(|got| at_least(size, got)),
+            )?;
+        }
+        if self.reuse_port {
+            named("--reuse-port", "", socket.set_reuse_port(true))?;
+        }
+        Ok(())
+    }
+}
+
+impl TcpSocketArgs {
+    fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+        self.any.apply(socket, address)?;
+        if let Some(mss) = self.mss {
+            named("--mss", mss, socket.set_tcp_mss(mss.into()))?;
+        }
+        if let Some(time) = self.keepalive {
+            let keepalive = TcpKeepalive::new().with_time(time).with_interval(time);
+            let set = socket.set_tcp_keepalive(&keepalive);
+            named("--keepalive", format_args!("{time:?}"), set)?;
+        }
+        Ok(())
+    }
+}
+
+/// Says which option it was that the system refused.
+fn named(option: &str, value: impl fmt::Display, result: io::Result<()>) -> io::Result<()> {
+    result.map_err(|error| {
+        let option = format!("{option} {value}");
+        let message = format!("{}: {}", option.trim_end(), cause(&error));
+        // Whatever it is, it is this machine's doing.
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })
+}
+
+/// socket(7): a size over the system's limit is silently cut down. (Linux reports twice the size.)
+fn at_least(asked: usize, got: usize) -> io::Result<()> {
+    if got < asked {
+        return Err(io::Error::other(format!(
+            "the system allows no more than {got} bytes"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn bind_to_interface(socket: &Socket, name: &str) -> io::Result<()> {
+    socket.bind_device(Some(name.as_bytes()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_to_interface(_socket: &Socket, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A class of RFC 2474 (cs), RFC 2597 (af), RFC 3246 (ef), RFC 5865 (va) or RFC 8622 (le).
+fn dscp(text: &str) -> Result<u8, String> {
+    let name = text.to_ascii_lowercase();
+    let class = match name.as_bytes() {
+        b"be" | b"df" | b"default" => Some(0),
+        b"ef" => Some(46),
+        b"va" => Some(44),
+        b"le" => Some(1),
+        [b'c', b's', class @ b'0'..=b'7'] => Some((class - b'0') * 8),
+        [b'a', b'f', class @ b'1'..=b'4', drop @ b'1'..=b'3'] => {
+            Some((class - b'0') * 8 + (drop - b'0') * 2)
+        }
+        _ => name.parse().ok().filter(|number| *number < 64),
+    };
+    class.ok_or_else(|| {
+        format!(
+            "'{text}' is not a service class; write 0 to 63, cs0 to cs7, af11 to af43, ef, va or le"
+        )
+    })
+}
+
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let time = crate::units::positive_duration(text)?;
+    if time.subsec_nanos() > 0 {
+        return Err(format!("'{text}' is not a whole number of seconds"));
+    }
+    Ok(time)
+}
+
 /// A TCP socket that is about to connect to `target`, and does not block.
-pub fn tcp_client(target: &SocketAddr, source: &SourceArgs) -> io::Result<Socket> {
+pub fn tcp_client(
+    target: &SocketAddr,
+    source: &SourceArgs,
+    options: &TcpSocketArgs,
+) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(*target),
         Type::STREAM,
@@ -70,13 +234,18 @@ pub fn tcp_client(target: &SocketAddr, source: &SourceArgs) -> io::Result<Socket
     )?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    options.apply(&socket, target)?;
     source.apply(&socket, target)?;
     Ok(socket)
 }
 
 /// A UDP socket that is connected to `target`, so that it hears of ICMP errors and of nobody else.
 /// It does not block.
-pub fn udp_client(target: &SocketAddr, source: &SourceArgs) -> io::Result<UdpSocket> {
+pub fn udp_client(
+    target: &SocketAddr,
+    source: &SourceArgs,
+    options: &SocketArgs,
+) -> io::Result<UdpSocket> {
     let open = || -> io::Result<UdpSocket> {
         let socket = Socket::new(
             Domain::for_address(*target),
@@ -84,6 +253,7 @@ pub fn udp_client(target: &SocketAddr, source: &SourceArgs) -> io::Result<UdpSoc
             Some(Protocol::UDP),
         )?;
         socket.set_nonblocking(true)?;
+        options.apply(&socket, target)?;
         source.apply(&socket, target)?;
         socket.connect(&(*target).into())?;
         Ok(socket.into())
@@ -108,16 +278,28 @@ pub fn is_local(mut address: SocketAddr) -> bool {
 
 /// A TCP socket that listens, and whose accept does not block. An IPv6 one takes no IPv4
 /// connections.
-pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = bound(address, Type::STREAM, Protocol::TCP)?;
+pub fn listen(
+    address: SocketAddr,
+    backlog: i32,
+    options: &TcpSocketArgs,
+) -> io::Result<TcpListener> {
+    let socket = unbound(address, Type::STREAM, Protocol::TCP)?;
+    // Its connections inherit them (tcp(7)).
+    options.apply(&socket, &address)?;
+    // On unix: a server that is started again need not wait for old connections to be forgotten
+    // (TIME_WAIT).
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
 /// A UDP socket for a server; it does not block.
-pub fn udp_server(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = bound(address, Type::DGRAM, Protocol::UDP)?;
+pub fn udp_server(address: SocketAddr, options: &SocketArgs) -> io::Result<UdpSocket> {
+    let socket = unbound(address, Type::DGRAM, Protocol::UDP)?;
+    options.apply(&socket, &address)?;
+    socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -130,17 +312,35 @@ pub fn accepted(stream: &std::net::TcpStream) -> io::Result<()> {
     socket.set_tcp_nodelay(true)
 }
 
-fn bound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+fn unbound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         // Before bind: or `[::]` takes IPv4 too, and collides with `0.0.0.0`.
         socket.set_only_v6(true)?;
     }
-    if kind == Type::STREAM {
-        // On unix: a server that is started again need not wait for old connections to be forgotten
-        // (TIME_WAIT).
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&address.into())?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_classes_have_names_and_numbers() {
+        let cases = [
+            ("cs0", 0),
+            ("CS6", 48),
+            ("af11", 10),
+            ("af43", 38),
+            ("ef", 46),
+            ("le", 1),
+            ("63", 63),
+        ];
+        for (text, class) in cases {
+            assert_eq!(dscp(text), Ok(class), "{text}");
+        }
+        for text in ["", "64", "-1", "cs8", "af14", "af50", "xx"] {
+            assert!(dscp(text).is_err(), "{text}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect};
@@ -53,6 +53,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "Ending")]
     deadline: Option<Duration>,
 
+    /// At the end, say when resolving, connecting and the first byte were done, from the start
+    #[arg(long)]
+    timing: bool,
+
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -72,7 +76,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .target_and_path()
         .map_err(|message| Failure::new(Exit::Local, message))?;
     let reader = args.reader(&target, path)?;
-    let stream = connect(&target, &args.connect, deadline)?;
+    let start = Instant::now();
+    let connection = connect(&target, &args.connect, deadline)?;
+    let stream = connection.stream;
     let peer = stream.peer_addr()?;
     tracing::debug!(%peer, local = %stream.local_addr()?, "connected to {peer}");
 
@@ -87,7 +93,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ..args.stream.rules()
     };
     let mut traffic = Traffic::default();
-    relay(local, remote, &rules, &mut traffic).map_err(|broken| {
+    let result = relay(local, remote, &rules, &mut traffic);
+    if args.timing {
+        let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
+        let first_byte = traffic
+            .first_received
+            .map_or_else(|| "none".to_owned(), since_start);
+        tracing::info!(
+            "resolve {}, connect {}, first byte {first_byte}, total {}",
+            since_start(connection.resolved),
+            since_start(connection.connected),
+            since_start(Instant::now()),
+        );
+    }
+    result.map_err(|broken| {
         let typed = target.to_string();
         let resolved = peer.to_string();
         let name = if typed == resolved {

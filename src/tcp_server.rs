@@ -16,7 +16,7 @@ use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
 use crate::service::{Connection, Ended, Handler, ServiceArgs};
 use crate::signal::{Reload, Stop};
-use crate::socket;
+use crate::socket::{self, TcpSocketArgs};
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
 use crate::workers::Workers;
@@ -50,6 +50,8 @@ pub struct Args {
     limits: LimitArgs,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    socket: TcpSocketArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -89,7 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let listeners = args
         .listen
-        .open(|address| socket::listen(address, args.backlog))?;
+        .open(|address| socket::listen(address, args.backlog, &args.socket))?;
     let stop = Stop::install()?;
     let reload = Reload::install(args.access.has_files())?;
     let connections = Arc::new(Connections::new()?);

@@ -8,7 +8,7 @@ use crate::exit::{self, Exit, Failure};
 use crate::flow::Flows;
 use crate::payloads::{InputArgs, Payloads};
 use crate::resolve::ResolveArgs;
-use crate::socket::SourceArgs;
+use crate::socket::{SocketArgs, SourceArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +37,8 @@ pub struct Args {
     resolve: ResolveArgs,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
 }
 
 /// Ends when everything was sent, and answered or given up.
@@ -45,7 +47,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .target_and_data()
         .map_err(|message| Failure::new(Exit::Local, message))?;
     let mut payloads = Payloads::new(data, &args.input)?;
-    let mut flows = Flows::new(&target, &args.resolve, &args.source)?;
+    let mut flows = Flows::new(&target, &args.resolve, &args.source, &args.socket)?;
     exchange::run(&mut flows, &mut payloads, &args.exchange)
 }
 

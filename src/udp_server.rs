@@ -16,7 +16,7 @@ use crate::limit::Limiter;
 use crate::listen::ListenArgs;
 use crate::refusal::{self, GREETING, Refusal};
 use crate::signal::Stop;
-use crate::socket;
+use crate::socket::{self, SocketArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +39,8 @@ pub struct Args {
     drain_timeout: Duration,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,7 +56,9 @@ enum Service {
 /// Serves until SIGINT or SIGTERM.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let stop = Stop::install()?;
-    let sockets = args.listen.open(socket::udp_server)?;
+    let sockets = args
+        .listen
+        .open(|address| socket::udp_server(address, &args.socket))?;
     args.listen.announce(&sockets)?;
     let mut clerk = Clerk::new(args, &sockets)?;
     for address in &clerk.own {

@@ -142,6 +142,7 @@ impl Connection {
         Traffic {
             sent: self.sent.get(),
             received: self.received.get(),
+            first_received: None,
         }
     }
 

@@ -12,9 +12,9 @@ use crate::relay::Rules;
 /// Connects to `target` and joins the two, each direction to its own end.
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();
-    let stream = connect(target, args, None)
+    let connected = connect(target, args, None)
         .map_err(|error| Ended::Near(Failure::new(exit_of(&error), format!("{error:#}"))))?;
-    let local = Duplex::of_stream(Arc::new(stream)).map_err(Ended::Failed)?;
+    let local = Duplex::of_stream(Arc::new(connected.stream)).map_err(Ended::Failed)?;
     // What the target said before it went away still reaches the client.
     let local = Duplex {
         writer: local.writer.that_may_close(),
