@@ -48,7 +48,9 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
         return Ok(None);
     }
     let known = |word: &String| Cli::command().find_subcommand(word).is_some();
-    let subcommand = std::env::args().skip(1).find(known);
+    // Not every argument is text.
+    let words = std::env::args_os().skip(1);
+    let subcommand = words.filter_map(|word| word.into_string().ok()).find(known);
     Err(Failure::new(Exit::Local, on_one_line(&text, subcommand.as_deref())).into())
 }
 

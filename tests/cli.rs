@@ -1,7 +1,9 @@
 //! The command line, the messages and exit codes that go with it, and the standard streams.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -131,6 +133,14 @@ fn bad_values_are_refused_with_what_would_be_right() {
             .code(2)
             .run();
     }
+}
+
+#[test]
+fn an_argument_need_not_be_text() {
+    netkit([OsStr::from_bytes(b"\xff")])
+        .stderr("netkit: unrecognized subcommand '\u{fffd}'; see 'netkit --help'\n")
+        .code(2)
+        .run();
 }
 
 #[test]
