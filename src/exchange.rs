@@ -95,8 +95,16 @@ fn ask(
                 1 => String::new(),
                 _ => format!(" (sent {sent} times)"),
             };
+            let is_refused = |(_, cause): &(_, Cause)| matches!(cause, Cause::Refused(_));
+            let advice = if flows.has_moved() && causes.iter().any(is_refused) {
+                // As nc -lu does, and then refuses all others.
+                " (if it talks only to the first port that it hears from, --source-port N keeps one)"
+            } else {
+                ""
+            };
             let list = list(flows, &causes);
-            let message = format!("could not get an answer to {payload} from {list}{times}");
+            let message =
+                format!("could not get an answer to {payload} from {list}{times}{advice}");
             fail(&message, exit_of(&causes), worst);
             return Ok(false);
         }

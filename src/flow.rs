@@ -243,6 +243,8 @@ pub struct Flows<'a> {
     settled: bool,
     /// Something sends more than it is asked for.
     talkative: bool,
+    /// A datagram was sent from another port than the first.
+    moved: bool,
     current: Option<Flow>,
     /// Sockets that answers may still come to, oldest first.
     retired: VecDeque<Flow>,
@@ -274,6 +276,7 @@ impl<'a> Flows<'a> {
             at: 0,
             settled: false,
             talkative: false,
+            moved: false,
             current: None,
             retired: VecDeque::new(),
             stdout: Writer::stdout()?,
@@ -285,6 +288,11 @@ impl<'a> Flows<'a> {
     /// What the last `Event::Answer` was about.
     pub fn answer(&self) -> &[u8] {
         &self.buffer[..self.received]
+    }
+
+    /// Whether the source port is another than that of the first datagram.
+    pub fn has_moved(&self) -> bool {
+        self.moved
     }
 
     /// The address that is asked now.
@@ -562,6 +570,7 @@ impl<'a> Flows<'a> {
         // A given port can be bound only once: there the content has to tell.
         if (is_owed || self.talkative) && self.source.source_port.is_none() {
             self.retire();
+            self.moved = true;
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `cli` | the command line, its messages and exit codes; standard streams |
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
 //! | `tcp_server` | services, limits, where it listens, how it stops |
+//! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
 //! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
@@ -17,3 +18,4 @@ mod cli;
 mod privileged;
 mod tcp_client;
 mod tcp_server;
+mod udp;

@@ -1,0 +1,1250 @@
+//! `netkit udp-client` and `netkit udp-server`: datagrams and their answers, each way and together.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{DEADLINE, Server, Terminal, mailbox, netkit, udp_server};
+
+fn address(socket: &UdpSocket) -> String {
+    socket.local_addr().unwrap().to_string()
+}
+
+/// Waits for a datagram, and returns it and where it is from.
+#[track_caller]
+fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        match socket.recv_from(&mut buffer) {
+            Ok((count, source)) => {
+                buffer.truncate(count);
+                return (buffer, source);
+            }
+            // socket(7): with a time limit it is not restarted after a signal.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("a datagram should have come: {error}"),
+        }
+    }
+}
+
+/// Waits for a datagram, which has to be `payload`, and returns where it is from.
+#[track_caller]
+fn expect(socket: &UdpSocket, payload: impl AsRef<[u8]>) -> SocketAddr {
+    let (received, source) = receive(socket);
+    let payload = payload.as_ref();
+    assert!(
+        received == payload,
+        "the datagram should be \"{}\", not \"{}\"",
+        payload.escape_ascii(),
+        received.escape_ascii()
+    );
+    source
+}
+
+/// Nothing has come; for when whoever could have sent something has ended.
+#[track_caller]
+fn expect_nothing(socket: &UdpSocket) {
+    socket.set_nonblocking(true).unwrap();
+    let received = socket.recv(&mut [0; 1]);
+    assert_eq!(received.unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[track_caller]
+fn send(socket: &UdpSocket, payload: impl AsRef<[u8]>, target: SocketAddr) {
+    let payload = payload.as_ref();
+    assert_eq!(socket.send_to(payload, target).unwrap(), payload.len());
+}
+
+/// A port that nobody listens on and that nobody else is given: what others than its peer, which is
+/// itself, send to it is unreachable.
+fn closed_port() -> UdpSocket {
+    let socket = mailbox();
+    socket.connect(socket.local_addr().unwrap()).unwrap();
+    socket
+}
+
+/// A datagram that was greeted so often.
+fn greeting(depth: usize) -> Vec<u8> {
+    let mut payload = b"x".to_vec();
+    for _ in 0..depth {
+        payload = [b"Hello, ", payload.as_slice(), b"!"].concat();
+    }
+    payload
+}
+
+mod client {
+    use std::fs::OpenOptions;
+
+    use super::*;
+
+    #[test]
+    fn every_argument_is_a_datagram_and_every_answer_a_line() {
+        let server = mailbox();
+        let client = netkit(["udp-client", &address(&server), "Michael", "", "Tracy"])
+            .stdout(b"Hello, Michael!\n\n\0\x1b\xff\n")
+            .start();
+        let source = expect(&server, "Michael");
+        send(&server, "Hello, Michael!", source);
+        assert_eq!(expect(&server, ""), source);
+        send(&server, "", source);
+        assert_eq!(expect(&server, "Tracy"), source);
+        send(&server, b"\0\x1b\xff", source);
+        client.finish();
+    }
+
+    #[test]
+    fn every_line_of_input_is_a_datagram() {
+        let server = udp_server([]).listen();
+        netkit(["udp-client", &server.address()])
+            .stdin("Michael\n\n \r\nlast")
+            .stdout("Hello, Michael!\nHello, !\nHello,  \r!\nHello, last!\n")
+            .run();
+    }
+
+    #[test]
+    fn a_line_is_sent_as_soon_as_it_is_complete() {
+        let server = udp_server([]).listen();
+        let mut client = netkit(["udp-client", &server.address()])
+            .stdin_open()
+            .start();
+        client.send("one\ntw");
+        client.receive("Hello, one!\n");
+        client.send("o\nthree");
+        client.receive("Hello, two!\n");
+        client.close_input();
+        client.receive("Hello, three!\n");
+        client.finish();
+    }
+
+    #[test]
+    fn no_input_is_no_datagram() {
+        netkit(["udp-client", &address(&mailbox())]).run();
+    }
+
+    #[test]
+    fn the_port_may_stand_apart_and_data_may_be_any_bytes() {
+        let server = udp_server([]).listen();
+        netkit(["udp-client", "127.0.0.1", &server.port().to_string()])
+            .arg(OsStr::from_bytes(b"\xff"))
+            .arg("9999")
+            .stdout(b"Hello, \xff!\nHello, 9999!\n")
+            .run();
+    }
+
+    #[test]
+    fn a_name_is_asked_at_the_address_that_answers() {
+        // localhost may be ::1 first, where nobody listens.
+        let server = udp_server([]).listen();
+        netkit(["udp-client", &format!(":{}", server.port()), "a", "b"])
+            .stdout("Hello, a!\nHello, b!\n")
+            .run();
+    }
+
+    #[test]
+    fn ipv6_is_spoken() {
+        let server = udp_server(["-b", "::1"]).listen();
+        netkit(["udp-client", "-6", "-n", &server.address(), "a"])
+            .stdout("Hello, a!\n")
+            .run();
+    }
+
+    #[test]
+    fn a_hundred_thousand_lines_are_answered_in_order() {
+        let server = udp_server(["-q"]);
+        let mut server = server.arg("--print-port").start();
+        let port = server.receive_line("{N}");
+        let lines: Vec<String> = (1..=100_000).map(|line| line.to_string()).collect();
+        let answers = format!("Hello, {}!\n", lines.join("!\nHello, "));
+        netkit(["udp-client", &format!("127.0.0.1:{port}")])
+            .stdin(lines.join("\n"))
+            .stdout(answers)
+            .within(6 * DEADLINE)
+            .run();
+    }
+
+    mod without_an_answer {
+        use super::*;
+
+        #[test]
+        fn the_datagram_is_named_and_the_others_are_still_sent() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", "-W", "0.5", &target, "lo\nst", "found"])
+                .stdout("answer\n")
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"lo\\nst\" from {target}: \
+                     nothing came within 500ms\n"
+                ))
+                .code(1)
+                .start();
+            expect(&server, "lo\nst");
+            send(&server, "answer", expect(&server, "found"));
+            client.finish();
+        }
+
+        #[test]
+        fn a_name_is_shown_with_its_address() {
+            let server = mailbox();
+            let port = server.local_addr().unwrap().port();
+            netkit([
+                "udp-client",
+                "-4",
+                "-W",
+                "0.1",
+                &format!("localhost:{port}"),
+                "x",
+            ])
+            .stderr(format!(
+                "netkit: could not get an answer to datagram 1, \"x\" from localhost:{port} \
+                     (127.0.0.1:{port}): nothing came within 100ms\n"
+            ))
+            .code(1)
+            .run();
+        }
+
+        #[test]
+        fn it_is_sent_again_as_often_as_asked() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", "-W", "0.1", "--retries", "2", &target, "x"])
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"x\" from {target}: nothing \
+                     came within 100ms (sent 3 times)\n"
+                ))
+                .code(1)
+                .start();
+            let source = expect(&server, "x");
+            assert_eq!(expect(&server, "x"), source);
+            assert_eq!(expect(&server, "x"), source);
+            client.finish();
+        }
+
+        #[test]
+        fn an_answer_to_the_second_attempt_counts() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", "-W", "0.5", "--retries", "9", &target, "x"])
+                .stdout("answer\n")
+                .start();
+            expect(&server, "x");
+            send(&server, "answer", expect(&server, "x"));
+            client.finish();
+        }
+    }
+
+    mod refused {
+        use super::*;
+
+        #[test]
+        fn it_is_an_error_at_once_and_never_an_answer() {
+            let closed = closed_port();
+            let target = address(&closed);
+            let client = netkit(["udp-client", "-W", "1h", &target, "a", "b"])
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"a\" from {target}: connection \
+                     refused\n\
+                     netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
+                     refused\n"
+                ))
+                .code(1)
+                .run();
+            assert!(client.took < DEADLINE / 2, "{client:?}");
+        }
+
+        #[test]
+        fn there_is_time_before_it_is_sent_again() {
+            let closed = closed_port();
+            let target = address(&closed);
+            let client = netkit(["udp-client", "-W", "0.2", "--retries", "2", &target, "a"])
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"a\" from {target}: connection \
+                     refused (sent 3 times)\n"
+                ))
+                .code(1)
+                .run();
+            assert!(client.took >= Duration::from_millis(400), "{client:?}");
+        }
+
+        #[test]
+        fn a_server_that_has_gone_and_come_back_is_asked_again_from_the_same_port() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
+            client.send("a\n");
+            let source = expect(&server, "a");
+            send(&server, "to a", source);
+            client.receive("to a\n");
+            // As if it was closed: it takes only what it sends itself.
+            server.connect(server.local_addr().unwrap()).unwrap();
+            client.send("b\n");
+            client.expect_line(&format!(
+                "netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
+                 refused"
+            ));
+            server.connect(source).unwrap();
+            client.send("c\n");
+            assert_eq!(expect(&server, "c"), source);
+            assert_eq!(server.send(b"to c").unwrap(), 4);
+            client.receive("to c\n");
+            client.close_input();
+            client.finish();
+        }
+    }
+
+    mod matching {
+        use super::*;
+
+        #[test]
+        fn a_late_answer_is_reported_and_not_taken_for_the_next_ones() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", "-W", "1", &target, "a", "b"])
+                .stdout("to b\n")
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"a\" from {target}: nothing \
+                     came within 1s\n\
+                     netkit: late answer from {target} to datagram 1, \"a\": \"to a\\u{{1b}}\"\n"
+                ))
+                .code(1)
+                .start();
+            let first = expect(&server, "a");
+            let second = expect(&server, "b");
+            send(&server, "to a\x1b", first);
+            send(&server, "to b", second);
+            client.finish();
+        }
+
+        #[test]
+        fn a_late_answer_is_reported_while_there_is_nothing_to_send() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", "-W", "0.1", &target])
+                .stdin_open()
+                .code(1)
+                .start();
+            client.send("a\n");
+            let source = expect(&server, "a");
+            client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+            send(&server, "to a", source);
+            client.expect_line(&format!(
+                "netkit: late answer from {target} to datagram 1, \"a\": \"to a\""
+            ));
+            client.close_input();
+            client.finish();
+        }
+
+        #[test]
+        fn a_server_that_talks_only_to_the_first_port_is_told_from_a_closed_one() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", "-W", "0.5", &target])
+                .stdin_open()
+                .code(1)
+                .start();
+            client.send("a\n");
+            server.connect(expect(&server, "a")).unwrap();
+            client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+            client.send("b\n");
+            client.expect_line(&format!(
+                "netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
+                 refused (if it talks only to the first port that it hears from, --source-port N \
+                 keeps one)"
+            ));
+            client.close_input();
+            client.finish();
+        }
+
+        #[test]
+        fn with_a_given_port_the_content_tells_which_answer_is_late() {
+            let server = mailbox();
+            let target = address(&server);
+            let port = closed_port().local_addr().unwrap().port();
+            let arguments = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
+            let client = netkit(arguments)
+                .arg(&target)
+                .arg("Michael")
+                .arg("Tracy")
+                .stdout("Hello, Tracy!\n")
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"Michael\" from {target}: \
+                     nothing came within 1s\n\
+                     netkit: late answer from {target} to datagram 1, \"Michael\": \
+                     \"Hello, Michael!\"\n"
+                ))
+                .code(1)
+                .start();
+            let source = expect(&server, "Michael");
+            assert_eq!(source.port(), port);
+            assert_eq!(expect(&server, "Tracy"), source);
+            send(&server, "Hello, Michael!", source);
+            send(&server, "Hello, Tracy!", source);
+            client.finish();
+        }
+
+        #[test]
+        fn an_answer_that_comes_twice_is_taken_once() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", &target, "a", "b", "c"])
+                .stdout("Hello, a!\nHello, b!\nHello, c!\n")
+                .stderr(format!(
+                    "netkit: second answer from {target} to datagram 1, \"a\": \"Hello, a!\"\n"
+                ))
+                .start();
+            let source = expect(&server, "a");
+            send(&server, "Hello, a!", source);
+            assert_eq!(expect(&server, "b"), source);
+            send(&server, "Hello, a!", source);
+            send(&server, "Hello, b!", source);
+            // From now on each datagram has a port of its own.
+            let other = expect(&server, "c");
+            assert_ne!(other, source);
+            send(&server, "Hello, c!", other);
+            client.finish();
+        }
+
+        #[test]
+        fn an_answer_to_each_of_two_attempts_is_one_answer() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit([
+                "udp-client",
+                "-W",
+                "0.5",
+                "--retries",
+                "9",
+                &target,
+                "a",
+                "b",
+            ])
+            .stdout("same\nsame\n")
+            .stderr(format!(
+                "netkit: second answer from {target} to datagram 1, \"a\": \"same\"\n"
+            ))
+            .start();
+            let source = expect(&server, "a");
+            assert_eq!(expect(&server, "a"), source);
+            send(&server, "same", source);
+            let other = expect(&server, "b");
+            send(&server, "same", source);
+            send(&server, "same", other);
+            client.finish();
+        }
+
+        #[test]
+        fn what_nobody_asked_for_is_reported_and_not_printed() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", &target]).stdin_open().start();
+            client.send("a\n");
+            let source = expect(&server, "a");
+            send(&server, "first", source);
+            client.receive("first\n");
+            send(&server, "more", source);
+            client.expect_line(&format!(
+                "netkit: unexpected datagram from {target}: \"more\""
+            ));
+            client.close_input();
+            client.finish();
+        }
+    }
+
+    mod sending_only {
+        use super::*;
+
+        #[test]
+        fn nothing_is_waited_for_and_nothing_is_printed() {
+            let server = mailbox();
+            let mut client = netkit(["udp-client", "--no-wait", &address(&server)])
+                .stdin_open()
+                .start();
+            client.send("a\n");
+            let source = expect(&server, "a");
+            send(&server, "ignored", source);
+            client.send("\nb");
+            assert_eq!(expect(&server, ""), source);
+            client.close_input();
+            assert_eq!(expect(&server, "b"), source);
+            client.finish();
+        }
+
+        #[test]
+        fn a_hundred_thousand_lines_go_out_promptly() {
+            let server = mailbox();
+            let lines: Vec<String> = (1..=100_000).map(|line| line.to_string()).collect();
+            let client = netkit(["udp-client", "--no-wait", &address(&server)])
+                .stdin(lines.join("\n"))
+                .run();
+            assert!(client.took < DEADLINE / 2, "{client:?}");
+            expect(&server, "1");
+            expect(&server, "2");
+        }
+
+        #[test]
+        fn what_could_not_be_sent_is_named() {
+            let closed = closed_port();
+            let target = address(&closed);
+            netkit(["udp-client", "--no-wait", &target, "a", "b"])
+                .stderr(format!(
+                    "netkit: could not send datagram 1, \"a\" to {target}: connection refused\n\
+                     netkit: could not send datagram 2, \"b\" to {target}: connection refused\n"
+                ))
+                .code(1)
+                .run();
+        }
+
+        #[test]
+        fn a_closed_output_does_not_matter() {
+            let server = mailbox();
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            netkit(["udp-client", "--no-wait", &address(&server), "a"])
+                .stdout_to(writer)
+                .run();
+            expect(&server, "a");
+        }
+    }
+
+    mod sizes {
+        use super::*;
+
+        const TOO_LARGE: &str =
+            "datagram 1, \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\"";
+
+        #[test]
+        fn all_of_input_is_one_datagram() {
+            let server = udp_server(["--service", "echo"]).listen();
+            let ask = |input: &[u8]| {
+                netkit(["udp-client", "--whole", &server.address()])
+                    .stdin(input)
+                    .stdout([input, b"\n"].concat())
+                    .run();
+            };
+            ask(b"");
+            ask(b"a\nb\n");
+            ask(&vec![b'x'; 65_507]);
+        }
+
+        #[test]
+        fn input_is_cut_by_size() {
+            let server = udp_server([]).listen();
+            netkit(["udp-client", "--chunk", "2", &server.address()])
+                .stdin("a\nbcd")
+                .stdout("Hello, a\n!\nHello, bc!\nHello, d!\n")
+                .run();
+        }
+
+        #[test]
+        fn the_largest_datagram_over_ipv6_is_larger() {
+            let server = udp_server(["-b", "::1", "--service", "echo"]).listen();
+            let mut lines = vec![b'x'; 65_527];
+            lines.push(b'\n');
+            netkit(["udp-client", &server.address()])
+                .stdin(&lines)
+                .stdout(&lines)
+                .run();
+            lines.insert(0, b'x');
+            netkit(["udp-client", &server.address()])
+                .stdin(&lines)
+                .stderr(format!(
+                    "netkit: could not send {TOO_LARGE} to {}: it has 65528 bytes, and a datagram \
+                     over IPv6 carries 65527 at most\n",
+                    server.address()
+                ))
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn what_is_too_large_is_an_error_and_the_others_are_still_sent() {
+            let server = udp_server([]).listen();
+            netkit(["udp-client", &server.address()])
+                .stdin([vec![b'x'; 65_508].as_slice(), b"\nsmall"].concat())
+                .stdout("Hello, small!\n")
+                .stderr(format!(
+                    "netkit: could not send {TOO_LARGE} to {}: it has 65508 bytes, and a datagram \
+                     over IPv4 carries 65507 at most\n",
+                    server.address()
+                ))
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn what_is_too_large_costs_no_memory() {
+            let server = mailbox();
+            let target = address(&server);
+            netkit(["udp-client", &target])
+                .through(
+                    "ulimit -v 100000; head -c 300000000 /dev/zero | tr '\\0' x | \"$0\" \"$@\"",
+                )
+                .stderr(format!(
+                    "netkit: could not send {TOO_LARGE} to {target}: it has 300000000 bytes, and a \
+                     datagram over IPv4 carries 65507 at most\n"
+                ))
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn input_is_not_cut_where_it_is_not_read() {
+            netkit(["udp-client", "--whole", "127.0.0.1:9", "data"])
+                .stderr(
+                    "netkit: --whole and --chunk cut standard input, which is not read when DATA \
+                     is given\n",
+                )
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn a_chunk_has_to_fit_into_a_datagram() {
+            netkit(["udp-client", "--chunk", "64k", "127.0.0.1:9"])
+                .stderr(
+                    "netkit: invalid value '64k' for '--chunk <SIZE>': '64k' is more than a \
+                     datagram carries: 65507 bytes over IPv4, 65527 over IPv6; \
+                     see 'netkit udp-client --help'\n",
+                )
+                .code(2)
+                .run();
+        }
+    }
+
+    mod output {
+        use super::*;
+
+        #[test]
+        fn a_reader_that_has_left_ends_the_client_quietly() {
+            let server = udp_server([]).listen();
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            netkit(["udp-client", &server.address(), "a", "b"])
+                .stdout_to(writer)
+                .code(141)
+                .run();
+        }
+
+        #[test]
+        fn a_reader_that_leaves_ends_a_client_that_waits_for_input() {
+            let server = mailbox();
+            let (reader, writer) = std::io::pipe().unwrap();
+            let client = netkit(["udp-client", &address(&server)])
+                .stdin_open()
+                .stdout_to(writer)
+                .code(141)
+                .start();
+            client.send("a\n");
+            send(&server, "answer", expect(&server, "a"));
+            drop(reader);
+            client.finish();
+        }
+
+        #[test]
+        fn a_full_disk_is_an_error() {
+            let server = udp_server([]).listen();
+            let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+            netkit(["udp-client", &server.address(), "a", "b"])
+                .stdout_to(full)
+                .stderr("netkit: could not write standard output: no space left on device\n")
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn a_terminal_is_shown_no_control_characters_save_with_raw() {
+            let server = udp_server(["--service", "echo"]).listen();
+            let mut terminal = Terminal::open();
+            let text = "\x1b[31mred";
+            netkit(["udp-client", &server.address(), text])
+                .stdout_to(terminal.device())
+                .run();
+            terminal.expect("\\x1b[31mred\n");
+            netkit(["udp-client", "--raw", &server.address(), text])
+                .stdout_to(terminal.device())
+                .run();
+            terminal.expect("\x1b[31mred\n");
+            terminal.finish();
+        }
+    }
+
+    mod usage {
+        use super::*;
+
+        #[test]
+        fn a_source_that_is_not_ours_is_an_error_that_names_the_option() {
+            netkit(["udp-client", "--source", "192.0.2.1", "127.0.0.1:9", "x"])
+                .stderr(
+                    "netkit: could not send to 127.0.0.1:9: --source 192.0.2.1: cannot assign \
+                     requested address\n",
+                )
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn a_source_of_the_other_family_is_an_error() {
+            netkit(["udp-client", "--source", "::1", "127.0.0.1:9", "x"])
+                .stderr(
+                    "netkit: could not send to 127.0.0.1:9: it has no address of the family of \
+                     --source\n",
+                )
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn a_source_address_is_sent_from() {
+            let server = mailbox();
+            let arguments = [
+                "udp-client",
+                "--source",
+                "127.0.0.1",
+                &address(&server),
+                "x",
+            ];
+            let client = netkit(arguments).stdout("y\n").start();
+            send(&server, "y", expect(&server, "x"));
+            client.finish();
+        }
+
+        #[test]
+        fn sending_only_has_no_time_limit() {
+            netkit(["udp-client", "--no-wait", "-W", "2", "127.0.0.1:9"])
+                .stderr(
+                    "netkit: the argument '--no-wait' cannot be used with '--timeout <TIME>'; \
+                     see 'netkit udp-client --help'\n",
+                )
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn input_that_cannot_be_read_is_an_error() {
+            let folder = std::fs::File::open("/").unwrap();
+            netkit(["udp-client", "127.0.0.1:9"])
+                .stdin_from(folder)
+                .stderr("netkit: could not read standard input: is a directory\n")
+                .code(2)
+                .run();
+        }
+    }
+}
+
+mod server {
+    use super::*;
+
+    /// Sends `payload` from a socket of its own, and returns the answer.
+    #[track_caller]
+    fn ask(server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
+        ask_from(&mailbox(), server, payload)
+    }
+
+    #[track_caller]
+    fn ask_from(socket: &UdpSocket, server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
+        let target: SocketAddr = server.address().parse().unwrap();
+        send(socket, payload, target);
+        let (answer, source) = receive(socket);
+        assert_eq!(source, target);
+        answer
+    }
+
+    #[test]
+    fn a_datagram_is_greeted_and_logged() {
+        let server = udp_server([]);
+        let client = mailbox();
+        let server = server
+            .stderr(format!(
+                "Listening on 127.0.0.1:{{N}}\n\
+                 Bind UDP on 127.0.0.1:{{N}}...\n\
+                 Received from {0}.\nReceived from {0}.\nReceived from {0}.\n",
+                address(&client)
+            ))
+            .listen();
+        assert_eq!(ask_from(&client, &server, "Michael"), b"Hello, Michael!");
+        assert_eq!(ask_from(&client, &server, ""), b"Hello, !");
+        let binary = b"\0\xff\n\x1b";
+        let answer = [b"Hello, ", binary.as_slice(), b"!"].concat();
+        assert_eq!(ask_from(&client, &server, binary), answer);
+        server.stop();
+    }
+
+    #[test]
+    fn the_port_is_printed_if_asked_for() {
+        let mut server = udp_server(["--print-port"]).start();
+        let port = server.receive_line("{N}");
+        server.expect_line(&format!("Listening on 127.0.0.1:{port}"));
+    }
+
+    #[test]
+    fn echo_sends_back_what_comes() {
+        let server = udp_server(["--service", "echo"]).listen();
+        assert_eq!(ask(&server, "Michael"), b"Michael");
+        assert_eq!(ask(&server, ""), b"");
+        let largest = vec![b'x'; 65_507];
+        assert!(ask(&server, &largest) == largest);
+    }
+
+    #[test]
+    fn discard_answers_nothing() {
+        let client = mailbox();
+        let server = udp_server(["--service", "discard"])
+            .stderr(format!(
+                "Listening on 127.0.0.1:{{N}}\n\
+                 Bind UDP on 127.0.0.1:{{N}}...\n\
+                 Received from {}.\n",
+                address(&client)
+            ))
+            .listen();
+        send(&client, "Michael", server.address().parse().unwrap());
+        server.wait_for_line("Received from {*}");
+        server.stop();
+        expect_nothing(&client);
+    }
+
+    #[test]
+    fn an_unknown_service_is_refused_with_the_known_ones() {
+        netkit(["udp-server", "-p", "0", "--service", "chargen"])
+            .stderr(
+                "netkit: invalid value 'chargen' for '--service <NAME>' [possible values: hello, \
+                 echo, discard]; see 'netkit udp-server --help'\n",
+            )
+            .code(2)
+            .run();
+    }
+
+    #[test]
+    fn datagrams_are_received_whole_and_one_too_large_to_greet_is_logged() {
+        let client = mailbox();
+        let source = address(&client);
+        let server = udp_server([])
+            .stderr(format!(
+                "Listening on 127.0.0.1:{{N}}\n\
+                 Bind UDP on 127.0.0.1:{{N}}...\n\
+                 Received from {source}.\n\
+                 Received from {source}.\n\
+                 netkit: no answer to a datagram from {source}: the answer does not fit into a \
+                 datagram\n\
+                 Received from {source}.\n\
+                 Received from {source}.\n\
+                 netkit: no answer to 2 datagrams in all: the answer does not fit into a datagram\n"
+            ))
+            .listen();
+        let answer = ask_from(&client, &server, vec![b'x'; 65_499]);
+        assert_eq!(answer.len(), 65_507);
+        let target = server.address().parse().unwrap();
+        send(&client, vec![b'x'; 65_500], target);
+        send(&client, vec![b'x'; 65_507], target);
+        assert_eq!(ask_from(&client, &server, "x"), b"Hello, x!");
+        server.stop();
+    }
+
+    #[test]
+    fn it_listens_on_all_addresses_that_are_given() {
+        let server = udp_server(["-b", "127.0.0.1", "-b", "::1"]).listen();
+        for address in server.addresses(2) {
+            netkit(["udp-client", &address.to_string(), "a"])
+                .stdout("Hello, a!\n")
+                .run();
+        }
+        let logged = server.wait_for_lines("Bind UDP on {*}...", 2);
+        assert!(logged[1].starts_with("Bind UDP on [::1]:"), "{logged:?}");
+    }
+
+    #[test]
+    fn two_hundred_clients_at_once_get_each_its_own_answer() {
+        let server = udp_server([]).listen();
+        let target = server.address().parse().unwrap();
+        let clients: Vec<UdpSocket> = (0..200).map(|_| mailbox()).collect();
+        for (number, client) in clients.iter().enumerate() {
+            send(client, number.to_string(), target);
+        }
+        for (number, client) in clients.iter().enumerate() {
+            assert_eq!(expect(client, format!("Hello, {number}!")), target);
+        }
+    }
+
+    #[test]
+    fn a_greeting_eight_deep_is_not_answered_and_that_is_logged_once() {
+        let client = mailbox();
+        let source = address(&client);
+        let server = udp_server([])
+            .stderr(format!(
+                "Listening on 127.0.0.1:{{N}}\n\
+                 Bind UDP on 127.0.0.1:{{N}}...\n\
+                 netkit: no answer to a datagram from {source}: it is a greeting of a greeting, 8 \
+                 deep: two servers answering each other\n\
+                 Received from {source}.\n\
+                 netkit: no answer to 3 datagrams in all: it is a greeting of a greeting, 8 deep: \
+                 two servers answering each other\n"
+            ))
+            .listen();
+        let target = server.address().parse().unwrap();
+        for depth in [8, 9, 50] {
+            send(&client, greeting(depth), target);
+        }
+        assert_eq!(ask_from(&client, &server, greeting(7)), greeting(8));
+        server.stop();
+    }
+
+    #[test]
+    fn what_has_arrived_before_the_signal_is_answered() {
+        for signal in [Signal::INT, Signal::TERM] {
+            let server = udp_server([]).listen();
+            let target = server.address().parse().unwrap();
+            let client = mailbox();
+            server.signal(Signal::STOP);
+            server.wait_until_stopped();
+            for payload in ["a", "b", "c"] {
+                send(&client, payload, target);
+            }
+            server.signal(signal);
+            server.signal(Signal::CONT);
+            for answer in ["Hello, a!", "Hello, b!", "Hello, c!"] {
+                expect(&client, answer);
+            }
+            server.finish();
+        }
+    }
+
+    #[test]
+    fn a_closed_standard_error_does_not_matter() {
+        let mut server = udp_server(["--print-port"])
+            .through("exec \"$0\" \"$@\" 2>&-")
+            .start();
+        let port = server.receive_line("{N}");
+        netkit(["udp-client", &format!("127.0.0.1:{port}"), "a"])
+            .stdout("Hello, a!\n")
+            .run();
+        server.signal(Signal::TERM);
+        server.finish();
+    }
+
+    #[test]
+    fn a_log_line_can_be_an_object() {
+        let client = mailbox();
+        let server = udp_server(["--log-format", "json"]).start();
+        let line = server.wait_for_line("{*}Listening on {*}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let target = line["address"].as_str().unwrap().parse().unwrap();
+        send(&client, "four", target);
+        let line = server.wait_for_line("{*}Received from {*}");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["source"], address(&client));
+        assert_eq!(line["size"], 4);
+        assert_eq!(line["level"], "INFO");
+    }
+}
+
+mod interop {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use socket2::Type;
+
+    use super::*;
+    use crate::harness::{ReservedPort, peer};
+
+    /// The UDP server of the tutorial that the protocol is from; only the port is another.
+    const PYTHON_SERVER: &str = "\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 0))
+print('Bind UDP on %d...' % s.getsockname()[1])
+while True:
+    data, addr = s.recvfrom(1024)
+    print('Received from %s:%s.' % addr)
+    s.sendto(b'Hello, %s!' % data, addr)
+";
+
+    /// Its client.
+    const PYTHON_CLIENT: &str = "\
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for data in [b'Michael', b'Tracy', b'Sarah']:
+    s.sendto(data, ('127.0.0.1', int(sys.argv[1])))
+    print(s.recv(1024).decode('utf-8'))
+s.close()
+";
+
+    #[test]
+    fn python_answers_the_client() {
+        let Some(server) = peer("python3", ["-u", "-c", PYTHON_SERVER]) else {
+            return;
+        };
+        let mut server = server.start();
+        let line = server.receive_line("Bind UDP on {N}...");
+        let port = line.split([' ', '.']).nth(3).unwrap();
+        netkit(["udp-client", "127.0.0.1", port])
+            .stdin("Michael\nTracy\nSarah\n")
+            .stdout("Hello, Michael!\nHello, Tracy!\nHello, Sarah!\n")
+            .run();
+    }
+
+    #[test]
+    fn python_is_answered_by_the_server() {
+        let server = udp_server([]).listen();
+        let port = server.port().to_string();
+        if let Some(client) = peer("python3", ["-c", PYTHON_CLIENT, &port]) {
+            client
+                .stdout("Hello, Michael!\nHello, Tracy!\nHello, Sarah!\n")
+                .run();
+        }
+    }
+
+    /// Clients of others; each may stay as long as it likes after the answer.
+    #[test]
+    fn clients_of_others_are_answered() {
+        let server = udp_server([]).listen();
+        let port = server.port().to_string();
+        let socat = format!("UDP:127.0.0.1:{port}");
+        let clients: [(&str, &[&str]); 3] = [
+            ("nc", &["-u", "127.0.0.1", &port]),
+            ("ncat", &["-u", "127.0.0.1", &port]),
+            ("socat", &["-", &socat]),
+        ];
+        for (name, arguments) in clients {
+            if let Some(client) = peer(name, arguments.iter().copied()) {
+                let mut client = client.stdin_open().start();
+                client.send("Michael");
+                client.receive("Hello, Michael!");
+            }
+        }
+    }
+
+    #[test]
+    fn servers_of_others_answer_the_client() {
+        let ncat = "-u -l -k -e /bin/cat 127.0.0.1 PORT";
+        let socat = "UDP4-RECVFROM:PORT,bind=127.0.0.1,reuseaddr,fork PIPE";
+        for (name, arguments) in [("ncat", ncat), ("socat", socat)] {
+            let reserved = ReservedPort::on(IpAddr::V4(Ipv4Addr::LOCALHOST), Type::DGRAM);
+            let port = reserved.text();
+            let arguments = arguments.replace("PORT", &port);
+            let Some(server) = peer(name, arguments.split(' ')) else {
+                continue;
+            };
+            let _server = server.start();
+            // It does not say when it is ready.
+            let arguments = ["-W", "0.2", "--retries", "90", "127.0.0.1", &port];
+            netkit(["udp-client"].into_iter().chain(arguments))
+                .stdin("Michael\nTracy\n")
+                .stdout("Michael\nTracy\n")
+                .any_stderr()
+                .run();
+        }
+    }
+
+    #[test]
+    fn a_person_at_netcat_is_talked_to() {
+        let Some(server) = peer("nc", ["-l", "-u", "-v", "127.0.0.1", "0"]) else {
+            return;
+        };
+        let mut server = server.stdin_open().start();
+        let line = server.wait_for_line("Bound on {*} {N}");
+        let port = line.rsplit_once(' ').unwrap().1;
+        let client = netkit([
+            "udp-client",
+            "-W",
+            "10",
+            "127.0.0.1",
+            port,
+            "Michael",
+            "Tracy",
+        ])
+        .stdout("one\n\ntwo\n\n")
+        .start();
+        server.receive("Michael");
+        server.send("one\n");
+        server.receive("Tracy");
+        server.send("two\n");
+        client.finish();
+    }
+}
+
+mod privileged {
+    use std::net::SocketAddrV4;
+
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    use super::*;
+    use crate::harness::temporary_folder;
+
+    /// Sends a datagram from an address that is not ours; as only root can.
+    fn forge(source: &str, target: &str, payload: &[u8]) {
+        let source: SocketAddrV4 = source.parse().unwrap();
+        let target: SocketAddrV4 = target.parse().unwrap();
+        let length = |headers: usize| {
+            u16::try_from(headers + payload.len())
+                .unwrap()
+                .to_be_bytes()
+        };
+        let mut packet = vec![0x45, 0];
+        packet.extend(length(28));
+        // No fragments, time to live 64, UDP; the system fills in the checksum.
+        packet.extend([0, 1, 0, 0, 64, 17, 0, 0]);
+        packet.extend(source.ip().octets());
+        packet.extend(target.ip().octets());
+        packet.extend(source.port().to_be_bytes());
+        packet.extend(target.port().to_be_bytes());
+        packet.extend(length(8));
+        // RFC 768: no checksum.
+        packet.extend([0, 0]);
+        packet.extend(payload);
+        // IPPROTO_RAW: the header is included (raw(7)).
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
+        let to = SocketAddrV4::new(*target.ip(), 0);
+        socket.send_to(&packet, &to.into()).unwrap();
+    }
+
+    /// What `server` has received by the time that it answers an ordinary client.
+    #[track_caller]
+    fn received(server: &Server) -> Vec<String> {
+        let client = mailbox();
+        send(&client, "ordinary", server.address().parse().unwrap());
+        expect(&client, "Hello, ordinary!");
+        let ordinary = format!("Received from {}.", address(&client));
+        let log = server.log();
+        log.lines()
+            .filter(|line| line.starts_with("Received from") && *line != ordinary)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_forged_datagram_from_the_servers_own_address_is_not_answered() {
+        for bind in ["127.0.0.1", "0.0.0.0"] {
+            let server = udp_server(["-b", bind]).listen();
+            let own = format!("127.0.0.1:{}", server.port());
+            forge(&own, &own, b"x");
+            let client = mailbox();
+            send(&client, "ordinary", own.parse().unwrap());
+            expect(&client, "Hello, ordinary!");
+            let log = server.stop().stderr;
+            let refused = format!(
+                "netkit: no answer to a datagram from {own}: the source is this server's own \
+                 address\n"
+            );
+            assert!(log.contains(&refused), "{log}");
+            assert_eq!(log.matches("Received from").count(), 1, "{log}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn two_servers_that_are_set_on_each_other_stop() {
+        let one = udp_server([]).listen();
+        let other = udp_server([]).listen();
+        forge(&other.address(), &one.address(), b"x");
+        one.wait_for_line("netkit: no answer to a datagram from {*}8 deep{*}");
+        assert_eq!(received(&one).len() + received(&other).len(), 8);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn sources_that_are_no_ordinary_client_are_not_answered() {
+        let server = udp_server([]).listen();
+        let target = server.address();
+        for source in [
+            "127.0.0.1:0",
+            "127.0.0.1:7",
+            "127.0.0.1:1023",
+            "224.0.0.1:5000",
+        ] {
+            forge(source, &target, b"x");
+        }
+        assert!(received(&server).is_empty());
+        let log = server.stop().stderr;
+        assert!(log.contains(": the source port is below 1024\n"), "{log}");
+        assert!(
+            log.contains(": the source is a multicast, broadcast or"),
+            "{log}"
+        );
+        assert!(
+            log.contains("no answer to 3 datagrams in all: the source port"),
+            "{log}"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_source_is_served_as_often_as_it_may_be() {
+        let server = udp_server(["--rate-limit", "1"]).listen();
+        for _ in 0..20 {
+            forge("198.51.100.7:5000", &server.address(), b"x");
+        }
+        forge("198.51.100.8:5000", &server.address(), b"x");
+        let lines = received(&server);
+        let of = |source: &str| lines.iter().filter(|line| line.contains(source)).count();
+        // A second may have passed.
+        assert!((1..20).contains(&of("198.51.100.7")), "{lines:?}");
+        assert_eq!(of("198.51.100.8"), 1);
+        let log = server.stop().stderr;
+        assert!(log.contains(": the source is over --rate-limit\n"), "{log}");
+    }
+
+    /// netkit in a world where `both` is the loopback address of both families.
+    fn with_two_addresses(arguments: &[&str]) -> crate::harness::Program {
+        const SCRIPT: &str = "\
+            unshare --mount bash -c 'mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+        netkit(arguments).through(SCRIPT)
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_name_with_two_addresses_is_asked_at_both() {
+        let folder = temporary_folder();
+        std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
+        let server = udp_server([]).listen();
+        let target = format!("both:{}", server.port());
+        with_two_addresses(&["udp-client", &target, "a", "b"])
+            .current_dir(folder.path())
+            .stdout("Hello, a!\nHello, b!\n")
+            .run();
+        with_two_addresses(&["udp-client", "--no-wait", &target, "c"])
+            .current_dir(folder.path())
+            .run();
+        server.wait_for_lines("Received from {*}", 3);
+
+        let closed = closed_port();
+        let port = closed.local_addr().unwrap().port();
+        let reserved = UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, port)).unwrap();
+        reserved.connect(reserved.local_addr().unwrap()).unwrap();
+        with_two_addresses(&["udp-client", &format!("both:{port}"), "a"])
+            .current_dir(folder.path())
+            .stderr(format!(
+                "netkit: could not get an answer to datagram 1, \"a\" from both:{port}: \
+                 [::1]:{port}: connection refused; 127.0.0.1:{port}: connection refused\n"
+            ))
+            .code(1)
+            .run();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_address_that_is_silent_is_not_asked_again_before_the_others() {
+        let folder = temporary_folder();
+        std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
+        let server = udp_server([]).listen();
+        let silent = UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, server.port())).unwrap();
+        let target = format!("both:{}", server.port());
+        with_two_addresses(&[
+            "udp-client",
+            "-W",
+            "0.2",
+            "--retries",
+            "1",
+            &target,
+            "a",
+            "b",
+        ])
+        .current_dir(folder.path())
+        .stdout("Hello, a!\nHello, b!\n")
+        .run();
+        silent.set_read_timeout(Some(DEADLINE)).unwrap();
+        expect(&silent, "a");
+        expect_nothing(&silent);
+    }
+}
