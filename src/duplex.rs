@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::escape::TerminalEscape;
 use crate::splice::splice;
+use crate::tap::{Direction, Tap};
 
 /// Where bytes of one end come from, and where bytes for it go.
 pub struct Duplex {
@@ -84,6 +85,7 @@ pub struct Reader {
     if_empty: Option<Vec<u8>>,
     /// Whether the writer that this reader feeds is finished at its end.
     pub finishes: bool,
+    tap: Option<Tap>,
 }
 
 enum Source {
@@ -97,6 +99,7 @@ impl Reader {
             source,
             if_empty: None,
             finishes: true,
+            tap: None,
         }
     }
 
@@ -132,6 +135,19 @@ impl Reader {
     pub fn or_if_empty(mut self, bytes: Vec<u8>) -> Self {
         self.if_empty = Some(bytes);
         self
+    }
+
+    /// `tap` sees what is read, as far as `note` is told of it.
+    pub fn with_tap(mut self, tap: Option<Tap>) -> Self {
+        self.tap = tap;
+        self
+    }
+
+    pub fn note(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        match &mut self.tap {
+            Some(tap) => tap.passed(Direction::Received, bytes).map_err(Fault::Tap),
+            None => Ok(()),
+        }
     }
 
     /// The writer is not finished at the end.
@@ -174,7 +190,7 @@ impl Reader {
             (from.kind, to.kind),
             (Kind::Pipe, Kind::Socket) | (Kind::Socket, Kind::Pipe)
         );
-        if !spliceable || !writer.is_plain() {
+        if !spliceable || !writer.is_plain() || self.tap.is_some() || writer.tap.is_some() {
             return None;
         }
         match splice(from.fd.as_fd(), to.fd.as_fd()) {
@@ -209,6 +225,7 @@ pub struct Writer {
     encoding: Encoding,
     finish: Finish,
     may_close: bool,
+    tap: Option<Tap>,
 }
 
 enum Sink {
@@ -244,6 +261,7 @@ impl Writer {
             encoding: Encoding::Plain,
             finish,
             may_close: false,
+            tap: None,
         }
     }
 
@@ -284,6 +302,19 @@ impl Writer {
             self.encoding = Encoding::Plain;
         }
         closed && self.may_close
+    }
+
+    /// `tap` sees what is written, as far as `note` is told of it.
+    pub fn with_tap(mut self, tap: Option<Tap>) -> Self {
+        self.tap = tap;
+        self
+    }
+
+    pub fn note(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        match &mut self.tap {
+            Some(tap) => tap.passed(Direction::Sent, bytes).map_err(Fault::Tap),
+            None => Ok(()),
+        }
     }
 
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
@@ -391,17 +422,21 @@ impl Writer {
     }
 }
 
-/// Which half of a direction failed.
+/// Which part of a direction failed.
 #[derive(Debug)]
 pub enum Fault {
     Read(io::Error),
     Write(io::Error),
+    /// What watches the session could not write it down.
+    Tap(io::Error),
 }
 
 impl Fault {
     /// Nothing is wrong: it has to be tried again when poll(2) says so.
     pub fn is_wait(&self) -> bool {
-        let (Self::Read(error) | Self::Write(error)) = self;
+        let (Self::Read(error) | Self::Write(error)) = self else {
+            return false;
+        };
         matches!(
             error.kind(),
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted

@@ -34,6 +34,7 @@ mod signal;
 mod socket;
 mod splice;
 mod stream;
+mod tap;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;

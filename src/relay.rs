@@ -62,6 +62,8 @@ pub enum Broken {
         error: io::Error,
         sent: u64,
     },
+    /// What watches the session could not write it down.
+    Tap(io::Error),
     /// Nothing moved for the idle timeout.
     Idle,
     Deadline,
@@ -256,6 +258,7 @@ impl Session {
                 }
             }
             Err(Fault::Read(error)) => return Err(Broken::Input(error)),
+            Err(Fault::Tap(error)) => return Err(Broken::Tap(error)),
             Err(Fault::Write(error)) => {
                 self.outgoing.ended = true;
                 self.outgoing_end = Some(Instant::now());
@@ -279,6 +282,7 @@ impl Session {
                 }
             }
             Err(Fault::Write(error)) => self.output_failed(error)?,
+            Err(Fault::Tap(error)) => return Err(Broken::Tap(error)),
             // After a reset the write that met it knows more: there was something left to send.
             Err(Fault::Read(error)) => {
                 let sent = self.outgoing.written;
@@ -399,13 +403,9 @@ impl Pump {
                 Some(Err(fault)) => return Err(fault),
                 None => self.stalled = false,
             }
-            if let Err(error) = self.read() {
-                let fault = Fault::Read(error);
-                return if fault.is_wait() {
-                    Ok(Step::Waiting)
-                } else {
-                    Err(fault)
-                };
+            match self.read() {
+                Err(fault) if fault.is_wait() => return Ok(Step::Waiting),
+                result => result?,
             }
         }
         while !self.pending.is_empty() {
@@ -414,12 +414,10 @@ impl Pump {
             } else {
                 &self.encoded
             };
-            match self
-                .writer
-                .write(&bytes[self.pending.clone()])
-                .map_err(Fault::Write)
-            {
+            let bytes = &bytes[self.pending.clone()];
+            match self.writer.write(bytes).map_err(Fault::Write) {
                 Ok(count) => {
+                    self.writer.note(&bytes[..count])?;
                     self.pending.start += count;
                     self.written += count as u64;
                 }
@@ -432,14 +430,15 @@ impl Pump {
     }
 
     /// Reads once, and makes what it read pending.
-    fn read(&mut self) -> io::Result<()> {
+    fn read(&mut self) -> Result<(), Fault> {
         /// Large enough that a system call costs little per byte; touched only as far as it is
         /// filled.
         const BUFFER: usize = 256 << 10;
         if self.buffer.is_empty() {
             self.buffer = vec![0; BUFFER];
         }
-        let count = self.reader.read(&mut self.buffer)?;
+        let count = self.reader.read(&mut self.buffer).map_err(Fault::Read)?;
+        self.reader.note(&self.buffer[..count])?;
         self.reader_ended = count == 0;
         self.pending = 0..count;
         if !self.writer.is_plain() {

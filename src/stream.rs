@@ -9,6 +9,7 @@ use crate::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::escape::TerminalEscape;
 use crate::output;
 use crate::relay::Rules;
+use crate::tap::{Tap, TapArgs};
 use crate::units::{Patience, duration, patience};
 
 #[derive(Clone, Debug, PartialEq, clap::Args)]
@@ -34,12 +35,18 @@ pub struct StreamArgs {
     /// After the end of input wait at most TIME for the peer
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub wait_after_eof: Option<Duration>,
+    #[command(flatten)]
+    pub tap: TapArgs,
 }
 
 impl StreamArgs {
     /// The end that the peer is at.
-    pub fn remote(&self, stream: Arc<TcpStream>) -> io::Result<Duplex> {
+    pub fn remote(&self, stream: Arc<TcpStream>, tap: Option<Tap>) -> io::Result<Duplex> {
         let remote = Duplex::of_stream(stream)?;
+        let remote = Duplex {
+            reader: remote.reader.with_tap(tap.clone()),
+            writer: remote.writer.with_tap(tap),
+        };
         let writer = if self.crlf {
             remote.writer.with_encoding(Encoding::Crlf {
                 after_return: false,

@@ -12,7 +12,7 @@ use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
-use crate::{escape, http, output};
+use crate::{escape, http, output, tap};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +23,7 @@ Examples:
 
 /// Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard
 /// output
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(
     override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",
     after_help = EXAMPLES,
@@ -72,17 +72,22 @@ fn unescaped(text: &str) -> Result<Text, String> {
 /// Ends when both directions have ended; see `relay` for how each does.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let deadline = args.deadline.map(TimeLimit::after);
-    let (target, path) = args
-        .target_and_path()
-        .map_err(|message| Failure::new(Exit::Local, message))?;
+    let args = &args.clone().with_address();
+    let wrong = |message| Failure::new(Exit::Local, message);
+    let path = args.get.as_deref();
+    path.map_or(Ok(()), http::check_path).map_err(wrong)?;
+    let target = HostPort::from_words(&args.target).map_err(wrong)?;
     let reader = args.reader(&target, path)?;
+    let taps = args.stream.tap.open(false)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
     let stream = connection.stream;
     let peer = stream.peer_addr()?;
     tracing::debug!(%peer, local = %stream.local_addr()?, "connected to {peer}");
 
-    let remote = args.stream.remote(Arc::new(stream))?;
+    let remote = args
+        .stream
+        .remote(Arc::new(stream), taps.map(|taps| taps.session(1)))?;
     let local = args.stream.local(Duplex {
         reader,
         writer: args.stream.stdout()?,
@@ -119,28 +124,35 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
-    /// Where to connect to, and what to ask for with `--get`.
-    fn target_and_path(&self) -> Result<(HostPort, Option<&str>), String> {
-        match self.get.as_deref() {
-            // `--get HOST:PORT`: the path is optional, and no path looks like this.
-            Some(word) if !word.starts_with('/') => {
-                let words: Vec<String> = std::iter::once(word)
-                    .map(str::to_owned)
-                    .chain(self.target.clone())
-                    .collect();
-                match HostPort::from_words(&words) {
-                    Ok(target) => Ok((target, Some("/"))),
-                    Err(_) if !self.target.is_empty() => {
-                        Err(http::check_path(word).err().unwrap_or_default())
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            path => {
-                path.map_or(Ok(()), http::check_path)?;
-                Ok((HostPort::from_words(&self.target)?, path))
-            }
+    /// The value of `--get` and of `-x` is optional, and takes the word that follows. When that leaves
+    /// no address, the word was the address.
+    fn with_address(mut self) -> Self {
+        if HostPort::from_words(&self.target).is_ok() {
+            return self;
         }
+        let with = |word: &str| [&[word.to_owned()], &self.target[..]].concat();
+        let path = self
+            .get
+            .as_deref()
+            .filter(|path| !path.starts_with('/'))
+            .map(with);
+        let file = self
+            .stream
+            .tap
+            .hex_dump
+            .iter()
+            .flatten()
+            .filter_map(|path| path.to_str())
+            .map(with)
+            .next();
+        if let Some(words) = path.filter(|words| HostPort::from_words(words).is_ok()) {
+            self.target = words;
+            self.get = Some("/".to_owned());
+        } else if let Some(words) = file.filter(|words| HostPort::from_words(words).is_ok()) {
+            self.target = words;
+            self.stream.tap.hex_dump = Some(None);
+        }
+        self
     }
 
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
@@ -197,6 +209,7 @@ impl Args {
                     format!("could not send everything to {peer}: {why}; {sent} bytes were sent"),
                 )
             }
+            Broken::Tap(error) => tap::failure(error),
             Broken::Idle => {
                 let time = self.idle_timeout.unwrap_or_default();
                 Failure::new(

@@ -83,8 +83,7 @@ struct LimitArgs {
 /// Listens until SIGINT or SIGTERM, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
-    let handler = Handler::new(&args.service, &args.stream, connect)
-        .map_err(|message| Failure::new(Exit::Local, message))?;
+    let handler = Handler::new(&args.service, &args.stream, connect)?;
     let access = args.access.load(&args.listen.resolve)?;
     let one_at_a_time = handler.takes_one_at_a_time();
     let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
@@ -160,7 +159,12 @@ impl Host {
         let number = slot.number;
         let start = Instant::now();
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
-        let connection = Connection::new(stream, self.limits.idle_timeout, self.limits.max_session);
+        let connection = Connection::new(
+            number,
+            stream,
+            self.limits.idle_timeout,
+            self.limits.max_session,
+        );
         let ended = self.handler.handle(&connection);
         if matches!(ended, Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_))) {
             connection.close_gently();

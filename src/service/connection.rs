@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::tap;
 
 /// Why a connection ended otherwise than by its service.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ impl fmt::Display for Ended {
 
 /// A connection that blocks, but never beyond its limits.
 pub struct Connection {
+    /// The first connection of a server is 1.
+    pub number: u64,
     stream: Arc<TcpStream>,
     idle_timeout: Option<Duration>,
     /// When the session has to end, and how long that is from its start.
@@ -66,12 +69,14 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(
+        number: u64,
         stream: Arc<TcpStream>,
         idle_timeout: Option<Duration>,
         max_session: Option<Duration>,
     ) -> Self {
         let session = max_session.map(|time| (Instant::now() + time, time));
         Self {
+            number,
             stream,
             idle_timeout,
             session,
@@ -109,6 +114,7 @@ impl Connection {
                 Ended::Near(Failure::new(Exit::Local, message))
             }
             Broken::Output(error) => Ended::Near(Failure::of_output(name, &error)),
+            Broken::Tap(error) => Ended::Near(tap::failure(&error)),
             Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
             Broken::Deadline => {
                 Ended::Session(self.session.map_or(Duration::ZERO, |(_, time)| time))

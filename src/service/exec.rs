@@ -5,13 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
+use super::Streams;
 use super::connection::{Connection, Ended};
 use crate::duplex::{Duplex, Reader, Writer, poll};
 use crate::exit::{Exit, Failure, cause};
@@ -30,7 +30,8 @@ pub enum Program {
 impl Program {
     /// Runs the program until its output has ended and it has been reaped. The client's end of input
     /// closes the program's input only. Whatever is left of its process group then is ended.
-    pub fn handle(&self, connection: &Connection, args: &StreamArgs) -> Result<(), Ended> {
+    pub fn handle(&self, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
+        let args = &streams.args;
         let mut running = self.start(connection, args)?;
         let reader = running
             .child
@@ -43,9 +44,7 @@ impl Program {
             .take()
             .map_or_else(Writer::discard, Writer::child);
         let local = args.local(Duplex { reader, writer });
-        let remote = args
-            .remote(Arc::clone(connection.stream()))
-            .map_err(Ended::Failed)?;
+        let remote = streams.remote(connection)?;
         // When the output has ended nothing more is expected of the client, unless all of the
         // conversation is the client's.
         let wait_after_eof = (!args.recv_only).then_some(Duration::ZERO);

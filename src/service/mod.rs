@@ -11,6 +11,7 @@ mod hello;
 mod stdio;
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
@@ -21,7 +22,10 @@ use hello::HelloArgs;
 
 use crate::address::HostPort;
 use crate::connect::ConnectArgs;
+use crate::duplex::Duplex;
+use crate::exit::{Exit, Failure};
 use crate::stream::StreamArgs;
+use crate::tap::Taps;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
@@ -60,15 +64,33 @@ enum Service {
     Chat,
 }
 
+/// How the streams of connections are treated, and what watches them.
+pub struct Streams {
+    args: StreamArgs,
+    taps: Option<Arc<Taps>>,
+}
+
+impl Streams {
+    fn remote(&self, connection: &Connection) -> Result<Duplex, Ended> {
+        let tap = self
+            .taps
+            .as_ref()
+            .map(|taps| taps.session(connection.number));
+        self.args
+            .remote(Arc::clone(connection.stream()), tap)
+            .map_err(Ended::Failed)
+    }
+}
+
 /// What a server does with a connection, and what it needs for that.
 pub enum Handler {
     Hello(HelloArgs),
     Echo,
     Discard,
     Chargen,
-    Stdio(StreamArgs),
+    Stdio(Streams),
     Broker(Broker),
-    Exec(Program, StreamArgs),
+    Exec(Program, Streams),
     Forward(HostPort, ConnectArgs),
 }
 
@@ -78,41 +100,44 @@ impl Handler {
         args: &ServiceArgs,
         stream: &StreamArgs,
         connect: ConnectArgs,
-    ) -> Result<Self, String> {
-        let handler = Self::choose(args, stream, connect);
-        if !matches!(handler, Self::Hello(_)) && !is_default(&args.hello) {
-            return Err(
-                "--welcome, --delay, --framing and --max-message are for `hello` only".to_owned(),
-            );
+    ) -> anyhow::Result<Self> {
+        let has_streams =
+            args.exec.is_some() || args.sh_exec.is_some() || args.service == Service::Stdio;
+        let is_other = has_streams || args.forward.is_some() || args.service != Service::Hello;
+        let useless = if is_other && !is_default(&args.hello) {
+            Some("--welcome, --delay, --framing and --max-message are for `hello` only")
+        } else if !has_streams && !is_default(stream) {
+            Some("an option for streams is for `--service stdio`, --exec and --sh-exec only")
+        } else {
+            None
+        };
+        if let Some(message) = useless {
+            return Err(Failure::new(Exit::Local, message).into());
         }
-        if !matches!(handler, Self::Stdio(_) | Self::Exec(..)) && !is_default(stream) {
-            return Err(
-                "an option for streams is for `--service stdio`, --exec and --sh-exec only"
-                    .to_owned(),
-            );
-        }
-        Ok(handler)
-    }
-
-    fn choose(args: &ServiceArgs, stream: &StreamArgs, connect: ConnectArgs) -> Self {
+        let streams = || {
+            anyhow::Ok(Streams {
+                args: stream.clone(),
+                taps: stream.tap.open(true)?,
+            })
+        };
         if let Some(words) = &args.exec {
-            return Self::Exec(Program::Direct(words.clone()), stream.clone());
+            return Ok(Self::Exec(Program::Direct(words.clone()), streams()?));
         }
         if let Some(line) = &args.sh_exec {
-            return Self::Exec(Program::Shell(line.clone()), stream.clone());
+            return Ok(Self::Exec(Program::Shell(line.clone()), streams()?));
         }
         if let Some(target) = &args.forward {
-            return Self::Forward(target.clone(), connect);
+            return Ok(Self::Forward(target.clone(), connect));
         }
-        match args.service {
+        Ok(match args.service {
             Service::Hello => Self::Hello(args.hello.clone()),
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
             Service::Chargen => Self::Chargen,
-            Service::Stdio => Self::Stdio(stream.clone()),
+            Service::Stdio => Self::Stdio(streams()?),
             Service::Broker => Self::Broker(Broker::new(broker::Kind::Bytes)),
             Service::Chat => Self::Broker(Broker::new(broker::Kind::Chat)),
-        }
+        })
     }
 
     /// Standard input and output are for one connection at a time.
@@ -127,9 +152,9 @@ impl Handler {
             Self::Echo => echo::handle(connection),
             Self::Discard => discard::handle(connection),
             Self::Chargen => chargen::handle(connection),
-            Self::Stdio(args) => stdio::handle(connection, args),
+            Self::Stdio(streams) => stdio::handle(connection, streams),
             Self::Broker(broker) => broker.handle(connection),
-            Self::Exec(program, args) => program.handle(connection, args),
+            Self::Exec(program, streams) => program.handle(connection, streams),
             Self::Forward(target, args) => forward::handle(connection, target, args),
         }
     }
