@@ -151,7 +151,7 @@ impl Session {
             };
             let ready = self.wait(timeout).map_err(Broken::Input)?;
             if ready.outgoing {
-                self.send()?;
+                self.send(rules)?;
             } else if ready.output_closed {
                 self.output_failed(io::ErrorKind::BrokenPipe.into())?;
             }
@@ -165,8 +165,6 @@ impl Session {
     fn next_limit(&self, rules: &Rules) -> Option<(Instant, Option<Broken>)> {
         let silence = match rules.half_close_wait {
             Patience::For(wait) => Some(wait),
-            // Input has ended: what is waited for is only the answer to what was sent last.
-            Patience::Forever if self.outgoing.ended => Some(CONFIRMATION),
             Patience::Forever => None,
         };
         let half_closed = match (self.incoming_end, silence) {
@@ -240,17 +238,16 @@ impl Session {
         Ok(ready)
     }
 
-    fn send(&mut self) -> Result<(), Broken> {
+    fn send(&mut self, rules: &Rules) -> Result<(), Broken> {
         match self.outgoing.step() {
             Ok(Step::Waiting) => {}
             Ok(Step::Moved) => {
                 self.last_move = Instant::now();
                 self.last_sent = self.last_move;
             }
-            // What was sent after the peer had ended may be answered by a reset, which would be
-            // lost after our end: so that is left to the close, once the silence has shown that no
-            // reset comes.
-            Ok(Step::Ended) if self.incoming_end.is_some_and(|end| self.last_sent > end) => {}
+            // What was sent after the peer had ended may be answered by a reset, which would be lost
+            // after our end: so that is left to the close, once there was silence.
+            Ok(Step::Ended) if self.may_be_reset(rules) => {}
             Ok(Step::Ended) => {
                 self.outgoing_end = Some(Instant::now());
                 if self.outgoing.reader.finishes {
@@ -266,6 +263,11 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn may_be_reset(&self, rules: &Rules) -> bool {
+        let sent_late = self.incoming_end.is_some_and(|end| self.last_sent > end);
+        sent_late && rules.half_close_wait != Patience::Forever
     }
 
     fn receive(&mut self) -> Result<(), Broken> {
@@ -303,9 +305,6 @@ impl Session {
         Err(Broken::Output(error))
     }
 }
-
-/// How long a reset may take that answers the last bytes, where `half_close_wait` has no end.
-const CONFIRMATION: Duration = Duration::from_millis(500);
 
 /// One direction: bytes from `reader` to `writer`, at most one buffer of them under way.
 struct Pump {
