@@ -7,6 +7,7 @@
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
 //! | `tcp_server` | services, limits, where it listens, how it stops |
 //! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
+//! | `interop` | real peers in both directions, and much data |
 //! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
@@ -14,6 +15,7 @@
 mod harness;
 
 mod cli;
+mod interop;
 #[cfg(target_os = "linux")]
 mod privileged;
 mod tcp_client;

@@ -302,7 +302,8 @@ impl Process {
 
     /// Waits until it has been stopped by a signal.
     pub fn wait_until_stopped(&self) {
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        // Or until it has ended, or this might wait for ever.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options).unwrap();
     }
 
@@ -335,6 +336,17 @@ impl Process {
             ));
         }
         self.seen_stdout = end;
+    }
+
+    /// Waits until `count` bytes have come on standard output.
+    #[track_caller]
+    pub fn wait_for_stdout(&self, count: usize) {
+        let come = self.stdout.wait(self.deadline, |state| {
+            (state.bytes.len() >= count).then_some(())
+        });
+        if come.is_none() {
+            self.fail(&format!("standard output should have {count} bytes"));
+        }
     }
 
     /// Waits for the next line of standard output, which has to match, and returns it.
