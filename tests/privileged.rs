@@ -1,11 +1,14 @@
 //! What needs root: port 80, and networks that lose what is sent to them. Every test has a network
 //! of its own.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::harness::namespace::{add_address, black_hole, in_namespace};
-use crate::harness::{Folder, Peer, Terminal, netkit, peer, random_bytes, temporary_folder};
+use crate::harness::{
+    Connection, Folder, Peer, Terminal, netkit, peer, program, random_bytes, tcp_server,
+    temporary_folder,
+};
 
 mod fetching {
     use super::*;
@@ -257,6 +260,76 @@ mod connecting {
                 .stderr("netkit: could not resolve name.test: no answer within 300ms\n")
                 .code(4)
                 .run();
+        });
+    }
+}
+
+mod listening {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn any_is_all_addresses_of_both_families_and_says_who_can_connect() {
+        in_namespace(|| {
+            add_address("192.0.2.1/32");
+            add_address("2001:db8::1/128");
+            let mut server = tcp_server(["--bind", "any"]).listen();
+            let port = server.port();
+            server.expect_line(&format!("Listening on 0.0.0.0:{port}"));
+            server.expect_line(&format!("Listening on [::]:{port}"));
+            server.expect_line(
+                "netkit: every host that can reach this machine can connect: \
+                 it listens on all its addresses",
+            );
+            server.expect_line("Waiting for connection...");
+            for ip in ["127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"] {
+                let mut client = Connection::to(SocketAddr::new(ip.parse().unwrap(), port));
+                client.expect("Welcome!");
+                server.wait_for_line(&format!("Accept new connection from {}...", client.local()));
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_address_that_others_can_reach_is_said_to_be_so() {
+        in_namespace(|| {
+            add_address("192.0.2.1/32");
+            tcp_server(["-b", "127.0.0.1", "-b", "192.0.2.1"])
+                .stderr(
+                    "Listening on 127.0.0.1:{N}\nListening on 192.0.2.1:{N}\n\
+                     netkit: every host that can reach 192.0.2.1 can connect\n\
+                     Waiting for connection...\n",
+                )
+                .listen()
+                .stop();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_server_without_threads_closes_connections_and_recovers() {
+        in_namespace(|| {
+            // A user of its own, so that nobody else's threads count; and a place where it may go.
+            let folder = temporary_folder();
+            let copy = folder.path().join("netkit");
+            std::fs::copy(env!("CARGO_BIN_EXE_netkit"), &copy).unwrap();
+            let server = program(copy, ["tcp-server", "-p", "0"])
+                .through(
+                    "exec setpriv --reuid=48123 --regid=48123 --clear-groups \
+                     bash -c 'ulimit -u 3; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
+                )
+                .any_stderr()
+                .listen();
+            let mut clients: Vec<Connection> = (0..6).map(|_| server.connect()).collect();
+            let greetings: Vec<_> = clients.iter_mut().map(Connection::receive).collect();
+            let greeted = greetings.iter().filter(|greeting| !greeting.is_empty());
+            let greeted = greeted.count();
+            assert!((1..6).contains(&greeted), "{greetings:?}");
+            server.wait_for_line("netkit: could not start a thread for {*}");
+            drop(clients);
+            server.wait_for_lines("Connection from {*} closed.", greeted);
+            server.connect().expect("Welcome!");
         });
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub fn temporary_folder() -> Folder {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("{}-{number}", std::process::id());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let name = format!("netkit-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
     // Left behind by a process of the same number that was killed.
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();

@@ -11,9 +11,6 @@
 //! netkit(["tcp-client", peer.address()]).stdin("ping").stdout("pong").run();
 //! ```
 
-// A helper is there before its first user.
-#![allow(dead_code, unused_imports)]
-
 mod capture;
 mod folder;
 #[cfg(target_os = "linux")]
@@ -31,11 +28,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use folder::{Folder, temporary_folder};
-pub use peer::{Connection, Peer, mailbox};
-pub use program::{Finished, Process, Program, netkit, program};
+#[allow(unused_imports)]
+pub use peer::mailbox;
+pub use peer::{Connection, Peer};
+pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
-pub use text::{matches, random_bytes};
+pub use text::random_bytes;
 pub use tools::{ReservedPort, peer};
 
 /// How long a program may run and an event may take; far more than any needs, so that a slow

@@ -282,12 +282,11 @@ pub struct Process {
     seen_stderr: usize,
 }
 
-/// How a program ended, and all that it printed.
+/// All that a program printed, and how long it took.
 #[derive(Debug)]
 pub struct Finished {
     pub stdout: Vec<u8>,
     pub stderr: String,
-    pub status: ExitStatus,
     pub took: Duration,
 }
 
@@ -441,7 +440,6 @@ impl Process {
         let finished = Finished {
             stdout: self.stdout.bytes(),
             stderr: self.log(),
-            status,
             took,
         };
         let end = status
