@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_is_the_seeds() {
+    fn the_request_asks_for_the_end_of_the_connection() {
         let target = "www.sina.com.cn:80".parse().unwrap();
         let request = get(&target, "/");
         assert_eq!(
