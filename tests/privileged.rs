@@ -146,7 +146,7 @@ mod connecting {
                 .with_file(&folder.path().join("hosts"), "/etc/hosts")
                 .run();
             assert!(client.took >= Duration::from_millis(250), "{client:?}");
-            assert!(client.took < Duration::from_millis(800), "{client:?}");
+            assert!(client.took < Duration::from_secs(1), "{client:?}");
         });
     }
 

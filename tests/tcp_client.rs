@@ -97,7 +97,8 @@ mod ending {
             .stdout("bye")
             .run();
         let after = after.recv().unwrap();
-        let allowed = Duration::from_millis(400)..Duration::from_secs(1);
+        // Half a second, and what a busy machine adds.
+        let allowed = Duration::from_millis(400)..Duration::from_millis(1500);
         assert!(allowed.contains(&after), "{after:?}");
     }
 
@@ -109,7 +110,7 @@ mod ending {
             .stdout("bye")
             .run();
         let after = after.recv().unwrap();
-        assert!(after < Duration::from_millis(300), "{after:?}");
+        assert!(after < Duration::from_millis(450), "{after:?}");
     }
 
     #[test]
@@ -131,8 +132,6 @@ mod ending {
             connection.shutdown();
             for _ in 0..10 {
                 connection.expect([b'x'; 100]);
-                // Each piece alone is within the half-close wait; all together are not.
-                connection.hold_for(Duration::from_millis(100));
                 arrived.happen();
             }
             connection.expect_eof();
@@ -140,6 +139,29 @@ mod ending {
         let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
         for _ in 0..10 {
             client.send([b'x'; 100]);
+            next.wait();
+        }
+        client.close_input();
+        client.finish();
+    }
+
+    #[test]
+    fn the_half_close_wait_begins_anew_with_every_byte_of_input() {
+        let (arrived, next) = event();
+        let peer = Peer::listen(move |mut connection| {
+            connection.shutdown();
+            for _ in 0..12 {
+                connection.expect("x");
+                connection.hold_for(Duration::from_millis(150));
+                arrived.happen();
+            }
+            connection.expect_eof();
+        });
+        let mut client = netkit(["tcp-client", "--half-close-wait=1.5s", peer.address()])
+            .stdin_open()
+            .start();
+        for _ in 0..12 {
+            client.send("x");
             next.wait();
         }
         client.close_input();
@@ -322,22 +344,22 @@ mod ending {
     fn idle_timeout_begins_anew_with_every_byte_in_either_direction() {
         let (arrived, next) = event();
         let peer = Peer::listen(move |mut connection| {
-            for _ in 0..4 {
+            for _ in 0..6 {
                 connection.hold_for(Duration::from_millis(200));
                 connection.send(".");
             }
-            for _ in 0..4 {
+            for _ in 0..6 {
                 connection.hold_for(Duration::from_millis(200));
                 arrived.happen();
                 connection.expect(".");
             }
             connection.expect_eof();
         });
-        let mut client = netkit(["tcp-client", "--idle-timeout", "1s", peer.address()])
+        let mut client = netkit(["tcp-client", "--idle-timeout", "2s", peer.address()])
             .stdin_open()
             .start();
-        client.receive("....");
-        for _ in 0..4 {
+        client.receive("......");
+        for _ in 0..6 {
             next.wait();
             client.send(".");
         }

@@ -370,19 +370,24 @@ mod limits {
 
     #[test]
     fn idle_timeout_closes_a_silent_connection_only() {
-        let server = tcp_server(["--idle-timeout", "1s"]).listen();
-        let mut silent = greeted(&server);
+        let server = tcp_server(["--idle-timeout", "2s"]).listen();
         let mut busy = greeted(&server);
-        for _ in 0..6 {
-            busy.hold_for(Duration::from_millis(250));
+        let mut silent = greeted(&server);
+        let end = format!(
+            "Connection from {} closed: nothing moved for 2s.",
+            silent.local()
+        );
+        // Five times as long as it should take.
+        for _ in 0..100 {
+            if server.log().contains(&end) {
+                break;
+            }
+            busy.hold_for(Duration::from_millis(100));
             busy.send("x");
             busy.expect("Hello, x!");
         }
         silent.expect_eof();
-        server.wait_for_line(&format!(
-            "Connection from {} closed: nothing moved for 1s.",
-            silent.local()
-        ));
+        server.wait_for_line(&end);
         busy.send("exit");
         busy.expect_eof();
         server.wait_for_line(&format!("Connection from {} closed.", busy.local()));
