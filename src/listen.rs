@@ -33,16 +33,23 @@ pub struct ListenArgs {
 
 /// A socket that can say where it is bound.
 pub trait Bound {
+    /// What others can do to it, in words.
+    const ACT: &'static str;
+
     fn local(&self) -> io::Result<SocketAddr>;
 }
 
 impl Bound for std::net::TcpListener {
+    const ACT: &'static str = "connect";
+
     fn local(&self) -> io::Result<SocketAddr> {
         self.local_addr()
     }
 }
 
 impl Bound for std::net::UdpSocket {
+    const ACT: &'static str = "send to it";
+
     fn local(&self) -> io::Result<SocketAddr> {
         self.local_addr()
     }
@@ -111,12 +118,13 @@ impl ListenArgs {
             .iter()
             .find(|address| !address.ip().to_canonical().is_loopback())
         {
+            let act = S::ACT;
             if open.ip().is_unspecified() {
                 tracing::warn!(
-                    "every host that can reach this machine can connect: it listens on all its addresses"
+                    "every host that can reach this machine can {act}: it listens on all its addresses"
                 );
             } else {
-                tracing::warn!("every host that can reach {} can connect", open.ip());
+                tracing::warn!("every host that can reach {} can {act}", open.ip());
             }
         }
         if self.print_port
