@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::exit::{Exit, Failure, cause};
 use crate::resolve::ResolveArgs;
+use crate::signal::Reload;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Access")]
@@ -21,7 +25,7 @@ pub struct AccessArgs {
 
 /// The two lists, resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
+struct Access {
     /// `None`: nobody has to be on it.
     allow: Option<Vec<IpNet>>,
     deny: Vec<IpNet>,
@@ -29,7 +33,7 @@ pub struct Access {
 
 impl AccessArgs {
     /// Whether there is anything that can be read again.
-    pub fn has_files(&self) -> bool {
+    fn has_files(&self) -> bool {
         self.allow
             .iter()
             .chain(&self.deny)
@@ -37,7 +41,7 @@ impl AccessArgs {
     }
 
     /// Reads the files and resolves the names. Blocks as long as the system's resolver does.
-    pub fn load(&self, resolve: &ResolveArgs) -> anyhow::Result<Access> {
+    fn load(&self, resolve: &ResolveArgs) -> anyhow::Result<Access> {
         let networks = |peers: &[String]| {
             let mut networks = Vec::new();
             for peer in peers {
@@ -62,13 +66,81 @@ impl AccessArgs {
 
 impl Access {
     /// Where both lists name a peer, it may; an IPv4-mapped address counts as IPv4.
-    pub fn permits(&self, peer: IpAddr) -> bool {
+    fn permits(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         let names = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&peer));
         match &self.allow {
             Some(allow) => names(allow),
             None => !names(&self.deny),
         }
+    }
+}
+
+/// The lists that hold, and where the signal to read their files again arrives.
+pub struct Gate {
+    args: AccessArgs,
+    resolve: ResolveArgs,
+    /// Replaced by the thread that reads the files again.
+    access: Arc<Mutex<Access>>,
+    reload: Reload,
+}
+
+impl Gate {
+    /// Reads the lists; with files among them SIGHUP no longer ends the process. Blocks as long as
+    /// the system's resolver does.
+    pub fn open(args: &AccessArgs, resolve: &ResolveArgs) -> anyhow::Result<Self> {
+        let access = args.load(resolve)?;
+        Ok(Self {
+            args: args.clone(),
+            resolve: resolve.clone(),
+            access: Arc::new(Mutex::new(access)),
+            reload: Reload::install(args.has_files())?,
+        })
+    }
+
+    /// Whether the lists let `peer` in.
+    pub fn permits(&self, peer: IpAddr) -> bool {
+        self.access
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .permits(peer)
+    }
+
+    /// After SIGHUP reads the files again, in a thread of its own: a name in them may take its time.
+    /// Until then, and when it fails, what was read before holds.
+    pub fn read_again_if_asked(&self) {
+        if !self.reload.arrived() {
+            return;
+        }
+        let args = self.args.clone();
+        let resolve = self.resolve.clone();
+        let access = Arc::clone(&self.access);
+        let read = move || match args.load(&resolve) {
+            Ok(new) => {
+                *access.lock().unwrap_or_else(PoisonError::into_inner) = new;
+                tracing::info!(
+                    event = "reload",
+                    "Read the files of --allow and --deny again."
+                );
+            }
+            Err(error) => {
+                tracing::error!(event = "reload", "{error:#}; what was read before holds");
+            }
+        };
+        let spawned = thread::Builder::new().name("access".to_owned()).spawn(read);
+        if let Err(error) = spawned {
+            tracing::error!(
+                "could not start a thread to read --allow and --deny: {}",
+                cause(&error)
+            );
+        }
+    }
+}
+
+/// Readable once SIGHUP has arrived.
+impl AsFd for Gate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reload.as_fd()
     }
 }
 

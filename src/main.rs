@@ -25,6 +25,7 @@ mod logging;
 mod matching;
 mod output;
 mod payloads;
+mod program;
 mod refusal;
 mod relay;
 mod report;

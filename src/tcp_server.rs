@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::access::{Access, AccessArgs};
+use crate::access::{AccessArgs, Gate};
 use crate::connect::ConnectArgs;
 use crate::connections::{Connections, Slot};
 use crate::duplex::poll;
@@ -15,7 +15,7 @@ use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
 use crate::service::{Connection, Ended, Handler, ServiceArgs};
-use crate::signal::{Reload, Stop};
+use crate::signal::Stop;
 use crate::socket::{self, TcpSocketArgs};
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
@@ -84,7 +84,7 @@ struct LimitArgs {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let handler = Handler::new(&args.service, &args.stream, connect)?;
-    let access = args.access.load(&args.listen.resolve)?;
+    let gate = Gate::open(&args.access, &args.listen.resolve)?;
     let one_at_a_time = handler.takes_one_at_a_time();
     let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
 
@@ -92,7 +92,6 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .listen
         .open(|address| socket::listen(address, args.backlog, &args.socket))?;
     let stop = Stop::install()?;
-    let reload = Reload::install(args.access.has_files())?;
     let connections = Arc::new(Connections::new()?);
     let failure = Arc::new(Mutex::new(None));
     args.listen.announce(&listeners)?;
@@ -109,9 +108,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         args,
         connections: &connections,
         stop: &stop,
-        reload: &reload,
+        gate: &gate,
         start: |accepted| workers.start(accepted),
-        access: Arc::new(Mutex::new(access)),
         once,
         one_at_a_time,
         failure: &failure,
@@ -228,11 +226,9 @@ struct Server<'a, F> {
     args: &'a Args,
     connections: &'a Arc<Connections>,
     stop: &'a Stop,
-    reload: &'a Reload,
+    gate: &'a Gate,
     /// Gives a connection to a thread.
     start: F,
-    /// Replaced by the thread that reads the files again.
-    access: Arc<Mutex<Access>>,
     once: bool,
     one_at_a_time: bool,
     failure: &'a Mutex<Option<Failure>>,
@@ -256,7 +252,7 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             let accepting = if paused { &[] } else { listeners };
             let mut descriptors = vec![
                 PollFd::new(self.stop, PollFlags::IN),
-                PollFd::new(self.reload, PollFlags::IN),
+                PollFd::new(self.gate, PollFlags::IN),
                 PollFd::new(&**self.connections, PollFlags::IN),
             ];
             let fixed = descriptors.len();
@@ -282,9 +278,7 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             if self.stop.arrived() {
                 return Ok(Stopped::Signal);
             }
-            if self.reload.arrived() {
-                self.read_access_again();
-            }
+            self.gate.read_again_if_asked();
             self.connections.clear();
             if self
                 .failure
@@ -353,12 +347,7 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
 
     fn turn(&self, peer: IpAddr) -> Option<Turn> {
         let limits = &self.args.limits;
-        if !self
-            .access
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .permits(peer)
-        {
+        if !self.gate.permits(peer) {
             return Some(Turn::Denied);
         }
         if self.connections.count() >= limits.max_connections as usize {
@@ -443,35 +432,6 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
         if self.exhausted.happened(now) {
             let cause = cause(error);
             tracing::error!("could not accept a connection: {cause}; new ones have to wait");
-        }
-    }
-
-    /// Reads the files of `--allow` and `--deny` again, in a thread of its own: a name in them may take
-    /// its time. Until then, and when it fails, what was read before holds.
-    fn read_access_again(&self) {
-        let args = self.args.access.clone();
-        let resolve = self.args.listen.resolve.clone();
-        let access = Arc::clone(&self.access);
-        let spawned =
-            std::thread::Builder::new()
-                .name("access".to_owned())
-                .spawn(move || match args.load(&resolve) {
-                    Ok(new) => {
-                        *access.lock().unwrap_or_else(PoisonError::into_inner) = new;
-                        tracing::info!(
-                            event = "reload",
-                            "Read the files of --allow and --deny again."
-                        );
-                    }
-                    Err(error) => {
-                        tracing::error!(event = "reload", "{error:#}; what was read before holds")
-                    }
-                });
-        if let Err(error) = spawned {
-            tracing::error!(
-                "could not start a thread to read --allow and --deny: {}",
-                cause(&error)
-            );
         }
     }
 

@@ -17,13 +17,13 @@ use clap::ValueEnum;
 
 use broker::Broker;
 pub use connection::{Connection, Ended};
-use exec::Program;
 use hello::HelloArgs;
 
 use crate::address::HostPort;
 use crate::connect::ConnectArgs;
 use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure};
+use crate::program::Program;
 use crate::stream::StreamArgs;
 use crate::tap::Taps;
 
@@ -154,7 +154,7 @@ impl Handler {
             Self::Chargen => chargen::handle(connection),
             Self::Stdio(streams) => stdio::handle(connection, streams),
             Self::Broker(broker) => broker.handle(connection),
-            Self::Exec(program, streams) => program.handle(connection, streams),
+            Self::Exec(program, streams) => exec::handle(program, connection, streams),
             Self::Forward(target, args) => forward::handle(connection, target, args),
         }
     }
