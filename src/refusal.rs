@@ -18,28 +18,37 @@ const FIRST_ORDINARY_PORT: u16 = 1024;
 /// Why a datagram is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    Denied,
     Port,
     OwnAddress,
     NoHost,
     NestedGreeting,
     Rate,
     TooLarge,
+    /// Programs run for as many peers as they may.
+    Full,
+    /// The program of its peer has not read what came before, or reads no more.
+    NotTaken,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
+        Self::Denied,
         Self::Port,
         Self::OwnAddress,
         Self::NoHost,
         Self::NestedGreeting,
         Self::Rate,
         Self::TooLarge,
+        Self::Full,
+        Self::NotTaken,
     ];
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Denied => "the source is not allowed",
             Self::Port => "the source port is below 1024",
             Self::OwnAddress => "the source is this server's own address",
             Self::NoHost => "the source is a multicast, broadcast or unspecified address",
@@ -48,6 +57,8 @@ impl fmt::Display for Refusal {
             }
             Self::Rate => "the source is over --rate-limit",
             Self::TooLarge => "the answer does not fit into a datagram",
+            Self::Full => "programs run for --max-peers others",
+            Self::NotTaken => "its program does not read what is sent to it",
         })
     }
 }

@@ -160,6 +160,10 @@ fn hex_dump(
     let _ = write!(head, "{} {}", direction.sign(), clock(since_epoch));
     let mut text = String::with_capacity((bytes.len() / WIDTH + 1) * 100);
     let mut at = offset;
+    if bytes.is_empty() {
+        // An empty datagram is one too.
+        let _ = writeln!(text, "{head} {at:08x}:");
+    }
     for line in bytes.chunks(WIDTH) {
         let _ = write!(text, "{head} {at:08x}: ");
         for index in 0..WIDTH {
@@ -209,6 +213,10 @@ mod tests {
         assert_eq!(
             hex_dump(Some(7), Direction::Received, TIME, 0, b"ab"),
             "#7 < 01:02:03.000045Z 00000000: 6162                                     ab\n"
+        );
+        assert_eq!(
+            hex_dump(None, Direction::Sent, TIME, 0, b""),
+            "> 01:02:03.000045Z 00000000:\n"
         );
     }
 

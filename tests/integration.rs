@@ -7,6 +7,7 @@
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
 //! | `tcp_server` | services, limits, where it listens, how it stops |
 //! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
+//! | `udp_server` | who is let in, what is written down; standard input, programs, multicast |
 //! | `interop` | real peers in both directions, and much data |
 //! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
 
@@ -21,3 +22,4 @@ mod privileged;
 mod tcp_client;
 mod tcp_server;
 mod udp;
+mod udp_server;

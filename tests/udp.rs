@@ -10,13 +10,13 @@ use rustix::process::Signal;
 
 use crate::harness::{DEADLINE, Server, Terminal, mailbox, netkit, udp_server};
 
-fn address(socket: &UdpSocket) -> String {
+pub fn address(socket: &UdpSocket) -> String {
     socket.local_addr().unwrap().to_string()
 }
 
 /// Waits for a datagram, and returns it and where it is from.
 #[track_caller]
-fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
     loop {
         match socket.recv_from(&mut buffer) {
@@ -33,7 +33,7 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 
 /// Waits for a datagram, which has to be `payload`, and returns where it is from.
 #[track_caller]
-fn expect(socket: &UdpSocket, payload: impl AsRef<[u8]>) -> SocketAddr {
+pub fn expect(socket: &UdpSocket, payload: impl AsRef<[u8]>) -> SocketAddr {
     let (received, source) = receive(socket);
     let payload = payload.as_ref();
     assert!(
@@ -47,14 +47,14 @@ fn expect(socket: &UdpSocket, payload: impl AsRef<[u8]>) -> SocketAddr {
 
 /// Nothing has come; for when whoever could have sent something has ended.
 #[track_caller]
-fn expect_nothing(socket: &UdpSocket) {
+pub fn expect_nothing(socket: &UdpSocket) {
     socket.set_nonblocking(true).unwrap();
     let received = socket.recv(&mut [0; 1]);
     assert_eq!(received.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[track_caller]
-fn send(socket: &UdpSocket, payload: impl AsRef<[u8]>, target: SocketAddr) {
+pub fn send(socket: &UdpSocket, payload: impl AsRef<[u8]>, target: SocketAddr) {
     let payload = payload.as_ref();
     assert_eq!(socket.send_to(payload, target).unwrap(), payload.len());
 }
@@ -734,17 +734,17 @@ mod client {
     }
 }
 
-mod server {
+pub mod server {
     use super::*;
 
     /// Sends `payload` from a socket of its own, and returns the answer.
     #[track_caller]
-    fn ask(server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    pub fn ask(server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
         ask_from(&mailbox(), server, payload)
     }
 
     #[track_caller]
-    fn ask_from(socket: &UdpSocket, server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    pub fn ask_from(socket: &UdpSocket, server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
         let target: SocketAddr = server.address().parse().unwrap();
         send(socket, payload, target);
         let (answer, source) = receive(socket);
@@ -933,8 +933,9 @@ mod server {
         send(&client, "four", target);
         let line = server.wait_for_line("{*}Received from {*}");
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["source"], address(&client));
-        assert_eq!(line["size"], 4);
+        assert_eq!(line["event"], "datagram");
+        assert_eq!(line["peer"], address(&client));
+        assert_eq!(line["bytes"], 4);
         assert_eq!(line["level"], "INFO");
     }
 }

@@ -1,0 +1,247 @@
+//! Answers datagrams.
+
+mod desk;
+mod watch;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::access::{AccessArgs, Gate};
+use crate::datagram::BUFFER;
+use crate::duplex::poll;
+use crate::exit::{self, Exit, Failure};
+use crate::limit::Limiter;
+use crate::listen::ListenArgs;
+use crate::refusal::{self, GREETING, Refusal};
+use crate::signal::Stop;
+use crate::socket::{self, SocketArgs};
+use crate::tap::TapArgs;
+use desk::Desk;
+use watch::Watch;
+
+const EXAMPLES: &str = "\
+Examples:
+  netkit udp-server --port 9999                     greet: every datagram X is answered Hello, X!
+  netkit udp-server -p 0 --print-port               on any free port, which is printed
+  netkit udp-server -p 9999 --service echo -b any   echo for everybody who can reach this machine";
+
+/// Answer every datagram
+#[derive(clap::Args)]
+#[command(
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE),
+    mut_args = |arg| {
+        let is_rare = arg.get_help_heading() == Some("Socket options");
+        arg.hide_short_help(is_rare)
+    }
+)]
+pub struct Args {
+    /// What becomes of a datagram
+    #[arg(long, value_name = "NAME", default_value = "hello")]
+    service: Service,
+    /// Answer one host at most N times a second, loopback aside; 0: without a limit [default: 10000]
+    #[arg(long, value_name = "N", value_parser = crate::limit::rate)]
+    rate_limit: Option<u32>,
+    /// After SIGINT or SIGTERM answer what has arrived already, for at most TIME
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::units::duration)]
+    drain_timeout: Duration,
+    #[command(flatten)]
+    tap: TapArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Service {
+    /// Answer X with `Hello, X!`
+    Hello,
+    /// Send back what comes (RFC 862)
+    Echo,
+    /// Answer nothing (RFC 863)
+    Discard,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let handler = Handler::new(args)?;
+    let gate = Gate::open(&args.access, &args.listen.resolve)?;
+    let watch = args.tap.open(true)?.map(Watch::new);
+    let stop = Stop::install()?;
+    let sockets = args
+        .listen
+        .open(|address| socket::udp_server(address, &args.socket))?;
+    args.listen.announce(&sockets)?;
+    let own: Vec<SocketAddr> = sockets
+        .iter()
+        .map(UdpSocket::local_addr)
+        .collect::<io::Result<_>>()?;
+    for address in &own {
+        tracing::info!(%address, "Bind UDP on {address}...");
+    }
+    let mut server = Server::new(
+        sockets,
+        handler,
+        Desk::new(own, gate, args.limiter(), watch),
+    );
+    server.serve(&stop)?;
+    server.drain(Instant::now() + args.drain_timeout);
+    Ok(())
+}
+
+impl Args {
+    fn limiter(&self) -> Option<Limiter> {
+        const DEFAULT_RATE: u32 = 10_000;
+        let rate = NonZeroU32::new(self.rate_limit.unwrap_or(DEFAULT_RATE));
+        rate.map(|rate| Limiter::new(rate, Instant::now()))
+    }
+}
+
+/// What becomes of datagrams, and what is needed for that.
+enum Handler {
+    Hello,
+    Echo,
+    Discard,
+}
+
+impl Handler {
+    /// Refuses options that would do nothing with the service that is asked for.
+    fn new(args: &Args) -> Result<Self, Failure> {
+        let is_silent = args.service == Service::Discard;
+        if is_silent && args.rate_limit.is_some() {
+            let message = "--rate-limit is for services that answer";
+            return Err(Failure::new(Exit::Local, message));
+        }
+        Ok(match args.service {
+            Service::Hello => Self::Hello,
+            Service::Echo => Self::Echo,
+            Service::Discard => Self::Discard,
+        })
+    }
+}
+
+struct Server {
+    sockets: Vec<UdpSocket>,
+    handler: Handler,
+    desk: Desk,
+    /// The greeting, room for a datagram and for `!`: an answer is made where its question was
+    /// received.
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn new(sockets: Vec<UdpSocket>, handler: Handler, desk: Desk) -> Self {
+        let mut buffer = GREETING.to_vec();
+        buffer.resize(GREETING.len() + BUFFER + 1, 0);
+        Self {
+            sockets,
+            handler,
+            desk,
+            buffer,
+        }
+    }
+
+    /// Serves what comes to any socket, until a signal arrives.
+    fn serve(&mut self, stop: &Stop) -> anyhow::Result<()> {
+        /// How many datagrams of one socket are served before the others, and signals, have a turn.
+        const BATCH: usize = 256;
+        loop {
+            let now = Instant::now();
+            let wake = self.desk.next_end();
+            let mut descriptors = vec![
+                PollFd::new(stop, PollFlags::IN),
+                PollFd::new(&self.desk.gate, PollFlags::IN),
+            ];
+            let fixed = descriptors.len();
+            let sockets = self.sockets.iter();
+            descriptors.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+            poll(
+                &mut descriptors,
+                wake.map(|at| at.saturating_duration_since(now)),
+            )?;
+            let ready: Vec<bool> = descriptors[fixed..]
+                .iter()
+                .map(|descriptor| !descriptor.revents().is_empty())
+                .collect();
+            if stop.arrived() {
+                return Ok(());
+            }
+            self.desk.gate.read_again_if_asked();
+            for (index, _) in ready.iter().enumerate().filter(|(_, ready)| **ready) {
+                let mut turns = 0..BATCH;
+                while turns.next().is_some() && self.handle(index) {}
+            }
+            let now = Instant::now();
+            if wake.is_some_and(|at| at <= now) {
+                self.desk.close_episodes(|end| end <= now);
+            }
+        }
+    }
+
+    /// Serves what has arrived already, until `limit` at most.
+    fn drain(&mut self, limit: Instant) {
+        for index in 0..self.sockets.len() {
+            while Instant::now() < limit && self.handle(index) {}
+        }
+        self.desk.close_episodes(|_| true);
+    }
+
+    /// Receives a datagram and serves it; `false`: there is none. Nothing that a datagram contains
+    /// or causes is an error.
+    fn handle(&mut self, index: usize) -> bool {
+        let received = self.sockets[index].recv_from(&mut self.buffer[GREETING.len()..]);
+        match received {
+            Ok((size, source)) => {
+                match self.refusal(size, source) {
+                    Some(refusal) => self.desk.refuse(refusal, source),
+                    None => self.answer(index, size, source),
+                }
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) => {
+                self.desk.fail("could not receive a datagram", &error);
+                false
+            }
+        }
+    }
+
+    /// Why there must be no answer, if there would be one.
+    fn refusal(&mut self, size: usize, source: SocketAddr) -> Option<Refusal> {
+        let payload = &self.buffer[GREETING.len()..][..size];
+        let of_payload = match self.handler {
+            Handler::Discard => return self.desk.of_access(source),
+            Handler::Hello => refusal::of_greeting(payload),
+            Handler::Echo => None,
+        };
+        self.desk
+            .of_access(source)
+            .or_else(|| self.desk.of_source(source))
+            .or(of_payload)
+            .or_else(|| self.desk.of_rate(source))
+    }
+
+    fn answer(&mut self, index: usize, size: usize, source: SocketAddr) {
+        let socket = &self.sockets[index];
+        let end = GREETING.len() + size;
+        let payload = &self.buffer[GREETING.len()..end];
+        self.desk.received(payload, source);
+        match self.handler {
+            Handler::Hello => {
+                self.buffer[end] = b'!';
+                self.desk.send(socket, &self.buffer[..=end], source);
+            }
+            Handler::Echo => self.desk.send(socket, payload, source),
+            Handler::Discard => {}
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! `netkit udp-server` beyond its answers: who is let in, and what is written down of it.
+
+use std::fs;
+use std::net::{SocketAddr, UdpSocket};
+
+use rustix::process::{Resource, Signal, getrlimit, setrlimit};
+
+use crate::harness::{Server, mailbox, netkit, temporary_folder, udp_server};
+use crate::udp::server::{ask, ask_from};
+use crate::udp::{address, expect, expect_nothing, send};
+
+fn target(server: &Server) -> SocketAddr {
+    server.address().parse().unwrap()
+}
+
+/// Options that do nothing together are refused.
+#[track_caller]
+fn is_refused(words: &str, message: &str) {
+    netkit(
+        ["udp-server", "-p", "0"]
+            .into_iter()
+            .chain(words.split(' ')),
+    )
+    .stderr(format!("netkit: {message}\n"))
+    .code(2)
+    .run();
+}
+
+#[test]
+fn a_thousand_peers_at_once_are_answered_each() {
+    /// What even a small buffer of a socket holds, so that nothing is lost for want of room.
+    const UNANSWERED: usize = 50;
+    // Descriptors for them all: the usual limit is 1024.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let server = udp_server([]).listen();
+    let target = target(&server);
+    let peers: Vec<UdpSocket> = (0..1000).map(|_| mailbox()).collect();
+    let expect = |number: usize| expect(&peers[number], format!("Hello, {number}!"));
+    for (number, peer) in peers.iter().enumerate() {
+        if let Some(earlier) = number.checked_sub(UNANSWERED) {
+            assert_eq!(expect(earlier), target);
+        }
+        send(peer, number.to_string(), target);
+    }
+    for number in peers.len() - UNANSWERED..peers.len() {
+        assert_eq!(expect(number), target);
+    }
+    server.stop();
+}
+
+mod access {
+    use super::*;
+
+    #[test]
+    fn who_is_denied_gets_no_answer_and_that_is_logged_once() {
+        let client = mailbox();
+        let source = address(&client);
+        let server = udp_server(["--deny", "127.0.0.1", "-b", "127.0.0.1"])
+            .stderr(format!(
+                "Listening on 127.0.0.1:{{N}}\n\
+                 Bind UDP on 127.0.0.1:{{N}}...\n\
+                 netkit: no answer to a datagram from {source}: the source is not allowed\n\
+                 Received from 127.0.0.2:{{N}}.\n\
+                 netkit: no answer to 3 datagrams in all: the source is not allowed\n"
+            ))
+            .listen();
+        for _ in 0..3 {
+            send(&client, "x", target(&server));
+        }
+        let other = UdpSocket::bind("127.0.0.2:0").unwrap();
+        other
+            .set_read_timeout(Some(crate::harness::DEADLINE))
+            .unwrap();
+        assert_eq!(ask_from(&other, &server, "x"), b"Hello, x!");
+        server.stop();
+        expect_nothing(&client);
+    }
+
+    #[test]
+    fn the_denied_are_not_received_by_a_server_that_answers_nobody_either() {
+        let client = mailbox();
+        let server = udp_server(["--service", "discard", "--allow", "127.0.0.2"]).listen();
+        send(&client, "x", target(&server));
+        server.wait_for_line("netkit: no answer to a datagram from {*}: the source is not allowed");
+        let log = server.stop().stderr;
+        assert!(!log.contains("Received from"), "{log}");
+    }
+
+    #[test]
+    fn files_are_read_again_on_sighup_and_one_that_is_wrong_changes_nothing() {
+        let folder = temporary_folder();
+        let file = folder.path().join("allowed");
+        fs::write(&file, "127.0.0.1 # this host\n").unwrap();
+        let server = udp_server(["--allow", &format!("@{}", file.display())]).listen();
+        assert_eq!(ask(&server, "a"), b"Hello, a!");
+        fs::write(&file, "10.0.0.0/33\n").unwrap();
+        server.signal(Signal::HUP);
+        server.wait_for_line("netkit: {*}line 1{*}; what was read before holds");
+        assert_eq!(ask(&server, "b"), b"Hello, b!");
+        fs::write(&file, "192.0.2.0/24\n").unwrap();
+        server.signal(Signal::HUP);
+        server.wait_for_line("Read the files of --allow and --deny again.");
+        send(&mailbox(), "c", target(&server));
+        server.wait_for_line("netkit: no answer to a datagram from {*}: the source is not allowed");
+    }
+
+    #[test]
+    fn a_peer_that_is_none_is_an_error() {
+        is_refused(
+            "--allow 10.0.0.0/33",
+            "'10.0.0.0/33' is not a peer; write a network (10.0.0.0/8, fe80::/10), an address, a \
+             name or @FILE",
+        );
+    }
+}
+
+mod log {
+    use super::*;
+
+    fn event(line: &str) -> serde_json::Value {
+        serde_json::from_str(line).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_an_event_and_so_is_how_many_there_were() {
+        let client = mailbox();
+        let arguments = ["--log-format", "json", "--deny", "0.0.0.0/0"];
+        let server = udp_server(arguments).start();
+        let line = event(&server.wait_for_line("{*}Listening on{*}"));
+        let target = line["address"].as_str().unwrap().parse().unwrap();
+        send(&client, "a", target);
+        send(&client, "b", target);
+        let line = event(&server.wait_for_line("{*}no answer to a datagram{*}"));
+        assert_eq!(line["event"], "refuse");
+        assert_eq!(line["peer"], address(&client));
+        assert_eq!(line["reason"], "the source is not allowed");
+        assert_eq!(line["level"], "WARN");
+        server.signal(Signal::TERM);
+        let log = server.finish().stderr;
+        let line = event(log.lines().last().unwrap());
+        assert_eq!(line["event"], "refuse");
+        assert_eq!(line["count"], 2);
+    }
+
+    #[test]
+    fn a_limit_for_answers_is_refused_where_there_are_none() {
+        is_refused(
+            "--service discard --rate-limit 5",
+            "--rate-limit is for services that answer",
+        );
+    }
+}
+
+mod watching {
+    use super::*;
+
+    #[test]
+    fn a_record_has_every_datagram_with_the_number_of_its_peer() {
+        let folder = temporary_folder();
+        let file = folder.path().join("record");
+        let server = udp_server(["--record", file.to_str().unwrap()]).listen();
+        let (one, other) = (mailbox(), mailbox());
+        ask_from(&one, &server, "a\n");
+        ask_from(&other, &server, "");
+        ask_from(&one, &server, "b");
+        server.wait_for_line(&format!("Writing down {} as #1.", address(&one)));
+        server.wait_for_line(&format!("Writing down {} as #2.", address(&other)));
+        server.stop();
+        let record = fs::read_to_string(&file).unwrap();
+        let mut lines = record.lines();
+        let mut heads = Vec::new();
+        while let Some(line) = lines.next() {
+            let words: Vec<_> = line.split(' ').collect();
+            if let [number, sign, _, _] = words[..]
+                && number.starts_with('#')
+            {
+                heads.push(format!("{number} {sign} {}", lines.next().unwrap()));
+            }
+        }
+        assert_eq!(
+            heads,
+            [
+                "#1 < a",
+                "#1 > Hello, a",
+                "#2 < ",
+                "#2 > Hello, !",
+                "#1 < b",
+                "#1 > Hello, b!"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_dump_is_on_standard_error_or_in_a_file() {
+        let folder = temporary_folder();
+        let file = folder.path().join("dump");
+        let server = udp_server(["-x", file.to_str().unwrap()]).listen();
+        ask(&server, "");
+        server.stop();
+        let dump = fs::read_to_string(&file).unwrap();
+        let lines: Vec<_> = dump.lines().collect();
+        assert!(
+            lines[0].starts_with("#1 < ") && lines[0].ends_with("Z 00000000:"),
+            "{dump}"
+        );
+        assert!(
+            lines[1].ends_with(" 4865 6c6c 6f2c 2021                      Hello, !"),
+            "{dump}"
+        );
+        let server = udp_server(["-x"]).listen();
+        ask(&server, "x");
+        server.wait_for_line("#1 < {*}Z 00000000: 78 {*} x");
+        server.wait_for_line("#1 > {*}Z 00000000: 4865 6c6c 6f2c 2078 21 {*} Hello, x!");
+    }
+
+    #[test]
+    fn what_was_refused_is_not_written_down() {
+        let folder = temporary_folder();
+        let file = folder.path().join("record");
+        let server = udp_server(["--record", file.to_str().unwrap(), "--deny", "127.0.0.1"]);
+        let server = server.listen();
+        send(&mailbox(), "x", target(&server));
+        server.wait_for_line("netkit: no answer to a datagram {*}");
+        server.stop();
+        assert_eq!(fs::read(&file).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_written_is_said_and_everybody_still_answered() {
+        let server = udp_server(["--record", "/dev/full"]).listen();
+        assert_eq!(ask(&server, "a"), b"Hello, a!");
+        assert_eq!(ask(&server, "b"), b"Hello, b!");
+        let log = server.stop().stderr;
+        let said = "netkit: could not write the dump or the record: no space left on device\n";
+        assert_eq!(log.matches(said).count(), 1, "{log}");
+        assert!(
+            log.ends_with("netkit: 4 datagrams in all could not be written down\n"),
+            "{log}"
+        );
+        netkit(["udp-server", "-p", "0", "--record", "/nowhere/record"])
+            .stderr("netkit: could not create /nowhere/record: no such file or directory\n")
+            .code(2)
+            .run();
+    }
+}
