@@ -89,14 +89,14 @@ impl StreamArgs {
             ..Rules::PATIENT
         }
     }
+}
 
-    /// Standard output, harmless where it is a terminal.
-    pub fn stdout(&self) -> io::Result<Writer> {
-        let writer = Writer::stdout()?;
-        Ok(if output::escapes(self.raw) {
-            writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
-        } else {
-            writer
-        })
-    }
+/// Standard output; where it is a terminal, harmless unless `raw`.
+pub fn stdout(raw: bool) -> io::Result<Writer> {
+    let writer = Writer::stdout()?;
+    Ok(if output::escapes(raw) {
+        writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
+    } else {
+        writer
+    })
 }

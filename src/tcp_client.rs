@@ -10,7 +10,7 @@ use crate::duplex::{Duplex, Reader};
 use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
-use crate::stream::StreamArgs;
+use crate::stream::{self, StreamArgs};
 use crate::units::positive_duration;
 use crate::{escape, http, output, tap};
 
@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .remote(Arc::new(stream), taps.map(|taps| taps.session(1)))?;
     let local = args.stream.local(Duplex {
         reader,
-        writer: args.stream.stdout()?,
+        writer: stream::stdout(args.stream.raw)?,
     });
     let rules = Rules {
         idle_timeout: args.idle_timeout,

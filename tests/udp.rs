@@ -810,7 +810,7 @@ pub mod server {
         netkit(["udp-server", "-p", "0", "--service", "chargen"])
             .stderr(
                 "netkit: invalid value 'chargen' for '--service <NAME>' [possible values: hello, \
-                 echo, discard]; see 'netkit udp-server --help'\n",
+                 echo, discard, stdio]; see 'netkit udp-server --help'\n",
             )
             .code(2)
             .run();

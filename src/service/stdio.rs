@@ -4,14 +4,14 @@ use super::Streams;
 use super::connection::{Connection, Ended};
 use crate::duplex::{Duplex, Reader};
 use crate::exit::{Exit, Failure, cause};
-use crate::output;
+use crate::{output, stream};
 
 /// Ends as a client does: see `relay`.
 pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let local = || {
         Ok(Duplex {
             reader: Reader::stdin()?,
-            writer: streams.args.stdout()?,
+            writer: stream::stdout(streams.args.raw)?,
         })
     };
     let local = local().map_err(|error: std::io::Error| {

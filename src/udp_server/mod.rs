@@ -1,6 +1,7 @@
 //! Answers datagrams.
 
 mod desk;
+mod stdio;
 mod watch;
 
 use std::io;
@@ -22,12 +23,13 @@ use crate::signal::Stop;
 use crate::socket::{self, SocketArgs};
 use crate::tap::TapArgs;
 use desk::Desk;
+use stdio::Stdio;
 use watch::Watch;
 
 const EXAMPLES: &str = "\
 Examples:
   netkit udp-server --port 9999                     greet: every datagram X is answered Hello, X!
-  netkit udp-server -p 0 --print-port               on any free port, which is printed
+  netkit udp-server -p 9999 --service stdio         netcat's -lu: talk to the first who sends
   netkit udp-server -p 9999 --service echo -b any   echo for everybody who can reach this machine";
 
 /// Answer every datagram
@@ -50,6 +52,9 @@ pub struct Args {
     /// After SIGINT or SIGTERM answer what has arrived already, for at most TIME
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::units::duration)]
     drain_timeout: Duration,
+    /// With `--service stdio`: print what comes as it is, also on a terminal
+    #[arg(long)]
+    raw: bool,
     #[command(flatten)]
     tap: TapArgs,
     #[command(flatten)]
@@ -68,6 +73,8 @@ enum Service {
     Echo,
     /// Answer nothing (RFC 863)
     Discard,
+    /// Print what comes; standard input goes to the first who sends, every read as one datagram
+    Stdio,
 }
 
 /// Serves until SIGINT or SIGTERM.
@@ -93,8 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Desk::new(own, gate, args.limiter(), watch),
     );
     server.serve(&stop)?;
-    server.drain(Instant::now() + args.drain_timeout);
-    Ok(())
+    server.drain(Instant::now() + args.drain_timeout)
 }
 
 impl Args {
@@ -110,21 +116,66 @@ enum Handler {
     Hello,
     Echo,
     Discard,
+    Stdio(Stdio),
 }
 
 impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
     fn new(args: &Args) -> Result<Self, Failure> {
-        let is_silent = args.service == Service::Discard;
-        if is_silent && args.rate_limit.is_some() {
-            let message = "--rate-limit is for services that answer";
+        let answers = !matches!(args.service, Service::Discard | Service::Stdio);
+        let useless = if args.rate_limit.is_some() && !answers {
+            Some("--rate-limit is for services that answer")
+        } else if args.raw && args.service != Service::Stdio {
+            Some("--raw is for `--service stdio` only")
+        } else {
+            None
+        };
+        if let Some(message) = useless {
             return Err(Failure::new(Exit::Local, message));
         }
         Ok(match args.service {
             Service::Hello => Self::Hello,
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
+            Service::Stdio => Self::Stdio(Stdio::new(args.raw)?),
         })
+    }
+
+    /// Whether another datagram can be taken.
+    fn has_room(&self) -> bool {
+        match self {
+            Self::Stdio(stdio) => stdio.has_room(),
+            Self::Hello | Self::Echo | Self::Discard => true,
+        }
+    }
+
+    /// What else there is to wait for.
+    fn descriptors(&self) -> Vec<PollFd<'_>> {
+        match self {
+            Self::Stdio(stdio) => stdio.descriptors(),
+            Self::Hello | Self::Echo | Self::Discard => Vec::new(),
+        }
+    }
+
+    /// Deals with those of `descriptors` that are ready.
+    fn serve(
+        &mut self,
+        ready: &[bool],
+        sockets: &[UdpSocket],
+        desk: &mut Desk,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Stdio(stdio) => stdio.serve(ready, sockets, desk),
+            Self::Hello | Self::Echo | Self::Discard => Ok(()),
+        }
+    }
+
+    /// Ends what is not done yet, until `limit` at most.
+    fn finish(&mut self, limit: Instant) -> anyhow::Result<()> {
+        match self {
+            Self::Stdio(stdio) => stdio.finish(limit),
+            Self::Hello | Self::Echo | Self::Discard => Ok(()),
+        }
     }
 }
 
@@ -161,8 +212,14 @@ impl Server {
                 PollFd::new(&self.desk.gate, PollFlags::IN),
             ];
             let fixed = descriptors.len();
-            let sockets = self.sockets.iter();
+            let receiving = if self.handler.has_room() {
+                self.sockets.len()
+            } else {
+                0
+            };
+            let sockets = self.sockets[..receiving].iter();
             descriptors.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+            descriptors.extend(self.handler.descriptors());
             poll(
                 &mut descriptors,
                 wake.map(|at| at.saturating_duration_since(now)),
@@ -175,9 +232,11 @@ impl Server {
                 return Ok(());
             }
             self.desk.gate.read_again_if_asked();
-            for (index, _) in ready.iter().enumerate().filter(|(_, ready)| **ready) {
+            let (sockets, others) = ready.split_at(receiving);
+            self.handler.serve(others, &self.sockets, &mut self.desk)?;
+            for (index, _) in sockets.iter().enumerate().filter(|(_, ready)| **ready) {
                 let mut turns = 0..BATCH;
-                while turns.next().is_some() && self.handle(index) {}
+                while turns.next().is_some() && self.handler.has_room() && self.handle(index)? {}
             }
             let now = Instant::now();
             if wake.is_some_and(|at| at <= now) {
@@ -187,30 +246,36 @@ impl Server {
     }
 
     /// Serves what has arrived already, until `limit` at most.
-    fn drain(&mut self, limit: Instant) {
+    fn drain(&mut self, limit: Instant) -> anyhow::Result<()> {
         for index in 0..self.sockets.len() {
-            while Instant::now() < limit && self.handle(index) {}
+            while Instant::now() < limit && self.handle(index)? {
+                if !self.handler.has_room() {
+                    self.handler.finish(limit)?;
+                }
+            }
         }
+        let finished = self.handler.finish(limit);
         self.desk.close_episodes(|_| true);
+        finished
     }
 
     /// Receives a datagram and serves it; `false`: there is none. Nothing that a datagram contains
-    /// or causes is an error.
-    fn handle(&mut self, index: usize) -> bool {
+    /// or causes is an error, save that it cannot be printed.
+    fn handle(&mut self, index: usize) -> Result<bool, Failure> {
         let received = self.sockets[index].recv_from(&mut self.buffer[GREETING.len()..]);
         match received {
             Ok((size, source)) => {
                 match self.refusal(size, source) {
                     Some(refusal) => self.desk.refuse(refusal, source),
-                    None => self.answer(index, size, source),
+                    None => self.answer(index, size, source)?,
                 }
-                true
+                Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) => {
                 self.desk.fail("could not receive a datagram", &error);
-                false
+                Ok(false)
             }
         }
     }
@@ -219,7 +284,8 @@ impl Server {
     fn refusal(&mut self, size: usize, source: SocketAddr) -> Option<Refusal> {
         let payload = &self.buffer[GREETING.len()..][..size];
         let of_payload = match self.handler {
-            Handler::Discard => return self.desk.of_access(source),
+            // Nothing is sent for it: whom standard input goes to is another question.
+            Handler::Discard | Handler::Stdio(_) => return self.desk.of_access(source),
             Handler::Hello => refusal::of_greeting(payload),
             Handler::Echo => None,
         };
@@ -230,18 +296,20 @@ impl Server {
             .or_else(|| self.desk.of_rate(source))
     }
 
-    fn answer(&mut self, index: usize, size: usize, source: SocketAddr) {
+    fn answer(&mut self, index: usize, size: usize, source: SocketAddr) -> Result<(), Failure> {
         let socket = &self.sockets[index];
         let end = GREETING.len() + size;
         let payload = &self.buffer[GREETING.len()..end];
         self.desk.received(payload, source);
-        match self.handler {
+        match &mut self.handler {
             Handler::Hello => {
                 self.buffer[end] = b'!';
                 self.desk.send(socket, &self.buffer[..=end], source);
             }
             Handler::Echo => self.desk.send(socket, payload, source),
             Handler::Discard => {}
+            Handler::Stdio(stdio) => stdio.take(payload, (index, source), &mut self.desk)?,
         }
+        Ok(())
     }
 }
