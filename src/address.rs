@@ -86,6 +86,51 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// Ports as typed in a list: `22,80,8000-8010`. In that order, and none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortList(pub Vec<u16>);
+
+impl FromStr for PortList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut seen = vec![false; 1 << 16];
+        let mut ports = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (port(first)?, port(last)?);
+            if first > last {
+                return Err(format!(
+                    "'{part}' ends before it begins; write {last}-{first}"
+                ));
+            }
+            for port in first..=last {
+                if !std::mem::replace(&mut seen[usize::from(port)], true) {
+                    ports.push(port);
+                }
+            }
+        }
+        Ok(Self(ports))
+    }
+}
+
+/// Reads `HOST PORTS` or `HOST:PORT`.
+pub fn host_and_ports(words: &[String]) -> Result<(String, PortList), String> {
+    match words {
+        [first, second] => match read(first)? {
+            Word::Host(host) => Ok((host, second.parse()?)),
+            Word::Address(address) => Err(format!(
+                "'{second}' is too much: the address is {address} already"
+            )),
+        },
+        [word] => {
+            let HostPort { host, port } = word.parse()?;
+            Ok((host, PortList(vec![port])))
+        }
+        _ => Err("no address; write HOST PORTS, for example localhost 22,80,8000-8010".to_owned()),
+    }
+}
+
 /// A port from 1 to 65535, in decimal.
 pub fn port(text: &str) -> Result<u16, String> {
     match listen_port(text) {
@@ -336,6 +381,31 @@ mod tests {
         assert_eq!(field("www.sina.com.cn:80"), "www.sina.com.cn");
         assert_eq!(field("localhost:8080"), "localhost:8080");
         assert_eq!(field("[fe80::1%lo]:81"), "[fe80::1]:81");
+    }
+
+    #[test]
+    fn a_list_of_ports_has_ranges_and_keeps_its_order() {
+        let ports = |text: &str| text.parse::<PortList>().map(|list| list.0);
+        assert_eq!(ports("80"), Ok(vec![80]));
+        assert_eq!(ports("443,22,80-82,81"), Ok(vec![443, 22, 80, 81, 82]));
+        assert_eq!(ports("1-65535").map(|ports| ports.len()), Ok(65535));
+        for text in [
+            "", ",", "80,", "0", "1-", "-1", "a", "1-2-3", "65536", "9-8", "1 2",
+        ] {
+            assert!(ports(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_to_check_follow_a_host_or_are_part_of_the_address() {
+        let read =
+            |typed: &[&str]| host_and_ports(&words(typed)).map(|(host, list)| (host, list.0));
+        assert_eq!(read(&["db", "1,2"]), Ok(("db".to_owned(), vec![1, 2])));
+        assert_eq!(read(&["::1", "7"]), Ok(("::1".to_owned(), vec![7])));
+        assert_eq!(read(&["[::1]:7"]), Ok(("::1".to_owned(), vec![7])));
+        assert!(read(&["db:1", "2"]).is_err());
+        assert!(read(&["db"]).is_err());
+        assert!(read(&[]).is_err());
     }
 
     proptest! {

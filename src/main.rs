@@ -26,6 +26,7 @@ mod matching;
 mod output;
 mod payloads;
 mod program;
+mod port_check;
 mod refusal;
 mod relay;
 mod report;

@@ -8,6 +8,7 @@ use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect};
 use crate::duplex::{Duplex, Reader};
 use crate::exit::{self, Exit, Failure, blame, cause};
+use crate::port_check::{self, CheckArgs};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
 use crate::stream::{self, StreamArgs};
@@ -19,7 +20,8 @@ Examples:
   netkit tcp-client 127.0.0.1:9999                talk to a server
   netkit tcp-client www.sina.com.cn:80            fetch a page
   netkit tcp-client --get /robots.txt HOST 8080   fetch another page
-  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer";
+  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
+  netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
 
 /// Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard
 /// output
@@ -58,6 +60,8 @@ pub struct Args {
     timing: bool,
 
     #[command(flatten)]
+    check: CheckArgs,
+    #[command(flatten)]
     connect: ConnectArgs,
 }
 
@@ -72,6 +76,9 @@ fn unescaped(text: &str) -> Result<Text, String> {
 /// Ends when both directions have ended; see `relay` for how each does.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let deadline = args.deadline.map(TimeLimit::after);
+    if args.check.wanted {
+        return port_check::run(&args.target, &args.check, &args.connect, deadline);
+    }
     let args = &args.clone().with_address();
     let wrong = |message| Failure::new(Exit::Local, message);
     let path = args.get.as_deref();
