@@ -110,7 +110,7 @@ pub struct Connected {
     /// Blocking.
     pub stream: TcpStream,
     pub resolved: Instant,
-    pub connected: Instant,
+    pub established: Instant,
 }
 
 /// RFC 8305, section 5: how long an attempt is alone before the next address is tried beside it.
@@ -131,7 +131,7 @@ pub fn connect(
         Ok(Connected {
             stream,
             resolved,
-            connected: Instant::now(),
+            established: Instant::now(),
         })
     })
 }
@@ -254,9 +254,10 @@ impl Race<'_> {
         let as_typed = |address: &SocketAddr| address.to_string() == target.to_string();
         for (index, (address, error)) in self.failures.iter().enumerate() {
             let separator = if index > 0 { "; " } else { "" };
-            let _ = match as_typed(address) {
-                true => write!(message, "{separator}{}", cause(error)),
-                false => write!(message, "{separator}{address}: {}", cause(error)),
+            let _ = if as_typed(address) {
+                write!(message, "{separator}{}", cause(error))
+            } else {
+                write!(message, "{separator}{address}: {}", cause(error))
             };
         }
         if self.attempts.is_empty() {

@@ -56,7 +56,10 @@ pub fn init(args: &LoggingArgs) {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("unnamed");
-        let message = panic.payload_as_str().unwrap_or("panic").escape_debug();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = text.unwrap_or("panic").escape_debug();
         let place = panic
             .location()
             .map_or_else(String::new, ToString::to_string);

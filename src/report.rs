@@ -1,5 +1,7 @@
 //! Reports for programs: one JSON object a line on standard output, `event` first.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::exit::Failure;
@@ -15,20 +17,20 @@ impl Event {
 
     /// A number, a text or nothing, by the name of `key`.
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        use std::fmt::Write as _;
         let _ = write!(self.0, ",{}:{}", Value::from(key), value.into());
         self
     }
 
     /// What a peer sent: as `text` where it is UTF-8, as `hex` where it is not.
     pub fn with_data(self, bytes: &[u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.with("text", text),
-            Err(_) => {
-                let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.with("hex", hex)
-            }
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return self.with("text", text);
         }
+        let mut hex = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        self.with("hex", hex)
     }
 
     pub fn print(mut self) -> Result<(), Failure> {

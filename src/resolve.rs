@@ -60,7 +60,7 @@ impl ResolveArgs {
         }
         let found = match limit {
             // Nothing is asked for an address, so nothing blocks.
-            Some(limit) if !numeric => lookup_until(host.to_owned(), port, limit)?,
+            Some(limit) if !numeric => lookup_until(host, port, limit)?,
             _ => lookup(host, port),
         };
         let failed = |cause: String| {
@@ -93,12 +93,12 @@ fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// getaddrinfo(3) cannot be interrupted: a thread waits for it, and is left behind when the time is
 /// up.
 fn lookup_until(
-    host: String,
+    host: &str,
     port: u16,
     limit: TimeLimit,
 ) -> Result<io::Result<Vec<SocketAddr>>, Failure> {
     let (sender, receiver) = mpsc::channel();
-    let name = host.clone();
+    let name = host.to_owned();
     let spawned = thread::Builder::new()
         .name("resolve".to_owned())
         .spawn(move || {

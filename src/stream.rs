@@ -13,6 +13,10 @@ use crate::tap::{Tap, TapArgs};
 use crate::units::{Patience, duration, patience};
 
 #[derive(Clone, Debug, PartialEq, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 pub struct StreamArgs {
     /// Send \r\n for \n
     #[arg(short = 'C', long)]

@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure, cause};
 pub struct TapArgs {
     /// Dump what passes to FILE or standard error, in hexadecimal with direction, time and offset
     #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "absent, without a file, with a file")]
     pub hex_dump: Option<Option<PathBuf>>,
     /// Write what passes to FILE, both directions as they came
     #[arg(long, value_name = "FILE")]

@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         tracing::info!(
             "resolve {}, connect {}, first byte {first_byte}, total {}",
             since_start(connection.resolved),
-            since_start(connection.connected),
+            since_start(connection.established),
             since_start(Instant::now()),
         );
     }

@@ -27,11 +27,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     } else {
         sum_of_units(text)
     };
-    let duration = Duration::from_nanos_u128(total.ok_or_else(wrong)?);
-    if duration > LONGEST {
-        return Err(format!("'{text}' is longer than ten years"));
+    match u64::try_from(total.ok_or_else(wrong)?).map(Duration::from_nanos) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        _ => Err(format!("'{text}' is longer than ten years")),
     }
-    Ok(duration)
 }
 
 /// A duration for which zero would mean nothing.

@@ -83,8 +83,8 @@ impl Broker {
     /// Blocks until the peer has ended its input and been sent what was waiting for it, or until it is
     /// dropped because it does not read.
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
-        let (woken, wake) = UnixStream::pair().map_err(Ended::Failed)?;
-        woken.set_nonblocking(true).map_err(Ended::Failed)?;
+        let (wake_up, wake) = UnixStream::pair().map_err(Ended::Failed)?;
+        wake_up.set_nonblocking(true).map_err(Ended::Failed)?;
         wake.set_nonblocking(true).map_err(Ended::Failed)?;
         let mut stream = &**connection.stream();
         stream.set_nonblocking(true).map_err(Ended::Failed)?;
@@ -111,19 +111,19 @@ impl Broker {
             events.set(PollFlags::OUT, is_sending);
             let mut descriptors = [
                 PollFd::new(stream, events),
-                PollFd::new(&woken, PollFlags::IN),
+                PollFd::new(&wake_up, PollFlags::IN),
             ];
             let left = limit
                 .as_ref()
                 .map(|(at, _)| at.saturating_duration_since(Instant::now()));
             let retry = unsent.as_ref().map(|_| RETRY);
             poll(&mut descriptors, left.into_iter().chain(retry).min()).map_err(Ended::Failed)?;
-            let [ready, woke] = descriptors.map(|descriptor| descriptor.revents());
+            let [ready, wakened] = descriptors.map(|descriptor| descriptor.revents());
 
-            if woke.contains(PollFlags::HUP) {
+            if wakened.contains(PollFlags::HUP) {
                 return Err(Ended::Slow(BACKLOG));
             }
-            while !woke.is_empty() && matches!((&woken).read(&mut [0; 64]), Ok(64)) {}
+            while !wakened.is_empty() && matches!((&wake_up).read(&mut [0; 64]), Ok(64)) {}
             let mut moved = false;
             if is_sending && !ready.is_empty() {
                 match stream.write(&sending.0[sending.1..]) {
@@ -231,7 +231,7 @@ impl Broker {
             let holds_up_others = now >= alone_since + BEHIND;
             let is_stuck = now >= member.last_taken.max(full_since) + STUCK;
             if holds_up_others || is_stuck {
-                // Its thread is woken by the end of the other half.
+                // Its thread is wake_up by the end of the other half.
                 room.members.remove(number);
                 return false;
             }

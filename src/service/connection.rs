@@ -96,12 +96,12 @@ impl Connection {
         name: &str,
         local: Duplex,
         remote: Duplex,
-        rules: Rules,
+        rules: &Rules,
     ) -> Result<(), Ended> {
         let rules = Rules {
             idle_timeout: self.idle_timeout,
             deadline: self.session.map(|(end, _)| end),
-            ..rules
+            ..rules.clone()
         };
         let mut traffic = Traffic::default();
         let result = relay(local, remote, &rules, &mut traffic);

@@ -38,7 +38,7 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         wait_after_eof,
         ..Rules::PATIENT
     };
-    connection.relay(&program.to_string(), local, remote, rules)?;
+    connection.relay(&program.to_string(), local, remote, &rules)?;
     wait(&mut running, connection)
 }
 

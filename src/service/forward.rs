@@ -21,5 +21,5 @@ pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) ->
         ..local
     };
     let remote = Duplex::of_stream(Arc::clone(connection.stream())).map_err(Ended::Failed)?;
-    connection.relay(&name, local, remote, Rules::PATIENT)
+    connection.relay(&name, local, remote, &Rules::PATIENT)
 }

@@ -23,5 +23,5 @@ pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     })?;
     let remote = streams.remote(connection)?;
     let local = streams.args.local(local);
-    connection.relay(output::NAME, local, remote, streams.args.rules())
+    connection.relay(output::NAME, local, remote, &streams.args.rules())
 }
