@@ -9,6 +9,7 @@
 //! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
 //! | `udp_server` | who is let in, what is written down; standard input, programs, multicast |
 //! | `interop` | real peers in both directions, and much data |
+//! | `readme` | what the README shows is what happens |
 //! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
@@ -19,6 +20,7 @@ mod cli;
 mod interop;
 #[cfg(target_os = "linux")]
 mod privileged;
+mod readme;
 mod tcp_client;
 mod tcp_server;
 mod udp;

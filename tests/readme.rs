@@ -1,0 +1,153 @@
+//! The console blocks of the README are what a reader would see.
+
+use crate::harness::{Server, program, tcp_server, udp_server};
+
+const README: &str = include_str!("../README.md");
+
+/// A command of a console block, and what it prints.
+struct Shown {
+    command: String,
+    output: String,
+}
+
+fn blocks() -> Vec<Vec<Shown>> {
+    let blocks = README.split("```console\n").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
+    blocks
+        .map(|block| {
+            let commands = block
+                .strip_prefix("$ ")
+                .expect("a block begins with a command");
+            let commands = commands.split("\n$ ").map(|shown| {
+                let (command, output) = shown.split_once('\n').unwrap_or((shown, ""));
+                let output = output.trim_end().to_owned();
+                Shown {
+                    command: command.to_owned(),
+                    output,
+                }
+            });
+            commands.collect()
+        })
+        .collect()
+}
+
+/// Ports that the system chose, and times, as `#`.
+fn without_numbers_of_the_day(text: &str) -> String {
+    let mut lines = Vec::new();
+    for line in text.trim_end().lines() {
+        let line = line
+            .split("127.0.0.1:")
+            .enumerate()
+            .map(|(index, part)| match index {
+                0 => part.to_owned(),
+                _ => format!(
+                    "127.0.0.1:#{}",
+                    part.trim_start_matches(|c: char| c.is_ascii_digit())
+                ),
+            });
+        let line: String = line.collect();
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let words = line.split_inclusive([' ', '=', '/']).map(|word| {
+            let digits = word.trim_end_matches([' ', '=', '/']);
+            let digits = digits.strip_suffix("ms").unwrap_or(digits);
+            if line.contains("ms") && digits.chars().all(is_number) && !digits.is_empty() {
+                word.replacen(digits, "#", 1)
+            } else {
+                word.to_owned()
+            }
+        });
+        lines.push(words.collect::<String>());
+    }
+    lines.join("\n")
+}
+
+/// Starts the server of a block; its arguments are the README's but for the port.
+fn start(command: &str) -> Option<Server> {
+    let arguments = command.strip_prefix("netkit ")?;
+    let (subcommand, arguments) = arguments
+        .split_once(" --port 9999")
+        .unwrap_or((arguments, ""));
+    let arguments = arguments.split_whitespace();
+    match subcommand {
+        "tcp-server" => Some(tcp_server(arguments).listen()),
+        "udp-server" => Some(udp_server(arguments).listen()),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_console_block_is_what_happens() {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_netkit"));
+    let path = format!(
+        "{}:{}",
+        binary.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut server: Option<(Server, String)> = None;
+    let mut clients = 0;
+    for shown in blocks().into_iter().flatten() {
+        if let Some(started) = start(&shown.command) {
+            if let Some((server, log)) = server.take() {
+                check_log(server, &log);
+            }
+            server = Some((started, shown.output));
+            clients = 0;
+            continue;
+        }
+        let (server, log) = server.as_ref().expect("a server is started first");
+        let command = shown.command.replace("9999", &server.port().to_string());
+        let finished = program("sh", ["-c", &format!("{{ {command}\n}} 2>&1")])
+            .env("PATH", &path)
+            .any_stdout()
+            .run();
+        let printed = String::from_utf8(finished.stdout).unwrap();
+        assert_eq!(
+            without_numbers_of_the_day(&printed),
+            without_numbers_of_the_day(&shown.output),
+            "$ {}",
+            shown.command
+        );
+        if log.contains("Accept") && printed.contains("Hello, Michael!") {
+            clients += 1;
+            server.wait_for_lines("Connection from {*} closed.", clients);
+        }
+    }
+    let (server, log) = server.expect("a server is started");
+    check_log(server, &log);
+}
+
+/// What the README shows of a server's log is how the log begins.
+fn check_log(server: Server, shown: &str) {
+    let last = shown.lines().last().unwrap_or_default();
+    if last.ends_with("closed.") {
+        server.wait_for_line("Connection from {*} closed.");
+    }
+    let log = without_numbers_of_the_day(&server.stop().stderr);
+    let shown = without_numbers_of_the_day(shown);
+    assert!(
+        log.starts_with(&shown),
+        "the log is\n{log}\n\nthe README shows\n{shown}"
+    );
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_help() {
+    let help = crate::harness::netkit(["--help"]).any_stdout().run();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let rows = README
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let mut codes = 0;
+    for (code, when) in rows.filter(|(code, _)| code.starts_with(|c: char| c.is_ascii_digit())) {
+        let when = when.trim_end_matches([' ', '|']);
+        let line = help
+            .lines()
+            .find(|line| line.trim_start().starts_with(&format!("{code}  ")));
+        assert!(
+            line.is_some_and(|line| line.ends_with(when)),
+            "{code} {when}\n{help}"
+        );
+        codes += 1;
+    }
+    assert_eq!(codes, 6);
+}
