@@ -123,6 +123,8 @@ struct Ready {
     incoming: bool,
     /// The reader of local output has gone away, though nothing is there to be written.
     output_closed: bool,
+    /// Nothing can be sent any more, though nothing is there to be sent.
+    remote_gone: bool,
 }
 
 impl Session {
@@ -152,6 +154,12 @@ impl Session {
             let ready = self.wait(timeout).map_err(Broken::Input)?;
             if ready.outgoing {
                 self.send(rules)?;
+            } else if ready.remote_gone {
+                return Err(Broken::Send {
+                    error: (self.outgoing.writer.take_error())
+                        .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
+                    sent: self.outgoing.written,
+                });
             } else if ready.output_closed {
                 self.output_failed(io::ErrorKind::BrokenPipe.into())?;
             }
@@ -196,6 +204,7 @@ impl Session {
             outgoing: matches!(outgoing, Want::Nothing),
             incoming: matches!(incoming, Want::Nothing),
             output_closed: false,
+            remote_gone: false,
         };
         let timeout = if ready.outgoing || ready.incoming {
             Some(Duration::ZERO)
@@ -212,8 +221,12 @@ impl Session {
                 .map(|fd| (fd, PollFlags::empty())),
             _ => None,
         };
+        // While the remote still sends, its going away shows there.
         let remote = match &outgoing {
-            Want::Forever if self.outgoing_end.is_none() => self.outgoing.writer.fd(),
+            Want::Event(_, PollFlags::OUT) => None,
+            _ if self.incoming_end.is_some() && self.outgoing_end.is_none() => {
+                self.outgoing.writer.fd()
+            }
             _ => None,
         };
         let watched = [
@@ -235,6 +248,7 @@ impl Session {
         ready.outgoing |= result_of(watched[0].is_some());
         ready.incoming |= result_of(watched[1].is_some());
         ready.output_closed = result_of(watched[2].is_some());
+        ready.remote_gone = result_of(watched[3].is_some());
         Ok(ready)
     }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::harness::{Connection, Server, event, netkit, random_bytes, spawn, tcp_server};
 
@@ -555,6 +555,38 @@ mod listening {
 
 mod stopping {
     use super::*;
+
+    /// Whether a process is there.
+    fn is_running(pid: &str) -> bool {
+        let pid = pid.trim_end().parse().ok().and_then(Pid::from_raw);
+        rustix::process::test_kill_process(pid.unwrap()).is_ok()
+    }
+
+    #[test]
+    fn no_program_is_left_behind() {
+        let server = tcp_server(["--drain-timeout", "0.3", "--sh-exec"])
+            .arg("echo $$; exec sleep 60")
+            .code(4)
+            .listen();
+        let mut client = server.connect();
+        let pid = String::from_utf8(client.receive()).unwrap();
+        assert!(is_running(&pid));
+        server.signal(Signal::TERM);
+        server.finish();
+        assert!(!is_running(&pid));
+    }
+
+    #[test]
+    fn a_program_does_not_outlive_its_client() {
+        let server = tcp_server(["--sh-exec", "echo $$; exec sleep 60"]).listen();
+        let mut client = server.connect();
+        let pid = String::from_utf8(client.receive()).unwrap();
+        assert!(is_running(&pid));
+        client.shutdown();
+        client.reset();
+        server.wait_for_line("Connection from {*} closed{*}");
+        assert!(!is_running(&pid));
+    }
 
     #[test]
     fn a_server_without_connections_stops_at_once() {
