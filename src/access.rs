@@ -13,7 +13,6 @@ use crate::resolve::ResolveArgs;
 use crate::signal::Reload;
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Access")]
 pub struct AccessArgs {
     /// Let in PEER and nobody else: a network, an address, a name, or @FILE with one a line
     #[arg(long, value_name = "PEER")]

@@ -20,7 +20,13 @@ pub struct LoggingArgs {
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Log lines for people, or one JSON object a line
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
     log_format: LogFormat,
 }
 

@@ -28,7 +28,13 @@ pub struct CheckArgs {
     ])]
     pub wanted: bool,
     /// How many ports to try at a time
-    #[arg(long, value_name = "N", default_value = "64", requires = "wanted")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "N",
+        default_value = "64",
+        requires = "wanted"
+    )]
     parallel: NonZeroUsize,
     /// Report as JSON, one object a line
     #[arg(long, requires = "wanted")]

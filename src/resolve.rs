@@ -18,7 +18,7 @@ pub struct ResolveArgs {
     #[arg(short = '6', long)]
     ipv6: bool,
     /// Resolve no names: addresses only
-    #[arg(short, long)]
+    #[arg(hide_short_help = true, short, long)]
     numeric: bool,
 }
 

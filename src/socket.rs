@@ -13,10 +13,10 @@ use crate::exit::cause;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
     /// Local address to send from
-    #[arg(long, value_name = "IP")]
+    #[arg(hide_short_help = true, long, value_name = "IP")]
     pub source: Option<IpAddr>,
     /// Local port to send from
-    #[arg(long, value_name = "N", value_parser = crate::address::port)]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = crate::address::port)]
     pub source_port: Option<u16>,
 }
 
@@ -67,22 +67,22 @@ impl fmt::Display for SourceArgs {
 #[command(next_help_heading = "Socket options")]
 pub struct SocketArgs {
     /// Network interface to use
-    #[arg(long, value_name = "NAME")]
+    #[arg(hide_short_help = true, long, value_name = "NAME")]
     interface: Option<String>,
     /// How many routers a packet may pass
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     ttl: Option<u8>,
     /// Service class: a number from 0 to 63, or cs0 to cs7, af11 to af43, ef, va, le
-    #[arg(long, value_name = "NAME|N", value_parser = dscp)]
+    #[arg(hide_short_help = true, long, value_name = "NAME|N", value_parser = dscp)]
     dscp: Option<u8>,
     /// Size of the receive buffer
-    #[arg(long, value_name = "SIZE", value_parser = crate::units::size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = crate::units::size)]
     recv_buffer: Option<usize>,
     /// Size of the send buffer
-    #[arg(long, value_name = "SIZE", value_parser = crate::units::size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = crate::units::size)]
     send_buffer: Option<usize>,
     /// Let others use the same address and port
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     reuse_port: bool,
 }
 
@@ -92,10 +92,10 @@ pub struct TcpSocketArgs {
     #[command(flatten)]
     any: SocketArgs,
     /// Largest segment to send and to ask for, in bytes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     mss: Option<u16>,
     /// Probe a silent peer after TIME, in whole seconds
-    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = whole_seconds)]
     keepalive: Option<Duration>,
 }
 

@@ -22,22 +22,22 @@ pub struct StreamArgs {
     #[arg(short = 'C', long)]
     pub crlf: bool,
     /// Send only; what the peer sends is thrown away
-    #[arg(long, conflicts_with = "recv_only")]
+    #[arg(hide_short_help = true, long, conflicts_with = "recv_only")]
     pub send_only: bool,
     /// Receive only; nothing is sent
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub recv_only: bool,
     /// Print what the peer sends as it is, also on a terminal
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub raw: bool,
     /// Leave the sending side open when input ends
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub no_shutdown: bool,
     /// After the peer's end go on until input was silent for TIME, or 'forever'
-    #[arg(long, value_name = "TIME", default_value = "0.5s", value_parser = patience)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "0.5s", value_parser = patience)]
     pub half_close_wait: Patience,
     /// After the end of input wait at most TIME for the peer
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = duration)]
     pub wait_after_eof: Option<Duration>,
     #[command(flatten)]
     pub tap: TapArgs,

@@ -16,7 +16,7 @@ pub struct TapArgs {
     #[expect(clippy::option_option, reason = "absent, without a file, with a file")]
     pub hex_dump: Option<Option<PathBuf>>,
     /// Write what passes to FILE, both directions as they came
-    #[arg(long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE")]
     record: Option<PathBuf>,
 }
 

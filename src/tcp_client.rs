@@ -33,7 +33,7 @@ Examples:
 )]
 pub struct Args {
     /// HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)
-    #[arg(value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = false)]
+    #[arg(value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
     target: Vec<String>,
 
     /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
@@ -49,10 +49,10 @@ pub struct Args {
     stream: StreamArgs,
 
     /// Give up when nothing moved in either direction for TIME
-    #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "Ending")]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Give up when TIME has passed in all
-    #[arg(long, value_name = "TIME", value_parser = positive_duration, help_heading = "Ending")]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
 
     /// At the end, say when resolving, connecting and the first byte were done, from the start

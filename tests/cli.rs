@@ -26,6 +26,25 @@ fn broken_pipe() -> std::io::PipeWriter {
 }
 
 #[test]
+fn the_short_help_of_a_subcommand_fits_a_screen() {
+    for subcommand in ["tcp-client", "tcp-server", "udp-client", "udp-server"] {
+        let help = netkit([subcommand, "-h"]).any_stdout().run().stdout;
+        let help = String::from_utf8(help).unwrap();
+        assert!(help.lines().count() <= 40, "{help}");
+        assert!(help.contains("\nExamples:\n"), "{help}");
+    }
+}
+
+#[test]
+fn the_long_help_of_a_subcommand_has_the_exit_codes() {
+    for subcommand in ["tcp-client", "tcp-server", "udp-client", "udp-server"] {
+        let help = netkit([subcommand, "--help"]).any_stdout().run().stdout;
+        let help = String::from_utf8(help).unwrap();
+        assert!(help.contains("\nExit codes:\n"), "{help}");
+    }
+}
+
+#[test]
 fn bad_addresses_are_refused_with_an_example() {
     let cases: [(&[&str], &str); 10] = [
         (

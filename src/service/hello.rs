@@ -10,16 +10,26 @@ use crate::units::{duration, size};
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct HelloArgs {
     /// What `hello` says first
-    #[arg(long, value_name = "TEXT", default_value = "Welcome!")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "TEXT",
+        default_value = "Welcome!"
+    )]
     welcome: String,
     /// How long `hello` waits before every answer
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "0", value_parser = duration)]
     delay: Duration,
     /// What one message to `hello` is
-    #[arg(long, value_name = "FRAMING", default_value = "auto")]
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "FRAMING",
+        default_value = "auto"
+    )]
     framing: Framing,
     /// The longest message that `hello` answers
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "64k", value_parser = size)]
     max_message: usize,
 }
 
