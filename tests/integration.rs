@@ -6,6 +6,7 @@
 //! | `cli` | the command line, its messages and exit codes; standard streams |
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
 //! | `tcp_server` | services, limits, where it listens, how it stops |
+//! | `tcp_services` | programs, other servers, standard input and output, brokers |
 //! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
 //! | `udp_server` | who is let in, what is written down; standard input, programs, multicast |
 //! | `interop` | real peers in both directions, and much data |
@@ -23,5 +24,6 @@ mod privileged;
 mod readme;
 mod tcp_client;
 mod tcp_server;
+mod tcp_services;
 mod udp;
 mod udp_server;
