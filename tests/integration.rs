@@ -6,6 +6,7 @@
 //! | `cli` | the command line, its messages and exit codes; standard streams |
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
 //! | `tcp_server` | services, limits, where it listens, how it stops |
+//! | `tcp_options` | access, events, dumps, socket options, trying again, checking ports |
 //! | `tcp_services` | programs, other servers, standard input and output, brokers |
 //! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
 //! | `udp_server` | who is let in, what is written down; standard input, programs, multicast |
@@ -23,6 +24,7 @@ mod interop;
 mod privileged;
 mod readme;
 mod tcp_client;
+mod tcp_options;
 mod tcp_server;
 mod tcp_services;
 mod udp;

@@ -34,7 +34,7 @@ pub use peer::{Connection, Peer};
 pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
-pub use text::random_bytes;
+pub use text::{matches, random_bytes};
 pub use tools::{ReservedPort, peer};
 
 /// How long a program may run and an event may take; far more than any needs, so that a slow
