@@ -118,6 +118,7 @@ struct Session {
 }
 
 /// What can go on after a wait.
+#[expect(clippy::struct_excessive_bools, reason = "each comes true by itself")]
 struct Ready {
     outgoing: bool,
     incoming: bool,

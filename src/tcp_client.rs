@@ -32,8 +32,8 @@ Examples:
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
-    /// HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)
-    #[arg(value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
+    // Not a doc comment: rustdoc would look for what is in brackets.
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
     target: Vec<String>,
 
     /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated

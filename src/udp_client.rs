@@ -25,8 +25,8 @@ Examples:
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
-    /// HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then what to send
-    #[arg(value_name = "HOST:PORT [DATA]", num_args = 0..)]
+    // Not a doc comment: rustdoc would look for what is in brackets.
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then what to send", value_name = "HOST:PORT [DATA]", num_args = 0..)]
     words: Vec<OsString>,
 
     #[command(flatten)]

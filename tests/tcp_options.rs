@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Connection, Peer, Server, matches, netkit, peer, random_bytes, tcp_server, temporary_folder,
+    Connection, Peer, Program, Server, matches, netkit, peer, random_bytes, tcp_server,
+    temporary_folder,
 };
 
 /// Whether a server says anything to somebody from `source`.
@@ -30,7 +31,8 @@ mod access {
 
     #[test]
     fn lists_decide_who_is_served() {
-        let cases: &[(&[&str], &[(&str, bool)])] = &[
+        type Case<'a> = (&'a [&'a str], &'a [(&'a str, bool)]);
+        let cases: &[Case<'_>] = &[
             (
                 &["--allow", "127.0.0.2"],
                 &[("127.0.0.2", true), ("127.0.0.1", false)],
@@ -372,9 +374,7 @@ mod sockets {
         ];
         let address = listener.local_addr().unwrap().to_string();
         let client = netkit(["tcp-client", &address]).arg("--ttl").arg("9");
-        let client = options
-            .iter()
-            .fold(client, |client, option| client.arg(option));
+        let client = options.iter().fold(client, Program::arg);
         let client = client.stdin_open().start();
         let (stream, _) = listener.accept().unwrap();
         if let Some(text) = ss(&["-tneimo", "--tos"], &format!("dport = {port}")) {
