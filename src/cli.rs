@@ -60,6 +60,8 @@ fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
     let paragraphs = text.split("\n\n").take_while(|paragraph| {
         !paragraph.starts_with("Usage: ") && !paragraph.starts_with("For more information")
     });
+    // How to pass an option's name as an address is no help.
+    let paragraphs = paragraphs.filter(|paragraph| !paragraph.contains("tip: to pass '"));
     let mut line = String::new();
     for paragraph in paragraphs {
         for word in paragraph.split_whitespace() {

@@ -163,6 +163,17 @@ impl Reader {
         }
     }
 
+    /// How much to read at once, so that a system call costs little per byte. A buffer of this size
+    /// becomes resident only as far as it is filled.
+    pub fn most_at_once(&self) -> usize {
+        match &self.source {
+            Source::Descriptor(Descriptor {
+                kind: Kind::File, ..
+            }) => 1 << 20,
+            Source::Descriptor(_) | Source::Bytes(_) => 256 << 10,
+        }
+    }
+
     /// Reads what there is; 0 is the end. Does not block once `readiness` has come true.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match &mut self.source {

@@ -445,11 +445,8 @@ impl Pump {
 
     /// Reads once, and makes what it read pending.
     fn read(&mut self) -> Result<(), Fault> {
-        /// Large enough that a system call costs little per byte; touched only as far as it is
-        /// filled.
-        const BUFFER: usize = 256 << 10;
         if self.buffer.is_empty() {
-            self.buffer = vec![0; BUFFER];
+            self.buffer = vec![0; self.reader.most_at_once()];
         }
         let count = self.reader.read(&mut self.buffer).map_err(Fault::Read)?;
         self.reader.note(&self.buffer[..count])?;
