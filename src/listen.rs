@@ -20,7 +20,7 @@ pub struct ListenArgs {
         short,
         long,
         value_name = "ADDRESS",
-        alias = "host",
+        visible_alias = "host",
         default_value = "127.0.0.1"
     )]
     pub bind: Vec<String>,
