@@ -109,6 +109,7 @@ impl ConnectArgs {
 pub struct Connected {
     /// Blocking.
     pub stream: TcpStream,
+    pub peer: SocketAddr,
     pub resolved: Instant,
     pub established: Instant,
 }
@@ -127,29 +128,31 @@ pub fn connect(
         let limit = args.limit(deadline);
         let addresses = args.addresses(target, limit)?;
         let resolved = Instant::now();
-        let stream = connect_to(target, addresses, args, limit)?;
+        let (stream, peer) = connect_to(target, addresses, args, limit)?;
         Ok(Connected {
             stream,
+            peer,
             resolved,
             established: Instant::now(),
         })
     })
 }
 
-/// As [`connect`], once and with addresses that are known already.
+/// As [`connect`], once and with addresses that are known already; also says which of them it was.
 pub fn connect_to(
     target: &HostPort,
     addresses: Vec<SocketAddr>,
     args: &ConnectArgs,
     limit: TimeLimit,
-) -> anyhow::Result<TcpStream> {
+) -> anyhow::Result<(TcpStream, SocketAddr)> {
     let mut race = Race {
         args,
         attempts: Vec::new(),
         failures: Vec::new(),
+        untried: Vec::new(),
     };
     match race.run(interleave(addresses), limit) {
-        Ok(Some(stream)) => Ok(stream),
+        Ok(Some(connected)) => Ok(connected),
         Ok(None) => Err(race.failure(target, limit).into()),
         Err(error) => {
             let message = format!("could not connect to {target}: {}", cause(&error));
@@ -177,6 +180,8 @@ struct Race<'a> {
     /// Under way, oldest first; dropping one ends it.
     attempts: Vec<(SocketAddr, Socket)>,
     failures: Vec<(SocketAddr, io::Error)>,
+    /// There was no time left for these.
+    untried: Vec<SocketAddr>,
 }
 
 impl Race<'_> {
@@ -185,11 +190,12 @@ impl Race<'_> {
         &mut self,
         mut waiting: VecDeque<SocketAddr>,
         limit: TimeLimit,
-    ) -> io::Result<Option<TcpStream>> {
+    ) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         let mut next_start = Instant::now();
         loop {
             let now = Instant::now();
             if now >= limit.at {
+                self.untried.extend(waiting);
                 return Ok(None);
             }
             if (self.attempts.is_empty() || now >= next_start)
@@ -225,7 +231,7 @@ impl Race<'_> {
                     Ok(()) => {
                         self.attempts.clear();
                         socket.set_nonblocking(false)?;
-                        return Ok(Some(socket.into()));
+                        return Ok(Some((socket.into(), address)));
                     }
                     Err(error) => {
                         self.failures.push((address, error));
@@ -260,7 +266,7 @@ impl Race<'_> {
                 write!(message, "{separator}{address}: {}", cause(error))
             };
         }
-        if self.attempts.is_empty() {
+        if self.attempts.is_empty() && self.untried.is_empty() {
             let exit = self
                 .failures
                 .iter()
@@ -270,11 +276,12 @@ impl Race<'_> {
         }
         let separator = if self.failures.is_empty() { "" } else { "; " };
         let _ = write!(message, "{separator}no answer within {:?}", limit.after);
-        let silent: Vec<String> = self
+        let silent = self
             .attempts
             .iter()
-            .map(|(address, _)| address.to_string())
-            .collect();
+            .map(|(address, _)| address)
+            .chain(&self.untried);
+        let silent: Vec<String> = silent.map(ToString::to_string).collect();
         if silent != [target.to_string()] {
             let _ = write!(message, " from {}", silent.join(", "));
         }

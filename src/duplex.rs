@@ -174,6 +174,17 @@ impl Reader {
         }
     }
 
+    /// Whether an ordinary read goes on where `splice_to` stops, and does not block.
+    pub fn reads_past_urgent_data(&self) -> bool {
+        matches!(
+            &self.source,
+            Source::Descriptor(Descriptor {
+                kind: Kind::Socket,
+                ..
+            })
+        )
+    }
+
     /// Reads what there is; 0 is the end. Does not block once `readiness` has come true.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match &mut self.source {

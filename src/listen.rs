@@ -140,7 +140,10 @@ impl ListenArgs {
         for host in &self.bind {
             let found = if host == "any" {
                 let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-                all.map(|ip| SocketAddr::new(ip, 0)).to_vec()
+                let all = all.map(|ip| SocketAddr::new(ip, 0));
+                all.into_iter()
+                    .filter(|address| self.resolve.allows(address))
+                    .collect()
             } else {
                 let host = host
                     .strip_prefix('[')

@@ -1,7 +1,6 @@
 //! Says which ports of a host are open, without sending anything.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::address::{HostPort, host_and_ports};
 use crate::connect::{ConnectArgs, connect_to};
-use crate::exit::{Exit, Failure, cause, exit_of};
+use crate::exit::{Exit, Failure, exit_of};
 use crate::output;
 use crate::report::{Event, milliseconds};
 use crate::resolve::TimeLimit;
@@ -130,14 +129,9 @@ fn check(
             address.set_port(target.port);
         }
         let start = Instant::now();
-        let stream = connect_to(target, addresses, connect, connect.limit(deadline))?;
-        let time = start.elapsed();
-        let peer = stream.peer_addr().map_err(|error: io::Error| {
-            // Accepted, and gone before it could be asked who it was.
-            let message = format!("could not connect to {target}: {}", cause(&error));
-            Failure::new(Exit::Network, message)
-        })?;
-        Ok((peer.ip(), time))
+        let limit = connect.limit(deadline);
+        let (_, peer) = connect_to(target, addresses, connect, limit)?;
+        Ok((peer.ip(), start.elapsed()))
     })
 }
 

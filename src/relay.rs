@@ -148,7 +148,17 @@ impl Session {
             }
             let now = Instant::now();
             let timeout = match self.next_limit(rules) {
-                Some((at, outcome)) if at <= now => return outcome.map_or(Ok(()), Err),
+                Some((at, outcome)) if at <= now => {
+                    // Reaching a limit does not make up for bytes that were lost before.
+                    return match (outcome, self.undelivered.take()) {
+                        (None, Some(error)) => {
+                            let sent = self.outgoing.written;
+                            Err(Broken::Send { error, sent })
+                        }
+                        (None, None) => Ok(()),
+                        (Some(broken), _) => Err(broken),
+                    };
+                }
                 Some((at, _)) => Some(at - now),
                 None => None,
             };
@@ -410,9 +420,12 @@ impl Pump {
                     return Ok(Step::Moved);
                 }
                 Some(Err(fault)) if fault.is_wait() => {
-                    // Whichever of the two was ready, it must have been the other.
+                    // Whichever of the two was ready, it must be the other that is not.
                     self.stalled = !self.stalled;
-                    return Ok(Step::Waiting);
+                    if self.stalled || !self.reader.reads_past_urgent_data() {
+                        return Ok(Step::Waiting);
+                    }
+                    // splice(2) stops before an urgent byte for ever, and poll(2) calls it readable.
                 }
                 Some(Err(fault)) => return Err(fault),
                 None => self.stalled = false,
@@ -449,7 +462,9 @@ impl Pump {
             self.buffer = vec![0; self.reader.most_at_once()];
         }
         let count = self.reader.read(&mut self.buffer).map_err(Fault::Read)?;
-        self.reader.note(&self.buffer[..count])?;
+        if count > 0 {
+            self.reader.note(&self.buffer[..count])?;
+        }
         self.reader_ended = count == 0;
         self.pending = 0..count;
         if !self.writer.is_plain() {

@@ -43,6 +43,15 @@ impl TimeLimit {
 }
 
 impl ResolveArgs {
+    /// Whether `address` is of a family that is wanted.
+    pub fn allows(&self, address: &SocketAddr) -> bool {
+        if address.is_ipv4() {
+            !self.ipv6
+        } else {
+            !self.ipv4
+        }
+    }
+
     /// All addresses of `host` that the options allow, in the system's order (RFC 6724); never
     /// none. A zone (`%eth0`) is kept. Blocks until `limit`; without one, as long as the system's
     /// resolver does.
@@ -69,12 +78,7 @@ impl ResolveArgs {
         let found = found.map_err(|error| failed(cause(&error)))?;
         let mut addresses: Vec<SocketAddr> = Vec::with_capacity(found.len());
         for address in found {
-            let allowed = if address.is_ipv4() {
-                !self.ipv6
-            } else {
-                !self.ipv4
-            };
-            if allowed && !addresses.contains(&address) {
+            if self.allows(&address) && !addresses.contains(&address) {
                 addresses.push(address);
             }
         }

@@ -44,6 +44,17 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
+    /// The options that mean nothing to a session with a program.
+    pub fn without_what_programs_use(&self) -> Self {
+        Self {
+            crlf: false,
+            send_only: false,
+            recv_only: false,
+            tap: TapArgs::default(),
+            ..self.clone()
+        }
+    }
+
     /// The end that the peer is at.
     pub fn remote(&self, stream: Arc<TcpStream>, tap: Option<Tap>) -> io::Result<Duplex> {
         let remote = Duplex::of_stream(stream)?;

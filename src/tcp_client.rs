@@ -85,12 +85,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     path.map_or(Ok(()), http::check_path).map_err(wrong)?;
     let target = HostPort::from_words(&args.target).map_err(wrong)?;
     let reader = args.reader(&target, path)?;
-    let taps = args.stream.tap.open(false)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
     let stream = connection.stream;
-    let peer = stream.peer_addr()?;
-    tracing::debug!(%peer, local = %stream.local_addr()?, "connected to {peer}");
+    let peer = connection.peer;
+    // Only now: what an earlier session left in the files is not lost to a failing attempt.
+    let taps = args.stream.tap.open(false)?;
+    let local = stream.local_addr().ok().map(tracing::field::display);
+    tracing::debug!(%peer, local, "connected to {peer}");
 
     let remote = args
         .stream

@@ -85,16 +85,18 @@ struct LimitArgs {
 /// Listens until SIGINT or SIGTERM, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
-    let handler = Handler::new(&args.service, &args.stream, connect)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
-    let one_at_a_time = handler.takes_one_at_a_time();
-    let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
 
     let listeners = args
         .listen
         .open(|address| socket::listen(address, args.backlog, &args.socket))?;
     let stop = Stop::install()?;
     let connections = Arc::new(Connections::new()?);
+    // Only now: what an earlier server left in its files is not lost to one that cannot listen.
+    let handler = Handler::new(&args.service, &args.stream, connect)?;
+    let one_at_a_time = handler.takes_one_at_a_time();
+    let runs_programs = handler.runs_programs();
+    let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
     let failure = Arc::new(Mutex::new(None));
     args.listen.announce(&listeners)?;
     tracing::info!("Waiting for connection...");
@@ -114,6 +116,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         start: |accepted| workers.start(accepted),
         once,
         one_at_a_time,
+        runs_programs,
         failure: &failure,
         paused_until: None,
         turned_away: Turn::ALL.map(|turn| (turn, Episode::default())),
@@ -233,6 +236,7 @@ struct Server<'a, F> {
     start: F,
     once: bool,
     one_at_a_time: bool,
+    runs_programs: bool,
     failure: &'a Mutex<Option<Failure>>,
     /// The system is out of descriptors: accepting again at once would only say so again.
     paused_until: Option<Instant>,
@@ -477,10 +481,16 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
     }
 
     fn cut_off(&self, open: usize) -> anyhow::Result<()> {
-        /// For the threads to end their programs, and to log what they have to say.
-        const GRACE: Duration = Duration::from_secs(5);
+        /// For the threads to log what they have to say, and to end their programs.
+        const GRACE: Duration = Duration::from_millis(500);
+        const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);
         self.connections.cut_off();
-        let end = Instant::now() + GRACE;
+        let grace = if self.runs_programs {
+            GRACE_FOR_PROGRAMS
+        } else {
+            GRACE
+        };
+        let end = Instant::now() + grace;
         while !self.connections.all_finished() && Instant::now() < end {
             let mut descriptors = [PollFd::new(&**self.connections, PollFlags::IN)];
             let left = end.saturating_duration_since(Instant::now());
@@ -491,7 +501,7 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
             return Ok(());
         }
         let time = self.args.limits.drain_timeout;
-        let message = format!("cut {open} connection(s) off that had not ended within {time:?}");
+        let message = format!("could not drain {open} connection(s): cut off after {time:?}");
         Err(Failure::new(Exit::Timeout, message).into())
     }
 }

@@ -269,6 +269,18 @@ mod listening {
 
     #[test]
     #[ignore = "needs root"]
+    fn any_of_one_family_is_that_family_only() {
+        in_namespace(|| {
+            for (option, address) in [("-4", "0.0.0.0"), ("-6", "[::]")] {
+                let mut server = tcp_server(["--bind", "any", option]).listen();
+                server.expect_line(&format!("Listening on {address}:{{*}}"));
+                server.expect_line("netkit: every host that can reach {*}");
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
     fn any_is_all_addresses_of_both_families_and_says_who_can_connect() {
         in_namespace(|| {
             add_address("192.0.2.1/32");

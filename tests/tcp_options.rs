@@ -675,6 +675,22 @@ mod check {
     }
 
     #[test]
+    fn what_there_was_no_time_for_has_a_reason_too() {
+        let check = netkit([
+            "tcp-client",
+            "-z",
+            "--deadline",
+            "0.001",
+            "127.0.0.1",
+            "1-65535",
+        ]);
+        let log = check.any_stdout().any_stderr().any_code().run().stderr;
+        let last = log.lines().last().unwrap();
+        let pattern = "netkit: could not connect to {*}: no answer within 1ms";
+        assert!(matches(pattern.as_bytes(), last.as_bytes()), "{last}");
+    }
+
+    #[test]
     fn options_of_a_session_are_refused() {
         netkit(["tcp-client", "-z", "-C", "127.0.0.1:9"])
             .stderr(

@@ -252,6 +252,16 @@ mod services {
     }
 
     #[test]
+    fn chargen_has_served_a_client_that_has_had_enough() {
+        let server = tcp_server(["--service", "chargen"]).listen();
+        let mut client = server.connect();
+        client.expect(" !");
+        let name = client.local();
+        drop(client);
+        server.wait_for_line(&format!("Connection from {name} closed."));
+    }
+
+    #[test]
     fn chargen_sends_the_lines_of_rfc_864_until_the_client_goes() {
         let server = tcp_server(["--service", "chargen"]).listen();
         let mut client = server.connect();
@@ -642,7 +652,7 @@ mod stopping {
         server.signal(Signal::INT);
         client.expect_eof();
         assert!(start.elapsed() >= Duration::from_millis(300));
-        server.wait_for_line("netkit: cut 1 connection(s) off that had not ended within 300ms");
+        server.wait_for_line("netkit: could not drain 1 connection(s): cut off after 300ms");
         server.finish();
     }
 

@@ -290,6 +290,52 @@ mod exec {
     }
 
     #[test]
+    fn an_urgent_byte_holds_nothing_up() {
+        let server = tcp_server(["--exec", "/bin/cat"]).listen();
+        let mut client = server.connect();
+        client.send("abc");
+        client.expect("abc");
+        let flags = rustix::net::SendFlags::OOB;
+        rustix::net::send(client.stream(), b"!", flags).unwrap();
+        client.send("def");
+        client.expect("def");
+    }
+
+    #[test]
+    fn a_client_that_breaks_off_is_logged_though_the_program_has_more_to_say() {
+        let server = tcp_server(["--sh-exec", "yes"]).listen();
+        let mut client = server.connect();
+        client.expect("y\n");
+        client.reset();
+        server.wait_for_line("Connection from {*} closed: {*}.");
+    }
+
+    #[test]
+    fn options_that_a_program_has_no_use_for_are_refused() {
+        netkit(["tcp-server", "-p", "0", "--no-shutdown", "--sh-exec", "cat"])
+            .stderr(
+                "netkit: --raw, --no-shutdown, --half-close-wait and --wait-after-eof are for \
+                 `--service stdio` only\n",
+            )
+            .code(2)
+            .run();
+    }
+
+    #[test]
+    fn a_limit_is_logged_also_when_the_program_says_nothing_more() {
+        let server = tcp_server([
+            "--max-session",
+            "0.3",
+            "--sh-exec",
+            "exec >&-; exec sleep 60",
+        ]);
+        let server = server.listen();
+        let mut client = server.connect();
+        client.expect_eof();
+        server.wait_for_line("Connection from {*} closed: it was open for 300ms.");
+    }
+
+    #[test]
     fn a_program_that_ignores_sigterm_is_killed() {
         let line = "trap '' TERM; echo $$; while :; do sleep 0.1; done";
         let server = tcp_server(["--sh-exec", line]).listen();
@@ -430,6 +476,22 @@ mod forward {
             "Connection from {{*}} closed: could not read {address}: connection reset by peer."
         ));
     }
+}
+
+#[test]
+fn files_are_left_alone_by_a_server_that_cannot_listen() {
+    let folder = temporary_folder();
+    let file = folder.path().join("record");
+    fs::write(&file, "precious").unwrap();
+    let first = tcp_server([]).listen();
+    netkit(["tcp-server", "-p", &first.port().to_string(), "--record"])
+        .arg(&file)
+        .arg("-e")
+        .arg("/bin/cat")
+        .any_stderr()
+        .code(2)
+        .run();
+    assert_eq!(fs::read_to_string(file).unwrap(), "precious");
 }
 
 mod broker {

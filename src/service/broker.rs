@@ -40,7 +40,6 @@ pub struct Broker {
 #[derive(Default)]
 struct Room {
     members: BTreeMap<u64, Member>,
-    joined: u64,
 }
 
 struct Member {
@@ -89,8 +88,8 @@ impl Broker {
         let mut stream = &**connection.stream();
         stream.set_nonblocking(true).map_err(Ended::Failed)?;
 
-        let membership = self.join(wake);
-        let number = membership.number;
+        let number = connection.number;
+        let _membership = self.join(number, wake);
         let mut messages = Messages::new(self.kind, number);
         let mut buffer = vec![0; READ];
         let mut unsent: Option<Unsent> = None;
@@ -105,6 +104,10 @@ impl Broker {
             let is_sending = sending.1 < sending.0.len();
             if ended && unsent.is_none() && !is_sending {
                 return Ok(());
+            }
+            // Before anything is moved: a busy member reaches its limits too.
+            if let Some((_, reason)) = limit.take_if(|(at, _)| *at <= Instant::now()) {
+                return Err(reason);
             }
             let mut events = PollFlags::empty();
             events.set(PollFlags::IN, !ended && unsent.is_none());
@@ -151,8 +154,6 @@ impl Broker {
             }
             if moved {
                 limit = connection.next_limit();
-            } else if let Some((_, reason)) = limit.take_if(|(at, _)| *at <= Instant::now()) {
-                return Err(reason);
             }
         }
     }
@@ -161,10 +162,7 @@ impl Broker {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, wake: UnixStream) -> Membership<'_> {
-        let mut room = self.lock();
-        room.joined += 1;
-        let number = room.joined;
+    fn join(&self, number: u64, wake: UnixStream) -> Membership<'_> {
         let member = Member {
             backlog: VecDeque::new(),
             bytes: 0,
@@ -173,7 +171,7 @@ impl Broker {
             last_taken: Instant::now(),
             wake,
         };
-        room.members.insert(number, member);
+        self.lock().members.insert(number, member);
         Membership {
             broker: self,
             number,
@@ -231,7 +229,7 @@ impl Broker {
             let holds_up_others = now >= alone_since + BEHIND;
             let is_stuck = now >= member.last_taken.max(full_since) + STUCK;
             if holds_up_others || is_stuck {
-                // Its thread is wake_up by the end of the other half.
+                // Its thread is woken up by the end of the other half.
                 room.members.remove(number);
                 return false;
             }

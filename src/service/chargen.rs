@@ -31,19 +31,21 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
                     connection.count_received(count as u64);
                     limit = connection.next_limit();
                 }
-                Err(error) => waits_or_ends(error.into())?,
+                Err(error) => match waits_or_ends(error.into()) {
+                    Err(Ended::Failed(error)) if is_gone(&error) => return Ok(()),
+                    waits => waits?,
+                },
             }
         }
         if ready.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::HUP) {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(connection.stream(), &pattern[sent..], flags) {
+            match send(connection.stream(), &pattern[sent..], SendFlags::DONTWAIT) {
                 Ok(count) => {
                     connection.count_sent(count as u64);
                     sent = (sent + count) % pattern.len();
                     limit = connection.next_limit();
                 }
                 Err(error) => match waits_or_ends(error.into()) {
-                    // The only way in which this service ends.
+                    // The only way in which this service ends, here and above.
                     Err(Ended::Failed(error)) if is_gone(&error) => return Ok(()),
                     waits => waits?,
                 },

@@ -5,12 +5,14 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::duplex::Duplex;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::duplex::{Duplex, poll};
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::resolve::TimeLimit;
 use crate::tap;
 
 /// Why a connection ended otherwise than by its service.
@@ -160,16 +162,29 @@ impl Connection {
         self.sent.set(self.sent.get() + bytes);
     }
 
-    /// Does nothing for `time`.
+    /// When the session has to end, for what cannot be ended from outside.
+    pub fn session_limit(&self) -> Option<TimeLimit> {
+        self.session.map(|(at, after)| TimeLimit { at, after })
+    }
+
+    /// Does nothing for `time`, or until the peer has gone away.
     pub fn pause(&self, time: Duration) -> Result<(), Ended> {
-        match self.session {
-            Some((end, most)) if Instant::now() + time >= end => {
-                thread::sleep(end.saturating_duration_since(Instant::now()));
-                Err(Ended::Session(most))
+        let end = Instant::now() + time;
+        let wake = self
+            .session
+            .map_or(end, |(session_end, _)| end.min(session_end));
+        loop {
+            let left = wake.saturating_duration_since(Instant::now());
+            let mut descriptors = [PollFd::new(&*self.stream, PollFlags::empty())];
+            poll(&mut descriptors, Some(left)).map_err(Ended::Failed)?;
+            if !descriptors[0].revents().is_empty() {
+                return Ok(());
             }
-            _ => {
-                thread::sleep(time);
-                Ok(())
+            if Instant::now() >= wake {
+                return match self.session {
+                    Some((session_end, most)) if session_end <= end => Err(Ended::Session(most)),
+                    _ => Ok(()),
+                };
             }
         }
     }

@@ -73,7 +73,7 @@ fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Resul
 
 /// Waits for the program, as long as its client does.
 fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
-    let limit = connection.next_limit();
+    let mut limit = connection.next_limit();
     let mut gone_at = None;
     for nap in naps() {
         if running.has_ended().map_err(Ended::Failed)? {
@@ -83,11 +83,8 @@ fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
         if gone_at.is_some_and(|at: Instant| now >= at + GRACE) {
             return Ok(());
         }
-        if let Some((at, ended)) = &limit
-            && *at <= now
-        {
-            tracing::debug!("{ended}");
-            return Ok(());
+        if let Some((_, ended)) = limit.take_if(|(at, _)| *at <= now) {
+            return Err(ended);
         }
         if gone_at.is_some() {
             thread::sleep(nap);

@@ -138,29 +138,33 @@ impl Messages {
             return self.message(read, b"", &mut answer);
         }
         for piece in read.split_inclusive(|&byte| byte == b'\n') {
+            // Nothing is kept beyond what may still become a message with its end of line.
+            let length = self.partial.len() + piece.len();
+            if length > self.max_message + 2 {
+                return Err(Ended::TooLong(self.max_message));
+            }
+            if !piece.ends_with(b"\n") {
+                self.partial.extend_from_slice(piece);
+                let text = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
+                if text.len() > self.max_message {
+                    return Err(Ended::TooLong(self.max_message));
+                }
+                break;
+            }
             let joined;
             let line = if self.partial.is_empty() {
                 piece
             } else {
-                // Nothing is kept beyond what may still become a message with its end of line.
-                if self.partial.len() + piece.len() > self.max_message + 2 {
-                    return Err(Ended::TooLong(self.max_message));
-                }
                 self.partial.extend_from_slice(piece);
                 joined = std::mem::take(&mut self.partial);
                 &joined
             };
-            let flow = match line {
-                [text @ .., b'\r', b'\n'] => self.message(text, b"\r\n", &mut answer),
-                [text @ .., b'\n'] => self.message(text, b"\n", &mut answer),
-                rest if rest.strip_suffix(b"\r").unwrap_or(rest).len() > self.max_message => {
-                    return Err(Ended::TooLong(self.max_message));
-                }
-                rest => {
-                    self.partial = rest.to_vec();
-                    Ok(Flow::Next)
-                }
+            let (text, end): (&[u8], &[u8]) = match line {
+                [text @ .., b'\r', b'\n'] => (text, b"\r\n"),
+                [text @ .., _] => (text, b"\n"),
+                [] => continue,
             };
+            let flow = self.message(text, end, &mut answer);
             if flow? == Flow::Exit {
                 return Ok(Flow::Exit);
             }

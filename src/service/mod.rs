@@ -101,11 +101,15 @@ impl Handler {
         stream: &StreamArgs,
         connect: ConnectArgs,
     ) -> anyhow::Result<Self> {
-        let has_streams =
-            args.exec.is_some() || args.sh_exec.is_some() || args.service == Service::Stdio;
+        let runs_program = args.exec.is_some() || args.sh_exec.is_some();
+        let has_streams = runs_program || args.service == Service::Stdio;
         let is_other = has_streams || args.forward.is_some() || args.service != Service::Hello;
         let useless = if is_other && !is_default(&args.hello) {
             Some("--welcome, --delay, --framing and --max-message are for `hello` only")
+        } else if runs_program && !is_default(&stream.without_what_programs_use()) {
+            Some(
+                "--raw, --no-shutdown, --half-close-wait and --wait-after-eof are for `--service stdio` only",
+            )
         } else if !has_streams && !is_default(stream) {
             Some("an option for streams is for `--service stdio`, --exec and --sh-exec only")
         } else {
@@ -143,6 +147,11 @@ impl Handler {
     /// Standard input and output are for one connection at a time.
     pub fn takes_one_at_a_time(&self) -> bool {
         matches!(self, Self::Stdio(_))
+    }
+
+    /// Ending a program takes longer than closing a connection.
+    pub fn runs_programs(&self) -> bool {
+        matches!(self, Self::Exec(..))
     }
 
     /// Serves one connection to its end. Whoever called it closes the connection.
