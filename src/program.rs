@@ -127,6 +127,11 @@ impl Running {
                 .is_some_and(|group| kill_process_group(group, signal).is_ok())
     }
 
+    /// What may be left of it has been killed, and is for others to reap.
+    pub fn let_go(&mut self) {
+        self.gone = true;
+    }
+
     fn group(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }

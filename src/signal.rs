@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 /// Readable once SIGINT or SIGTERM has arrived. A second one ends the process at once, by that
 /// signal.
@@ -60,11 +60,41 @@ impl Reload {
     }
 }
 
+/// Readable once a child may have ended.
+pub struct Children {
+    receiver: UnixStream,
+    /// Kept open: a pipe without a writer would be readable.
+    _sender: UnixStream,
+}
+
+impl Children {
+    pub fn install() -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(SIGCHLD, sender.try_clone()?)?;
+        Ok(Self {
+            receiver,
+            _sender: sender,
+        })
+    }
+
+    /// Whether one may have ended since this was last asked.
+    pub fn may_have_ended(&self) -> bool {
+        has_byte(&self.receiver)
+    }
+}
+
 fn has_byte(mut pipe: &UnixStream) -> bool {
     matches!(pipe.read(&mut [0; 8]), Ok(count) if count > 0)
 }
 
 impl AsFd for Reload {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
+
+impl AsFd for Children {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
     }

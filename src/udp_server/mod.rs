@@ -1,9 +1,11 @@
 //! Answers datagrams.
 
 mod desk;
+mod programs;
 mod stdio;
 mod watch;
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
@@ -18,11 +20,14 @@ use crate::duplex::poll;
 use crate::exit::{self, Exit, Failure};
 use crate::limit::Limiter;
 use crate::listen::ListenArgs;
+use crate::program::Program;
 use crate::refusal::{self, GREETING, Refusal};
 use crate::signal::Stop;
 use crate::socket::{self, SocketArgs};
 use crate::tap::TapArgs;
+use crate::units::{duration, positive_duration};
 use desk::Desk;
+use programs::Programs;
 use stdio::Stdio;
 use watch::Watch;
 
@@ -30,6 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   netkit udp-server --port 9999                     greet: every datagram X is answered Hello, X!
   netkit udp-server -p 9999 --service stdio         netcat's -lu: talk to the first who sends
+  netkit udp-server -p 9999 -e /bin/cat             run a program for every peer
   netkit udp-server -p 9999 --service echo -b any   echo for everybody who can reach this machine";
 
 /// Answer every datagram
@@ -46,11 +52,29 @@ pub struct Args {
     /// What becomes of a datagram
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
+    /// Run PROGRAM for every peer: each datagram is written to it, each thing it prints is a
+    /// datagram; takes all that follows
+    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, group = "program", conflicts_with = "service")]
+    exec: Option<Vec<OsString>>,
+    /// Run COMMAND by /bin/sh in the same way
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        group = "program",
+        conflicts_with = "service"
+    )]
+    sh_exec: Option<String>,
+    /// End a program to and from which nothing went for TIME
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration, requires = "program")]
+    idle_timeout: Duration,
+    /// Run programs for at most N peers at once
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), requires = "program")]
+    max_peers: u32,
     /// Answer one host at most N times a second, loopback aside; 0: without a limit [default: 10000]
     #[arg(long, value_name = "N", value_parser = crate::limit::rate)]
     rate_limit: Option<u32>,
-    /// After SIGINT or SIGTERM answer what has arrived already, for at most TIME
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::units::duration)]
+    /// After SIGINT or SIGTERM finish what has arrived already, and end programs, within TIME
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
     /// With `--service stdio`: print what comes as it is, also on a terminal
     #[arg(long)]
@@ -117,11 +141,12 @@ enum Handler {
     Echo,
     Discard,
     Stdio(Stdio),
+    Programs(Programs),
 }
 
 impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
-    fn new(args: &Args) -> Result<Self, Failure> {
+    fn new(args: &Args) -> anyhow::Result<Self> {
         let answers = !matches!(args.service, Service::Discard | Service::Stdio);
         let useless = if args.rate_limit.is_some() && !answers {
             Some("--rate-limit is for services that answer")
@@ -131,7 +156,13 @@ impl Handler {
             None
         };
         if let Some(message) = useless {
-            return Err(Failure::new(Exit::Local, message));
+            return Err(Failure::new(Exit::Local, message).into());
+        }
+        let direct = args.exec.clone().map(Program::Direct);
+        if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
+            let max_peers = args.max_peers as usize;
+            let programs = Programs::new(program, args.idle_timeout, max_peers)?;
+            return Ok(Self::Programs(programs));
         }
         Ok(match args.service {
             Service::Hello => Self::Hello,
@@ -145,7 +176,7 @@ impl Handler {
     fn has_room(&self) -> bool {
         match self {
             Self::Stdio(stdio) => stdio.has_room(),
-            Self::Hello | Self::Echo | Self::Discard => true,
+            Self::Hello | Self::Echo | Self::Discard | Self::Programs(_) => true,
         }
     }
 
@@ -153,7 +184,16 @@ impl Handler {
     fn descriptors(&self) -> Vec<PollFd<'_>> {
         match self {
             Self::Stdio(stdio) => stdio.descriptors(),
+            Self::Programs(programs) => programs.descriptors(),
             Self::Hello | Self::Echo | Self::Discard => Vec::new(),
+        }
+    }
+
+    /// When there is something to do even if none of `descriptors` is ready.
+    fn wake(&self) -> Option<Instant> {
+        match self {
+            Self::Programs(programs) => programs.wake(),
+            Self::Hello | Self::Echo | Self::Discard | Self::Stdio(_) => None,
         }
     }
 
@@ -165,15 +205,23 @@ impl Handler {
         desk: &mut Desk,
     ) -> Result<(), Failure> {
         match self {
-            Self::Stdio(stdio) => stdio.serve(ready, sockets, desk),
-            Self::Hello | Self::Echo | Self::Discard => Ok(()),
+            Self::Stdio(stdio) => stdio.serve(ready, sockets, desk)?,
+            Self::Programs(programs) => programs.serve(ready, sockets, desk),
+            Self::Hello | Self::Echo | Self::Discard => {}
         }
+        Ok(())
     }
 
     /// Ends what is not done yet, until `limit` at most.
-    fn finish(&mut self, limit: Instant) -> anyhow::Result<()> {
+    fn finish(
+        &mut self,
+        limit: Instant,
+        sockets: &[UdpSocket],
+        desk: &mut Desk,
+    ) -> anyhow::Result<()> {
         match self {
             Self::Stdio(stdio) => stdio.finish(limit),
+            Self::Programs(programs) => Ok(programs.finish(limit, sockets, desk)?),
             Self::Hello | Self::Echo | Self::Discard => Ok(()),
         }
     }
@@ -206,7 +254,8 @@ impl Server {
         const BATCH: usize = 256;
         loop {
             let now = Instant::now();
-            let wake = self.desk.next_end();
+            let wake = self.desk.next_end().into_iter();
+            let wake = wake.chain(self.handler.wake()).min();
             let mut descriptors = vec![
                 PollFd::new(stop, PollFlags::IN),
                 PollFd::new(&self.desk.gate, PollFlags::IN),
@@ -250,11 +299,11 @@ impl Server {
         for index in 0..self.sockets.len() {
             while Instant::now() < limit && self.handle(index)? {
                 if !self.handler.has_room() {
-                    self.handler.finish(limit)?;
+                    self.handler.finish(limit, &self.sockets, &mut self.desk)?;
                 }
             }
         }
-        let finished = self.handler.finish(limit);
+        let finished = self.handler.finish(limit, &self.sockets, &mut self.desk);
         self.desk.close_episodes(|_| true);
         finished
     }
@@ -287,13 +336,18 @@ impl Server {
             // Nothing is sent for it: whom standard input goes to is another question.
             Handler::Discard | Handler::Stdio(_) => return self.desk.of_access(source),
             Handler::Hello => refusal::of_greeting(payload),
-            Handler::Echo => None,
+            Handler::Echo | Handler::Programs(_) => None,
         };
-        self.desk
+        let refusal = self
+            .desk
             .of_access(source)
             .or_else(|| self.desk.of_source(source))
-            .or(of_payload)
-            .or_else(|| self.desk.of_rate(source))
+            .or(of_payload);
+        match self.handler {
+            // Its answers are counted when there are some.
+            Handler::Programs(_) => refusal,
+            _ => refusal.or_else(|| self.desk.of_rate(source)),
+        }
     }
 
     fn answer(&mut self, index: usize, size: usize, source: SocketAddr) -> Result<(), Failure> {
@@ -309,6 +363,9 @@ impl Server {
             Handler::Echo => self.desk.send(socket, payload, source),
             Handler::Discard => {}
             Handler::Stdio(stdio) => stdio.take(payload, (index, source), &mut self.desk)?,
+            Handler::Programs(programs) => {
+                programs.take(payload, (index, source), socket, &mut self.desk);
+            }
         }
         Ok(())
     }

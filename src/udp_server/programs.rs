@@ -1,0 +1,364 @@
+//! Runs a program for every peer: what the peer sends is its input, what it prints goes to the peer.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::Signal;
+
+use super::desk::Desk;
+use crate::datagram::{LARGEST, largest};
+use crate::duplex::poll;
+use crate::program::{Ends, GRACE, Program, Running};
+use crate::refusal::Refusal;
+use crate::signal::Children;
+
+/// All programs, served by one thread that never waits for any of them.
+pub struct Programs {
+    program: Program,
+    idle_timeout: Duration,
+    max_peers: usize,
+    children: Children,
+    sessions: HashMap<Peer, Session>,
+    /// Programs that have been told to end.
+    leaving: Vec<Leaving>,
+    buffer: Vec<u8>,
+}
+
+/// By which of the server's sockets, and who.
+type Peer = (usize, SocketAddr);
+
+struct Session {
+    running: Running,
+    /// `None`: the program reads no more, or is to get no more.
+    stdin: Option<ChildStdin>,
+    /// `None`: it prints no more. It may go on reading.
+    stdout: Option<ChildStdout>,
+    /// What is left of a datagram of which the program's input has taken the beginning.
+    rest: Vec<u8>,
+    /// When a datagram last passed, in either direction.
+    last: Instant,
+    started: Instant,
+}
+
+struct Leaving {
+    running: Running,
+    kill_at: Instant,
+    killed: bool,
+}
+
+impl Programs {
+    pub fn new(program: Program, idle_timeout: Duration, max_peers: usize) -> io::Result<Self> {
+        Ok(Self {
+            program,
+            idle_timeout,
+            max_peers,
+            children: Children::install()?,
+            sessions: HashMap::new(),
+            leaving: Vec::new(),
+            buffer: vec![0; LARGEST],
+        })
+    }
+
+    /// What `serve` has to be told of, in that order.
+    pub fn descriptors(&self) -> Vec<PollFd<'_>> {
+        let mut descriptors = vec![PollFd::new(&self.children, PollFlags::IN)];
+        for session in self.sessions.values() {
+            descriptors.extend(session.output());
+            descriptors.extend(session.input());
+        }
+        descriptors
+    }
+
+    /// When `serve` has something to do even if nothing is ready.
+    pub fn wake(&self) -> Option<Instant> {
+        /// Nothing says when the last process of a group has ended.
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        let sessions = self.sessions.values();
+        let idle = sessions.filter_map(|session| session.last.checked_add(self.idle_timeout));
+        let look_again = (!self.leaving.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
+        idle.chain(look_again).min()
+    }
+
+    /// Gives a datagram to the program of its peer, which is started if there is none.
+    pub fn take(&mut self, payload: &[u8], peer: Peer, socket: &UdpSocket, desk: &mut Desk) {
+        if !self.sessions.contains_key(&peer) {
+            if self.sessions.len() + self.leaving.len() >= self.max_peers {
+                return desk.refuse(Refusal::Full, peer.1);
+            }
+            match self.start(peer, socket) {
+                Ok(session) => self.sessions.insert(peer, session),
+                Err(error) => {
+                    let what = format!("could not run {} for {}", self.program, peer.1);
+                    return desk.fail(&what, &error);
+                }
+            };
+        }
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            if session.give(payload) {
+                session.last = Instant::now();
+            } else {
+                desk.refuse(Refusal::NotTaken, peer.1);
+            }
+        }
+    }
+
+    fn start(&self, (_, source): Peer, socket: &UdpSocket) -> io::Result<Session> {
+        let ends = Ends {
+            protocol: "UDP",
+            remote: source,
+            local: socket.local_addr()?,
+        };
+        let mut running = self
+            .program
+            .start(Some(ends), Stdio::piped(), Stdio::piped())?;
+        let stdin = running.child.stdin.take();
+        let stdout = running.child.stdout.take();
+        if let (Some(stdin), Some(stdout)) = (&stdin, &stdout) {
+            rustix::io::ioctl_fionbio(stdin, true)?;
+            rustix::io::ioctl_fionbio(stdout, true)?;
+        }
+        let pid = running.child.id();
+        tracing::info!(event = "start", peer = %source, pid, "Started {} for {source}.", self.program);
+        let now = Instant::now();
+        Ok(Session {
+            running,
+            stdin,
+            stdout,
+            rest: Vec::new(),
+            last: now,
+            started: now,
+        })
+    }
+
+    /// After poll(2): sends what the programs print, goes on writing, and ends those that are idle.
+    pub fn serve(&mut self, ready: &[bool], sockets: &[UdpSocket], desk: &mut Desk) {
+        /// A pipe holds a mebibyte at most, and that is so many reads.
+        const MOST_LEFT: usize = 17;
+        let mut ready = ready.iter().copied();
+        let ended = ready.next().unwrap_or_default() && self.children.may_have_ended();
+        for (peer, session) in &mut self.sessions {
+            let (has_output, has_input) = (session.output().is_some(), session.input().is_some());
+            if has_output && ready.next().unwrap_or_default() {
+                session.send(&mut self.buffer, peer.1, &sockets[peer.0], desk);
+            }
+            if has_input && ready.next().unwrap_or_default() {
+                session.go_on();
+            }
+        }
+        let now = Instant::now();
+        let mut over = Vec::new();
+        for (peer, session) in &mut self.sessions {
+            // Whatever wait(2) has to complain of, there is no such program any more.
+            if ended && session.running.has_ended().unwrap_or(true) {
+                // What it printed before it ended; what it left behind may go on for ever.
+                let mut turns = 0..MOST_LEFT;
+                while turns.next().is_some()
+                    && session.send(&mut self.buffer, peer.1, &sockets[peer.0], desk)
+                {
+                }
+                over.push((*peer, "it ended"));
+            } else if now.saturating_duration_since(session.last) >= self.idle_timeout {
+                over.push((*peer, "idle"));
+            }
+        }
+        for (peer, reason) in over {
+            self.leave(peer, reason, now + GRACE);
+        }
+        self.leaving.retain_mut(|leaving| !leaving.is_over(now));
+    }
+
+    /// Tells a program to end, with all that it has started; at `kill_at` it is killed.
+    fn leave(&mut self, peer: Peer, reason: &str, kill_at: Instant) {
+        let Some(session) = self.sessions.remove(&peer) else {
+            return;
+        };
+        let Session {
+            running, started, ..
+        } = session;
+        let source = peer.1;
+        tracing::info!(
+            event = "end",
+            peer = %source,
+            pid = running.child.id(),
+            reason,
+            duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "Ended {} for {source}: {reason}.",
+            self.program
+        );
+        running.signal(Signal::TERM);
+        self.leaving.push(Leaving {
+            running,
+            kill_at,
+            killed: false,
+        });
+    }
+
+    /// Closes the input of all programs, so that those end that wait for more, and what they still
+    /// print is sent. The others are ended after half of the time, and killed at `limit`.
+    pub fn finish(
+        &mut self,
+        limit: Instant,
+        sockets: &[UdpSocket],
+        desk: &mut Desk,
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        let half = now + limit.saturating_duration_since(now) / 2;
+        let running = self.sessions.len();
+        if running > 0 {
+            tracing::info!(
+                event = "drain",
+                running,
+                "Waiting for {running} program(s) to end..."
+            );
+        }
+        for leaving in &mut self.leaving {
+            leaving.kill_at = leaving.kill_at.min(limit);
+        }
+        while !self.sessions.is_empty() || !self.leaving.is_empty() {
+            let now = Instant::now();
+            if now >= half {
+                let peers: Vec<Peer> = self.sessions.keys().copied().collect();
+                for peer in peers {
+                    self.leave(peer, "the server ends", limit);
+                }
+            }
+            for session in self.sessions.values_mut() {
+                if session.rest.is_empty() {
+                    session.stdin = None;
+                }
+            }
+            let wake = self.wake().into_iter();
+            let wake = wake
+                .chain((!self.sessions.is_empty()).then_some(half))
+                .min();
+            let mut descriptors = self.descriptors();
+            poll(
+                &mut descriptors,
+                wake.map(|at| at.saturating_duration_since(now)),
+            )?;
+            let ready: Vec<bool> = descriptors
+                .iter()
+                .map(|descriptor| !descriptor.revents().is_empty())
+                .collect();
+            self.serve(&ready, sockets, desk);
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn output(&self) -> Option<PollFd<'_>> {
+        let stdout = self.stdout.as_ref()?;
+        Some(PollFd::new(stdout, PollFlags::IN))
+    }
+
+    /// Room for the rest of a datagram; without one, only that nobody reads any more.
+    fn input(&self) -> Option<PollFd<'_>> {
+        let flags = if self.rest.is_empty() {
+            PollFlags::empty()
+        } else {
+            PollFlags::OUT
+        };
+        let stdin = self.stdin.as_ref()?;
+        Some(PollFd::new(stdin, flags))
+    }
+
+    /// Gives a datagram to the program, whole or not at all; whether it has been taken.
+    fn give(&mut self, payload: &[u8]) -> bool {
+        if !self.rest.is_empty() {
+            return false;
+        }
+        match self.write(payload) {
+            // pipe(7): of more than 4096 bytes it may take a part.
+            Some(count) => {
+                self.rest = payload[count..].to_vec();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Goes on with a datagram; if there is none, nobody reads any more.
+    fn go_on(&mut self) {
+        let rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            self.stdin = None;
+        } else {
+            let count = self.write(&rest).unwrap_or_default();
+            // To a program that reads no more, all of it is lost.
+            if self.stdin.is_some() {
+                self.rest = rest[count..].to_vec();
+            }
+        }
+    }
+
+    /// How much the program's input has taken; `None`: it has no room, or is closed.
+    fn write(&mut self, bytes: &[u8]) -> Option<usize> {
+        let stdin = self.stdin.as_ref()?;
+        match retry_on_intr(|| rustix::io::write(stdin, bytes)) {
+            Ok(count) => Some(count),
+            Err(error) => {
+                if error != Errno::AGAIN {
+                    self.stdin = None;
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends what the program has printed, as one datagram; `false`: there is nothing.
+    fn send(
+        &mut self,
+        buffer: &mut [u8],
+        peer: SocketAddr,
+        socket: &UdpSocket,
+        desk: &mut Desk,
+    ) -> bool {
+        let Some(stdout) = &self.stdout else {
+            return false;
+        };
+        let buffer = &mut buffer[..largest(&peer)];
+        match retry_on_intr(|| rustix::io::read(stdout, &mut *buffer)) {
+            Err(Errno::AGAIN) => false,
+            Ok(0) | Err(_) => {
+                self.stdout = None;
+                false
+            }
+            Ok(count) => {
+                self.last = Instant::now();
+                match desk.of_rate(peer) {
+                    Some(refusal) => desk.refuse(refusal, peer),
+                    None => desk.send(socket, &buffer[..count], peer),
+                }
+                true
+            }
+        }
+    }
+}
+
+impl Leaving {
+    /// Whether nothing is left to be waited for; kills what has not ended in time.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.running.is_gone() {
+            return true;
+        }
+        if self.killed {
+            // The others of its group are for init(1) to reap, which may take its time.
+            let is_over = self.running.has_ended().unwrap_or(true);
+            if is_over {
+                self.running.let_go();
+            }
+            return is_over;
+        }
+        if now >= self.kill_at {
+            self.running.signal(Signal::KILL);
+            self.killed = true;
+        }
+        false
+    }
+}
