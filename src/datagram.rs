@@ -26,14 +26,19 @@ pub fn largest(address: &SocketAddr) -> usize {
 }
 
 /// Sends on a connected socket that does not block; while the system has no room it waits, for at
-/// most `patience`.
-pub fn send_when_room(socket: &UdpSocket, patience: Duration, payload: &[u8]) -> io::Result<()> {
+/// most `patience`. Returns when the call that sent it began.
+pub fn send_when_room(
+    socket: &UdpSocket,
+    patience: Duration,
+    payload: &[u8],
+) -> io::Result<Instant> {
     /// A full queue of a network device (ENOBUFS) is nothing that poll(2) could wait for.
     const NAP: Duration = Duration::from_millis(1);
     let mut until = None;
     loop {
+        let began = Instant::now();
         let Err(error) = socket.send(payload) else {
-            return Ok(());
+            return Ok(began);
         };
         let full = error.kind() == io::ErrorKind::WouldBlock;
         if !full && Errno::from_io_error(&error) != Some(Errno::NOBUFS) {

@@ -15,15 +15,20 @@ use crate::payloads::{Next, Payload, Payloads};
 pub struct ExchangeArgs {
     /// How long one answer may take
     #[arg(short = 'W', long, value_name = "TIME", default_value = "1s", value_parser = crate::units::positive_duration)]
-    timeout: Duration,
+    pub timeout: Duration,
     /// Send a datagram again up to N times while it is not answered
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        conflicts_with = "pinging"
+    )]
     retries: u32,
     /// Send only; do not wait for answers
-    #[arg(long, conflicts_with_all = ["timeout", "retries"])]
+    #[arg(long, conflicts_with_all = ["timeout", "retries", "pinging"])]
     no_wait: bool,
     /// Print answers as they are, also on a terminal
-    #[arg(long, conflicts_with = "no_wait")]
+    #[arg(long, conflicts_with_all = ["no_wait", "pinging"])]
     raw: bool,
 }
 

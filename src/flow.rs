@@ -25,8 +25,7 @@ use crate::exit::{Exit, Failure, blame, cause};
 use crate::matching::{Earlier, Verdict, judge};
 use crate::output;
 use crate::payloads::Payload;
-use crate::resolve::ResolveArgs;
-use crate::socket::{self, SocketArgs, SourceArgs};
+use crate::route::Route;
 
 /// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
 /// second each, an answer that is later than this is not even late.
@@ -233,11 +232,8 @@ pub enum Event {
 
 /// All sockets towards one target.
 pub struct Flows<'a> {
-    target: &'a HostPort,
-    source: &'a SourceArgs,
-    options: &'a SocketArgs,
-    addresses: Vec<SocketAddr>,
-    /// Which of `addresses` is asked now.
+    route: Route<'a>,
+    /// Which of the route's addresses is asked now.
     at: usize,
     /// Something has answered, and no other address is tried any more.
     settled: bool,
@@ -254,25 +250,10 @@ pub struct Flows<'a> {
 }
 
 impl<'a> Flows<'a> {
-    /// Resolves `target`; opens nothing yet.
-    pub fn new(
-        target: &'a HostPort,
-        resolve: &ResolveArgs,
-        source: &'a SourceArgs,
-        options: &'a SocketArgs,
-    ) -> anyhow::Result<Self> {
-        let mut addresses = resolve.resolve(&target.host, target.port, None)?;
-        addresses.retain(|address| source.suits(address));
-        if addresses.is_empty() {
-            let message =
-                format!("could not send to {target}: it has no address of the family of --source");
-            return Err(Failure::new(Exit::Local, message).into());
-        }
+    /// Opens nothing yet.
+    pub fn new(route: Route<'a>) -> anyhow::Result<Self> {
         Ok(Self {
-            target,
-            source,
-            options,
-            addresses,
+            route,
             at: 0,
             settled: false,
             talkative: false,
@@ -297,7 +278,7 @@ impl<'a> Flows<'a> {
 
     /// The address that is asked now.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[self.at]
+        self.route.addresses[self.at]
     }
 
     /// How many addresses one datagram may have to be sent to.
@@ -305,23 +286,16 @@ impl<'a> Flows<'a> {
         if self.settled {
             1
         } else {
-            self.addresses.len()
+            self.route.addresses.len()
         }
     }
 
-    /// The target as typed, and an address of it where that is another text.
     pub fn name(&self, address: SocketAddr) -> String {
-        let typed = self.target.to_string();
-        let resolved = address.to_string();
-        if typed == resolved {
-            typed
-        } else {
-            format!("{typed} ({resolved})")
-        }
+        self.route.name(address)
     }
 
     pub fn target(&self) -> &HostPort {
-        self.target
+        self.route.target
     }
 
     /// Sends to the current address. The outer error is this machine's, and will not pass.
@@ -401,10 +375,8 @@ impl<'a> Flows<'a> {
             return Ok(Ok(()));
         }
         let address = self.address();
-        match socket::udp_client(&address, self.source, self.options) {
+        match self.route.open(address) {
             Ok(socket) => {
-                let local = socket.local_addr()?;
-                tracing::debug!(%address, %local, "sending to {address} from {local}");
                 self.current = Some(Flow {
                     socket,
                     address,
@@ -413,23 +385,16 @@ impl<'a> Flows<'a> {
                 Ok(Ok(()))
             }
             Err(error) if blame(&error) == Exit::Network => Ok(Err(Cause::Refused(error))),
-            Err(error) => {
-                let message = format!(
-                    "could not send to {}: {}",
-                    self.name(address),
-                    cause(&error)
-                );
-                Err(Failure::new(Exit::Local, message).into())
-            }
+            Err(error) => Err(self.route.failure(Exit::Local, address, &error).into()),
         }
     }
 
     /// Goes on to the next address, as long as none has answered. Later datagrams use a socket of
     /// their own.
     pub fn advance(&mut self) {
-        if !self.settled && self.addresses.len() > 1 {
+        if !self.settled && self.route.addresses.len() > 1 {
             self.retire();
-            self.at = (self.at + 1) % self.addresses.len();
+            self.at = (self.at + 1) % self.route.addresses.len();
         }
     }
 
@@ -558,7 +523,12 @@ impl<'a> Flows<'a> {
         self.retire();
         if let Some(flow) = &answering {
             let is_it = |address: &SocketAddr| *address == flow.address;
-            self.at = self.addresses.iter().position(is_it).unwrap_or(self.at);
+            self.at = self
+                .route
+                .addresses
+                .iter()
+                .position(is_it)
+                .unwrap_or(self.at);
         }
         self.current = answering;
         self.settled = true;
@@ -568,7 +538,7 @@ impl<'a> Flows<'a> {
     fn make_way(&mut self) {
         let is_owed = self.current.as_ref().is_some_and(Flow::is_owed);
         // A given port can be bound only once: there the content has to tell.
-        if (is_owed || self.talkative) && self.source.source_port.is_none() {
+        if (is_owed || self.talkative) && self.route.source.source_port.is_none() {
             self.retire();
             self.moved = true;
         }
@@ -579,7 +549,7 @@ impl<'a> Flows<'a> {
             return;
         };
         let is_expected = flow.is_owed() || self.talkative;
-        if !is_expected || self.source.source_port.is_some() {
+        if !is_expected || self.route.source.source_port.is_some() {
             return;
         }
         self.retired.push_back(flow);

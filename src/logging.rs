@@ -37,6 +37,16 @@ enum LogFormat {
     Json,
 }
 
+impl LoggingArgs {
+    pub fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+}
+
 /// Sets up the log, once. A closed or full standard error is not an error: there is nowhere left to
 /// say so.
 pub fn init(args: &LoggingArgs) {

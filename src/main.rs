@@ -4,7 +4,8 @@
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
 //! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
-//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`.
+//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`; `udp_ping`
+//! (the loop) with its pure halves `probes` and `statistics`.
 
 mod access;
 mod address;
@@ -25,21 +26,26 @@ mod logging;
 mod matching;
 mod output;
 mod payloads;
+mod ping_report;
 mod port_check;
+mod probes;
 mod program;
 mod refusal;
 mod relay;
 mod report;
 mod resolve;
+mod route;
 mod service;
 mod signal;
 mod socket;
 mod splice;
+mod statistics;
 mod stream;
 mod tap;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;
+mod udp_ping;
 mod udp_server;
 mod units;
 mod workers;
@@ -66,7 +72,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::TcpClient(args) => tcp_client::run(args),
         Command::TcpServer(args) => tcp_server::run(args),
-        Command::UdpClient(args) => udp_client::run(args),
+        Command::UdpClient(args) => udp_client::run(args, &cli.logging),
         Command::UdpServer(args) => udp_server::run(args),
     }
 }

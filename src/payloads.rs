@@ -19,10 +19,10 @@ use crate::exit::{Exit, Failure, cause};
 #[derive(Clone, Debug, clap::Args)]
 pub struct InputArgs {
     /// Send all of standard input as one datagram
-    #[arg(long, conflicts_with = "chunk")]
+    #[arg(long, conflicts_with_all = ["chunk", "pinging"])]
     whole: bool,
     /// Cut standard input by SIZE, not by lines
-    #[arg(long, value_name = "SIZE", value_parser = chunk)]
+    #[arg(long, value_name = "SIZE", value_parser = chunk, conflicts_with = "pinging")]
     chunk: Option<usize>,
 }
 

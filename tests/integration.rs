@@ -10,6 +10,7 @@
 //! | `tcp_services` | programs, other servers, standard input and output, brokers |
 //! | `udp` | datagrams and their answers, late ones, refusals; with other people's programs |
 //! | `udp_server` | who is let in, what is written down; standard input, programs, multicast |
+//! | `udp_ping` | probes: times, statistics, limits; through a network that loses and delays |
 //! | `interop` | real peers in both directions, and much data |
 //! | `readme` | what the README shows is what happens |
 //! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
@@ -28,4 +29,5 @@ mod tcp_options;
 mod tcp_server;
 mod tcp_services;
 mod udp;
+mod udp_ping;
 mod udp_server;

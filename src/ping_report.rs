@@ -1,0 +1,261 @@
+//! What a ping prints: lines as ping(8)'s, or events.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
+
+use crate::exit::{Failure, cause};
+use crate::report::{Event, milliseconds};
+use crate::statistics::{Statistics, reply};
+use crate::{address::HostPort, output};
+
+/// Who sends `udp_seq=1`.
+const LABEL: &str = "udp_seq";
+
+pub struct Report {
+    pub style: Style,
+    /// Nothing but the first line and the statistics.
+    pub quiet: bool,
+    /// Percentiles too.
+    pub verbose: bool,
+    /// When each line was printed.
+    pub timestamps: bool,
+    pub target: HostPort,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Lines,
+    /// A dot for what was sent, taken back by what is answered.
+    Dots,
+    Events,
+}
+
+/// An answer to a probe.
+pub struct Answer {
+    pub kind: Kind,
+    pub number: u64,
+    pub bytes: usize,
+    /// `None`: this process was stopped, so that nobody knows.
+    pub time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Reply,
+    Late,
+    Duplicate,
+}
+
+impl Report {
+    /// The first line.
+    pub fn start(&self, size: usize, timeout: Duration) -> Result<(), Failure> {
+        let ip = self.address.ip();
+        if self.style == Style::Events {
+            return Event::new("start")
+                .with("v", 1)
+                .with("target", self.target.to_string())
+                .with("address", ip.to_string())
+                .with("port", self.address.port())
+                .with("size_bytes", size)
+                .with("timeout_ms", milliseconds(timeout))
+                .print();
+        }
+        let headers = if ip.is_ipv4() { 20 } else { 40 } + 8;
+        let target = &self.target;
+        let whole = size + headers;
+        print(&format!(
+            "PING {target} ({ip}) {size}({whole}) bytes of data.\n"
+        ))
+    }
+
+    pub fn sent(&self) -> Result<(), Failure> {
+        self.dot(".")
+    }
+
+    pub fn answer(&self, answer: &Answer) -> Result<(), Failure> {
+        let (event, mark) = match answer.kind {
+            Kind::Reply => ("reply", ""),
+            Kind::Late => ("late", "late"),
+            Kind::Duplicate => ("duplicate", "DUP!"),
+        };
+        match self.style {
+            Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8}"),
+            Style::Dots => Ok(()),
+            Style::Lines => self.line(&reply(
+                answer.bytes,
+                &self.from(),
+                LABEL,
+                answer.number,
+                answer.time,
+                mark,
+            )),
+            Style::Events => self.event(
+                Event::new(event)
+                    .with("seq", answer.number)
+                    .with("bytes", answer.bytes)
+                    .with("rtt_ms", answer.time.map(milliseconds)),
+            ),
+        }
+    }
+
+    /// The time of a probe is up.
+    pub fn lost(&self, number: u64) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => self.event(Event::new("lost").with("seq", number)),
+            Style::Lines | Style::Dots => Ok(()),
+        }
+    }
+
+    /// The next probe is about to be sent, and this one is not answered.
+    pub fn missing(&self, number: u64) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => self.event(Event::new("missing").with("seq", number)),
+            Style::Lines | Style::Dots => self.line(&format!("no answer yet for {LABEL}={number}")),
+        }
+    }
+
+    /// The network said that a probe did not arrive.
+    pub fn refused(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
+        let what = match Errno::from_io_error(error) {
+            Some(Errno::CONNREFUSED) => "Destination Port Unreachable".to_owned(),
+            Some(Errno::HOSTUNREACH) => "Destination Host Unreachable".to_owned(),
+            Some(Errno::NETUNREACH) => "Destination Net Unreachable".to_owned(),
+            _ => cause(error),
+        };
+        let from = self.address.ip();
+        match self.style {
+            Style::Dots => self.dot("\u{8}E"),
+            Style::Lines => self.line(&format!("From {from} {LABEL}={number} {what}")),
+            Style::Events => self.error(number, error),
+        }
+    }
+
+    /// A probe could not be sent.
+    pub fn unsent(&self, number: u64, error: &io::Error, name: &str) -> Result<(), Failure> {
+        let cause = cause(error);
+        tracing::error!("could not send probe {number} to {name}: {cause}");
+        match self.style {
+            Style::Dots => self.dot("E"),
+            Style::Lines => Ok(()),
+            Style::Events => self.error(number, error),
+        }
+    }
+
+    fn error(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
+        let event = Event::new("error").with("seq", number);
+        self.event(event.with("message", cause(error)))
+    }
+
+    /// A datagram that answers no probe.
+    pub fn unexpected(&self, received: &[u8]) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => {
+                let event = Event::new("unexpected").with("bytes", received.len());
+                self.event(event.with_data(received))
+            }
+            Style::Lines | Style::Dots => Ok(()),
+        }
+    }
+
+    /// Statistics while it goes on: not among the answers.
+    pub fn interim(&self, statistics: &Statistics, time: Duration) -> Result<(), Failure> {
+        if self.style == Style::Events {
+            return numbers(Event::new("interim"), statistics, time).print();
+        }
+        // A closed standard error is not an error.
+        let _ = io::stderr().write_all(statistics.interim().as_bytes());
+        Ok(())
+    }
+
+    /// The statistics at the end.
+    pub fn summary(&self, statistics: &Statistics, time: Duration) -> Result<(), Failure> {
+        if self.style == Style::Events {
+            return numbers(Event::new("summary"), statistics, time).print();
+        }
+        let target = &self.target;
+        let name = if target.host.contains(':') {
+            // Programs that read this line know addresses without brackets only.
+            format!("{} {}", target.host, target.port)
+        } else {
+            target.to_string()
+        };
+        print(&statistics.summary(&name, time, self.verbose))
+    }
+
+    /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
+    fn from(&self) -> String {
+        let (typed, resolved) = (self.target.to_string(), self.address.to_string());
+        if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({})", self.address.ip())
+        }
+    }
+
+    fn line(&self, line: &str) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        let mut text = String::with_capacity(line.len() + 22);
+        if self.timestamps {
+            let time = since_epoch();
+            text = format!("[{}.{:06}] ", time.as_secs(), time.subsec_micros());
+        }
+        text.push_str(line);
+        text.push('\n');
+        print(&text)
+    }
+
+    fn dot(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet || self.style != Style::Dots {
+            return Ok(());
+        }
+        print(text)
+    }
+
+    fn event(&self, event: Event) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        if self.timestamps {
+            return event.with("unix_s", since_epoch().as_secs_f64()).print();
+        }
+        event.print()
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    output::write_once(text.as_bytes())
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn numbers(event: Event, statistics: &Statistics, time: Duration) -> Event {
+    let times = &statistics.times;
+    let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
+    event
+        .with("transmitted", statistics.transmitted)
+        .with("received", statistics.received)
+        .with("lost", statistics.lost())
+        .with("loss_percent", statistics.loss_percent())
+        .with("duplicates", statistics.duplicates)
+        .with("errors", statistics.errors)
+        .with("late", statistics.late)
+        .with("time_ms", milliseconds(time))
+        .with("rtt_min_ms", rtt(times.min()))
+        .with("rtt_avg_ms", rtt(times.mean()))
+        .with("rtt_max_ms", rtt(times.max()))
+        .with("rtt_mdev_ms", rtt(times.mdev()))
+        .with("rtt_p50_ms", rtt(times.percentile(50)))
+        .with("rtt_p95_ms", rtt(times.percentile(95)))
+        .with("rtt_p99_ms", rtt(times.percentile(99)))
+        .with("jitter_ms", rtt(times.jitter()))
+}
