@@ -15,14 +15,8 @@ pub struct ListenArgs {
     /// Port to listen on; 0 takes a free one
     #[arg(short, long, value_name = "N", value_parser = crate::address::listen_port)]
     pub port: u16,
-    /// Address or name to listen on, `any` for all; may be repeated
-    #[arg(
-        short,
-        long,
-        value_name = "ADDRESS",
-        visible_alias = "host",
-        default_value = "127.0.0.1"
-    )]
+    /// Address or name to listen on, `any` for all; may be repeated [default: 127.0.0.1]
+    #[arg(short, long, value_name = "ADDRESS", visible_alias = "host")]
     pub bind: Vec<String>,
     /// Print the port on standard output once listening
     #[arg(long)]
@@ -56,17 +50,17 @@ impl Bound for std::net::UdpSocket {
 }
 
 impl ListenArgs {
-    /// Opens a socket for every address by `open`. With port 0 all get the same free port.
+    /// Opens a socket for each of `addresses` by `open`. With port 0 all get the same free port.
     pub fn open<S: Bound>(
         &self,
+        addresses: &[SocketAddr],
         open: impl Fn(SocketAddr) -> io::Result<S>,
     ) -> anyhow::Result<Vec<S>> {
         /// A port that is free on one address may be taken on the next.
         const ROUNDS: usize = 16;
-        let addresses = self.addresses()?;
         let mut round = 1;
         loop {
-            match self.open_all(&addresses, &open) {
+            match self.open_all(addresses, &open) {
                 Err((_, error))
                     if self.port == 0
                         && error.kind() == io::ErrorKind::AddrInUse
@@ -135,9 +129,16 @@ impl ListenArgs {
         Ok(())
     }
 
-    fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    /// The addresses of `--bind`, save for the port.
+    pub fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let default = ["127.0.0.1".to_owned()];
+        let hosts = if self.bind.is_empty() {
+            &default[..]
+        } else {
+            &self.bind
+        };
         let mut addresses = Vec::new();
-        for host in &self.bind {
+        for host in hosts {
             let found = if host == "any" {
                 let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
                 let all = all.map(|ip| SocketAddr::new(ip, 0));

@@ -24,6 +24,7 @@ mod limit;
 mod listen;
 mod logging;
 mod matching;
+mod multicast;
 mod output;
 mod payloads;
 mod ping_report;

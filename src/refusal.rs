@@ -81,9 +81,14 @@ pub fn of_source(
         let own_ip = own.ip().to_canonical();
         own.port() == source.port()
             && (own_ip == ip
-                || own_ip.is_unspecified() && own_ip.is_ipv4() == ip.is_ipv4() && is_local(source))
+                || is_for_many(own_ip) && own_ip.is_ipv4() == ip.is_ipv4() && is_local(source))
     });
     is_own.then_some(Refusal::OwnAddress)
+}
+
+/// Whether a socket that is bound to `ip` sends from any address of this machine.
+fn is_for_many(ip: IpAddr) -> bool {
+    ip.is_unspecified() || ip.is_multicast()
 }
 
 /// Whether `payload` is what the hello services of two servers have made of a datagram.
@@ -128,6 +133,7 @@ mod tests {
         );
         assert_eq!(refused("192.0.2.1:9999", &["0.0.0.0:9999"]), own);
         assert_eq!(refused("[::1]:9999", &["[::]:9999"]), own);
+        assert_eq!(refused("192.0.2.1:9999", &["239.1.2.3:9999"]), own);
     }
 
     #[test]

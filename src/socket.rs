@@ -5,9 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use rustix::io::Errno;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::exit::cause;
+use crate::multicast::Group;
 
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -295,14 +297,60 @@ pub fn listen(
     Ok(socket.into())
 }
 
-/// A UDP socket for a server; it does not block.
-pub fn udp_server(address: SocketAddr, options: &SocketArgs) -> io::Result<UdpSocket> {
+/// A UDP socket for a server, which has joined those of `groups` that it can hear of; it does not
+/// block.
+pub fn udp_server(
+    address: SocketAddr,
+    options: &SocketArgs,
+    groups: &[Group],
+) -> io::Result<UdpSocket> {
     let socket = unbound(address, Type::DGRAM, Protocol::UDP)?;
     options.apply(&socket, &address)?;
+    let own = || groups.iter().filter(|group| group.suits(&address));
+    if own().next().is_some() {
+        // All receivers of a machine that have joined a group use the same port.
+        socket.set_reuse_address(true)?;
+    }
+    hear_own_groups_only(&socket, &address);
     socket.bind(&address.into())?;
+    for group in own() {
+        named("--join", group, join(&socket, group))?;
+    }
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
+
+fn join(socket: &Socket, group: &Group) -> io::Result<()> {
+    let index = group.interface_index()?;
+    let joined = match group.ip {
+        IpAddr::V4(ip) => socket.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Index(index)),
+        IpAddr::V6(ip) => socket.join_multicast_v6(&ip, index),
+    };
+    match joined {
+        // It has joined already: the option was given twice.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        Err(error) if index == 0 && Errno::from_io_error(&error) == Some(Errno::NODEV) => {
+            let message = format!("no route leads there; name an interface: {group}%eth0");
+            Err(io::Error::other(message))
+        }
+        joined => joined,
+    }
+}
+
+/// ip(7): otherwise a socket for any address hears of every group that anybody on this machine has
+/// joined.
+#[cfg(target_os = "linux")]
+fn hear_own_groups_only(socket: &Socket, address: &SocketAddr) {
+    // A kernel that does not know the option keeps to the old ways; nothing depends on it.
+    let _ = match address {
+        SocketAddr::V4(_) => socket.set_multicast_all_v4(false),
+        SocketAddr::V6(_) => socket.set_multicast_all_v6(false),
+    };
+}
+
+/// Elsewhere that is so by default.
+#[cfg(not(target_os = "linux"))]
+fn hear_own_groups_only(_socket: &Socket, _address: &SocketAddr) {}
 
 /// Sets up a connection that was just accepted; on some systems it is as non-blocking as its
 /// listener.

@@ -87,9 +87,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
-    let listeners = args
-        .listen
-        .open(|address| socket::listen(address, args.backlog, &args.socket))?;
+    let listeners = args.listen.open(&args.listen.addresses()?, |address| {
+        socket::listen(address, args.backlog, &args.socket)
+    })?;
     let stop = Stop::install()?;
     let connections = Arc::new(Connections::new()?);
     // Only now: what an earlier server left in its files is not lost to one that cannot listen.

@@ -1,4 +1,5 @@
-//! `netkit udp-server` beyond its answers: who is let in, and what is written down of it.
+//! `netkit udp-server` beyond its answers: who is let in, what is written down, standard input,
+//! programs and multicast.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -759,5 +760,213 @@ mod programs {
                  '--exec <PROGRAM> [ARG]...'; {see}"
             ),
         );
+    }
+}
+
+mod multicast {
+    use std::net::Ipv4Addr;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// Sends to groups by the loopback interface.
+    fn sender() -> UdpSocket {
+        let sender = mailbox();
+        SockRef::from(&sender)
+            .set_multicast_if_v4(&Ipv4Addr::LOCALHOST)
+            .unwrap();
+        sender
+    }
+
+    #[test]
+    fn all_receivers_on_a_machine_join_a_group_on_the_same_port() {
+        let first = udp_server(["--join", "239.1.2.3%lo"]).listen();
+        let port = first.port();
+        let same = [
+            "udp-server",
+            "--join",
+            "239.1.2.3%lo",
+            "-p",
+            &port.to_string(),
+        ];
+        let second = netkit(same).any_stderr().listen();
+        let same = [
+            "udp-server",
+            "-b",
+            "any",
+            "--join",
+            "239.9.9.9%lo",
+            "-p",
+            &port.to_string(),
+        ];
+        let other = netkit(same).any_stderr().listen();
+        let sender = sender();
+        send(&sender, "x", SocketAddr::new([239, 1, 2, 3].into(), port));
+        for _ in 0..2 {
+            assert_eq!(receive(&sender).0, b"Hello, x!");
+        }
+        for server in [first, second] {
+            let log = server.stop().stderr;
+            assert_eq!(log.matches("Received from").count(), 1, "{log}");
+        }
+        // Nobody else takes what is not sent to a group.
+        send(&sender, "y", SocketAddr::new([127, 0, 0, 1].into(), port));
+        assert_eq!(receive(&sender).0, b"Hello, y!");
+        let log = other.stop().stderr;
+        assert_eq!(log.matches("Received from").count(), 1, "{log}");
+    }
+
+    #[test]
+    fn a_group_that_the_given_address_does_not_hear_has_a_socket_of_its_own() {
+        let arguments = [
+            "-b",
+            "127.0.0.1",
+            "--join",
+            "239.1.2.3%lo",
+            "--join",
+            "239.1.2.3%lo",
+        ];
+        let server = udp_server(arguments).listen();
+        let addresses = server.addresses(2);
+        let group = SocketAddr::new([239, 1, 2, 3].into(), server.port());
+        assert_eq!(addresses, [target(&server), group]);
+        let sender = sender();
+        for target in addresses {
+            send(&sender, "x", target);
+            assert_eq!(receive(&sender).0, b"Hello, x!");
+        }
+        server.wait_for_line("netkit: every host that can reach 239.1.2.3 can send to it");
+        server.stop();
+        expect_nothing(&sender);
+    }
+
+    #[test]
+    fn what_cannot_be_joined_is_an_error() {
+        let see = "see 'netkit udp-server --help'";
+        is_refused(
+            "--join 10.0.0.1",
+            &format!(
+                "invalid value '10.0.0.1' for '--join <GROUP[%INTERFACE]>': '10.0.0.1' is not a \
+                 multicast group; write one of 224.0.0.0/4 or ff00::/8, as in 239.1.2.3, \
+                 239.1.2.3%eth0 or ff02::123%eth0; {see}"
+            ),
+        );
+        is_refused(
+            "--join ff02::123",
+            &format!(
+                "invalid value 'ff02::123' for '--join <GROUP[%INTERFACE]>': 'ff02::123' is a \
+                 group of one link; write the interface too: ff02::123%eth0; {see}"
+            ),
+        );
+        is_refused(
+            "--join 239.1.2.3%nowhere",
+            "could not join 239.1.2.3%nowhere: this machine has no interface 'nowhere'",
+        );
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod privileged {
+    use std::net::{IpAddr, SocketAddrV6};
+
+    use rustix::net::netdevice::name_to_index;
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::harness::DEADLINE;
+    use crate::harness::namespace::{Host, in_namespace};
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_group_without_a_route_needs_an_interface() {
+        in_namespace(|| {
+            netkit(["udp-server", "-p", "9999", "--join", "239.1.2.3"])
+                .stderr(
+                    "netkit: could not listen on 239.1.2.3:9999: --join 239.1.2.3: no route leads \
+                     there; name an interface: 239.1.2.3%eth0\n",
+                )
+                .code(2)
+                .run();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn any_is_said_to_be_open_to_all() {
+        in_namespace(|| {
+            let server = udp_server(["-b", "any"]).listen();
+            server.wait_for_line(
+                "netkit: every host that can reach this machine can send to it: it listens on all \
+                 its addresses",
+            );
+        });
+    }
+
+    /// Two receivers on another host have joined `group`; a third there has joined another one, and
+    /// one here has joined none. What is sent from `source` is heard by the two.
+    fn is_heard_by_those_who_joined(group: &str, other: &str, source: &str) {
+        /// Free, as the network is new.
+        const PORT: u16 = 9999;
+        let host = Host::connect();
+        let port = PORT.to_string();
+        let server = |options: [&str; 4]| {
+            let options = options.into_iter().filter(|option| !option.is_empty());
+            netkit(["udp-server", "-p", &port].into_iter().chain(options)).any_stderr()
+        };
+        let joined = [(); 2].map(|()| server(["--join", group, "", ""]).on(&host).listen());
+        let others = [
+            server(["-b", "any", "--join", other]).on(&host).listen(),
+            server(["-b", "any", "", ""]).listen(),
+        ];
+        let near = name_to_index(mailbox(), "near").unwrap();
+        let sender = UdpSocket::bind(with_zone(source, near, 0)).unwrap();
+        sender.set_read_timeout(Some(DEADLINE)).unwrap();
+        let socket = SockRef::from(&sender);
+        match source.parse().unwrap() {
+            IpAddr::V4(ip) => socket.set_multicast_if_v4(&ip).unwrap(),
+            IpAddr::V6(_) => socket.set_multicast_if_v6(near).unwrap(),
+        }
+        let ip = group.split('%').next().unwrap();
+        send(&sender, "x", with_zone(ip, near, PORT));
+        for _ in 0..2 {
+            let (answer, source) = receive(&sender);
+            assert_eq!(answer, b"Hello, x!");
+            assert!(
+                !source.ip().is_multicast() && source.port() == PORT,
+                "{source}"
+            );
+        }
+        for server in joined {
+            let log = server.stop().stderr;
+            assert_eq!(log.matches("Received from").count(), 1, "{log}");
+        }
+        for server in others {
+            let log = server.stop().stderr;
+            assert!(!log.contains("Received from"), "{log}");
+        }
+        expect_nothing(&sender);
+    }
+
+    fn with_zone(ip: &str, zone: u32, port: u16) -> SocketAddr {
+        match ip.parse().unwrap() {
+            IpAddr::V4(ip) => SocketAddr::new(ip.into(), port),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, zone).into(),
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_ipv4_group_is_heard_by_those_who_joined_it() {
+        in_namespace(|| {
+            is_heard_by_those_who_joined("239.1.2.3%far", "239.9.9.9%far", "192.0.2.1");
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_ipv6_group_is_heard_by_those_who_joined_it() {
+        in_namespace(|| is_heard_by_those_who_joined("ff02::123%far", "ff02::9%far", "fe80::1"));
+        in_namespace(|| is_heard_by_those_who_joined("ff15::123%far", "ff15::9", "2001:db8::1"));
     }
 }

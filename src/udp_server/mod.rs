@@ -17,9 +17,10 @@ use rustix::event::{PollFd, PollFlags};
 use crate::access::{AccessArgs, Gate};
 use crate::datagram::BUFFER;
 use crate::duplex::poll;
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, cause};
 use crate::limit::Limiter;
 use crate::listen::ListenArgs;
+use crate::multicast::Group;
 use crate::program::Program;
 use crate::refusal::{self, GREETING, Refusal};
 use crate::signal::Stop;
@@ -83,6 +84,9 @@ pub struct Args {
     tap: TapArgs,
     #[command(flatten)]
     listen: ListenArgs,
+    /// Receive what is sent to a multicast group too; without --bind, nothing else
+    #[arg(long, value_name = "GROUP[%INTERFACE]", help_heading = "Listening")]
+    join: Vec<Group>,
     #[command(flatten)]
     access: AccessArgs,
     #[command(flatten)]
@@ -107,9 +111,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     let watch = args.tap.open(true)?.map(Watch::new);
     let stop = Stop::install()?;
-    let sockets = args
-        .listen
-        .open(|address| socket::udp_server(address, &args.socket))?;
+    let sockets = args.listen.open(&args.addresses()?, |address| {
+        socket::udp_server(address, &args.socket, &args.join)
+    })?;
     args.listen.announce(&sockets)?;
     let own: Vec<SocketAddr> = sockets
         .iter()
@@ -128,6 +132,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Args {
+    /// Where to listen, save for the port: a group for which nothing fits has a socket of its own.
+    fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let mut addresses = if self.join.is_empty() || !self.listen.bind.is_empty() {
+            self.listen.addresses()?
+        } else {
+            Vec::new()
+        };
+        for group in &self.join {
+            // Whether its family is wanted at all.
+            self.listen
+                .resolve
+                .resolve(&group.ip.to_string(), 0, None)?;
+            let address = group.address().map_err(|error| {
+                let message = format!("could not join {group}: {}", cause(&error));
+                Failure::new(Exit::Local, message)
+            })?;
+            if !addresses.iter().any(|address| group.suits(address)) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
     fn limiter(&self) -> Option<Limiter> {
         const DEFAULT_RATE: u32 = 10_000;
         let rate = NonZeroU32::new(self.rate_limit.unwrap_or(DEFAULT_RATE));

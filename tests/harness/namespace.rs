@@ -14,9 +14,7 @@ use super::spawn;
 /// Runs `test` in a new network that has nothing but a loopback interface. All threads and programs
 /// that it starts are in it too.
 pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("netkit-{}-{number}", std::process::id());
+    let name = new_name();
     program("ip", ["netns", "add", &name]).run();
     let namespace = File::open(Path::new("/run/netns").join(&name)).unwrap();
     // From here on it lives as long as somebody is in it.
@@ -28,6 +26,52 @@ pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
     });
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+fn new_name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("netkit-{}-{number}", std::process::id())
+}
+
+/// Another host, with a wire between it and this one. This one's end is the interface `near`, with
+/// `192.0.2.1`, `2001:db8::1` and `fe80::1`; the other's is `far`, with the same that end in 2.
+pub struct Host {
+    name: String,
+}
+
+impl Host {
+    /// Within [`in_namespace`].
+    pub fn connect() -> Self {
+        let name = new_name();
+        ip(&format!("netns add {name}"));
+        let host = Self { name };
+        let name = &host.name;
+        ip(&format!(
+            "link add near type veth peer name far netns {name}"
+        ));
+        let near = (String::new(), "near", 1);
+        let far = (format!("-n {name} "), "far", 2);
+        for (on, end, number) in [near, far] {
+            ip(&format!("{on}link set lo up"));
+            // The system would take its time over one of its own.
+            ip(&format!("{on}link set {end} addrgenmode none"));
+            ip(&format!("{on}link set {end} up"));
+            ip(&format!("{on}address add 192.0.2.{number}/24 dev {end}"));
+            for prefix in ["2001:db8::", "fe80::"] {
+                ip(&format!(
+                    "{on}address add {prefix}{number}/64 dev {end} nodad"
+                ));
+            }
+        }
+        host
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        ip(&format!("netns del {}", self.name));
     }
 }
 
@@ -54,6 +98,12 @@ pub fn black_hole(network: &str) {
 }
 
 impl Program {
+    /// Runs on another host.
+    pub fn on(self, host: &Host) -> Self {
+        let name = &host.name;
+        self.through(&format!("exec ip netns exec {name} \"$0\" \"$@\""))
+    }
+
     /// Runs with the file `content` in the place of the file `place`.
     pub fn with_file(self, content: &Path, place: &str) -> Self {
         let content = content.display();
