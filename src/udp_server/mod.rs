@@ -109,11 +109,12 @@ enum Service {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
-    let watch = args.tap.open(true)?.map(Watch::new);
     let stop = Stop::install()?;
     let sockets = args.listen.open(&args.addresses()?, |address| {
         socket::udp_server(address, &args.socket, &args.join)
     })?;
+    // Not before: a server that cannot listen must not empty the record of the one that does.
+    let watch = args.tap.open(true)?.map(Watch::new);
     args.listen.announce(&sockets)?;
     let own: Vec<SocketAddr> = sockets
         .iter()
