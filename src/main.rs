@@ -44,6 +44,7 @@ mod statistics;
 mod stream;
 mod tap;
 mod tcp_client;
+mod tcp_ping;
 mod tcp_server;
 mod udp_client;
 mod udp_ping;
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<()> {
     logging::init(&cli.logging);
     match &cli.command {
-        Command::TcpClient(args) => tcp_client::run(args),
+        Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
         Command::TcpServer(args) => tcp_server::run(args),
         Command::UdpClient(args) => udp_client::run(args, &cli.logging),
         Command::UdpServer(args) => udp_server::run(args),

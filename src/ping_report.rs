@@ -11,13 +11,12 @@ use crate::report::{Event, milliseconds};
 use crate::statistics::{Statistics, reply};
 use crate::{address::HostPort, output};
 
-/// Who sends `udp_seq=1`.
-const LABEL: &str = "udp_seq";
-
 pub struct Report {
     pub style: Style,
     /// Nothing but the first line and the statistics.
     pub quiet: bool,
+    /// What the number of a probe is called: `udp_seq`.
+    pub label: &'static str,
     /// Percentiles too.
     pub verbose: bool,
     /// When each line was printed.
@@ -52,7 +51,12 @@ pub enum Kind {
 
 impl Report {
     /// The first line.
-    pub fn start(&self, size: usize, timeout: Duration) -> Result<(), Failure> {
+    pub fn start(
+        &self,
+        size: usize,
+        transport_header: usize,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
         let ip = self.address.ip();
         if self.style == Style::Events {
             return Event::new("start")
@@ -64,7 +68,7 @@ impl Report {
                 .with("timeout_ms", milliseconds(timeout))
                 .print();
         }
-        let headers = if ip.is_ipv4() { 20 } else { 40 } + 8;
+        let headers = if ip.is_ipv4() { 20 } else { 40 } + transport_header;
         let target = &self.target;
         let whole = size + headers;
         print(&format!(
@@ -88,7 +92,7 @@ impl Report {
             Style::Lines => self.line(&reply(
                 answer.bytes,
                 &self.from(),
-                LABEL,
+                self.label,
                 answer.number,
                 answer.time,
                 mark,
@@ -114,7 +118,9 @@ impl Report {
     pub fn missing(&self, number: u64) -> Result<(), Failure> {
         match self.style {
             Style::Events => self.event(Event::new("missing").with("seq", number)),
-            Style::Lines | Style::Dots => self.line(&format!("no answer yet for {LABEL}={number}")),
+            Style::Lines | Style::Dots => {
+                self.line(&format!("no answer yet for {}={number}", self.label))
+            }
         }
     }
 
@@ -129,7 +135,7 @@ impl Report {
         let from = self.address.ip();
         match self.style {
             Style::Dots => self.dot("\u{8}E"),
-            Style::Lines => self.line(&format!("From {from} {LABEL}={number} {what}")),
+            Style::Lines => self.line(&format!("From {from} {}={number} {what}", self.label)),
             Style::Events => self.error(number, error),
         }
     }
@@ -146,8 +152,18 @@ impl Report {
     }
 
     fn error(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
-        let event = Event::new("error").with("seq", number);
-        self.event(event.with("message", cause(error)))
+        self.failed(number, &cause(error))
+    }
+
+    /// Why a probe failed, for programs; people are told by a message.
+    pub fn failed(&self, number: u64, message: &str) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => {
+                let event = Event::new("error").with("seq", number);
+                self.event(event.with("message", message))
+            }
+            Style::Lines | Style::Dots => Ok(()),
+        }
     }
 
     /// A datagram that answers no probe.

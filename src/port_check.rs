@@ -13,9 +13,11 @@ use rustix::process::{Resource, getrlimit};
 use crate::address::{HostPort, host_and_ports};
 use crate::connect::{ConnectArgs, connect_to};
 use crate::exit::{Exit, Failure, exit_of};
+use crate::logging::LoggingArgs;
 use crate::output;
 use crate::report::{Event, milliseconds};
 use crate::resolve::TimeLimit;
+use crate::tcp_ping::{self, Pace};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Checking ports")]
@@ -35,6 +37,12 @@ pub struct CheckArgs {
         requires = "wanted"
     )]
     parallel: NonZeroUsize,
+    /// Try one port N times, and end with ping's statistics
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "wanted", conflicts_with = "retry")]
+    count: Option<u64>,
+    /// Try one port every TIME [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, requires = "wanted", conflicts_with = "retry")]
+    interval: Option<Duration>,
     /// Report as JSON, one object a line
     #[arg(long, requires = "wanted")]
     json: bool,
@@ -54,6 +62,7 @@ pub fn run(
     args: &CheckArgs,
     connect: &ConnectArgs,
     deadline: Option<TimeLimit>,
+    logging: &LoggingArgs,
 ) -> anyhow::Result<()> {
     let (host, ports) =
         host_and_ports(words).map_err(|message| Failure::new(Exit::Local, message))?;
@@ -65,17 +74,29 @@ pub fn run(
             port,
         })
         .collect();
-    let addresses = connect.with_retries(deadline, || {
-        let limit = connect.limit(deadline);
-        let first = &targets[0];
-        connect.addresses(first, limit)
-    })?;
+    if args.count.is_some() || args.interval.is_some() {
+        let [target] = &targets[..] else {
+            let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
+            return Err(Failure::new(Exit::Local, message).into());
+        };
+        let pace = Pace {
+            count: args.count,
+            interval: args.interval.unwrap_or(Duration::from_secs(1)),
+            json: args.json,
+        };
+        return tcp_ping::run(target, connect, deadline, &pace, logging);
+    }
     let mut report = Report {
         json: args.json,
         open: 0,
         failed: BTreeMap::new(),
     };
     report.start(&host, targets.len())?;
+    let addresses = connect.with_retries(deadline, || {
+        let limit = connect.limit(deadline);
+        let first = &targets[0];
+        connect.addresses(first, limit)
+    })?;
 
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
@@ -219,7 +240,10 @@ impl Report {
                 let exit = exit_of(&error);
                 self.failed.entry(exit as u8).or_insert((exit, 0)).1 += 1;
                 if self.json {
-                    event("failed").with("reason", format!("{error:#}")).print()
+                    event("failed")
+                        .with("exit", exit as u8)
+                        .with("reason", format!("{error:#}"))
+                        .print()
                 } else {
                     tracing::warn!("{error:#}");
                     Ok(())

@@ -8,6 +8,7 @@ use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect};
 use crate::duplex::{Duplex, Reader};
 use crate::exit::{self, Exit, Failure, blame, cause};
+use crate::logging::LoggingArgs;
 use crate::port_check::{self, CheckArgs};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
@@ -74,10 +75,10 @@ fn unescaped(text: &str) -> Result<Text, String> {
 }
 
 /// Ends when both directions have ended; see `relay` for how each does.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
     let deadline = args.deadline.map(TimeLimit::after);
     if args.check.wanted {
-        return port_check::run(&args.target, &args.check, &args.connect, deadline);
+        return port_check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
     let args = &args.clone().with_address();
     let wrong = |message| Failure::new(Exit::Local, message);

@@ -22,6 +22,9 @@ use crate::signal::Attention;
 use crate::statistics::{Statistics, percent};
 use crate::units::{positive_duration, size};
 
+/// The header of a datagram (RFC 768).
+const UDP_HEADER: usize = 8;
+
 #[derive(Clone, Debug, clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -222,12 +225,13 @@ pub fn run(
     let report = Report {
         style,
         quiet: logging.is_quiet(),
+        label: "udp_seq",
         verbose: logging.is_verbose(),
         timestamps: args.timestamp,
         target: route.target.clone(),
         address,
     };
-    report.start(args.size, timeout)?;
+    report.start(args.size, UDP_HEADER, timeout)?;
     let mut ping = Ping {
         args,
         timeout,
