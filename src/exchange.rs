@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure};
 use crate::flow::{Cause, Event, Flows, Whose};
-use crate::output;
 use crate::payloads::{Next, Payload, Payloads};
+use crate::{output, report};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExchangeArgs {
@@ -32,12 +32,16 @@ pub struct ExchangeArgs {
     raw: bool,
 }
 
+/// How long late answers to the last datagrams are waited for, if the time limit is not shorter.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Ends when all of `payloads` are done with. What became of each one is said when it happens; the
 /// error at the end carries only the exit code, and this machine's comes before the network's.
 pub fn run(
     flows: &mut Flows<'_>,
     payloads: &mut Payloads,
     args: &ExchangeArgs,
+    json: bool,
 ) -> anyhow::Result<()> {
     let mut worst = None;
     if args.no_wait {
@@ -45,16 +49,92 @@ pub fn run(
             send(flows, &payload, &mut worst)?;
         }
     } else {
-        let escaped = output::escapes(args.raw);
+        let mut report = Report::start(flows, args.raw, json)?;
+        let mut silent = None;
         while let Some(payload) = next(flows, payloads)? {
-            if ask(flows, &payload, args, &mut worst)? {
-                output::write_answer(flows.answer(), escaped)?;
+            let causes = ask(flows, &payload, args, &mut worst)?;
+            if causes
+                .iter()
+                .any(|(_, cause)| matches!(cause, Cause::Silent(_)))
+            {
+                silent = Some(Instant::now());
             }
+            report.done(flows, &payload, &causes)?;
         }
+        if let Some(since) = silent {
+            flows.linger(since + args.timeout.min(LINGER))?;
+        }
+        report.finish()?;
     }
     match worst {
         None => Ok(()),
         Some(exit) => Err(Failure::announced(exit).into()),
+    }
+}
+
+/// What is printed: each answer on a line, or events.
+struct Report {
+    json: bool,
+    escaped: bool,
+    answered: u64,
+    unanswered: u64,
+}
+
+impl Report {
+    fn start(flows: &Flows<'_>, raw: bool, json: bool) -> Result<Self, Failure> {
+        if json {
+            report::Event::new("start")
+                .with("v", 1)
+                .with("target", flows.target().to_string())
+                .print()?;
+        }
+        Ok(Self {
+            json,
+            escaped: output::escapes(raw),
+            answered: 0,
+            unanswered: 0,
+        })
+    }
+
+    /// `payload` was answered, if there are no `causes` why not.
+    fn done(
+        &mut self,
+        flows: &Flows<'_>,
+        payload: &Payload,
+        causes: &Causes,
+    ) -> Result<(), Failure> {
+        let answer = flows.answer();
+        if causes.is_empty() {
+            self.answered += 1;
+        } else {
+            self.unanswered += 1;
+        }
+        match (self.json, causes.is_empty()) {
+            (false, true) => output::write_answer(answer, self.escaped),
+            (false, false) => Ok(()),
+            (true, true) => report::Event::new("answer")
+                .with("number", payload.number)
+                .with("address", flows.address().to_string())
+                .with("bytes", answer.len())
+                .with("rtt_ms", flows.rtt().map(report::milliseconds))
+                .with_data(answer)
+                .print(),
+            (true, false) => report::Event::new("unanswered")
+                .with("number", payload.number)
+                .with("message", list(flows, causes))
+                .print(),
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        report::Event::new("summary")
+            .with("sent", self.answered + self.unanswered)
+            .with("answered", self.answered)
+            .with("unanswered", self.unanswered)
+            .print()
     }
 }
 
@@ -75,25 +155,25 @@ fn next(flows: &mut Flows<'_>, payloads: &mut Payloads) -> anyhow::Result<Option
 /// The addresses that a datagram was sent to in vain, and why it was at each.
 type Causes = Vec<(SocketAddr, Cause)>;
 
-/// Sends `payload`, again if need be, and waits for the answer: whether there is one.
+/// Sends `payload`, again if need be, and waits for the answer. Without one, why there is none.
 fn ask(
     flows: &mut Flows<'_>,
     payload: &Rc<Payload>,
     args: &ExchangeArgs,
     worst: &mut Option<Exit>,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Causes> {
     let mut sent: u64 = 0;
     loop {
         let limit = Instant::now() + args.timeout;
         let Some(causes) = attempt(flows, payload, args.timeout)? else {
-            return Ok(true);
+            return Ok(Causes::new());
         };
         sent += 1;
         let is_too_large = |(_, cause): &(_, Cause)| matches!(cause, Cause::TooLarge { .. });
         if causes.iter().all(is_too_large) {
             let message = format!("could not send {payload} to {}", list(flows, &causes));
             fail(&message, exit_of(&causes), worst);
-            return Ok(false);
+            return Ok(causes);
         }
         if sent > u64::from(args.retries) {
             let times = match sent {
@@ -111,12 +191,12 @@ fn ask(
             let message =
                 format!("could not get an answer to {payload} from {list}{times}{advice}");
             fail(&message, exit_of(&causes), worst);
-            return Ok(false);
+            return Ok(causes);
         }
         // After a refusal there is time left. To send again at once would only be refused again:
         // who is to answer may be about to start.
         if rest(flows, payload, limit)? {
-            return Ok(true);
+            return Ok(Causes::new());
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::exit::{Exit, Failure, blame, cause};
 use crate::matching::{Earlier, Verdict, judge};
 use crate::output;
 use crate::payloads::Payload;
+use crate::report;
 use crate::route::Route;
 
 /// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
@@ -46,6 +47,8 @@ struct Flow {
 /// A datagram that was sent.
 struct Asked {
     payload: Rc<Payload>,
+    /// When, if it was sent only once.
+    sent: Option<Instant>,
     /// How many answers may still come.
     owed: u32,
     /// The first answer.
@@ -61,9 +64,64 @@ enum Arrival {
     Extra,
 }
 
+/// What has arrived unasked and has not been told yet.
+struct Notices {
+    list: Vec<Notice>,
+    /// Whether it is told by events too.
+    json: bool,
+}
+
+/// A datagram that is not the answer that is waited for.
+struct Notice {
+    kind: Unasked,
+    address: SocketAddr,
+    /// What it answers.
+    payload: Option<Rc<Payload>>,
+    received: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+enum Unasked {
+    Late,
+    Second,
+    Unexpected,
+}
+
+impl Notice {
+    fn tell(&self, json: bool) -> Result<(), Failure> {
+        let address = self.address;
+        let text = quoted(&self.received);
+        let (name, kind) = match self.kind {
+            Unasked::Late => ("late", "late answer"),
+            Unasked::Second => ("duplicate", "second answer"),
+            Unasked::Unexpected => ("unexpected", "unexpected datagram"),
+        };
+        let number = self.payload.as_ref().map(|payload| payload.number);
+        if let Some(payload) = &self.payload {
+            tracing::warn!(%address, number, "{kind} from {address} to {payload}: {text}");
+        } else {
+            tracing::warn!(%address, "{kind} from {address}: {text}");
+        }
+        if !json {
+            return Ok(());
+        }
+        report::Event::new(name)
+            .with("number", number)
+            .with("address", address.to_string())
+            .with("bytes", self.received.len())
+            .with_data(&self.received)
+            .print()
+    }
+}
+
 impl Flow {
-    /// Sorts `received` in, and says of all but the answer to `awaited` what it is.
-    fn arrive(&mut self, received: &[u8], awaited: Option<&Payload>) -> Arrival {
+    /// Sorts `received` in, and notes of all but the answer to `awaited` what it is.
+    fn arrive(
+        &mut self,
+        received: &[u8],
+        awaited: Option<&Payload>,
+        notices: &mut Notices,
+    ) -> Arrival {
         let last = self.asked.len().saturating_sub(1);
         let awaits_last = awaited.is_some_and(|awaited| self.is_last(awaited));
         let others = self.asked.len() - usize::from(awaits_last);
@@ -80,8 +138,14 @@ impl Flow {
         let awaited = awaited
             .filter(|_| awaits_last)
             .map(|awaited| &*awaited.bytes);
-        let address = self.address;
-        let text = || quoted(received);
+        let mut note = |kind, payload| {
+            notices.list.push(Notice {
+                kind,
+                address: self.address,
+                payload,
+                received: received.to_vec(),
+            });
+        };
         match judge(received, awaited, &earlier) {
             Verdict::Answer => {
                 self.asked[last].take(received);
@@ -89,13 +153,11 @@ impl Flow {
             }
             Verdict::Earlier(index) => {
                 let asked = &mut self.asked[index];
-                let number = asked.payload.number;
                 let kind = match asked.answer {
-                    None => "late",
-                    Some(_) => "second",
+                    None => Unasked::Late,
+                    Some(_) => Unasked::Second,
                 };
-                let payload = &asked.payload;
-                tracing::warn!(%address, number, "{kind} answer from {address} to {payload}: {}", text());
+                note(kind, Some(Rc::clone(&asked.payload)));
                 if asked.take(received) {
                     Arrival::Owed
                 } else {
@@ -103,7 +165,7 @@ impl Flow {
                 }
             }
             Verdict::Unexpected => {
-                tracing::warn!(%address, "unexpected datagram from {address}: {}", text());
+                note(Unasked::Unexpected, None);
                 Arrival::Extra
             }
         }
@@ -111,14 +173,14 @@ impl Flow {
 
     /// Drops what is queued: datagrams that nobody waits for, and errors that earlier ones met.
     /// Whether there was more than was asked for.
-    fn drain(&mut self, buffer: &mut [u8]) -> bool {
+    fn drain(&mut self, buffer: &mut [u8], notices: &mut Notices) -> bool {
         /// Somebody may send faster than this reads.
         const MOST: usize = 4096;
         let mut extra = false;
         for _ in 0..MOST {
             match self.socket.recv(buffer) {
                 Ok(count) => {
-                    let arrival = self.arrive(&buffer[..count], None);
+                    let arrival = self.arrive(&buffer[..count], None, notices);
                     extra |= matches!(arrival, Arrival::Extra);
                 }
                 Err(error) if is_nothing(&error) => break,
@@ -146,10 +208,21 @@ impl Flow {
         }
     }
 
-    fn sent(&mut self, payload: &Rc<Payload>) {
-        if !self.is_last(payload) {
+    /// How long the answer that came `now` took, where it is known to which attempt it is one.
+    fn rtt(&self, now: Instant) -> Option<Duration> {
+        let sent = self.asked.back()?.sent?;
+        Some(now.saturating_duration_since(sent))
+    }
+
+    fn sent(&mut self, payload: &Rc<Payload>, at: Instant) {
+        if self.is_last(payload) {
+            if let Some(asked) = self.asked.back_mut() {
+                asked.sent = None;
+            }
+        } else {
             self.asked.push_back(Asked {
                 payload: Rc::clone(payload),
+                sent: Some(at),
                 owed: 0,
                 answer: None,
             });
@@ -247,11 +320,13 @@ pub struct Flows<'a> {
     stdout: Writer,
     buffer: Vec<u8>,
     received: usize,
+    rtt: Option<Duration>,
+    notices: Notices,
 }
 
 impl<'a> Flows<'a> {
     /// Opens nothing yet.
-    pub fn new(route: Route<'a>) -> anyhow::Result<Self> {
+    pub fn new(route: Route<'a>, json: bool) -> anyhow::Result<Self> {
         Ok(Self {
             route,
             at: 0,
@@ -263,12 +338,22 @@ impl<'a> Flows<'a> {
             stdout: Writer::stdout()?,
             buffer: vec![0; BUFFER],
             received: 0,
+            rtt: None,
+            notices: Notices {
+                list: Vec::new(),
+                json,
+            },
         })
     }
 
     /// What the last `Event::Answer` was about.
     pub fn answer(&self) -> &[u8] {
         &self.buffer[..self.received]
+    }
+
+    /// How long that took, where it is known to which attempt it is the answer.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt
     }
 
     /// Whether the source port is another than that of the first datagram.
@@ -310,8 +395,9 @@ impl<'a> Flows<'a> {
         if !again {
             // What has arrived already cannot be the answer to what has not been sent.
             if let Some(flow) = &mut self.current {
-                self.talkative |= flow.drain(&mut self.buffer);
+                self.talkative |= flow.drain(&mut self.buffer, &mut self.notices);
             }
+            self.tell()?;
             self.make_way();
         }
         if let Err(cause) = self.open()? {
@@ -323,15 +409,19 @@ impl<'a> Flows<'a> {
         // What an earlier datagram met is reported by the next call, which then sends nothing
         // (udp(7)). There may be a few of them.
         let mut pending = MOST_EARLIER;
-        while let Err(error) = send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
-            if error.kind() != io::ErrorKind::ConnectionRefused || pending == 0 {
-                return Ok(Err(Cause::Refused(error)));
+        loop {
+            match send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
+                Ok(at) => {
+                    flow.sent(payload, at);
+                    return Ok(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && pending > 0 => {
+                    flow.refuse();
+                    pending -= 1;
+                }
+                Err(error) => return Ok(Err(Cause::Refused(error))),
             }
-            flow.refuse();
-            pending -= 1;
         }
-        flow.sent(payload);
-        Ok(Ok(()))
     }
 
     /// As `send`, where no answer is expected: what arrives is of no interest.
@@ -349,12 +439,14 @@ impl<'a> Flows<'a> {
             return Ok(Ok(()));
         };
         let first = flow.asked.is_empty();
-        if let Err(error) = send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
-            let earlier = !first && error.kind() == io::ErrorKind::ConnectionRefused;
-            let whose = if earlier { Whose::Earlier } else { Whose::This };
-            return Ok(Err((whose, Cause::Refused(error))));
+        match send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
+            Ok(at) => flow.sent(payload, at),
+            Err(error) => {
+                let earlier = !first && error.kind() == io::ErrorKind::ConnectionRefused;
+                let whose = if earlier { Whose::Earlier } else { Whose::This };
+                return Ok(Err((whose, Cause::Refused(error))));
+            }
         }
-        flow.sent(payload);
         // On this machine it is known by now whether somebody listens.
         Ok(match flow.socket.take_error()? {
             None => Ok(()),
@@ -413,30 +505,58 @@ impl<'a> Flows<'a> {
         input: Option<BorrowedFd<'_>>,
     ) -> anyhow::Result<Event> {
         loop {
-            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let ready = self.poll(timeout, input)?;
-            if ready.output_closed {
-                let error = io::Error::from(io::ErrorKind::BrokenPipe);
-                return Err(Failure::of_output(output::NAME, &error).into());
-            }
-            for index in ready.retired.into_iter().rev() {
-                if self.receive_retired(index, awaited) {
-                    return Ok(Event::Answer);
-                }
-            }
-            if ready.current
-                && let Some(event) = self.receive_current(awaited)
-            {
+            if let Some(event) = self.turn(awaited, until, input)? {
                 return Ok(event);
             }
-            if ready.input {
-                return Ok(Event::Input);
-            }
-            // Only after a look at the queue: this process may have been stopped for a while.
-            if timeout == Some(Duration::ZERO) {
-                return Ok(Event::Time);
+        }
+    }
+
+    /// Waits until `until` for late answers, as long as some may come.
+    pub fn linger(&mut self, until: Instant) -> anyhow::Result<()> {
+        while self.retired.iter().chain(&self.current).any(Flow::is_owed) {
+            if let Some(Event::Time) = self.turn(None, Some(until), None)? {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Waits once, and takes one datagram from each socket that has one.
+    fn turn(
+        &mut self,
+        awaited: Option<&Payload>,
+        until: Option<Instant>,
+        input: Option<BorrowedFd<'_>>,
+    ) -> anyhow::Result<Option<Event>> {
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let ready = self.poll(timeout, input)?;
+        if ready.output_closed {
+            let error = io::Error::from(io::ErrorKind::BrokenPipe);
+            return Err(Failure::of_output(output::NAME, &error).into());
+        }
+        let mut event = None;
+        for index in ready.retired.into_iter().rev() {
+            if event.is_none() && self.receive_retired(index, awaited) {
+                event = Some(Event::Answer);
+            }
+        }
+        if ready.current && event.is_none() {
+            event = self.receive_current(awaited);
+        }
+        self.tell()?;
+        Ok(event.or(match timeout {
+            _ if ready.input => Some(Event::Input),
+            // Only after a look at the queue: this process may have been stopped for a while.
+            Some(Duration::ZERO) => Some(Event::Time),
+            _ => None,
+        }))
+    }
+
+    fn tell(&mut self) -> Result<(), Failure> {
+        for notice in self.notices.list.drain(..) {
+            notice.tell(self.notices.json)?;
+        }
+        Ok(())
     }
 
     fn poll(
@@ -477,9 +597,11 @@ impl<'a> Flows<'a> {
         match flow.socket.recv(&mut self.buffer) {
             Ok(count) => {
                 self.received = count;
-                match flow.arrive(&self.buffer[..count], awaited) {
+                let now = Instant::now();
+                match flow.arrive(&self.buffer[..count], awaited, &mut self.notices) {
                     Arrival::Answer => {
                         self.settled = true;
+                        self.rtt = flow.rtt(now);
                         return Some(Event::Answer);
                     }
                     Arrival::Owed => {}
@@ -501,9 +623,11 @@ impl<'a> Flows<'a> {
         match flow.socket.recv(&mut self.buffer) {
             Ok(count) => {
                 self.received = count;
-                let arrival = flow.arrive(&self.buffer[..count], awaited);
+                let now = Instant::now();
+                let arrival = flow.arrive(&self.buffer[..count], awaited, &mut self.notices);
                 let answered = matches!(arrival, Arrival::Answer);
                 if answered {
+                    self.rtt = flow.rtt(now);
                     self.settle_on(index);
                 }
                 answered

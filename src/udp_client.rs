@@ -60,7 +60,7 @@ pub struct Args {
     #[command(flatten)]
     input: InputArgs,
     /// Report as JSON, one object a line
-    #[arg(long, requires = "pinging")]
+    #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
     json: bool,
     #[command(flatten)]
     resolve: ResolveArgs,
@@ -90,8 +90,8 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
         return udp_ping::run(&route, timeout, deadline, &args.ping, args.json, logging);
     }
     let mut payloads = Payloads::new(data, &args.input)?;
-    let mut flows = Flows::new(route)?;
-    exchange::run(&mut flows, &mut payloads, &args.exchange)
+    let mut flows = Flows::new(route, args.json)?;
+    exchange::run(&mut flows, &mut payloads, &args.exchange, args.json)
 }
 
 impl Args {

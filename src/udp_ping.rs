@@ -252,7 +252,7 @@ pub fn run(
         stopped: false,
         unexpected: 0,
         is_local_fault: false,
-        stdin_ended: false,
+        has_keyboard: io::stdin().is_terminal(),
     };
     if let Some(at) = sent {
         ping.sent(at)?;
@@ -377,13 +377,15 @@ struct Ping<'a> {
     unexpected: u64,
     /// A probe was not sent, and it was this machine that did not let it.
     is_local_fault: bool,
-    stdin_ended: bool,
+    /// Whether standard input is a terminal at which Enter may be pressed.
+    has_keyboard: bool,
 }
 
 /// What poll(2) found ready.
 #[derive(Default)]
 struct Ready {
-    socket: bool,
+    /// Something has arrived, or an error: at this time at the latest.
+    socket: Option<Duration>,
     stdin: bool,
     output_closed: bool,
 }
@@ -409,8 +411,8 @@ impl Ping<'_> {
                 self.report.interim(&self.statistics, self.time())?;
             }
             // Also when its time seems to be up: it may have come while this process did nothing.
-            if ready.socket || self.has_expired() {
-                self.receive()?;
+            if ready.socket.is_some() || self.has_expired() {
+                self.receive(ready.socket)?;
             }
             self.expire(self.now())?;
         }
@@ -488,7 +490,7 @@ impl Ping<'_> {
             left = left.min(deadline.saturating_duration_since(Instant::now()));
         }
         let stdin = io::stdin();
-        let listens = !self.stdin_ended && stdin.is_terminal() && is_foreground(stdin.as_fd());
+        let listens = self.has_keyboard && is_foreground(stdin.as_fd());
         let output = self.stdout.pipe();
         let mut descriptors = vec![
             PollFd::new(&self.socket, PollFlags::IN),
@@ -502,13 +504,14 @@ impl Ping<'_> {
             descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
         }
         poll(&mut descriptors, Some(left))?;
+        let now = self.now();
         let mut ready = descriptors
             .iter()
             .map(|descriptor| !descriptor.revents().is_empty());
         let socket = ready.next() == Some(true);
         ready.next();
         Ok(Ready {
-            socket,
+            socket: socket.then_some(now),
             stdin: listens && ready.next() == Some(true),
             output_closed: ready.next() == Some(true),
         })
@@ -517,8 +520,8 @@ impl Ping<'_> {
     /// Whether somebody has pressed Enter.
     fn entered(&mut self) -> bool {
         let count = rustix::io::read(io::stdin(), &mut [0; 256]);
-        self.stdin_ended = !count.is_ok_and(|count| count > 0);
-        count.is_ok_and(|count| count > 0)
+        self.has_keyboard = count.is_ok_and(|count| count > 0);
+        self.has_keyboard
     }
 
     fn send(&mut self) -> anyhow::Result<()> {
@@ -565,13 +568,14 @@ impl Ping<'_> {
         self.ended = at;
     }
 
-    /// Takes what has arrived; not for ever, should somebody send without end.
-    fn receive(&mut self) -> anyhow::Result<()> {
+    /// Takes what has arrived, the first of it before `first`; not for ever, should somebody send
+    /// without end.
+    fn receive(&mut self, mut first: Option<Duration>) -> anyhow::Result<()> {
         const MOST: usize = 64;
         for _ in 0..MOST {
             match self.socket.recv(&mut self.buffer) {
                 Ok(count) => {
-                    let at = self.now();
+                    let at = first.take().unwrap_or_else(|| self.now());
                     self.stopped |= self.attention.resumed();
                     self.arrived(count, at)?;
                 }
@@ -581,7 +585,10 @@ impl Ping<'_> {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.refused(&error)?,
+                Err(error) => {
+                    first = None;
+                    self.refused(&error)?;
+                }
             }
         }
         Ok(())

@@ -319,6 +319,20 @@ mod client {
         }
 
         #[test]
+        fn a_late_answer_to_the_last_is_waited_for_as_long_again() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", "-W", "0.5", &target, "a"])
+                .code(1)
+                .start();
+            let source = expect(&server, "a");
+            client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+            send(&server, "to a", source);
+            client.expect_line("netkit: late answer from {*} to datagram 1, \"a\": \"to a\"");
+            client.finish();
+        }
+
+        #[test]
         fn a_late_answer_is_reported_while_there_is_nothing_to_send() {
             let server = mailbox();
             let target = address(&server);
@@ -668,6 +682,60 @@ mod client {
                 .run();
             terminal.expect("\x1b[31mred\n");
             terminal.finish();
+        }
+    }
+
+    mod events {
+        use super::*;
+
+        #[test]
+        fn everything_that_happens_is_an_object_a_line() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", "--json", "-W", "0.5", &target, "a", "b"])
+                .any_stderr()
+                .code(1)
+                .start();
+            client.receive_line(&format!(r#"{{"event":"start","v":1,"target":"{target}"}}"#));
+            let first = expect(&server, "a");
+            client.receive_line(&format!(
+                r#"{{"event":"unanswered","number":1,"message":"{target}: nothing came within 500ms"}}"#
+            ));
+            let second = expect(&server, "b");
+            send(&server, "late", first);
+            client.receive_line(&format!(
+                r#"{{"event":"late","number":1,"address":"{target}","bytes":4,"text":"late"}}"#
+            ));
+            send(&server, b"\xff\0", second);
+            client.receive_line(&format!(
+                r#"{{"event":"answer","number":2,"address":"{target}","bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
+            ));
+            client.receive_line(r#"{"event":"summary","sent":2,"answered":1,"unanswered":1}"#);
+            client.finish();
+        }
+
+        #[test]
+        fn a_full_disk_is_an_error() {
+            let server = udp_server([]).listen();
+            let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+            netkit(["udp-client", "--json", &server.address(), "a"])
+                .stdout_to(full)
+                .stderr("netkit: could not write standard output: no space left on device\n")
+                .code(2)
+                .run();
+        }
+
+        #[test]
+        fn what_would_do_nothing_is_refused() {
+            for option in ["--no-wait", "--raw"] {
+                netkit(["udp-client", "--json", option, "127.0.0.1:9", "x"])
+                    .stderr(format!(
+                        "netkit: the argument '--json' cannot be used with '{option}'; \
+                         see 'netkit udp-client --help'\n"
+                    ))
+                    .code(2)
+                    .run();
+            }
         }
     }
 
