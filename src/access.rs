@@ -171,7 +171,7 @@ fn networks_of(peer: &str, resolve: &ResolveArgs) -> anyhow::Result<Vec<IpNet>> 
     if let Ok(address) = peer.parse::<IpAddr>() {
         return Ok(vec![address.to_canonical().into()]);
     }
-    if peer.is_empty() || peer.contains(['/', ':', '@', ' ']) {
+    if peer.is_empty() || peer.contains(['/', ':', '@', ' ', ',']) {
         let message = format!(
             "'{}' is not a peer; write a network (10.0.0.0/8, fe80::/10), an address, a name or @FILE",
             peer.escape_debug()

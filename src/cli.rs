@@ -41,7 +41,15 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
-    crate::logging::init(&LoggingArgs::default());
+    // Nothing has been read, but a program that reads the log expects objects all the same.
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let json = words.iter().any(|word| word == "--log-format=json")
+        || words
+            .windows(2)
+            .any(|pair| pair == ["--log-format", "json"]);
+    crate::logging::init(&LoggingArgs::for_usage_errors(json));
     let text = error.render().to_string();
     if !error.use_stderr() {
         output::write_once(text.as_bytes())?;

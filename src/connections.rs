@@ -24,6 +24,7 @@ struct Open {
     /// How many are open from one address.
     by_peer: HashMap<IpAddr, u32>,
     watched: bool,
+    cut: bool,
 }
 
 /// One connection: counted as open until `close`, and waited for as long as this lives.
@@ -87,7 +88,9 @@ impl Connections {
 
     /// Ends the connections that are still open: their threads see the end of input.
     pub fn cut_off(&self) {
-        for stream in self.lock().streams.values() {
+        let mut open = self.lock();
+        open.cut = true;
+        for stream in open.streams.values() {
             // One that has gone away meanwhile needs no cutting.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -105,6 +108,11 @@ impl AsFd for Connections {
 }
 
 impl Slot {
+    /// Whether the connection did not end by itself but was cut off.
+    pub fn was_cut(&self) -> bool {
+        self.connections.lock().cut
+    }
+
     /// Closes the connection, if nobody else holds it, and gives its place to the next.
     pub fn close(&self) {
         self.give_back(&mut self.connections.lock());

@@ -246,13 +246,24 @@ pub struct Writer {
     sink: Sink,
     encoding: Encoding,
     finish: Finish,
-    may_close: bool,
+    when_closed: WhenClosed,
     tap: Option<Tap>,
 }
 
 enum Sink {
     Descriptor(Descriptor),
     Discard,
+}
+
+/// What it means for a session that local output is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WhenClosed {
+    /// The session is over: nobody reads what it is for.
+    Fails,
+    /// Nothing: a program may stop reading and still answer. What comes is thrown away.
+    Discards,
+    /// The other direction still goes on to its end, and then it is an error.
+    FailsAtTheEnd,
 }
 
 /// What becomes of bytes on their way into a writer.
@@ -282,7 +293,7 @@ impl Writer {
             sink,
             encoding: Encoding::Plain,
             finish,
-            may_close: false,
+            when_closed: WhenClosed::Fails,
             tap: None,
         }
     }
@@ -299,7 +310,7 @@ impl Writer {
             fd,
             kind: Kind::Pipe,
         });
-        Self::new(sink, Finish::Close).that_may_close()
+        Self::new(sink, Finish::Close).when_closed(WhenClosed::Discards)
     }
 
     /// Takes everything and keeps nothing.
@@ -307,23 +318,28 @@ impl Writer {
         Self::new(Sink::Discard, Finish::Nothing)
     }
 
-    /// That whoever reads from it has had enough is no error, and ends nothing: see `abandon`.
-    pub fn that_may_close(mut self) -> Self {
-        self.may_close = true;
+    /// What it means that whoever reads from it has gone away.
+    pub fn when_closed(mut self, when_closed: WhenClosed) -> Self {
+        self.when_closed = when_closed;
         self
     }
 
-    /// After `error`: throws away all that is still to come, if that is how it is meant.
-    pub fn abandon(&mut self, error: &io::Error) -> bool {
+    /// After `error`: what that means, once what it asks of the writer has been done.
+    pub fn closed_by(&mut self, error: &io::Error) -> WhenClosed {
         let closed = matches!(
             error.kind(),
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
         );
-        if closed && self.may_close {
+        let meaning = if closed {
+            self.when_closed
+        } else {
+            WhenClosed::Fails
+        };
+        if meaning == WhenClosed::Discards {
             self.sink = Sink::Discard;
             self.encoding = Encoding::Plain;
         }
-        closed && self.may_close
+        meaning
     }
 
     /// `tap` sees what is written, as far as `note` is told of it.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
+use crate::address::HostPort;
 use crate::exit::{Exit, Failure, cause};
 use crate::output;
 use crate::resolve::ResolveArgs;
@@ -150,6 +151,12 @@ impl ListenArgs {
                     .strip_prefix('[')
                     .and_then(|host| host.strip_suffix(']'))
                     .unwrap_or(host);
+                if host.is_empty() || host.parse::<HostPort>().is_ok() {
+                    let message = format!(
+                        "could not listen on '{host}': it is not an address; the port belongs to -p"
+                    );
+                    return Err(Failure::new(Exit::Local, message).into());
+                }
                 self.resolve.resolve(host, 0, None)?
             };
             for address in found {

@@ -38,6 +38,19 @@ enum LogFormat {
 }
 
 impl LoggingArgs {
+    /// As if no option was given but perhaps `--log-format json`.
+    pub fn for_usage_errors(json: bool) -> Self {
+        let log_format = if json {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        };
+        Self {
+            log_format,
+            ..Self::default()
+        }
+    }
+
     pub fn is_verbose(&self) -> bool {
         self.verbose > 0
     }

@@ -62,7 +62,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !exit::is_silent(&error) {
-                tracing::error!("{error:#}");
+                if let Some(error) = error.downcast_ref::<std::io::Error>() {
+                    tracing::error!("could not go on: {}", exit::cause(error));
+                } else {
+                    tracing::error!("{error:#}");
+                }
             }
             ExitCode::from(exit::exit_of(&error) as u8)
         }

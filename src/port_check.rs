@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -34,9 +33,10 @@ pub struct CheckArgs {
         long,
         value_name = "N",
         default_value = "64",
+        value_parser = clap::value_parser!(u16).range(1..),
         requires = "wanted"
     )]
-    parallel: NonZeroUsize,
+    parallel: u16,
     /// Try one port N times, and end with ping's statistics
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "wanted", conflicts_with = "retry")]
     count: Option<u64>,
@@ -114,7 +114,7 @@ pub fn run(
     };
     thread::scope(|scope| {
         let (sender, results) = mpsc::channel();
-        for _ in 0..at_a_time(args.parallel.get(), addresses.len()).min(targets.len()) {
+        for _ in 0..at_a_time(args.parallel.into(), addresses.len()).min(targets.len()) {
             let sender = sender.clone();
             let spawned = thread::Builder::new()
                 .name("check".to_owned())

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::duplex::{Duplex, Fault, Reader, Readiness, Writer, poll};
+use crate::duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer, poll};
 use crate::units::Patience;
 
 /// When a session ends that would not end by itself.
@@ -92,6 +92,7 @@ pub fn relay(
         outgoing_end: None,
         incoming_end: None,
         undelivered: None,
+        output_lost: None,
         last_sent: now,
         last_move: now,
         first_received: None,
@@ -112,6 +113,8 @@ struct Session {
     incoming_end: Option<Instant>,
     /// Why the outgoing direction ended early; reported once the incoming one has ended.
     undelivered: Option<io::Error>,
+    /// Why the incoming direction ended early; reported once the outgoing one has ended.
+    output_lost: Option<io::Error>,
     last_sent: Instant,
     last_move: Instant,
     first_received: Option<Instant>,
@@ -143,7 +146,10 @@ impl Session {
                     });
                 }
                 if self.outgoing_end.is_some() {
-                    return Ok(());
+                    return self
+                        .output_lost
+                        .take()
+                        .map_or(Ok(()), |error| Err(Broken::Output(error)));
                 }
             }
             let now = Instant::now();
@@ -323,11 +329,17 @@ impl Session {
     }
 
     fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
-        if self.incoming.writer.abandon(&error) {
-            self.incoming.drop_pending();
-            return Ok(());
+        match self.incoming.writer.closed_by(&error) {
+            WhenClosed::Fails => return Err(Broken::Output(error)),
+            WhenClosed::Discards => {}
+            WhenClosed::FailsAtTheEnd => {
+                self.incoming.ended = true;
+                self.incoming_end = Some(Instant::now());
+                self.output_lost = Some(error);
+            }
         }
-        Err(Broken::Output(error))
+        self.incoming.drop_pending();
+        Ok(())
     }
 }
 

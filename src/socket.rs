@@ -78,10 +78,10 @@ pub struct SocketArgs {
     #[arg(hide_short_help = true, long, value_name = "NAME|N", value_parser = dscp)]
     dscp: Option<u8>,
     /// Size of the receive buffer
-    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = crate::units::size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
     recv_buffer: Option<usize>,
     /// Size of the send buffer
-    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = crate::units::size)]
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
     send_buffer: Option<usize>,
     /// Let others use the same address and port
     #[arg(hide_short_help = true, long)]
@@ -174,14 +174,37 @@ fn named(option: &str, value: impl fmt::Display, result: io::Result<()>) -> io::
     })
 }
 
-/// socket(7): a size over the system's limit is silently cut down. (Linux reports twice the size.)
-fn at_least(asked: usize, got: usize) -> io::Result<()> {
+/// socket(7): a size over the system's limit is silently cut down.
+fn at_least(asked: usize, reported: usize) -> io::Result<()> {
+    let got = granted(reported);
     if got < asked {
         return Err(io::Error::other(format!(
             "the system allows no more than {got} bytes"
         )));
     }
     Ok(())
+}
+
+/// socket(7): Linux reports twice the size, as it needs room for its own.
+#[cfg(target_os = "linux")]
+fn granted(reported: usize) -> usize {
+    reported / 2
+}
+
+#[cfg(not(target_os = "linux"))]
+fn granted(reported: usize) -> usize {
+    reported
+}
+
+/// A size that the system's calls can take: they take an `int`.
+fn buffer_size(text: &str) -> Result<usize, String> {
+    let size = crate::units::size(text)?;
+    if i32::try_from(size).is_err() {
+        return Err(format!(
+            "'{text}' is too large: a socket buffer is smaller than 2G"
+        ));
+    }
+    Ok(size)
 }
 
 #[cfg(target_os = "linux")]
@@ -351,6 +374,12 @@ fn hear_own_groups_only(socket: &Socket, address: &SocketAddr) {
 /// Elsewhere that is so by default.
 #[cfg(not(target_os = "linux"))]
 fn hear_own_groups_only(_socket: &Socket, _address: &SocketAddr) {}
+
+/// From now on closing `stream` breaks the connection off: the peer sees a reset and no end.
+pub fn reset_when_closed(stream: &std::net::TcpStream) {
+    // One that has gone away already shows no end either.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
 
 /// Sets up a connection that was just accepted; on some systems it is as non-blocking as its
 /// listener.

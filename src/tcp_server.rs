@@ -152,7 +152,8 @@ struct Host {
     handler: Handler,
     limits: LimitArgs,
     once: bool,
-    /// Why the server as a whole has failed; only a conversation on standard input and output can.
+    /// Why the server as a whole has failed: with its one connection, or with standard input or
+    /// output.
     failure: Arc<Mutex<Option<Failure>>>,
 }
 
@@ -169,13 +170,18 @@ impl Host {
             self.limits.max_session,
         );
         let ended = self.handler.handle(&connection);
-        if matches!(ended, Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_))) {
+        let cut = slot.was_cut();
+        if matches!(
+            ended,
+            Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_) | Ended::Program(_))
+        ) {
             connection.close_gently();
         }
         let traffic = connection.traffic();
         drop(connection);
         slot.close();
         let (reason, colon) = match &ended {
+            _ if cut => ("cut off, as the server stops".to_owned(), ": "),
             Ok(()) => (String::new(), ""),
             Err(reason) => (reason.to_string(), ": "),
         };
@@ -189,16 +195,16 @@ impl Host {
             reason = if reason.is_empty() { "end" } else { &reason },
             "Connection from {peer} closed{colon}{reason}."
         );
-        if self.handler.takes_one_at_a_time() {
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = match ended {
-                Err(Ended::Near(failure)) => Some(failure),
-                Err(reason) if self.once => {
-                    let message = format!("could not finish with {peer}: {reason}");
-                    Some(Failure::new(reason.exit(), message))
-                }
-                _ => None,
-            };
-        }
+        let one_at_a_time = self.handler.takes_one_at_a_time();
+        let failure = match ended {
+            Err(Ended::Near(failure)) if one_at_a_time || self.once => failure,
+            Err(reason) if one_at_a_time && self.once => {
+                let message = format!("could not finish with {peer}: {reason}");
+                Failure::new(reason.exit(), message)
+            }
+            _ => return,
+        };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 }
 

@@ -185,8 +185,8 @@ fn what_does_not_fit_together_is_refused_with_where_to_read_more() {
              see 'netkit tcp-client --help'",
         ),
         (
-            "tcp-client --colour a:1",
-            "unexpected argument '--colour' found; see 'netkit tcp-client --help'",
+            "tcp-client --zzz a:1",
+            "unexpected argument '--zzz' found; see 'netkit tcp-client --help'",
         ),
         (
             "tcp-server",

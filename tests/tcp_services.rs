@@ -336,6 +336,27 @@ mod exec {
     }
 
     #[test]
+    fn how_a_program_failed_is_logged() {
+        let server = tcp_server(["--sh-exec", "echo x; exit 3"]).listen();
+        netkit(["tcp-client", &server.address()])
+            .stdout("x\n")
+            .run();
+        server.wait_for_line(
+            "Connection from {*} closed: 'echo x; exit 3' ended with exit status: 3.",
+        );
+    }
+
+    #[test]
+    fn once_is_an_error_when_its_program_is_not_there() {
+        let server = tcp_server(["--once", "--exec", "/no/such/program"])
+            .code(2)
+            .listen();
+        server.connect().drain();
+        server.wait_for_line("netkit: could not run /no/such/program: no such file or directory");
+        server.finish();
+    }
+
+    #[test]
     fn a_program_that_ignores_sigterm_is_killed() {
         let line = "trap '' TERM; echo $$; while :; do sleep 0.1; done";
         let server = tcp_server(["--sh-exec", line]).listen();
@@ -462,19 +483,44 @@ mod forward {
     }
 
     #[test]
-    fn a_target_that_breaks_off_ends_its_connection_only() {
+    fn what_is_broken_off_on_one_side_is_broken_off_on_the_other() {
         let target = Peer::listen(|mut connection| {
+            connection.send("half a fi");
             connection.expect("x");
             connection.reset();
         });
         let address = target.address().to_owned();
         let server = tcp_server(["--forward", &address]).listen();
         let mut client = server.connect();
+        client.expect("half a fi");
         client.send("x");
-        client.drain();
+        client.expect_reset();
         server.wait_for_line(&format!(
             "Connection from {{*}} closed: could not read {address}: connection reset by peer."
         ));
+
+        let target = Peer::listen(|mut connection| {
+            connection.expect("half a fi");
+            connection.expect_reset();
+        });
+        let server = tcp_server(["--forward", target.address()]).listen();
+        let mut client = server.connect();
+        client.send("half a fi");
+        server.wait_for_line("Accept new connection from {*}");
+        client.reset();
+        target.finish();
+    }
+
+    #[test]
+    fn a_target_that_takes_no_more_is_no_black_hole() {
+        let target = Peer::listen(|mut connection| {
+            connection.send("goodbye");
+        });
+        let server = tcp_server(["--forward", target.address()]).listen();
+        let mut client = server.connect();
+        client.expect("goodbye");
+        client.send_until_left();
+        server.wait_for_line("Connection from {*} closed: could not {*}.");
     }
 }
 

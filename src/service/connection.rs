@@ -13,6 +13,7 @@ use crate::duplex::{Duplex, poll};
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
+use crate::socket::reset_when_closed;
 use crate::tap;
 
 /// Why a connection ended otherwise than by its service.
@@ -27,6 +28,8 @@ pub enum Ended {
     Session(Duration),
     /// A message is longer than so many bytes.
     TooLong(usize),
+    /// A program has served it, and has said by its exit status that something was wrong.
+    Program(String),
     /// It did not read, and so many bytes were waiting for it.
     Slow(usize),
 }
@@ -37,7 +40,7 @@ impl Ended {
             Self::Failed(error) => blame(error),
             Self::Near(failure) => failure.exit,
             Self::Idle(_) | Self::Session(_) => Exit::Timeout,
-            Self::TooLong(_) | Self::Slow(_) => Exit::Network,
+            Self::TooLong(_) | Self::Slow(_) | Self::Program(_) => Exit::Network,
         }
     }
 }
@@ -49,6 +52,7 @@ impl fmt::Display for Ended {
             Self::Near(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "nothing moved for {time:?}"),
             Self::Session(time) => write!(f, "it was open for {time:?}"),
+            Self::Program(status) => f.write_str(status),
             Self::Slow(bytes) => {
                 write!(f, "it did not read, and {bytes} bytes were waiting for it")
             }
@@ -65,6 +69,7 @@ pub struct Connection {
     idle_timeout: Option<Duration>,
     /// When the session has to end, and how long that is from its start.
     session: Option<(Instant, Duration)>,
+    torn: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
 }
@@ -82,6 +87,7 @@ impl Connection {
             stream,
             idle_timeout,
             session,
+            torn: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
         }
@@ -152,6 +158,12 @@ impl Connection {
             received: self.received.get(),
             first_received: None,
         }
+    }
+
+    /// The peer is to see that the connection has been broken off, when it is closed.
+    pub fn tear(&self) {
+        reset_when_closed(&self.stream);
+        self.torn.set(true);
     }
 
     pub fn count_received(&self, bytes: u64) {
@@ -230,6 +242,9 @@ impl Connection {
     /// has ended, for a second at most.
     pub fn close_gently(&self) {
         const MOST: Duration = Duration::from_secs(1);
+        if self.torn.get() {
+            return;
+        }
         let end = Instant::now() + MOST;
         let set_up = self.stream.set_nonblocking(false);
         if set_up

@@ -39,7 +39,13 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         ..Rules::PATIENT
     };
     connection.relay(&program.to_string(), local, remote, &rules)?;
-    wait(&mut running, connection)
+    wait(&mut running, connection)?;
+    match running.child.try_wait() {
+        Ok(Some(status)) if !status.success() => {
+            Err(Ended::Program(format!("{program} ended with {status}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Result<Running, Ended> {

@@ -5,21 +5,27 @@ use std::sync::Arc;
 use super::connection::{Connection, Ended};
 use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect};
-use crate::duplex::Duplex;
+use crate::duplex::{Duplex, WhenClosed};
 use crate::exit::{Failure, exit_of};
 use crate::relay::Rules;
+use crate::socket::reset_when_closed;
 
 /// Connects to `target` and joins the two, each direction to its own end.
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();
     let connected = connect(target, args, connection.session_limit())
         .map_err(|error| Ended::Near(Failure::new(exit_of(&error), format!("{error:#}"))))?;
-    let local = Duplex::of_stream(Arc::new(connected.stream)).map_err(Ended::Failed)?;
+    let target = Arc::new(connected.stream);
+    let local = Duplex::of_stream(Arc::clone(&target)).map_err(Ended::Failed)?;
     // What the target said before it went away still reaches the client.
-    let local = Duplex {
-        writer: local.writer.that_may_close(),
-        ..local
-    };
+    let writer = local.writer.when_closed(WhenClosed::FailsAtTheEnd);
+    let local = Duplex { writer, ..local };
     let remote = Duplex::of_stream(Arc::clone(connection.stream())).map_err(Ended::Failed)?;
-    connection.relay(&name, local, remote, &Rules::PATIENT)
+    let result = connection.relay(&name, local, remote, &Rules::PATIENT);
+    if result.is_err() {
+        // What was broken off on one side must not look complete on the other.
+        reset_when_closed(&target);
+        connection.tear();
+    }
+    result
 }

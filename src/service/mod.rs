@@ -111,7 +111,9 @@ impl Handler {
                 "--raw, --no-shutdown, --half-close-wait and --wait-after-eof are for `--service stdio` only",
             )
         } else if !has_streams && !is_default(stream) {
-            Some("an option for streams is for `--service stdio`, --exec and --sh-exec only")
+            Some(
+                "-C, -x, --record, --send-only, --recv-only and the like are for `--service stdio`, --exec and --sh-exec only",
+            )
         } else {
             None
         };
