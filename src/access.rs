@@ -105,8 +105,8 @@ impl Gate {
             .permits(peer)
     }
 
-    /// After SIGHUP reads the files again, in a thread of its own: a name in them may take its time.
-    /// Until then, and when it fails, what was read before holds.
+    /// After SIGHUP reads the files again, in a thread of its own: a name in them may take its
+    /// time. Until then, and when it fails, what was read before holds.
     pub fn read_again_if_asked(&self) {
         if !self.reload.arrived() {
             return;

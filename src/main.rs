@@ -4,8 +4,8 @@
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
 //! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
-//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`; `udp_ping`
-//! (the loop) with its pure halves `probes` and `statistics`.
+//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`,
+//! `multicast`; `udp_ping` (the loop) with its pure halves `probes` and `statistics`.
 
 mod access;
 mod address;

@@ -51,6 +51,14 @@ fn a_thousand_peers_at_once_are_answered_each() {
     server.stop();
 }
 
+#[test]
+fn the_short_help_fits_a_screen() {
+    let help = netkit(["udp-server", "-h"]).any_stdout().run().stdout;
+    let help = String::from_utf8(help).unwrap();
+    assert!(help.lines().count() <= 40, "{help}");
+    assert!(help.contains("\nExamples:\n"), "{help}");
+}
+
 mod access {
     use super::*;
 
@@ -143,6 +151,25 @@ mod log {
         let line = event(log.lines().last().unwrap());
         assert_eq!(line["event"], "refuse");
         assert_eq!(line["count"], 2);
+    }
+
+    #[test]
+    fn a_program_is_an_event_when_it_starts_and_when_it_ends() {
+        let client = mailbox();
+        let arguments = ["--log-format", "json", "--sh-exec", "read x"];
+        let server = udp_server(arguments).start();
+        let line = event(&server.wait_for_line("{*}Listening on{*}"));
+        let target = line["address"].as_str().unwrap().parse().unwrap();
+        send(&client, "a\n", target);
+        let start = event(&server.wait_for_line("{*}Started{*}"));
+        let end = event(&server.wait_for_line("{*}Ended{*}"));
+        for (line, name) in [(&start, "start"), (&end, "end")] {
+            assert_eq!(line["event"], name);
+            assert_eq!(line["peer"], address(&client));
+            assert_eq!(line["pid"], start["pid"]);
+        }
+        assert_eq!(end["reason"], "it ended");
+        assert!(end["duration_ms"].is_u64());
     }
 
     #[test]
@@ -733,6 +760,36 @@ mod programs {
         send(&client, "b", target(&server));
         server.wait_for_lines("Received from {*}", 2);
         server.stop();
+    }
+
+    #[test]
+    fn clients_of_others_talk_to_a_program() {
+        let server = udp_server(["-e", "/bin/cat"]).listen();
+        let port = server.port().to_string();
+        let socat = format!("UDP:127.0.0.1:{port}");
+        let clients: [(&str, &[&str]); 3] = [
+            ("nc", &["-u", "127.0.0.1", &port]),
+            ("ncat", &["-u", "127.0.0.1", &port]),
+            ("socat", &["-", &socat]),
+        ];
+        for (name, arguments) in clients {
+            if let Some(client) = crate::harness::peer(name, arguments.iter().copied()) {
+                let mut client = client.stdin_open().start();
+                client.send("there\n");
+                client.receive("there\n");
+                client.send("and back\n");
+                client.receive("and back\n");
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_talks_over_ipv6_too() {
+        let command = "echo $NETKIT_REMOTE_ADDR $NCAT_PROTO";
+        let server = udp_server(["-b", "::1", "--sh-exec", command]).listen();
+        netkit(["udp-client", &server.address(), ""])
+            .stdout("::1 UDP\n\n")
+            .run();
     }
 
     #[test]

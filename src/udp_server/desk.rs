@@ -17,12 +17,13 @@ use crate::refusal::{self, Refusal};
 use crate::socket;
 use crate::tap::Direction;
 
+/// What the services have in common, whatever they answer.
 pub struct Desk {
     /// Where the server's sockets are bound.
-    pub own: Vec<SocketAddr>,
+    own: Vec<SocketAddr>,
     pub gate: Gate,
-    pub limiter: Option<Limiter>,
-    pub watch: Option<Watch>,
+    limiter: Option<Limiter>,
+    watch: Option<Watch>,
     refused: [(Refusal, Episode); Refusal::ALL.len()],
     failed: Episode,
     unwatched: Episode,

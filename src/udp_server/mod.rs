@@ -53,8 +53,8 @@ pub struct Args {
     /// What becomes of a datagram
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// Run PROGRAM for every peer: each datagram is written to it, each thing it prints is a
-    /// datagram; takes all that follows
+    /// Run PROGRAM for every peer: datagrams are its standard input, and what it prints goes back;
+    /// takes all that follows
     #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, group = "program", conflicts_with = "service")]
     exec: Option<Vec<OsString>>,
     /// Run COMMAND by /bin/sh in the same way
@@ -71,7 +71,8 @@ pub struct Args {
     /// Run programs for at most N peers at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), requires = "program")]
     max_peers: u32,
-    /// Answer one host at most N times a second, loopback aside; 0: without a limit [default: 10000]
+    /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:
+    /// 10000]
     #[arg(long, value_name = "N", value_parser = crate::limit::rate)]
     rate_limit: Option<u32>,
     /// After SIGINT or SIGTERM finish what has arrived already, and end programs, within TIME

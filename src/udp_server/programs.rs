@@ -1,4 +1,4 @@
-//! Runs a program for every peer: what the peer sends is its input, what it prints goes to the peer.
+//! Runs a program for every peer: what the peer sends is its input, what it prints goes back.
 
 use std::collections::HashMap;
 use std::io;
