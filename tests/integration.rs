@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `harness` | runs programs with a deadline, plays the other end of a connection |
 //! | `cli` | the command line, its messages and exit codes; standard streams |
+//! | `help` | the help texts, letter by letter |
 //! | `tcp_client` | endings, limits, what is sent and what is printed |
 //! | `tcp_server` | services, limits, where it listens, how it stops |
 //! | `tcp_options` | access, events, dumps, socket options, trying again, checking ports |
@@ -20,6 +21,7 @@
 mod harness;
 
 mod cli;
+mod help;
 mod interop;
 #[cfg(target_os = "linux")]
 mod privileged;
