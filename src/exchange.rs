@@ -29,7 +29,7 @@ pub struct ExchangeArgs {
     no_wait: bool,
     /// Print answers as they are, also on a terminal
     #[arg(long, conflicts_with_all = ["no_wait", "pinging"])]
-    raw: bool,
+    pub raw: bool,
 }
 
 /// How long late answers to the last datagrams are waited for, if the time limit is not shorter.
@@ -47,6 +47,7 @@ pub fn run(
     if args.no_wait {
         while let Some(payload) = payloads.wait()? {
             send(flows, &payload, &mut worst)?;
+            flows.check()?;
         }
     } else {
         let mut report = Report::start(flows, args.raw, json)?;
@@ -114,7 +115,7 @@ impl Report {
             (false, false) => Ok(()),
             (true, true) => report::Event::new("answer")
                 .with("number", payload.number)
-                .with("address", flows.address().to_string())
+                .with("address", flows.from().to_string())
                 .with("bytes", answer.len())
                 .with("rtt_ms", flows.rtt().map(report::milliseconds))
                 .with_data(answer)

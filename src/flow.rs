@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::address::HostPort;
-use crate::datagram::{BUFFER, LARGEST, largest, send_when_room};
+use crate::datagram::{BUFFER, LARGEST, Link, largest, send_when_room};
 use crate::duplex::{Writer, poll};
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
@@ -37,8 +37,7 @@ const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A socket connected to one address.
 struct Flow {
-    socket: UdpSocket,
-    address: SocketAddr,
+    link: Link,
     /// What was sent, the last at the end. More than one may be unanswered only where the source
     /// port is given, and so no fresh socket can be had.
     asked: VecDeque<Asked>,
@@ -119,6 +118,7 @@ impl Flow {
     fn arrive(
         &mut self,
         received: &[u8],
+        source: SocketAddr,
         awaited: Option<&Payload>,
         notices: &mut Notices,
     ) -> Arrival {
@@ -141,7 +141,7 @@ impl Flow {
         let mut note = |kind, payload| {
             notices.list.push(Notice {
                 kind,
-                address: self.address,
+                address: source,
                 payload,
                 received: received.to_vec(),
             });
@@ -178,13 +178,13 @@ impl Flow {
         const MOST: usize = 4096;
         let mut extra = false;
         for _ in 0..MOST {
-            match self.socket.recv(buffer) {
-                Ok(count) => {
-                    let arrival = self.arrive(&buffer[..count], None, notices);
+            match self.link.receive(buffer) {
+                Ok((count, source)) => {
+                    let arrival = self.arrive(&buffer[..count], source, None, notices);
                     extra |= matches!(arrival, Arrival::Extra);
                 }
                 Err(error) if is_nothing(&error) => break,
-                Err(error) => tracing::debug!(address = %self.address, "{}", cause(&error)),
+                Err(error) => tracing::debug!(address = %self.link.address(), "{}", cause(&error)),
             }
         }
         extra
@@ -320,6 +320,8 @@ pub struct Flows<'a> {
     stdout: Writer,
     buffer: Vec<u8>,
     received: usize,
+    /// Where that is from.
+    from: SocketAddr,
     rtt: Option<Duration>,
     notices: Notices,
 }
@@ -338,6 +340,7 @@ impl<'a> Flows<'a> {
             stdout: Writer::stdout()?,
             buffer: vec![0; BUFFER],
             received: 0,
+            from: (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
             rtt: None,
             notices: Notices {
                 list: Vec::new(),
@@ -349,6 +352,11 @@ impl<'a> Flows<'a> {
     /// What the last `Event::Answer` was about.
     pub fn answer(&self) -> &[u8] {
         &self.buffer[..self.received]
+    }
+
+    /// Who sent it.
+    pub fn from(&self) -> SocketAddr {
+        self.from
     }
 
     /// How long that took, where it is known to which attempt it is the answer.
@@ -410,7 +418,7 @@ impl<'a> Flows<'a> {
         // (udp(7)). There may be a few of them.
         let mut pending = MOST_EARLIER;
         loop {
-            match send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
+            match send_when_room(&flow.link, SEND_PATIENCE, &payload.bytes) {
                 Ok(at) => {
                     flow.sent(payload, at);
                     return Ok(Ok(()));
@@ -439,7 +447,7 @@ impl<'a> Flows<'a> {
             return Ok(Ok(()));
         };
         let first = flow.asked.is_empty();
-        match send_when_room(&flow.socket, SEND_PATIENCE, &payload.bytes) {
+        match send_when_room(&flow.link, SEND_PATIENCE, &payload.bytes) {
             Ok(at) => flow.sent(payload, at),
             Err(error) => {
                 let earlier = !first && error.kind() == io::ErrorKind::ConnectionRefused;
@@ -448,7 +456,7 @@ impl<'a> Flows<'a> {
             }
         }
         // On this machine it is known by now whether somebody listens.
-        Ok(match flow.socket.take_error()? {
+        Ok(match flow.link.take_error()? {
             None => Ok(()),
             Some(error) if first => Err((Whose::This, Cause::Refused(error))),
             Some(error) => Err((Whose::Either, Cause::Refused(error))),
@@ -468,10 +476,9 @@ impl<'a> Flows<'a> {
         }
         let address = self.address();
         match self.route.open(address) {
-            Ok(socket) => {
+            Ok(link) => {
                 self.current = Some(Flow {
-                    socket,
-                    address,
+                    link,
                     asked: VecDeque::new(),
                 });
                 Ok(Ok(()))
@@ -488,6 +495,11 @@ impl<'a> Flows<'a> {
             self.retire();
             self.at = (self.at + 1) % self.route.addresses.len();
         }
+    }
+
+    /// Whether everything that passed could be written down.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.route.watch.check()
     }
 
     /// Forgets the current socket: what it may still tell is of no interest.
@@ -553,6 +565,7 @@ impl<'a> Flows<'a> {
     }
 
     fn tell(&mut self) -> Result<(), Failure> {
+        self.route.watch.check()?;
         for notice in self.notices.list.drain(..) {
             notice.tell(self.notices.json)?;
         }
@@ -568,7 +581,7 @@ impl<'a> Flows<'a> {
             .retired
             .iter()
             .chain(&self.current)
-            .map(|flow| PollFd::new(&flow.socket, PollFlags::IN))
+            .map(|flow| PollFd::new(&flow.link, PollFlags::IN))
             .collect();
         if let Some(input) = input {
             descriptors.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
@@ -594,11 +607,12 @@ impl<'a> Flows<'a> {
 
     fn receive_current(&mut self, awaited: Option<&Payload>) -> Option<Event> {
         let flow = self.current.as_mut()?;
-        match flow.socket.recv(&mut self.buffer) {
-            Ok(count) => {
+        match flow.link.receive(&mut self.buffer) {
+            Ok((count, source)) => {
                 self.received = count;
+                self.from = source;
                 let now = Instant::now();
-                match flow.arrive(&self.buffer[..count], awaited, &mut self.notices) {
+                match flow.arrive(&self.buffer[..count], source, awaited, &mut self.notices) {
                     Arrival::Answer => {
                         self.settled = true;
                         self.rtt = flow.rtt(now);
@@ -620,11 +634,13 @@ impl<'a> Flows<'a> {
     /// Whether the answer to `awaited` came to a retired socket: it was asked at several addresses.
     fn receive_retired(&mut self, index: usize, awaited: Option<&Payload>) -> bool {
         let flow = &mut self.retired[index];
-        match flow.socket.recv(&mut self.buffer) {
-            Ok(count) => {
+        match flow.link.receive(&mut self.buffer) {
+            Ok((count, source)) => {
                 self.received = count;
+                self.from = source;
                 let now = Instant::now();
-                let arrival = flow.arrive(&self.buffer[..count], awaited, &mut self.notices);
+                let arrival =
+                    flow.arrive(&self.buffer[..count], source, awaited, &mut self.notices);
                 let answered = matches!(arrival, Arrival::Answer);
                 if answered {
                     self.rtt = flow.rtt(now);
@@ -646,7 +662,7 @@ impl<'a> Flows<'a> {
         let answering = self.retired.remove(index);
         self.retire();
         if let Some(flow) = &answering {
-            let is_it = |address: &SocketAddr| *address == flow.address;
+            let is_it = |address: &SocketAddr| *address == flow.link.address();
             self.at = self
                 .route
                 .addresses
@@ -662,7 +678,7 @@ impl<'a> Flows<'a> {
     fn make_way(&mut self) {
         let is_owed = self.current.as_ref().is_some_and(Flow::is_owed);
         // A given port can be bound only once: there the content has to tell.
-        if (is_owed || self.talkative) && self.route.source.source_port.is_none() {
+        if (is_owed || self.talkative) && !self.route.has_source_port() {
             self.retire();
             self.moved = true;
         }
@@ -673,7 +689,7 @@ impl<'a> Flows<'a> {
             return;
         };
         let is_expected = flow.is_owed() || self.talkative;
-        if !is_expected || self.route.source.source_port.is_some() {
+        if !is_expected || self.route.has_source_port() {
             return;
         }
         self.retired.push_back(flow);

@@ -4,8 +4,10 @@
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
 //! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
-//! `exchange` (asks and waits for answers), `flow` (the sockets it asks on), `refusal`,
-//! `multicast`; `udp_ping` (the loop) with its pure halves `probes` and `statistics`.
+//! `route` (addresses and sockets of a target), `exchange` (asks and waits for answers), `flow` (the
+//! sockets it asks on), `udp_relay`, `udp_check`, `refusal`,
+//! `multicast`; and `udp_ping` (the loop) with its pure
+//! halves `probes` and `statistics`.
 
 mod access;
 mod address;
@@ -46,8 +48,10 @@ mod tap;
 mod tcp_client;
 mod tcp_ping;
 mod tcp_server;
+mod udp_check;
 mod udp_client;
 mod udp_ping;
+mod udp_relay;
 mod udp_server;
 mod units;
 mod workers;

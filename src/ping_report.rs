@@ -38,6 +38,7 @@ pub struct Answer {
     pub kind: Kind,
     pub number: u64,
     pub bytes: usize,
+    pub source: SocketAddr,
     /// `None`: this process was stopped, so that nobody knows.
     pub time: Option<Duration>,
 }
@@ -91,7 +92,7 @@ impl Report {
             Style::Dots => Ok(()),
             Style::Lines => self.line(&reply(
                 answer.bytes,
-                &self.from(),
+                &self.from(answer.source),
                 self.label,
                 answer.number,
                 answer.time,
@@ -100,6 +101,7 @@ impl Report {
             Style::Events => self.event(
                 Event::new(event)
                     .with("seq", answer.number)
+                    .with("from", answer.source.to_string())
                     .with("bytes", answer.bytes)
                     .with("rtt_ms", answer.time.map(milliseconds)),
             ),
@@ -203,7 +205,11 @@ impl Report {
     }
 
     /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
-    fn from(&self) -> String {
+    fn from(&self, source: SocketAddr) -> String {
+        if source != self.address {
+            // One of a group.
+            return source.to_string();
+        }
         let (typed, resolved) = (self.target.to_string(), self.address.to_string());
         if typed == resolved {
             typed

@@ -1,32 +1,49 @@
-//! The way to a UDP target: its addresses, and sockets connected to one of them.
+//! The way to a UDP target: its addresses, and links to one of them.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::address::HostPort;
+use crate::datagram::Link;
 use crate::exit::{Exit, Failure, cause};
 use crate::resolve::{ResolveArgs, TimeLimit};
-use crate::socket::{self, SocketArgs, SourceArgs};
+use crate::socket::{self, GroupArgs, SocketArgs, SourceArgs};
+use crate::tap::{TapArgs, Watch};
+
+/// How a UDP client reaches its target.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RouteArgs {
+    #[command(flatten)]
+    pub tap: TapArgs,
+    #[command(flatten)]
+    resolve: ResolveArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
+    #[command(flatten)]
+    group: GroupArgs,
+}
 
 pub struct Route<'a> {
     pub target: &'a HostPort,
     /// Never none.
     pub addresses: Vec<SocketAddr>,
-    pub source: &'a SourceArgs,
-    options: &'a SocketArgs,
+    /// Sees all that passes.
+    pub watch: Rc<Watch>,
+    args: &'a RouteArgs,
 }
 
 impl<'a> Route<'a> {
-    /// Resolves `target` within `limit`; opens nothing yet.
+    /// Resolves `target` within `limit`; opens no socket yet.
     pub fn new(
         target: &'a HostPort,
-        resolve: &ResolveArgs,
-        source: &'a SourceArgs,
-        options: &'a SocketArgs,
+        args: &'a RouteArgs,
         limit: Option<TimeLimit>,
     ) -> anyhow::Result<Self> {
-        let mut addresses = resolve.resolve(&target.host, target.port, limit)?;
-        addresses.retain(|address| source.suits(address));
+        let mut addresses = args.resolve.resolve(&target.host, target.port, limit)?;
+        addresses.retain(|address| args.source.suits(address));
         if addresses.is_empty() {
             let message =
                 format!("could not send to {target}: it has no address of the family of --source");
@@ -35,17 +52,35 @@ impl<'a> Route<'a> {
         Ok(Self {
             target,
             addresses,
-            source,
-            options,
+            watch: Rc::new(Watch::new(args.tap.open(false)?)),
+            args,
         })
     }
 
-    /// A socket that is connected to `address` and does not block.
-    pub fn open(&self, address: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = socket::udp_client(&address, self.source, self.options)?;
+    /// A link to `address`.
+    pub fn open(&self, address: SocketAddr) -> io::Result<Link> {
+        let RouteArgs {
+            source,
+            socket,
+            group,
+            ..
+        } = self.args;
+        let socket = socket::udp_client(&address, source, socket, group).map_err(|error| {
+            if error.kind() != io::ErrorKind::PermissionDenied || group.is_group(&address) {
+                return error;
+            }
+            let message = format!("{} (a broadcast address takes --broadcast)", cause(&error));
+            io::Error::new(error.kind(), message)
+        })?;
         let local = socket.local_addr()?;
         tracing::debug!(%address, %local, "sending to {address} from {local}");
-        Ok(socket)
+        let is_group = group.is_group(&address);
+        Ok(Link::new(socket, address, is_group, Rc::clone(&self.watch)))
+    }
+
+    /// Whether the user has said which port to send from.
+    pub fn has_source_port(&self) -> bool {
+        self.args.source.source_port.is_some()
     }
 
     /// The target as typed, and an address of it where that is another text.

@@ -88,6 +88,96 @@ pub struct SocketArgs {
     reuse_port: bool,
 }
 
+/// Sending to many at once.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Broadcast and multicast")]
+pub struct GroupArgs {
+    /// Send to a broadcast address; all who hear it may answer
+    #[arg(long)]
+    broadcast: bool,
+    /// How many routers a multicast packet may pass [default: 1]
+    #[arg(long, value_name = "N")]
+    multicast_ttl: Option<u8>,
+    /// Network interface to send multicast packets from
+    #[arg(long, value_name = "NAME")]
+    multicast_interface: Option<String>,
+    /// Do not deliver multicast packets on this machine
+    #[arg(long)]
+    no_multicast_loop: bool,
+}
+
+impl GroupArgs {
+    /// Whether more than one may answer what is sent to `target`.
+    pub fn is_group(&self, target: &SocketAddr) -> bool {
+        target.ip().is_multicast() || (self.broadcast && target.is_ipv4())
+    }
+
+    fn apply(&self, socket: &Socket, target: &SocketAddr) -> io::Result<()> {
+        let no = |what| {
+            Err(io::Error::other(format!(
+                "{} is no {what} address",
+                target.ip()
+            )))
+        };
+        if self.broadcast {
+            let set = match target {
+                SocketAddr::V4(address) if !address.ip().is_multicast() => {
+                    socket.set_broadcast(true)
+                }
+                _ => no("broadcast"),
+            };
+            named("--broadcast", "", set)?;
+        }
+        let multicast = target.ip().is_multicast();
+        if let Some(ttl) = self.multicast_ttl {
+            let set = match target {
+                _ if !multicast => no("multicast"),
+                SocketAddr::V4(_) => socket.set_multicast_ttl_v4(ttl.into()),
+                SocketAddr::V6(_) => socket.set_multicast_hops_v6(ttl.into()),
+            };
+            named("--multicast-ttl", ttl, set)?;
+        }
+        if let Some(name) = &self.multicast_interface {
+            let set = if multicast {
+                send_multicast_from(socket, target, name)
+            } else {
+                no("multicast")
+            };
+            named("--multicast-interface", name, set)?;
+        }
+        if self.no_multicast_loop {
+            let set = match target {
+                _ if !multicast => no("multicast"),
+                SocketAddr::V4(_) => socket.set_multicast_loop_v4(false),
+                SocketAddr::V6(_) => socket.set_multicast_loop_v6(false),
+            };
+            named("--no-multicast-loop", "", set)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn send_multicast_from(socket: &Socket, target: &SocketAddr, name: &str) -> io::Result<()> {
+    use std::net::Ipv4Addr;
+    let index = rustix::net::netdevice::name_to_index(socket, name)?;
+    match target {
+        SocketAddr::V4(_) => rustix::net::sockopt::set_ip_multicast_if_with_ifindex(
+            socket,
+            &Ipv4Addr::UNSPECIFIED,
+            &Ipv4Addr::UNSPECIFIED,
+            index,
+        )?,
+        SocketAddr::V6(_) => socket.set_multicast_if_v6(index)?,
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_multicast_from(_socket: &Socket, _target: &SocketAddr, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Options of a TCP socket.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct TcpSocketArgs {
@@ -264,12 +354,13 @@ pub fn tcp_client(
     Ok(socket)
 }
 
-/// A UDP socket that is connected to `target`, so that it hears of ICMP errors and of nobody else.
-/// It does not block.
+/// A UDP socket that is connected to `target`, so that it hears of ICMP errors and of nobody else;
+/// unless that is a group, whose members answer from addresses of their own. It does not block.
 pub fn udp_client(
     target: &SocketAddr,
     source: &SourceArgs,
     options: &SocketArgs,
+    group: &GroupArgs,
 ) -> io::Result<UdpSocket> {
     let open = || -> io::Result<UdpSocket> {
         let socket = Socket::new(
@@ -279,8 +370,11 @@ pub fn udp_client(
         )?;
         socket.set_nonblocking(true)?;
         options.apply(&socket, target)?;
+        group.apply(&socket, target)?;
         source.apply(&socket, target)?;
-        socket.connect(&(*target).into())?;
+        if !group.is_group(target) {
+            socket.connect(&(*target).into())?;
+        }
         Ok(socket.into())
     };
     let socket = open()?;

@@ -1,5 +1,6 @@
 //! Watches what passes in a session: as a hex dump for people, as a record of the bytes.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -134,6 +135,38 @@ impl Tap {
         }
         *offset += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// Watches datagrams, which are sent where an error could only be the network's: one of its own is
+/// kept for whoever asks.
+pub struct Watch {
+    tap: RefCell<Option<Tap>>,
+    error: RefCell<Option<io::Error>>,
+}
+
+impl Watch {
+    pub fn new(taps: Option<Arc<Taps>>) -> Self {
+        Self {
+            tap: RefCell::new(taps.map(|taps| taps.session(1))),
+            error: RefCell::default(),
+        }
+    }
+
+    pub fn passed(&self, direction: Direction, bytes: &[u8]) {
+        if let Some(tap) = &mut *self.tap.borrow_mut()
+            && let Err(error) = tap.passed(direction, bytes)
+        {
+            self.error.replace(Some(error));
+        }
+    }
+
+    /// Whether everything could be written down so far.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.error.take() {
+            None => Ok(()),
+            Some(error) => Err(failure(&error)),
+        }
     }
 }
 

@@ -78,6 +78,7 @@ pub fn run(
                 let kind = Kind::Reply;
                 report.answer(&Answer {
                     kind,
+                    source: peer,
                     number,
                     bytes: 0,
                     time: Some(time),

@@ -8,10 +8,11 @@ use crate::exit::{self, Exit, Failure};
 use crate::flow::Flows;
 use crate::logging::LoggingArgs;
 use crate::payloads::{InputArgs, Payloads};
-use crate::resolve::{ResolveArgs, TimeLimit};
-use crate::route::Route;
-use crate::socket::{SocketArgs, SourceArgs};
+use crate::resolve::TimeLimit;
+use crate::route::{Route, RouteArgs};
+use crate::udp_check;
 use crate::udp_ping::{self, PingArgs};
+use crate::udp_relay::{self, RelayArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +22,7 @@ Examples:
   netkit udp-client -c 5 -i 0.2 HOST:9999            five probes, their times and statistics";
 
 /// Options that `-h` leaves to `--help`.
-const RARE: [&str; 15] = [
+const RARE: &[&str] = &[
     "raw",
     "timestamp",
     "report_missing",
@@ -37,10 +38,16 @@ const RARE: [&str; 15] = [
     "recv_buffer",
     "send_buffer",
     "reuse_port",
+    "record",
+    "broadcast",
+    "multicast_ttl",
+    "multicast_interface",
+    "no_multicast_loop",
+    "wait_after_eof",
 ];
 
 /// Send datagrams to HOST:PORT, each DATA or else each line of standard input; print the answers
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(
     override_usage = "netkit udp-client [OPTIONS] HOST:PORT [DATA]...\n       netkit udp-client [OPTIONS] HOST PORT [DATA]...",
     mut_args(|arg| {
@@ -59,22 +66,24 @@ pub struct Args {
     exchange: ExchangeArgs,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    relay: RelayArgs,
+    /// Check the port with an empty datagram: open, closed, or open|filtered (silent)
+    #[arg(short = 'z', long, conflicts_with_all = ["pinging", "relay", "retries", "no_wait", "raw", "whole", "chunk"])]
+    check: bool,
     /// Report as JSON, one object a line
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
     json: bool,
     #[command(flatten)]
-    resolve: ResolveArgs,
-    #[command(flatten)]
-    source: SourceArgs,
+    route: RouteArgs,
     #[command(flatten)]
     ping: PingArgs,
-    #[command(flatten)]
-    socket: SocketArgs,
 }
 
 /// Ends when everything was sent, and answered or given up.
 pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
     let deadline = args.ping.deadline.map(TimeLimit::after);
+    let args = &args.clone().with_address();
     let (target, data) = args
         .target_and_data()
         .map_err(|message| Failure::new(Exit::Local, message))?;
@@ -84,19 +93,45 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
         let message = format!("could not send DATA: {mode}");
         return Err(Failure::new(Exit::Local, message).into());
     }
-    let route = Route::new(&target, &args.resolve, &args.source, &args.socket, deadline)?;
+    let route = Route::new(&target, &args.route, deadline)?;
+    let timeout = args.exchange.timeout;
     if args.ping.is_wanted() {
-        let timeout = args.exchange.timeout;
-        return udp_ping::run(&route, timeout, deadline, &args.ping, args.json, logging);
+        udp_ping::run(&route, timeout, deadline, &args.ping, args.json, logging)
+    } else if args.relay.relay {
+        udp_relay::run(&route, &args.relay, args.exchange.raw)
+    } else if args.check {
+        udp_check::run(&route, timeout, args.json)
+    } else {
+        let mut payloads = Payloads::new(data, &args.input)?;
+        let mut flows = Flows::new(route, args.json)?;
+        exchange::run(&mut flows, &mut payloads, &args.exchange, args.json)
     }
-    let mut payloads = Payloads::new(data, &args.input)?;
-    let mut flows = Flows::new(route, args.json)?;
-    exchange::run(&mut flows, &mut payloads, &args.exchange, args.json)
 }
 
 impl Args {
+    /// The value of `-x` is optional, and takes the word that follows. When that leaves no address,
+    /// the word was the address.
+    fn with_address(mut self) -> Self {
+        if let Some(Some(file)) = &self.route.tap.hex_dump
+            && self.target_and_data().is_err()
+        {
+            self.words.insert(0, file.clone().into_os_string());
+            self.route.tap.hex_dump = Some(None);
+        }
+        self
+    }
+
+    /// Why nothing can be done with DATA, if so.
     fn mode_without_data(&self) -> Option<&'static str> {
-        self.ping.is_wanted().then_some("--ping sends its own")
+        if self.ping.is_wanted() {
+            Some("--ping sends its own")
+        } else if self.relay.relay {
+            Some("--relay sends standard input")
+        } else if self.check {
+            Some("-z sends an empty datagram")
+        } else {
+            None
+        }
     }
 
     /// Addresses are text; data may be any bytes.

@@ -1,14 +1,15 @@
 //! Sends numbered datagrams at a steady pace, and times what comes back.
 
 use std::io::{self, IsTerminal as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::ArgGroup;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::datagram::{BUFFER, largest, send_when_room};
+use crate::datagram::{BUFFER, Link, largest, send_when_room};
 use crate::duplex::{Writer, poll};
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
@@ -20,6 +21,7 @@ use crate::resolve::TimeLimit;
 use crate::route::Route;
 use crate::signal::Attention;
 use crate::statistics::{Statistics, percent};
+use crate::tap::Watch;
 use crate::units::{positive_duration, size};
 
 /// The header of a datagram (RFC 768).
@@ -212,7 +214,7 @@ pub fn run(
     let mut probes = Probes::new(args.size, timeout);
     let start = Instant::now();
     let Chosen {
-        socket,
+        link,
         address,
         sent,
         refused,
@@ -237,8 +239,9 @@ pub fn run(
         timeout,
         deadline: deadline.map(|limit| limit.at),
         name: route.name(address),
-        socket,
+        link,
         probes,
+        watch: Rc::clone(&route.watch),
         statistics: Statistics::default(),
         report,
         schedule: Schedule::new(args.pace()),
@@ -266,7 +269,7 @@ pub fn run(
 
 /// Where probes go.
 struct Chosen {
-    socket: UdpSocket,
+    link: Link,
     address: SocketAddr,
     /// When the first probe went there, if it has gone.
     sent: Option<Instant>,
@@ -280,15 +283,15 @@ fn choose(route: &Route<'_>, probes: &mut Probes) -> anyhow::Result<Chosen> {
     let mut candidates: Vec<Chosen> = Vec::new();
     let mut failure = None;
     for &address in &route.addresses {
-        let socket = match route.open(address) {
-            Ok(socket) => socket,
+        let link = match route.open(address) {
+            Ok(link) => link,
             Err(error) => {
                 failure = Some(route.failure(blame(&error), address, &error));
                 continue;
             }
         };
         let mut candidate = Chosen {
-            socket,
+            link,
             address,
             sent: None,
             refused: None,
@@ -296,7 +299,7 @@ fn choose(route: &Route<'_>, probes: &mut Probes) -> anyhow::Result<Chosen> {
         if route.addresses.len() == 1 {
             return Ok(candidate);
         }
-        match send_when_room(&candidate.socket, SEND_PATIENCE, probes.payload()) {
+        match send_when_room(&candidate.link, SEND_PATIENCE, probes.payload()) {
             Ok(at) => candidate.sent = Some(at),
             Err(error) => candidate.refused = Some(error),
         }
@@ -332,7 +335,7 @@ fn first_answer(candidates: &mut [Chosen]) -> anyhow::Result<Option<usize>> {
             .collect();
         let mut descriptors: Vec<PollFd<'_>> = open
             .iter()
-            .map(|&index| PollFd::new(&candidates[index].socket, PollFlags::IN))
+            .map(|&index| PollFd::new(&candidates[index].link, PollFlags::IN))
             .collect();
         poll(&mut descriptors, Some(left))?;
         let ready: Vec<bool> = descriptors
@@ -340,7 +343,7 @@ fn first_answer(candidates: &mut [Chosen]) -> anyhow::Result<Option<usize>> {
             .map(|descriptor| !descriptor.revents().is_empty())
             .collect();
         for (&index, _) in open.iter().zip(&ready).filter(|(_, is_ready)| **is_ready) {
-            match candidates[index].socket.take_error()? {
+            match candidates[index].link.take_error()? {
                 // The answer stays where it is, for the loop to take.
                 None => return Ok(Some(index)),
                 Some(error) => candidates[index].refused = Some(error),
@@ -355,8 +358,9 @@ struct Ping<'a> {
     deadline: Option<Instant>,
     /// The peer in messages.
     name: String,
-    socket: UdpSocket,
+    link: Link,
     probes: Probes,
+    watch: Rc<Watch>,
     statistics: Statistics,
     report: Report,
     schedule: Schedule,
@@ -415,6 +419,7 @@ impl Ping<'_> {
                 self.receive(ready.socket)?;
             }
             self.expire(self.now())?;
+            self.watch.check()?;
         }
     }
 
@@ -493,7 +498,7 @@ impl Ping<'_> {
         let listens = self.has_keyboard && is_foreground(stdin.as_fd());
         let output = self.stdout.pipe();
         let mut descriptors = vec![
-            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::new(&self.link, PollFlags::IN),
             PollFd::new(&self.attention, PollFlags::IN),
         ];
         if listens {
@@ -532,7 +537,7 @@ impl Ping<'_> {
             self.report.missing(last)?;
         }
         for _ in 0..=MOST_PENDING {
-            match send_when_room(&self.socket, SEND_PATIENCE, self.probes.payload()) {
+            match send_when_room(&self.link, SEND_PATIENCE, self.probes.payload()) {
                 Ok(at) => return self.sent(at),
                 // It is about an earlier probe, and nothing was sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -573,11 +578,11 @@ impl Ping<'_> {
     fn receive(&mut self, mut first: Option<Duration>) -> anyhow::Result<()> {
         const MOST: usize = 64;
         for _ in 0..MOST {
-            match self.socket.recv(&mut self.buffer) {
-                Ok(count) => {
+            match self.link.receive(&mut self.buffer) {
+                Ok((count, source)) => {
                     let at = first.take().unwrap_or_else(|| self.now());
                     self.stopped |= self.attention.resumed();
-                    self.arrived(count, at)?;
+                    self.arrived(count, source, at)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stopped = false;
@@ -594,14 +599,18 @@ impl Ping<'_> {
         Ok(())
     }
 
-    fn arrived(&mut self, count: usize, at: Duration) -> anyhow::Result<()> {
+    fn arrived(&mut self, count: usize, source: SocketAddr, at: Duration) -> anyhow::Result<()> {
         if !self.stopped {
             self.expire(at)?;
         }
         let received = &self.buffer[..count];
         let answers = self.probes.answers(received, at);
         if answers.is_empty() {
-            let name = &self.name;
+            let name = if self.link.is_group() {
+                source.to_string()
+            } else {
+                self.name.clone()
+            };
             let text = quoted(received);
             if self.unexpected > 0 {
                 tracing::debug!("unexpected datagram from {name}: {text}");
@@ -615,14 +624,14 @@ impl Ping<'_> {
         }
         self.ended = at;
         for answer in answers {
-            let answer = self.take(answer, count);
+            let answer = self.take(answer, count, source);
             self.report.answer(&answer)?;
         }
         Ok(())
     }
 
     /// Counts an answer in.
-    fn take(&mut self, meaning: Meaning, bytes: usize) -> Answer {
+    fn take(&mut self, meaning: Meaning, bytes: usize, source: SocketAddr) -> Answer {
         // How long one took that came while this process was stopped, nobody knows.
         let known = |time| (!self.stopped).then_some(time);
         let statistics = &mut self.statistics;
@@ -649,6 +658,7 @@ impl Ping<'_> {
             kind,
             number,
             bytes,
+            source,
             time: known(time),
         }
     }

@@ -739,8 +739,271 @@ mod client {
         }
     }
 
+    mod relay {
+        use super::*;
+
+        fn relay(target: &str) -> crate::harness::Program {
+            netkit(["udp-client", "--relay", "--wait-after-eof", "0.2", target])
+        }
+
+        #[test]
+        fn input_becomes_datagrams_while_whatever_arrives_is_printed() {
+            let server = mailbox();
+            let mut client = relay(&address(&server)).stdin_open().start();
+            client.send("one\n");
+            let source = expect(&server, "one\n");
+            send(&server, b"\xff\0", source);
+            send(&server, "", source);
+            send(&server, "unasked", source);
+            client.receive(b"\xff\0unasked");
+            client.send("two");
+            assert_eq!(expect(&server, "two"), source);
+            client.close_input();
+            client.finish();
+        }
+
+        #[test]
+        fn what_comes_after_the_end_of_input_is_printed() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", "--relay", &target])
+                .stdin("x")
+                .start();
+            let source = expect(&server, "x");
+            send(&server, "late", source);
+            client.receive("late");
+            client.finish();
+        }
+
+        #[test]
+        fn a_large_input_is_cut_into_what_fits() {
+            let server = udp_server(["--service", "echo"]).listen();
+            let input = crate::harness::random_bytes(100_000);
+            relay(&server.address()).stdin(&input).stdout(&input).run();
+        }
+
+        #[test]
+        fn a_closed_port_is_said_once_and_in_the_exit_code() {
+            let closed = closed_port();
+            let target = address(&closed);
+            let mut client = relay(&target).stdin_open().code(1).start();
+            client.send("a");
+            client.expect_line(&format!(
+                "netkit: could not send to {target}: connection refused"
+            ));
+            client.send("b");
+            client.close_input();
+            client.finish();
+        }
+
+        #[test]
+        fn a_name_is_tried_at_all_its_addresses() {
+            // localhost may be ::1 first, where nobody listens.
+            let server = udp_server([]).listen();
+            relay(&format!(":{}", server.port()))
+                .stdin("a")
+                .stdout("Hello, a!")
+                .run();
+        }
+
+        #[test]
+        fn a_terminal_is_shown_no_control_characters() {
+            let server = udp_server(["--service", "echo"]).listen();
+            let mut terminal = Terminal::open();
+            relay(&server.address())
+                .stdin("\x1b[31mred\n")
+                .stdout_to(terminal.device())
+                .run();
+            terminal.expect("\\x1b[31mred\n");
+            terminal.finish();
+        }
+
+        #[test]
+        fn a_reader_that_leaves_ends_it() {
+            let server = mailbox();
+            let (reader, writer) = std::io::pipe().unwrap();
+            let client = relay(&address(&server))
+                .stdin_open()
+                .stdout_to(writer)
+                .code(141)
+                .start();
+            client.send("a");
+            expect(&server, "a");
+            drop(reader);
+            client.finish();
+        }
+
+        #[test]
+        fn input_is_all_that_is_sent() {
+            netkit(["udp-client", "--relay", "127.0.0.1:9", "x"])
+                .stderr("netkit: could not send DATA: --relay sends standard input\n")
+                .code(2)
+                .run();
+        }
+    }
+
+    mod check {
+        use super::*;
+
+        #[test]
+        fn a_port_that_answers_is_open() {
+            let server = udp_server([]).listen();
+            let (target, port) = (server.address(), server.port());
+            netkit(["udp-client", "-z", &target])
+                .stdout(format!("{target} open, {{N}} ms\n"))
+                .run();
+            netkit(["udp-client", "-z", &format!(":{port}")])
+                .stdout(format!("localhost:{port} (127.0.0.1) open, {{N}} ms\n"))
+                .run();
+        }
+
+        #[test]
+        fn a_port_that_is_unreachable_is_closed() {
+            let closed = closed_port();
+            let target = address(&closed);
+            let client = netkit(["udp-client", "-z", "-W", "1h", &target])
+                .stdout(format!("{target} closed, {{N}} ms\n"))
+                .code(1)
+                .run();
+            assert!(client.took < DEADLINE / 2);
+        }
+
+        #[test]
+        fn a_silent_port_is_one_or_the_other() {
+            let silent = mailbox();
+            let target = address(&silent);
+            netkit(["udp-client", "-z", "-W", "0.2", &target])
+                .stdout(format!("{target} open|filtered\n"))
+                .run();
+            expect(&silent, "");
+            expect_nothing(&silent);
+        }
+
+        #[test]
+        fn it_can_be_an_event() {
+            let closed = closed_port();
+            let port = closed.local_addr().unwrap().port();
+            netkit(["udp-client", "-z", "--json", &address(&closed)])
+                .stdout(format!(
+                    "{{\"event\":\"start\",\"v\":1,\"target\":\"127.0.0.1:{port}\"}}\n\
+                     {{\"event\":\"closed\",\"address\":\"127.0.0.1\",\"port\":{port},\"rtt_ms\":{{N}}}}\n"
+                ))
+                .code(1)
+                .run();
+        }
+    }
+
+    mod dump {
+        use super::*;
+        use crate::harness::temporary_folder;
+
+        #[test]
+        fn datagrams_of_both_directions_are_dumped() {
+            let server = udp_server([]).listen();
+            netkit(["udp-client", "-x", &server.address(), "a", ""])
+                .stdout("Hello, a!\nHello, !\n")
+                .stderr(
+                    "> {*}Z 00000000: 61                                       a\n\
+                     < {*}Z 00000000: 4865 6c6c 6f2c 2061 21                   Hello, a!\n\
+                     > {*}Z 00000001:                                          \n\
+                     < {*}Z 00000009: 4865 6c6c 6f2c 2021                      Hello, !\n",
+                )
+                .run();
+        }
+
+        #[test]
+        fn a_relay_is_recorded() {
+            let server = udp_server(["--service", "echo"]).listen();
+            let folder = temporary_folder();
+            netkit([
+                "udp-client",
+                "--relay",
+                "--wait-after-eof",
+                "0.2",
+                "--record",
+                "all",
+            ])
+            .arg(server.address())
+            .current_dir(folder.path())
+            .stdin("abc")
+            .stdout("abc")
+            .run();
+            assert_eq!(std::fs::read(folder.path().join("all")).unwrap(), b"abcabc");
+        }
+
+        #[test]
+        fn a_dump_that_cannot_be_written_is_an_error() {
+            let server = udp_server([]).listen();
+            netkit(["udp-client", "-x", "/dev/full", &server.address(), "a"])
+                .stderr("netkit: could not write the dump or the record: no space left on device\n")
+                .code(2)
+                .run();
+        }
+    }
+
+    mod groups {
+        use super::*;
+
+        #[test]
+        fn options_that_do_not_suit_the_address_are_refused() {
+            for (words, what) in [
+                ("--broadcast", "--broadcast: ::1 is no broadcast address"),
+                (
+                    "--multicast-ttl 3",
+                    "--multicast-ttl 3: ::1 is no multicast address",
+                ),
+                (
+                    "--multicast-interface lo",
+                    "--multicast-interface lo: ::1 is no multicast address",
+                ),
+                (
+                    "--no-multicast-loop",
+                    "--no-multicast-loop: ::1 is no multicast address",
+                ),
+            ] {
+                let words = words.split(' ').chain(["[::1]:9", "x"]);
+                netkit(["udp-client"].into_iter().chain(words))
+                    .stderr(format!("netkit: could not send to [::1]:9: {what}\n"))
+                    .code(2)
+                    .run();
+            }
+        }
+    }
+
     mod usage {
         use super::*;
+
+        #[test]
+        fn what_would_do_nothing_is_refused() {
+            for words in [
+                "--relay --json",
+                "--relay --ping",
+                "--relay -W 1",
+                "--relay --whole",
+                "--relay -z",
+                "--relay --no-wait",
+                "--wait-after-eof 1",
+                "-z -c 1",
+                "-z --raw",
+                "-z --retries 1",
+                "-z --chunk 1",
+            ] {
+                let words = words.split(' ').chain(["127.0.0.1:9"]);
+                let client = netkit(["udp-client"].into_iter().chain(words))
+                    .any_stderr()
+                    .code(2)
+                    .run();
+                let advice = "see 'netkit udp-client --help'\n";
+                assert!(client.stderr.ends_with(advice), "{client:?}");
+            }
+        }
+
+        #[test]
+        fn the_short_help_fits_on_a_screen() {
+            let help = netkit(["udp-client", "-h"]).any_stdout().run();
+            let lines = help.stdout.iter().filter(|&&byte| byte == b'\n').count();
+            assert!(lines <= 40, "{lines}");
+        }
 
         #[test]
         fn a_source_that_is_not_ours_is_an_error_that_names_the_option() {
@@ -1125,6 +1388,7 @@ mod privileged {
     use socket2::{Domain, Protocol, Socket, Type};
 
     use super::*;
+    use crate::harness::namespace::{in_namespace, ip};
     use crate::harness::temporary_folder;
 
     /// Sends a datagram from an address that is not ours; as only root can.
@@ -1302,5 +1566,133 @@ mod privileged {
         silent.set_read_timeout(Some(DEADLINE)).unwrap();
         expect(&silent, "a");
         expect_nothing(&silent);
+    }
+
+    /// A network with one interface, `v0`, that is 192.0.2.1/24 and 2001:db8::1/64.
+    fn with_interface(test: impl FnOnce() + Send + 'static) {
+        in_namespace(|| {
+            ip("link add v0 type veth peer name v1");
+            ip("link set v1 up");
+            ip("link set v0 up");
+            ip("address add 192.0.2.1/24 brd 192.0.2.255 dev v0");
+            ip("address add 2001:db8::1/64 dev v0 nodad");
+            test();
+        });
+    }
+
+    /// A socket on `port`, or any for 0, that others may share, and that has joined `group`.
+    fn member(group: Option<std::net::IpAddr>, is_ipv4: bool, port: u16) -> UdpSocket {
+        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+        let any: IpAddr = if is_ipv4 {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        let address = SocketAddr::new(any, port);
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        // ip(7): or it gets what others have joined.
+        if is_ipv4 {
+            socket.set_multicast_all_v4(false).unwrap();
+        } else {
+            socket.set_multicast_all_v6(false).unwrap();
+        }
+        let index = rustix::net::netdevice::name_to_index(&socket, "v0").unwrap();
+        match group {
+            Some(IpAddr::V4(group)) => socket
+                .join_multicast_v4_n(&group, &socket2::InterfaceIndexOrAddress::Index(index))
+                .unwrap(),
+            Some(IpAddr::V6(group)) => socket.join_multicast_v6(&group, index).unwrap(),
+            None => {}
+        }
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.into()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn members_of_a_group_are_reached_and_each_may_answer() {
+        with_interface(|| {
+            for group in ["239.1.2.3", "ff15::1234"] {
+                let ip: std::net::IpAddr = group.parse().unwrap();
+                let first = member(Some(ip), ip.is_ipv4(), 0);
+                let port = first.local_addr().unwrap().port();
+                let second = member(Some(ip), ip.is_ipv4(), port);
+                let other = member(None, ip.is_ipv4(), port);
+                let options = ["--multicast-interface", "v0", "--multicast-ttl", "2"];
+                let words = [group, &port.to_string(), "question"].map(str::to_owned);
+                let client = netkit(["udp-client", "-W", "10"].iter().chain(&options))
+                    .arg(&words[0])
+                    .arg(&words[1])
+                    .arg(&words[2])
+                    .stdout("answer\n")
+                    .start();
+                let source = expect(&first, "question");
+                assert_eq!(expect(&second, "question"), source);
+                send(&second, "answer", source);
+                client.finish();
+                let hidden = netkit(["udp-client", "--no-wait", "--no-multicast-loop"]);
+                let hidden = hidden.arg("--multicast-interface").arg("v0");
+                hidden.arg(&words[0]).arg(&words[1]).arg("hidden").run();
+                for socket in [first, second, other] {
+                    expect_nothing(&socket);
+                }
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn every_member_that_answers_a_probe_is_shown() {
+        with_interface(|| {
+            let group = "239.1.2.3".parse().unwrap();
+            let first = member(Some(group), true, 0);
+            let port = first.local_addr().unwrap().port();
+            let arguments = [
+                "udp-client",
+                "-c",
+                "1",
+                "-W",
+                "10",
+                "--multicast-interface",
+                "v0",
+            ];
+            let mut client = netkit(arguments)
+                .arg(format!("239.1.2.3:{port}"))
+                .any_stdout()
+                .start();
+            let (probe, source) = receive(&first);
+            send(&first, probe, source);
+            client.receive_line(&format!(
+                "PING 239.1.2.3:{port} (239.1.2.3) 56(84) bytes of data."
+            ));
+            client.receive_line(&format!(
+                "56 bytes from 192.0.2.1:{port}: udp_seq=1 time={{N}} ms"
+            ));
+            client.finish();
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_broadcast_has_to_be_meant() {
+        with_interface(|| {
+            let server = member(None, true, 0);
+            let port = server.local_addr().unwrap().port();
+            let target = format!("192.0.2.255:{port}");
+            netkit(["udp-client", &target, "x"])
+                .stderr(format!(
+                    "netkit: could not send to {target}: permission denied (a broadcast address takes \
+                     --broadcast)\n"
+                ))
+                .code(2)
+                .run();
+            let client = netkit(["udp-client", "--broadcast", "-W", "10", &target, "x"])
+                .stdout("y\n")
+                .start();
+            send(&server, "y", expect(&server, "x"));
+            client.finish();
+        });
     }
 }
