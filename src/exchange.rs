@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::duplex::poll;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Cause, Event, Flows, Whose};
 use crate::payloads::{Next, Payload, Payloads};
@@ -45,7 +46,11 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let mut worst = None;
     if args.no_wait {
+        let mut burst = Burst::new(Instant::now());
         while let Some(payload) = payloads.wait()? {
+            if let Some(pause) = burst.pause(payload.bytes.len(), Instant::now()) {
+                poll(&mut [], Some(pause))?;
+            }
             send(flows, &payload, &mut worst)?;
             flows.check()?;
         }
@@ -70,6 +75,41 @@ pub fn run(
     match worst {
         None => Ok(()),
         Some(exit) => Err(Failure::announced(exit).into()),
+    }
+}
+
+/// How fast datagrams go out that nobody answers. What a receiver's queue has no room for is lost
+/// without a word. Linux's holds 208 KiB, which is some 270 small ones: bursts are much less than
+/// that, and have time between them in which an ordinary program takes them.
+const BURST: usize = 32;
+const BURST_TIME: Duration = Duration::from_millis(1);
+/// How many bytes count for one more datagram.
+const WEIGHT: usize = 2048;
+
+/// What has gone out since the last pause.
+struct Burst {
+    began: Instant,
+    weight: usize,
+}
+
+impl Burst {
+    fn new(began: Instant) -> Self {
+        Self { began, weight: 0 }
+    }
+
+    /// How long the next datagram, which has `size` bytes, has to wait, if at all.
+    fn pause(&mut self, size: usize, now: Instant) -> Option<Duration> {
+        let end = self.began + BURST_TIME;
+        let mut pause = None;
+        if now >= end {
+            // Time that was not used is not made up for.
+            *self = Self::new(now);
+        } else if self.weight >= BURST {
+            *self = Self::new(end);
+            pause = Some(end.saturating_duration_since(now));
+        }
+        self.weight += 1 + size / WEIGHT;
+        pause
     }
 }
 
@@ -300,4 +340,47 @@ fn list(flows: &Flows<'_>, causes: &Causes) -> String {
         .map(|(address, cause)| format!("{address}: {cause}"))
         .collect();
     format!("{}: {}", flows.target(), each.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of the datagrams goes out, where sending takes no time.
+    fn times(size: usize, count: usize) -> Vec<Duration> {
+        let start = Instant::now();
+        let mut burst = Burst::new(start);
+        let mut now = start;
+        let datagrams = 0..count;
+        datagrams
+            .map(|_| {
+                now += burst.pause(size, now).unwrap_or_default();
+                now.duration_since(start)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn small_datagrams_go_out_in_bursts_with_pauses() {
+        let times = times(10, 3 * BURST);
+        assert_eq!(times[BURST - 1], Duration::ZERO);
+        assert_eq!(times[BURST], BURST_TIME);
+        assert_eq!(times[3 * BURST - 1], 2 * BURST_TIME);
+    }
+
+    #[test]
+    fn large_datagrams_have_a_pause_each() {
+        let times = times(65_507, 3);
+        assert_eq!(times, [Duration::ZERO, BURST_TIME, 2 * BURST_TIME]);
+    }
+
+    #[test]
+    fn time_that_was_not_used_is_not_made_up_for() {
+        let start = Instant::now();
+        let mut burst = Burst::new(start);
+        let later = start + 100 * BURST_TIME;
+        let pauses: Vec<_> = (0..=BURST).map(|_| burst.pause(1, later)).collect();
+        assert!(pauses[..BURST].iter().all(Option::is_none));
+        assert_eq!(pauses[BURST], Some(BURST_TIME));
+    }
 }

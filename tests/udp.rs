@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::process::Signal;
 
 use crate::harness::{DEADLINE, Server, Terminal, mailbox, netkit, udp_server};
@@ -489,13 +490,27 @@ mod client {
         #[test]
         fn a_hundred_thousand_lines_go_out_promptly() {
             let server = mailbox();
+            let target = address(&server);
+            // As root it holds all that comes while this machine is busy with something else.
+            let size = 64 << 20;
+            let is_roomy = set_socket_recv_buffer_size_force(&server, size).is_ok();
+            let sink = crate::harness::spawn(move || {
+                let mut lines = Vec::new();
+                while lines.last() != Some(&100_000) {
+                    let (line, _) = receive(&server);
+                    lines.push(String::from_utf8(line).unwrap().parse::<u32>().unwrap());
+                }
+                lines
+            });
             let lines: Vec<String> = (1..=100_000).map(|line| line.to_string()).collect();
-            let client = netkit(["udp-client", "--no-wait", &address(&server)])
+            let client = netkit(["udp-client", "--no-wait", &target])
                 .stdin(lines.join("\n"))
                 .run();
             assert!(client.took < DEADLINE / 2, "{client:?}");
-            expect(&server, "1");
-            expect(&server, "2");
+            if is_roomy {
+                let received = sink.join().unwrap();
+                assert!(received.into_iter().eq(1..=100_000));
+            }
         }
 
         #[test]
@@ -1001,7 +1016,7 @@ mod client {
         #[test]
         fn the_short_help_fits_on_a_screen() {
             let help = netkit(["udp-client", "-h"]).any_stdout().run();
-            let lines = help.stdout.iter().filter(|&&byte| byte == b'\n').count();
+            let lines = String::from_utf8(help.stdout).unwrap().lines().count();
             assert!(lines <= 40, "{lines}");
         }
 
@@ -1568,7 +1583,7 @@ mod privileged {
         expect_nothing(&silent);
     }
 
-    /// A network with one interface, `v0`, that is 192.0.2.1/24 and 2001:db8::1/64.
+    /// A network with one interface, `v0`, that is `192.0.2.1/24` and `2001:db8::1/64`.
     fn with_interface(test: impl FnOnce() + Send + 'static) {
         in_namespace(|| {
             ip("link add v0 type veth peer name v1");
