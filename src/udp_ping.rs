@@ -411,14 +411,15 @@ impl Ping<'_> {
                 let error = io::Error::from(io::ErrorKind::BrokenPipe);
                 return Err(Failure::of_output(output::NAME, &error).into());
             }
-            if self.attention.asked() | (ready.stdin && self.entered()) {
-                self.report.interim(&self.statistics, self.time())?;
-            }
+            self.stopped |= self.attention.resumed();
             // Also when its time seems to be up: it may have come while this process did nothing.
-            if ready.socket.is_some() || self.has_expired() {
+            if ready.socket.is_some() || self.stopped || self.has_expired() {
                 self.receive(ready.socket)?;
             }
             self.expire(self.now())?;
+            if self.attention.asked() | (ready.stdin && self.entered()) {
+                self.report.interim(&self.statistics, self.time())?;
+            }
             self.watch.check()?;
         }
     }
@@ -551,6 +552,7 @@ impl Ping<'_> {
 
     fn sent(&mut self, at: Instant) -> anyhow::Result<()> {
         let at = at.saturating_duration_since(self.start);
+        self.stopped |= self.attention.resumed();
         self.note(at);
         Ok(self.report.sent()?)
     }
