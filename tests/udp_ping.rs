@@ -596,14 +596,15 @@ mod usage {
 }
 
 #[test]
-fn the_pace_is_kept_and_times_are_short() {
+fn probes_are_not_sent_faster_than_asked_for() {
     let server = udp_server(["-q", "--service", "echo"]);
     let mut server = server.arg("--print-port").start();
     let target = format!("127.0.0.1:{}", server.receive_line("{N}"));
     let client = ping(&target, ["-c", "1000", "-i", "0.001", "--json"]);
     let events = events(&client.any_stdout().run().stdout);
     let time = events.last().unwrap()["time_ms"].as_f64().unwrap();
-    assert!((999.0..1100.0).contains(&time), "{time}");
+    // How much slower a busy machine is, no test can say.
+    assert!(time >= 999.0, "{time}");
 }
 
 #[test]
