@@ -1,0 +1,533 @@
+//! Servers of the `hello` protocol, and of an echo where there is nothing better, under load from
+//! one thread that waits for many connections in epoll(7).
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::rc::Rc;
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use socket2::{Domain, Socket, Type};
+
+use crate::contest::{Better, Measure, Round, Row};
+use crate::programs::{Program, Table, find, free_port, netkit};
+
+/// How long a run that counts per second lasts.
+const TIME: Duration = Duration::from_millis(700);
+
+/// Nothing takes this long on loopback: whoever does has lost bytes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const GREETING: &[u8] = b"Welcome!";
+const MESSAGE: &[u8; 16] = b"sixteen bytes ..";
+
+/// A thread for each connection, as in the tutorials, but for the pause before each answer.
+const PYTHON: &str = "
+import socket, sys, threading
+def tcplink(sock, addr):
+    print('Accept new connection from %s:%s...' % addr)
+    sock.send(b'Welcome!')
+    while True:
+        data = sock.recv(1024)
+        if not data or data.decode('utf-8') == 'exit':
+            break
+        sock.send(('Hello, %s!' % data.decode('utf-8')).encode('utf-8'))
+    sock.close()
+    print('Connection from %s:%s closed.' % addr)
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('127.0.0.1', int(sys.argv[1])))
+s.listen(1024)
+while True:
+    sock, addr = s.accept()
+    threading.Thread(target=tcplink, args=(sock, addr)).start()
+";
+
+/// What a server without the protocol runs for each connection.
+const GREET: &str = "#!/bin/sh\nprintf Welcome!\nread line\n";
+
+/// How a server is talked to.
+#[derive(Clone, Copy)]
+struct Protocol {
+    greets: bool,
+    /// `Hello, X!`, or else X.
+    hello: bool,
+    exit: &'static [u8],
+}
+
+impl Protocol {
+    const HELLO: Self = Self {
+        greets: true,
+        hello: true,
+        exit: b"exit",
+    };
+    const GREET: Self = Self {
+        hello: false,
+        exit: b"exit\n",
+        ..Self::HELLO
+    };
+    const ECHO: Self = Self {
+        greets: false,
+        hello: false,
+        exit: b"",
+    };
+
+    fn answer(self) -> Vec<u8> {
+        if self.hello {
+            [b"Hello, ", &MESSAGE[..], b"!"].concat()
+        } else {
+            MESSAGE.to_vec()
+        }
+    }
+}
+
+/// A server that runs for as long as its row.
+struct Server {
+    program: Program,
+    address: SocketAddr,
+    protocol: Protocol,
+}
+
+impl Server {
+    fn start(
+        make: impl FnOnce(u16) -> Command,
+        protocol: Protocol,
+    ) -> anyhow::Result<Rc<RefCell<Self>>> {
+        let port = free_port(Table::Tcp)?;
+        let program = Program::serve(&mut make(port), port, Table::Tcp)?;
+        Ok(Rc::new(RefCell::new(Self {
+            program,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            protocol,
+        })))
+    }
+
+    /// Connects, from one of many addresses: the ports of one run out.
+    fn connect(&self, source: u8) -> anyhow::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        let source = SocketAddr::from((Ipv4Addr::new(127, 0, 1, source), 0));
+        socket.bind(&source.into())?;
+        socket.connect(&self.address.into())?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    fn greeted(&self, source: u8) -> anyhow::Result<TcpStream> {
+        let mut stream = self.connect(source)?;
+        if self.protocol.greets {
+            let mut greeting = [0; GREETING.len()];
+            stream.read_exact(&mut greeting).context("no greeting")?;
+            ensure!(greeting == GREETING, "a wrong greeting");
+        }
+        Ok(stream)
+    }
+}
+
+type Start = Box<dyn FnOnce() -> anyhow::Result<Rc<RefCell<Server>>>>;
+
+/// Those that speak the protocol: netkit, the tutorials' server and what is asked for.
+fn speakers(row: &mut Row) -> Vec<(String, Start)> {
+    let server = |log: &'static [&'static str]| -> Start {
+        Box::new(move || {
+            let make = |port: u16| {
+                let mut command = netkit();
+                command.args(log).args(["tcp-server", "-m", "20000", "-p"]);
+                command.arg(port.to_string());
+                command
+            };
+            Server::start(make, Protocol::HELLO)
+        })
+    };
+    let mut servers = vec![
+        ("netkit -q".to_owned(), server(&["-q"])),
+        ("netkit, logging".to_owned(), server(&[])),
+    ];
+    if let Some(program) = std::env::var_os("VERSUS_SERVER").map(PathBuf::from) {
+        let name = program.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        let start: Start = Box::new(move || {
+            let make = |port: u16| {
+                let mut command = Command::new(program);
+                command.arg(port.to_string());
+                command
+            };
+            Server::start(make, Protocol::HELLO)
+        });
+        servers.push((name, start));
+    }
+    match find("python3") {
+        None => row.is_missing("python3"),
+        Some(python) => servers.push((
+            "python3, threads".to_owned(),
+            Box::new(move || {
+                let make = |port: u16| {
+                    let mut command = Command::new(python);
+                    command.args(["-c", PYTHON, &port.to_string()]);
+                    command
+                };
+                Server::start(make, Protocol::HELLO)
+            }),
+        )),
+    }
+    servers
+}
+
+/// Those that run a program for each connection.
+fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)> {
+    let mut servers: Vec<(String, Start)> = Vec::new();
+    for name in ["socat", "tcpserver", "ncat"] {
+        let Some(file) = find(name) else {
+            row.is_missing(name);
+            continue;
+        };
+        let run = run.to_owned();
+        let start: Start = Box::new(move || {
+            let make = |port: u16| {
+                let mut command = Command::new(file);
+                let port = port.to_string();
+                match name {
+                    "socat" => command.args([
+                        &format!(
+                            "TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=1024,nodelay"
+                        ),
+                        &format!("EXEC:{run}"),
+                    ]),
+                    "tcpserver" => {
+                        command.args(["-HR", "-l0", "-c1200", "-b1024", "127.0.0.1", &port, &run])
+                    }
+                    _ => command.args(["-l", "-k", "-m1200", "-e", &run, "127.0.0.1", &port]),
+                };
+                command
+            };
+            Server::start(make, protocol)
+        });
+        servers.push((name.to_owned(), start));
+    }
+    servers
+}
+
+/// Adds a contestant that does `work` with a server that is started at the first round.
+fn add(
+    row: &mut Row,
+    (name, start): (String, Start),
+    mut work: impl FnMut(&Server) -> anyhow::Result<Vec<f64>> + 'static,
+) {
+    let mut start = Some(start);
+    let mut server = None;
+    row.add(name, move |round| {
+        if let Some(start) = start.take() {
+            server = Some(start()?);
+        }
+        let server = server.as_ref().context("it did not start")?;
+        let result = work(&server.borrow());
+        if round == Round::WarmUp {
+            // What the first connections left behind is not to be measured.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        result
+    });
+}
+
+pub fn connections() -> anyhow::Result<Row> {
+    let mut row = Row::new(
+        "connect, read the greeting, send exit, read to the end; 2 clients",
+        vec![
+            Measure {
+                unit: "a second",
+                better: Better::More,
+            },
+            Measure {
+                unit: "ms, p50",
+                better: Better::Less,
+            },
+            Measure {
+                unit: "ms, p99",
+                better: Better::Less,
+            },
+        ],
+    );
+    let script = std::env::temp_dir().join(format!("versus-greet-{}", std::process::id()));
+    std::fs::write(&script, GREET)?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let mut servers = speakers(&mut row);
+    servers.extend(spawners(
+        &mut row,
+        &script.to_string_lossy(),
+        Protocol::GREET,
+    ));
+    let script = Rc::new(Removed(script));
+    for server in servers {
+        let script = Rc::clone(&script);
+        add(&mut row, server, move |server| {
+            let _ = &script;
+            connect_and_exit(server)
+        });
+    }
+    Ok(row)
+}
+
+/// A file that goes when this does.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn connect_and_exit(server: &Server) -> anyhow::Result<Vec<f64>> {
+    const CLIENTS: u8 = 2;
+    let end = Instant::now() + TIME;
+    let client = |source| -> anyhow::Result<Vec<f64>> {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            let start = Instant::now();
+            let mut stream = server.greeted(source)?;
+            stream.write_all(server.protocol.exit)?;
+            let rest = stream.read(&mut [0; 64])?;
+            ensure!(rest == 0, "more than the greeting");
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    };
+    let results = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|source| scope.spawn(move || client(source)))
+            .collect();
+        let results = clients.into_iter().map(ScopedJoinHandle::join);
+        results.collect::<Vec<_>>()
+    });
+    let mut times = Vec::new();
+    for result in results {
+        times.extend(result.map_err(|_| anyhow::anyhow!("a client panicked"))??);
+    }
+    times.sort_by(f64::total_cmp);
+    let rank = |percent: usize| times[times.len() * percent / 100];
+    Ok(vec![
+        f64::from(u32::try_from(times.len())?) / TIME.as_secs_f64(),
+        rank(50),
+        rank(99),
+    ])
+}
+
+pub fn requests(connections: usize) -> Row {
+    let mut row = Row::new(
+        format!("requests of 16 bytes and their answers, {connections} connections at once"),
+        vec![Measure {
+            unit: "a second",
+            better: Better::More,
+        }],
+    );
+    let mut servers = speakers(&mut row);
+    if connections < 1000 {
+        servers.extend(spawners(&mut row, "/bin/cat", Protocol::ECHO));
+    }
+    for server in servers {
+        add(&mut row, server, move |server| {
+            let mut load = Load::new(server)?;
+            for source in 0..connections {
+                let stream = server.greeted(u8::try_from(source % 100)?)?;
+                load.add(stream, 0)?;
+            }
+            let start = Instant::now();
+            load.ask_all()?;
+            let answered = load.run(|| start.elapsed() < TIME)?;
+            let rate = f64::from(u32::try_from(answered)?) / start.elapsed().as_secs_f64();
+            load.end()?;
+            Ok(vec![rate])
+        });
+    }
+    row
+}
+
+pub fn open() -> Row {
+    const CONNECTIONS: usize = 10_000;
+    const IN_KIB: Measure = Measure {
+        unit: "KiB each",
+        better: Better::Less,
+    };
+    let mut row = Row::new(
+        "10,000 open connections: all greeted, all answered, memory",
+        vec![
+            Measure {
+                unit: "ms to open",
+                better: Better::Less,
+            },
+            Measure {
+                unit: "ms to answer",
+                better: Better::Less,
+            },
+            IN_KIB,
+        ],
+    );
+    for server in speakers(&mut row) {
+        // Memory is that of a fresh server: what the first round took is not given back.
+        let (name, _) = &server;
+        let empty = std::cell::Cell::new(None);
+        if name.starts_with("python3") {
+            // Ten seconds a round would tell nothing more.
+            continue;
+        }
+        add(&mut row, server, move |server| {
+            let before = match empty.get() {
+                Some(before) => before,
+                None => server.program.resident()?,
+            };
+            empty.set(Some(before));
+            let mut load = Load::new(server)?;
+            let start = Instant::now();
+            load.open(server, CONNECTIONS)?;
+            let opened = start.elapsed();
+            let start = Instant::now();
+            load.ask_all()?;
+            let answered = load.run(|| false)?;
+            let all_answered = start.elapsed();
+            ensure!(answered == CONNECTIONS, "{answered} answers");
+            let resident = server.program.resident()? - before;
+            load.end()?;
+            Ok(vec![
+                opened.as_secs_f64() * 1e3,
+                all_answered.as_secs_f64() * 1e3,
+                resident / 10_000.0,
+            ])
+        });
+    }
+    row
+}
+
+/// Many connections to one server, each with one request at a time.
+struct Load {
+    epoll: OwnedFd,
+    clients: Vec<Client>,
+    protocol: Protocol,
+    answer: Vec<u8>,
+}
+
+struct Client {
+    stream: TcpStream,
+    /// How much of what is awaited has come.
+    received: usize,
+}
+
+impl Load {
+    fn new(server: &Server) -> anyhow::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            clients: Vec::new(),
+            protocol: server.protocol,
+            answer: server.protocol.answer(),
+        })
+    }
+
+    fn add(&mut self, stream: TcpStream, received: usize) -> anyhow::Result<()> {
+        stream.set_nonblocking(true)?;
+        let data = epoll::EventData::new_u64(self.clients.len() as u64);
+        epoll::add(&self.epoll, &stream, data, epoll::EventFlags::IN)?;
+        self.clients.push(Client { stream, received });
+        Ok(())
+    }
+
+    /// Opens connections and waits until all are greeted; only so many wait for it at a time, as more
+    /// than the system's backlog would be turned away.
+    fn open(&mut self, server: &Server, connections: usize) -> anyhow::Result<()> {
+        const AT_ONCE: usize = 256;
+        let mut events = Vec::with_capacity(AT_ONCE);
+        let mut greeted = 0;
+        while greeted < connections {
+            while self.clients.len() < connections && self.clients.len() - greeted < AT_ONCE {
+                let source = u8::try_from(self.clients.len() % 100)?;
+                self.add(server.connect(source)?, 0)?;
+            }
+            self.wait(&mut events)?;
+            for event in events.drain(..) {
+                greeted += usize::from(self.receive(event.data.u64(), GREETING)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_all(&self) -> anyhow::Result<()> {
+        for client in &self.clients {
+            (&client.stream).write_all(MESSAGE)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the answers; whoever has one asks again, as long as `go_on`. Returns when nobody has to
+    /// be answered any more.
+    fn run(&mut self, go_on: impl Fn() -> bool) -> anyhow::Result<usize> {
+        let answer = std::mem::take(&mut self.answer);
+        let mut events = Vec::with_capacity(256);
+        let mut asked = self.clients.len();
+        let mut answered = 0;
+        while answered < asked {
+            self.wait(&mut events)?;
+            let more = go_on();
+            for event in events.drain(..) {
+                let number = event.data.u64();
+                if self.receive(number, &answer)? {
+                    answered += 1;
+                    if more {
+                        asked += 1;
+                        let client = &self.clients[usize::try_from(number)?];
+                        (&client.stream).write_all(MESSAGE)?;
+                    }
+                }
+            }
+        }
+        self.answer = answer;
+        Ok(answered)
+    }
+
+    fn wait(&self, events: &mut Vec<epoll::Event>) -> anyhow::Result<()> {
+        let timeout = Timespec::try_from(PATIENCE)?;
+        let count = epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout))?;
+        ensure!(count > 0, "nothing came");
+        Ok(())
+    }
+
+    /// Reads what one has sent; whether `awaited` is now there as a whole.
+    fn receive(&mut self, number: u64, awaited: &[u8]) -> anyhow::Result<bool> {
+        let client = &mut self.clients[usize::try_from(number)?];
+        let mut buffer = [0; 64];
+        let count = client.stream.read(&mut buffer)?;
+        let rest = &awaited[client.received..];
+        ensure!(
+            count > 0 && rest.starts_with(&buffer[..count]),
+            "wrong bytes"
+        );
+        client.received = if count == rest.len() {
+            0
+        } else {
+            client.received + count
+        };
+        Ok(client.received == 0)
+    }
+
+    /// Takes leave, so that the server is done with everybody before the next one is measured.
+    fn end(self) -> anyhow::Result<()> {
+        for client in &self.clients {
+            client.stream.set_nonblocking(false)?;
+            (&client.stream).write_all(self.protocol.exit)?;
+            client.stream.shutdown(std::net::Shutdown::Write)?;
+        }
+        for client in &self.clients {
+            ensure!(
+                (&client.stream).read(&mut [0; 64])? == 0,
+                "more than the answers"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! The programs that are measured: found, started, waited for within a time, and never left behind.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// No run takes nearly so long, nor does a row.
+const MOST: Duration = Duration::from_secs(60);
+
+/// The programs that run, and when they are to be gone.
+static RUNNING: Mutex<Vec<(u32, Instant, OwnedFd)>> = Mutex::new(Vec::new());
+
+/// A child; it is killed when this is dropped.
+pub struct Program {
+    pub child: Child,
+    watched: OwnedFd,
+}
+
+/// The netkit of this build.
+pub fn netkit() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_netkit"))
+}
+
+/// An installed program. `nc` is OpenBSD's.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let file = std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())?;
+    if name == "nc" {
+        let help = Command::new(&file).arg("-h").output().ok()?;
+        let help = [help.stdout, help.stderr].concat();
+        return String::from_utf8_lossy(&help)
+            .contains("OpenBSD")
+            .then_some(file);
+    }
+    if name == "python3" {
+        // What is found may be a script that looks for the interpreter.
+        let asked = Command::new(&file)
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output()
+            .ok()?;
+        return Some(String::from_utf8(asked.stdout).ok()?.trim().into());
+    }
+    Some(file)
+}
+
+/// Kills programs that take too long, so that nothing here waits for ever.
+pub fn watch() -> anyhow::Result<()> {
+    thread::Builder::new().spawn(|| {
+        loop {
+            thread::sleep(Duration::from_millis(200));
+            let now = Instant::now();
+            for (_, end, pidfd) in running().iter() {
+                if *end <= now {
+                    // It may have ended meanwhile.
+                    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn running() -> std::sync::MutexGuard<'static, Vec<(u32, Instant, OwnedFd)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Program {
+    /// Starts a program. What it prints goes nowhere, unless `command` says otherwise before.
+    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let child = command
+            .spawn()
+            .with_context(|| format!("could not start {}", command.get_program().display()))?;
+        let pid = Pid::from_child(&child);
+        let watched = pidfd_open(pid, PidfdFlags::empty())?;
+        running().push((child.id(), Instant::now() + MOST, watched.try_clone()?));
+        Ok(Self { child, watched })
+    }
+
+    /// Starts a server and waits until it listens on `port`.
+    pub fn serve(command: &mut Command, port: u16, table: Table) -> anyhow::Result<Self> {
+        let program = Self::start(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
+        program.wait_for(port, table)?;
+        Ok(program)
+    }
+
+    /// Waits until somebody listens on `port`: connecting to find out would be taken for a client.
+    pub fn wait_for(&self, port: u16, table: Table) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !table.has(port) {
+            if Instant::now() > end || self.has_ended(Duration::from_millis(1))? {
+                bail!("it does not listen on port {port}");
+            }
+        }
+        Ok(())
+    }
+
+    pub fn has_ended(&self, within: Duration) -> anyhow::Result<bool> {
+        let mut ended = [PollFd::new(&self.watched, PollFlags::IN)];
+        Ok(poll(&mut ended, Some(&Timespec::try_from(within)?))? > 0)
+    }
+
+    /// Waits for its end; the watch sees to it that there is one.
+    pub fn finish(mut self) -> anyhow::Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    /// `finish`, for a program that must have succeeded.
+    pub fn succeed(self) -> anyhow::Result<()> {
+        let status = self.finish()?;
+        if !status.success() {
+            bail!("it ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// What it keeps in memory, in KiB.
+    pub fn resident(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("no VmRSS")?.parse()?)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let id = self.child.id();
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        running().retain(|(running, ..)| *running != id);
+    }
+}
+
+/// Where the system lists sockets that can be sent to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Tcp,
+    Udp,
+}
+
+impl Table {
+    fn has(self, port: u16) -> bool {
+        let (files, state) = match self {
+            Self::Tcp => (["/proc/net/tcp", "/proc/net/tcp6"], "0A"),
+            Self::Udp => (["/proc/net/udp", "/proc/net/udp6"], "07"),
+        };
+        let port = format!(":{port:04X}");
+        files
+            .iter()
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .any(|table| {
+                table.lines().any(|line| {
+                    let mut words = line.split_whitespace().skip(1);
+                    words.next().is_some_and(|local| local.ends_with(&port))
+                        && words.nth(1) == Some(state)
+                })
+            })
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port(table: Table) -> anyhow::Result<u16> {
+    Ok(match table {
+        Table::Tcp => std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?,
+        Table::Udp => std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?,
+    }
+    .port())
+}
