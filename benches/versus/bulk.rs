@@ -172,7 +172,10 @@ fn movers(row: &mut Row) -> Vec<Mover> {
     let mut movers = vec![Mover {
         name: "netkit",
         receive: Box::new(move |port| {
-            command(&program, &format!("tcp-server --service stdio -p {port}"))
+            command(
+                &program,
+                &format!("tcp-server --service stdio --recv-only -p {port}"),
+            )
         }),
         send: Box::new(move |port| command(&sender, &format!("tcp-client 127.0.0.1 {port}"))),
     }];
