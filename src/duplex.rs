@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::escape::TerminalEscape;
-use crate::splice::splice;
+use crate::splice::{Channel, MUCH, enlarge, send_file, splice};
 use crate::tap::{Direction, Tap};
 
 /// Where bytes of one end come from, and where bytes for it go.
@@ -201,44 +201,83 @@ impl Reader {
         }
     }
 
-    /// Moves what there is to `writer` without copying it through this process; `None` where that
-    /// is not possible. 0 is the end. `WouldBlock` says that either the reader has nothing or the
-    /// writer takes nothing.
-    pub fn splice_to(&mut self, writer: &Writer) -> Option<Result<usize, Fault>> {
+    /// The two descriptors, if bytes may pass from this reader to `writer` unseen.
+    fn unseen<'a>(&'a self, writer: &'a Writer) -> Option<(&'a Descriptor, &'a Descriptor)> {
         let (Source::Descriptor(from), Sink::Descriptor(to)) = (&self.source, &writer.sink) else {
             return None;
         };
-        let spliceable = matches!(
-            (from.kind, to.kind),
-            (Kind::Pipe, Kind::Socket) | (Kind::Socket, Kind::Pipe)
-        );
-        if !spliceable || !writer.is_plain() || self.tap.is_some() || writer.tap.is_some() {
-            return None;
-        }
-        match splice(from.fd.as_fd(), to.fd.as_fd()) {
+        let seen = !writer.is_plain() || self.tap.is_some() || writer.tap.is_some();
+        (!seen).then_some((from, to))
+    }
+
+    /// Moves what there is to `writer` without copying it through this process; `None` where that
+    /// is not possible. `WouldBlock` says that either the reader has nothing or the writer takes
+    /// nothing.
+    pub fn splice_to(&mut self, writer: &Writer) -> Option<Result<usize, Fault>> {
+        let (from, to) = self.unseen(writer)?;
+        let (result, pipe) = match (from.kind, to.kind) {
+            (Kind::Pipe, Kind::Socket) => (splice(from.fd.as_fd(), to.fd.as_fd()), Some(from)),
+            (Kind::Socket, Kind::Pipe) => (splice(from.fd.as_fd(), to.fd.as_fd()), Some(to)),
+            (Kind::File, Kind::Socket) => (send_file(from.fd.as_fd(), to.fd.as_fd()), None),
+            _ => return None,
+        };
+        match result {
             // Not to be had for these two: the bytes go the ordinary way.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-                ) =>
-            {
-                None
-            }
+            Err(error) if is_refusal(&error) => None,
             // Between a pipe and a socket every error is the socket's, save that the pipe has no
             // reader any more.
-            Err(error) if from.kind == Kind::Pipe || error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(error) if from.kind == Kind::Pipe || is_gone(&error) && to.kind != Kind::Pipe => {
+                Some(Err(Fault::Write(error)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 Some(Err(Fault::Write(error)))
             }
             Err(error) => Some(Err(Fault::Read(error))),
             // The end is left to `read`, which knows what is delivered instead.
             Ok(0) => None,
             Ok(count) => {
+                if let Some(pipe) = pipe.filter(|_| count == MUCH) {
+                    enlarge(pipe.fd.as_fd());
+                }
                 self.if_empty = None;
                 Some(Ok(count))
             }
         }
     }
+
+    /// Something that bytes pass through from a socket to `writer` without a copy; `None` where that
+    /// is not possible now.
+    pub fn channel_to(&self, writer: &Writer) -> Option<Channel> {
+        let (from, to) = self.unseen(writer)?;
+        let both = matches!(
+            (from.kind, to.kind),
+            (Kind::Socket, Kind::Socket | Kind::File)
+        );
+        if both { Channel::open() } else { None }
+    }
+
+    /// Moves what there is into `channel`, which is empty; 0 is the end.
+    pub fn fill(&self, channel: &mut Channel) -> Result<usize, Fault> {
+        match &self.source {
+            Source::Descriptor(from) => channel.fill(from.fd.as_fd()).map_err(Fault::Read),
+            Source::Bytes(_) => Ok(0),
+        }
+    }
+}
+
+/// Whether a system call is not to be had for such descriptors.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// The half that bytes go to.
@@ -326,10 +365,7 @@ impl Writer {
 
     /// After `error`: what that means, once what it asks of the writer has been done.
     pub fn closed_by(&mut self, error: &io::Error) -> WhenClosed {
-        let closed = matches!(
-            error.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-        );
+        let closed = is_gone(error);
         let meaning = if closed {
             self.when_closed
         } else {
@@ -417,6 +453,18 @@ impl Writer {
                 }
                 Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
             }
+        }
+    }
+
+    /// Writes what goes without waiting of what is in `channel`; `None` where nothing can be moved
+    /// out of it in this way.
+    pub fn drain(&self, channel: &mut Channel) -> Option<io::Result<usize>> {
+        let Sink::Descriptor(to) = &self.sink else {
+            return None;
+        };
+        match channel.drain(to.fd.as_fd()) {
+            Err(error) if is_refusal(&error) => None,
+            result => Some(result),
         }
     }
 

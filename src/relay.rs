@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer, poll};
+use crate::splice::{Channel, MUCH};
 use crate::units::Patience;
 
 /// When a session ends that would not end by itself.
@@ -349,6 +350,7 @@ struct Pump {
     writer: Writer,
     buffer: Vec<u8>,
     encoded: Vec<u8>,
+    passage: Passage,
     /// What of `buffer`, or of `encoded` where there is an encoding, is still to be written.
     pending: Range<usize>,
     /// `reader` has bytes that `writer` did not take.
@@ -357,6 +359,15 @@ struct Pump {
     /// The reader has ended and all it delivered has been written, or can never be.
     ended: bool,
     written: u64,
+}
+
+/// What bytes pass through in place of a buffer. It opens once much came at a time: a session of
+/// few bytes needs no pipe.
+enum Passage {
+    Closed,
+    Open(Channel),
+    /// The writer does not take what comes in this way.
+    Refused,
 }
 
 enum Step {
@@ -389,6 +400,7 @@ impl Pump {
             writer,
             buffer: Vec::new(),
             encoded: Vec::new(),
+            passage: Passage::Closed,
             pending: 0..0,
             stalled: false,
             reader_ended: false,
@@ -400,11 +412,13 @@ impl Pump {
     /// Gives up what has been read and not been written.
     fn drop_pending(&mut self) {
         self.pending = 0..0;
+        self.passage = Passage::Closed;
         self.stalled = false;
     }
 
     fn is_writing(&self) -> bool {
-        self.stalled || !self.pending.is_empty()
+        let passing = matches!(&self.passage, Passage::Open(channel) if !channel.is_empty());
+        self.stalled || passing || !self.pending.is_empty()
     }
 
     fn wants(&self) -> Want<'_> {
@@ -442,11 +456,17 @@ impl Pump {
                 Some(Err(fault)) => return Err(fault),
                 None => self.stalled = false,
             }
+            if let Some(step) = self.pass()? {
+                return Ok(step);
+            }
+        }
+        if self.pending.is_empty() {
             match self.read() {
                 Err(fault) if fault.is_wait() => return Ok(Step::Waiting),
                 result => result?,
             }
         }
+        let much = self.pending.len() >= MUCH;
         while !self.pending.is_empty() {
             let bytes = if self.writer.is_plain() {
                 &self.buffer
@@ -464,8 +484,54 @@ impl Pump {
                 Err(fault) => return Err(fault),
             }
         }
+        if much
+            && matches!(self.passage, Passage::Closed)
+            && let Some(channel) = self.reader.channel_to(&self.writer)
+        {
+            self.passage = Passage::Open(channel);
+            self.buffer = Vec::new();
+        }
         self.ended = self.reader_ended;
         Ok(if self.ended { Step::Ended } else { Step::Moved })
+    }
+
+    /// Moves what goes through the channel; `None` where there is none, and at the end of the reader,
+    /// which is left to `read`.
+    fn pass(&mut self) -> Result<Option<Step>, Fault> {
+        let Passage::Open(channel) = &mut self.passage else {
+            return Ok(None);
+        };
+        if channel.is_empty() {
+            match self.reader.fill(channel) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(fault) if fault.is_wait() => return Ok(Some(Step::Waiting)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        while !channel.is_empty() {
+            match self
+                .writer
+                .drain(channel)
+                .map(|result| result.map_err(Fault::Write))
+            {
+                Some(Ok(count)) => self.written += count as u64,
+                Some(Err(fault)) if fault.is_wait() => break,
+                Some(Err(fault)) => return Err(fault),
+                // As with a file that is open for appending.
+                None => {
+                    let passage = std::mem::replace(&mut self.passage, Passage::Refused);
+                    if let Passage::Open(channel) = passage {
+                        self.buffer = channel.take().map_err(Fault::Read)?;
+                        self.pending = 0..self.buffer.len();
+                        let size = self.reader.most_at_once().max(self.buffer.len());
+                        self.buffer.resize(size, 0);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(Step::Moved))
     }
 
     /// Reads once, and makes what it read pending.
