@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use crate::duplex::{Duplex, poll};
 use crate::exit::{Exit, Failure, blame, cause};
@@ -137,6 +139,18 @@ impl Connection {
         })?;
         self.count_received(count as u64);
         Ok(count)
+    }
+
+    /// Reads what else has arrived, without waiting. 0 tells nothing: an end is seen by `read`.
+    pub fn read_on(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
+        match recv(&self.stream, buffer, RecvFlags::DONTWAIT) {
+            Ok((_, count)) => {
+                self.count_received(count as u64);
+                Ok(count)
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(0),
+            Err(error) => Err(Ended::Failed(error.into())),
+        }
     }
 
     /// Writes all of `bytes`.

@@ -46,8 +46,6 @@ pub enum Framing {
 
 /// Blocks until the peer says `exit`, ends its input, or goes away.
 pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
-    /// The most that one read takes, and so the longest message without a newline.
-    const READ: usize = 64 << 10;
     connection.write_all(args.welcome.as_bytes())?;
     let mut messages = Messages::new(args.framing, args.max_message);
     let mut answers = Answers {
@@ -55,18 +53,55 @@ pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
         delay: args.delay,
         pending: Vec::new(),
     };
-    let mut buffer = vec![0; READ];
+    let mut inbox = Inbox::default();
     loop {
-        let count = connection.read(&mut buffer)?;
-        let flow = match count {
-            0 => messages.end(|text, end| answers.add(text, end)),
-            _ => messages.push(&buffer[..count], |text, end| answers.add(text, end)),
+        let read = inbox.read(connection)?;
+        let flow = match read {
+            [] => messages.end(|text, end| answers.add(text, end)),
+            _ => messages.push(read, |text, end| answers.add(text, end)),
         };
+        let ended = read.is_empty();
         // What was received before the end is answered, whatever the end is.
         answers.flush()?;
-        if flow? == Flow::Exit || count == 0 {
+        if flow? == Flow::Exit || ended {
             return Ok(());
         }
+    }
+}
+
+/// What is read at once. Most connections wait most of the time, and few send much: room for much is
+/// taken only once it is needed, and given back.
+struct Inbox {
+    start: [u8; Self::START],
+    whole: Vec<u8>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            start: [0; Self::START],
+            whole: Vec::new(),
+        }
+    }
+}
+
+impl Inbox {
+    const START: usize = 1024;
+
+    /// The most that one read takes, and so the longest message without a newline.
+    const READ: usize = 64 << 10;
+
+    /// Reads what has arrived; nothing is the end of the peer's input.
+    fn read(&mut self, connection: &Connection) -> Result<&[u8], Ended> {
+        let count = connection.read(&mut self.start)?;
+        if count < Self::START {
+            self.whole = Vec::new();
+            return Ok(&self.start[..count]);
+        }
+        self.whole.resize(Self::READ, 0);
+        self.whole[..count].copy_from_slice(&self.start);
+        let more = connection.read_on(&mut self.whole[count..])?;
+        Ok(&self.whole[..count + more])
     }
 }
 
