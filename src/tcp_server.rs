@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::access::{AccessArgs, Gate};
 use crate::connect::ConnectArgs;
@@ -90,6 +91,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let listeners = args.listen.open(&args.listen.addresses()?, |address| {
         socket::listen(address, args.backlog, &args.socket)
     })?;
+    raise_descriptor_limit(args.limits.max_connections);
     let stop = Stop::install()?;
     let connections = Arc::new(Connections::new()?);
     // Only now: what an earlier server left in its files is not lost to one that cannot listen.
@@ -129,6 +131,21 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     match take(&failure) {
         Some(failure) => Err(failure.into()),
         None => Ok(()),
+    }
+}
+
+/// Raises the limit of descriptors as far as `connections` may need it. What the system does not
+/// permit is missed only once there are so many.
+fn raise_descriptor_limit(connections: u32) {
+    /// One that is joined to a program or to another server has so many at most, with the pipes
+    /// between them.
+    const EACH: u64 = 4;
+    const OTHERS: u64 = 64;
+    let needed = u64::from(connections) * EACH + OTHERS;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < needed) {
+        let current = Some(maximum.map_or(needed, |maximum| needed.min(maximum)));
+        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     }
 }
 
@@ -282,16 +299,21 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
                 &mut descriptors,
                 wake.map(|at| at.saturating_duration_since(now)),
             )?;
-            let ready: Vec<bool> = descriptors[fixed..]
+            let ready: Vec<bool> = descriptors
                 .iter()
                 .map(|descriptor| !descriptor.revents().is_empty())
                 .collect();
 
-            if self.stop.arrived() {
+            // Asking those that are not ready would cost more than to accept.
+            if ready[0] && self.stop.arrived() {
                 return Ok(Stopped::Signal);
             }
-            self.gate.read_again_if_asked();
-            self.connections.clear();
+            if ready[1] {
+                self.gate.read_again_if_asked();
+            }
+            if ready[2] {
+                self.connections.clear();
+            }
             if self
                 .failure
                 .lock()
@@ -301,7 +323,11 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
                 return Ok(Stopped::Failed);
             }
             self.close_episodes(|end| end <= Instant::now());
-            for (listener, _) in accepting.iter().zip(ready).filter(|(_, ready)| *ready) {
+            for (listener, _) in accepting
+                .iter()
+                .zip(&ready[fixed..])
+                .filter(|(_, ready)| **ready)
+            {
                 if let Some(stopped) = self.accept_all(listener) {
                     return Ok(stopped);
                 }
