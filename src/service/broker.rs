@@ -81,6 +81,7 @@ impl Broker {
 
     /// Blocks until the peer has ended its input and been sent what was waiting for it, or until it is
     /// dropped because it does not read.
+    #[inline(never)]
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
         let (wake_up, wake) = UnixStream::pair().map_err(Ended::Failed)?;
         wake_up.set_nonblocking(true).map_err(Ended::Failed)?;

@@ -11,6 +11,7 @@ use crate::duplex::poll;
 
 /// What the peer sends is thrown away; its end of input does not end the lines, as only a peer that
 /// has gone away has had enough.
+#[inline(never)]
 pub fn handle(connection: &Connection) -> Result<(), Ended> {
     let pattern = pattern();
     let mut sent = 0;

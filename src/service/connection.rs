@@ -254,6 +254,7 @@ impl Connection {
     /// Lets the peer read the last answer: closing with its bytes unread would reset the connection
     /// and may destroy what it has not read yet (RFC 1122, section 4.2.2.13). Blocks until the peer
     /// has ended, for a second at most.
+    #[inline(never)]
     pub fn close_gently(&self) {
         const MOST: Duration = Duration::from_secs(1);
         if self.torn.get() {

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Ended};
 
+#[inline(never)]
 pub fn handle(connection: &Connection) -> Result<(), Ended> {
     let mut buffer = vec![0; 128 << 10];
     loop {

@@ -16,6 +16,7 @@ use crate::stream::StreamArgs;
 
 /// Runs the program until its output has ended and it has been reaped. The client's end of input
 /// closes the program's input only. Whatever is left of its process group then is ended.
+#[inline(never)]
 pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let args = &streams.args;
     let mut running = start(program, connection, args)?;

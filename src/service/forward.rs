@@ -11,6 +11,7 @@ use crate::relay::Rules;
 use crate::socket::reset_when_closed;
 
 /// Connects to `target` and joins the two, each direction to its own end.
+#[inline(never)]
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();
     let connected = connect(target, args, connection.session_limit())

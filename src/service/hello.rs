@@ -45,6 +45,7 @@ pub enum Framing {
 }
 
 /// Blocks until the peer says `exit`, ends its input, or goes away.
+#[inline(never)]
 pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
     connection.write_all(args.welcome.as_bytes())?;
     let mut messages = Messages::new(args.framing, args.max_message);

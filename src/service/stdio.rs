@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failure, cause};
 use crate::{output, stream};
 
 /// Ends as a client does: see `relay`.
+#[inline(never)]
 pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let local = || {
         Ok(Duplex {
