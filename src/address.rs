@@ -21,6 +21,13 @@ impl HostPort {
         };
         match read(first)? {
             Word::Address(address) => Ok((address, rest)),
+            // `::1:9999` is an address too; that it was meant to have a port shows in what follows.
+            Word::Host(_)
+                if has_port_glued_on(first)
+                    && rest.first().is_some_and(|second| port(second).is_err()) =>
+            {
+                Err(without_port(first))
+            }
             Word::Host(host) => match rest.split_first() {
                 Some((second, rest)) => Ok((
                     Self {
@@ -221,6 +228,12 @@ fn read(word: &str) -> Result<Word, String> {
     }
 }
 
+/// Whether `word` is an IPv6 address that may have been meant as one with a port.
+fn has_port_glued_on(word: &str) -> bool {
+    word.rsplit_once(':')
+        .is_some_and(|(address, digits)| is_ipv6(address) && port(digits).is_ok())
+}
+
 /// Why `word`, a host alone, is not enough.
 fn without_port(word: &str) -> String {
     let word = word.trim_start_matches('[').trim_end_matches(']');
@@ -305,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_with_an_example() {
-        let cases: [(&[&str], &str); 17] = [
+        let cases: [(&[&str], &str); 18] = [
             (
                 &["example.com"],
                 "'example.com' has no port; write example.com:9999",
@@ -314,6 +327,10 @@ mod tests {
             (&["[::1]"], "'::1' has no port; write [::1]:9999"),
             (
                 &["::1:80"],
+                "'::1:80' is an IPv6 address without a port; if 80 is the port, write [::1]:80",
+            ),
+            (
+                &["::1:80", "hello"],
                 "'::1:80' is an IPv6 address without a port; if 80 is the port, write [::1]:80",
             ),
             (

@@ -134,10 +134,10 @@ impl Probes {
         self.set(self.sent(), State::Refused);
     }
 
-    /// Whether the probe sent last is still waited for.
+    /// Whether the probe sent last has not been answered, nor refused.
     pub fn awaits_last(&self) -> bool {
         let last = self.window.back();
-        last.is_some_and(|probe| probe.state == State::Waiting)
+        last.is_some_and(|probe| matches!(probe.state, State::Waiting | State::Lost))
     }
 
     /// When the last of those was sent, after `since`, that an answer may still come to, though too

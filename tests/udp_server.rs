@@ -622,6 +622,15 @@ mod programs {
     }
 
     #[test]
+    fn a_program_that_prints_without_end_is_ended_when_its_peer_is_silent() {
+        let command = "while :; do echo x; sleep 0.05; done";
+        let server = udp_server(["--idle-timeout", "0.3", "--sh-exec", command]).listen();
+        let client = mailbox();
+        ask_from(&client, &server, "");
+        server.wait_for_line(&format!("Ended {{*}} for {}: idle.", address(&client)));
+    }
+
+    #[test]
     fn an_idle_program_is_ended_with_all_that_it_started() {
         let command = "sleep 1000 & echo $!; trap '' TERM; exec sleep 1000";
         let server = udp_server(["--idle-timeout", "0.2", "--sh-exec", command]).listen();

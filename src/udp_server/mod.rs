@@ -65,7 +65,7 @@ pub struct Args {
         conflicts_with = "service"
     )]
     sh_exec: Option<String>,
-    /// End a program to and from which nothing went for TIME
+    /// End a program whose peer has sent nothing for TIME
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration, requires = "program")]
     idle_timeout: Duration,
     /// Run programs for at most N peers at once

@@ -40,7 +40,8 @@ struct Session {
     stdout: Option<ChildStdout>,
     /// What is left of a datagram of which the program's input has taken the beginning.
     rest: Vec<u8>,
-    /// When a datagram last passed, in either direction.
+    /// When the last datagram of the peer came. What the program says is no sign of life of a peer
+    /// that may never have been there.
     last: Instant,
     started: Instant,
 }
@@ -330,7 +331,6 @@ impl Session {
                 false
             }
             Ok(count) => {
-                self.last = Instant::now();
                 match desk.of_rate(peer) {
                     Some(refusal) => desk.refuse(refusal, peer),
                     None => desk.send(socket, &buffer[..count], peer),
