@@ -268,7 +268,8 @@ impl Connection {
         {
             return;
         }
-        let mut scratch = [0; 4096];
+        // A larger one would be touched by the thread of every connection to come.
+        let mut scratch = [0; 1024];
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {

@@ -87,7 +87,7 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    const START: usize = 1024;
+    const START: usize = 512;
 
     /// The most that one read takes, and so the longest message without a newline.
     const READ: usize = 64 << 10;
