@@ -21,7 +21,7 @@ use crate::contest::{Better, Measure, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
 /// How long a run that counts per second lasts.
-const TIME: Duration = Duration::from_millis(700);
+const TIME: Duration = Duration::from_millis(500);
 
 /// Nothing takes this long on loopback: whoever does has lost bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
