@@ -433,6 +433,36 @@ mod sockets {
     }
 
     #[test]
+    fn a_peer_sees_the_ttl_and_the_service_class() {
+        // ip(7): the two of an incoming datagram come beside it.
+        let script = "import socket\n\
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+            s.bind(('127.0.0.1', 0)); s.settimeout(15)\n\
+            s.setsockopt(socket.IPPROTO_IP, 12, 1)\n\
+            s.setsockopt(socket.IPPROTO_IP, 13, 1)\n\
+            print(s.getsockname()[1], flush=True)\n\
+            for part in sorted(s.recvmsg(9, 99)[1]): print(part[1], part[2][0])\n";
+        let Some(python) = peer("python3", ["-c", script]) else {
+            return;
+        };
+        let mut python = python.code(0).start();
+        let address = format!("127.0.0.1:{}", python.receive_line("{N}"));
+        netkit([
+            "udp-client",
+            "--no-wait",
+            "--ttl",
+            "9",
+            "--dscp",
+            "ef",
+            &address,
+            "x",
+        ])
+        .run();
+        python.receive("1 184\n2 9\n");
+        python.finish();
+    }
+
+    #[test]
     fn reuse_port_lets_a_second_server_have_the_port() {
         let first = tcp_server(["--reuse-port"]).listen();
         let port = first.port().to_string();
