@@ -178,6 +178,7 @@ mod text {
         let first = receive(&server);
         // Its time is up when the second is sent.
         let second = receive(&server);
+        client.receive_line("no answer yet for udp_seq=1");
         send_back(&server, &second);
         client.receive_line(&format!("56 bytes from {target}: udp_seq=2 time={{N}} ms"));
         send_back(&server, &first);
@@ -276,6 +277,7 @@ mod events {
         let first = receive(&server);
         assert_eq!(expect_event(&mut client, "lost")["seq"], 1);
         let second = receive(&server);
+        assert_eq!(expect_event(&mut client, "missing")["seq"], 1);
         send_back(&server, &first);
         let late = expect_event(&mut client, "late");
         assert_eq!(late["seq"], 1);
