@@ -501,10 +501,11 @@ impl Pump {
         let Passage::Open(channel) = &mut self.passage else {
             return Ok(None);
         };
+        let mut step = Step::Waiting;
         if channel.is_empty() {
             match self.reader.fill(channel) {
                 Ok(0) => return Ok(None),
-                Ok(_) => {}
+                Ok(_) => step = Step::Moved,
                 Err(fault) if fault.is_wait() => return Ok(Some(Step::Waiting)),
                 Err(fault) => return Err(fault),
             }
@@ -515,7 +516,10 @@ impl Pump {
                 .drain(channel)
                 .map(|result| result.map_err(Fault::Write))
             {
-                Some(Ok(count)) => self.written += count as u64,
+                Some(Ok(count)) => {
+                    self.written += count as u64;
+                    step = Step::Moved;
+                }
                 Some(Err(fault)) if fault.is_wait() => break,
                 Some(Err(fault)) => return Err(fault),
                 // As with a file that is open for appending.
@@ -531,7 +535,7 @@ impl Pump {
                 }
             }
         }
-        Ok(Some(Step::Moved))
+        Ok(Some(step))
     }
 
     /// Reads once, and makes what it read pending.

@@ -1083,3 +1083,43 @@ mod ends_of_input {
         peer_first_read_then_shutdown_without_shutdown: Peer, ReadThenShutdown, true;
     }
 }
+
+/// Much enough for the ways that copy nothing, and cut where nobody expects it.
+const MUCH: usize = (8 << 20) + 12_345;
+
+#[test]
+fn a_file_is_sent_whole_from_where_it_stands() {
+    let bytes = random_bytes(MUCH);
+    let folder = temporary_folder();
+    let path = folder.path().join("input");
+    fs::write(&path, [b"skipped", &bytes[..]].concat()).unwrap();
+    let mut file = File::open(&path).unwrap();
+    file.seek(std::io::SeekFrom::Start(7)).unwrap();
+    let peer = receiver(bytes);
+    netkit(["tcp-client", peer.address()])
+        .stdin_from(file)
+        .run();
+    peer.finish();
+}
+
+#[test]
+fn much_goes_to_a_new_file_and_to_the_end_of_an_old_one() {
+    for append in [false, true] {
+        let bytes = random_bytes(MUCH);
+        let folder = temporary_folder();
+        let path = folder.path().join("output");
+        let begin: &[u8] = if append { b"what was there" } else { b"" };
+        fs::write(&path, begin).unwrap();
+        let sent = bytes.clone();
+        let peer = Peer::listen(move |mut connection| {
+            connection.expect_eof();
+            connection.send(sent);
+        });
+        let file = File::options().append(append).write(true).open(&path);
+        netkit(["tcp-client", peer.address()])
+            .stdout_to(file.unwrap())
+            .run();
+        peer.finish();
+        assert!(fs::read(&path).unwrap() == [begin, &bytes[..]].concat());
+    }
+}
