@@ -495,8 +495,8 @@ impl Pump {
         Ok(if self.ended { Step::Ended } else { Step::Moved })
     }
 
-    /// Moves what goes through the channel; `None` where there is none, and at the end of the reader,
-    /// which is left to `read`.
+    /// Moves what goes through the channel; `None` where there is none, and where `read` has to go on:
+    /// at the end of the reader, and where it stops before an urgent byte.
     fn pass(&mut self) -> Result<Option<Step>, Fault> {
         let Passage::Open(channel) = &mut self.passage else {
             return Ok(None);
@@ -506,7 +506,8 @@ impl Pump {
             match self.reader.fill(channel) {
                 Ok(0) => return Ok(None),
                 Ok(_) => step = Step::Moved,
-                Err(fault) if fault.is_wait() => return Ok(Some(Step::Waiting)),
+                // Nothing, or an urgent byte, which only `read` goes past.
+                Err(fault) if fault.is_wait() => return Ok(None),
                 Err(fault) => return Err(fault),
             }
         }

@@ -413,6 +413,22 @@ mod forward {
     use super::*;
 
     #[test]
+    fn an_urgent_byte_holds_nothing_up_where_much_has_passed() {
+        let echo = tcp_server(["--service", "echo"]).listen();
+        let server = tcp_server(["--forward", &echo.address()]).listen();
+        let mut client = server.connect();
+        let bytes = random_bytes(1 << 20);
+        let mut reader = Connection::new(client.stream().try_clone().unwrap());
+        let expected = bytes.clone();
+        let reading = spawn(move || reader.expect(expected));
+        client.send(&bytes);
+        reading.join().unwrap();
+        rustix::net::send(client.stream(), b"!", rustix::net::SendFlags::OOB).unwrap();
+        client.send("def");
+        client.expect("def");
+    }
+
+    #[test]
     fn bytes_pass_both_ways() {
         let echo = tcp_server(["--service", "echo"]).listen();
         let server = tcp_server(["--forward", &echo.address()]).listen();
