@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
@@ -478,6 +479,27 @@ impl Writer {
             (Finish::Close, _) => self.sink = Sink::Discard,
             (Finish::Nothing | Finish::Shutdown, _) => {}
         }
+    }
+
+    /// After both ends have finished: waits until the peer has acknowledged everything or broken the
+    /// connection off, for `most` at most, and returns the error if there is one.
+    pub fn wait_until_taken(&self, most: Duration) -> Option<io::Error> {
+        let Sink::Descriptor(Descriptor {
+            fd,
+            kind: Kind::Socket,
+        }) = &self.sink
+        else {
+            return None;
+        };
+        let end = Instant::now() + most;
+        let mut nap = Duration::from_micros(100);
+        // poll(2) cannot tell: it shows the end of both directions from now on. But a connection that
+        // is over has no peer any more (getpeername(2)).
+        while rustix::net::getpeername(fd).is_ok() && Instant::now() < end {
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(Duration::from_millis(10));
+        }
+        self.take_error()
     }
 
     /// The error that is pending on a connection: how the peer went away, if it did not close

@@ -277,9 +277,13 @@ impl Session {
                 self.last_move = Instant::now();
                 self.last_sent = self.last_move;
             }
-            // What was sent after the peer had ended may be answered by a reset, which would be lost
-            // after our end: so that is left to the close, once there was silence.
-            Ok(Step::Ended) if self.may_be_reset(rules) => {}
+            Ok(Step::Ended) if self.outgoing.reader.finishes && self.may_be_reset(rules) => {
+                self.outgoing_end = Some(Instant::now());
+                self.outgoing.writer.finish();
+                if let Patience::For(most) = rules.half_close_wait {
+                    self.undelivered = self.outgoing.writer.wait_until_taken(most);
+                }
+            }
             Ok(Step::Ended) => {
                 self.outgoing_end = Some(Instant::now());
                 if self.outgoing.reader.finishes {
@@ -297,6 +301,8 @@ impl Session {
         Ok(())
     }
 
+    /// What was sent after the remote had ended may be answered by a reset, which would be lost after
+    /// our own end.
     fn may_be_reset(&self, rules: &Rules) -> bool {
         let sent_late = self.incoming_end.is_some_and(|end| self.last_sent > end);
         sent_late && rules.half_close_wait != Patience::Forever
