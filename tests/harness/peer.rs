@@ -263,7 +263,6 @@ impl Connection {
 }
 
 /// A UDP socket of the test, on a free port of 127.0.0.1, that does not wait for ever.
-#[allow(dead_code)]
 pub fn mailbox() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
