@@ -277,17 +277,13 @@ impl Session {
                 self.last_move = Instant::now();
                 self.last_sent = self.last_move;
             }
-            Ok(Step::Ended) if self.outgoing.reader.finishes && self.may_be_reset(rules) => {
-                self.outgoing_end = Some(Instant::now());
-                self.outgoing.writer.finish();
-                if let Patience::For(most) = rules.half_close_wait {
-                    self.undelivered = self.outgoing.writer.wait_until_taken(most);
-                }
-            }
             Ok(Step::Ended) => {
                 self.outgoing_end = Some(Instant::now());
                 if self.outgoing.reader.finishes {
                     self.outgoing.writer.finish();
+                    if let Some(most) = self.reset_may_take(rules) {
+                        self.undelivered = self.outgoing.writer.wait_until_taken(most);
+                    }
                 }
             }
             Err(Fault::Read(error)) => return Err(Broken::Input(error)),
@@ -301,11 +297,17 @@ impl Session {
         Ok(())
     }
 
-    /// What was sent after the remote had ended may be answered by a reset, which would be lost after
-    /// our own end.
-    fn may_be_reset(&self, rules: &Rules) -> bool {
+    /// How long to wait for a reset: it may answer what was sent after the remote had ended, and would
+    /// be lost after our own end.
+    fn reset_may_take(&self, rules: &Rules) -> Option<Duration> {
         let sent_late = self.incoming_end.is_some_and(|end| self.last_sent > end);
-        sent_late && rules.half_close_wait != Patience::Forever
+        let Patience::For(most) = rules.half_close_wait else {
+            return None;
+        };
+        let left = rules
+            .deadline
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        sent_late.then(|| left.map_or(most, |left| most.min(left)))
     }
 
     fn receive(&mut self) -> Result<(), Broken> {
