@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use socket2::Socket;
 
 use crate::address::HostPort;
-use crate::duplex::poll;
 use crate::exit::{Exit, Failure, blame, cause, exit_of};
 use crate::resolve::{ResolveArgs, TimeLimit};
 use crate::socket::{self, SourceArgs, TcpSocketArgs};
+use crate::wait::{self, poll};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connecting")]
@@ -221,10 +221,7 @@ impl Race<'_> {
                 .map(|(_, socket)| PollFd::new(socket, PollFlags::OUT))
                 .collect();
             poll(&mut descriptors, Some(wake.saturating_duration_since(now)))?;
-            let ready: Vec<bool> = descriptors
-                .iter()
-                .map(|descriptor| !descriptor.revents().is_empty())
-                .collect();
+            let ready: Vec<bool> = wait::ready(&descriptors).collect();
             for index in (0..ready.len()).rev().filter(|&index| ready[index]) {
                 let (address, socket) = self.attempts.remove(index);
                 match outcome(&socket) {

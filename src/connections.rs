@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::wait::Sign;
 
 /// All connections that are open. A server waits for their end in poll(2): see `as_fd`.
 pub struct Connections {
     open: Mutex<Open>,
-    ended: UnixStream,
-    wake: UnixStream,
+    ended: Sign,
 }
 
 #[derive(Default)]
@@ -37,13 +37,9 @@ pub struct Slot {
 
 impl Connections {
     pub fn new() -> io::Result<Self> {
-        let (ended, wake) = UnixStream::pair()?;
-        ended.set_nonblocking(true)?;
-        wake.set_nonblocking(true)?;
         Ok(Self {
             open: Mutex::default(),
-            ended,
-            wake,
+            ended: Sign::new()?,
         })
     }
 
@@ -83,7 +79,7 @@ impl Connections {
 
     /// Makes the descriptor unreadable until the next time.
     pub fn clear(&self) {
-        while matches!((&self.ended).read(&mut [0; 64]), Ok(64)) {}
+        self.ended.take();
     }
 
     /// Ends the connections that are still open: their threads see the end of input.
@@ -136,8 +132,7 @@ impl Drop for Slot {
         self.give_back(&mut open);
         open.unfinished -= 1;
         if open.watched {
-            // A full buffer is readable, which is all that is wanted.
-            let _ = (&self.connections.wake).write(&[0]);
+            self.connections.ended.give();
         }
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use crate::duplex::poll;
 use crate::tap::{Direction, Watch};
+use crate::wait::poll;
 
 /// The most bytes that any datagram carries: a larger one is cut silently by recv(2).
 pub const BUFFER: usize = 65_536;

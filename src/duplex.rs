@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
-use rustix::io::Errno;
 
 use crate::escape::TerminalEscape;
 use crate::splice::{Channel, MUCH, enlarge, send_file, splice};
 use crate::tap::{Direction, Tap};
+use crate::wait::is_wait;
 
 /// Where bytes of one end come from, and where bytes for it go.
 pub struct Duplex {
@@ -545,22 +545,6 @@ impl Fault {
         let (Self::Read(error) | Self::Write(error)) = self else {
             return false;
         };
-        matches!(
-            error.kind(),
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-        )
-    }
-}
-
-/// Waits until one of `descriptors` is ready or `timeout` has passed; a signal ends the wait early.
-pub fn poll(
-    descriptors: &mut [PollFd<'_>],
-    timeout: Option<std::time::Duration>,
-) -> io::Result<()> {
-    // A timeout too long for the system is as good as none.
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    match rustix::event::poll(descriptors, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+        is_wait(error)
     }
 }

@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::duplex::poll;
 use crate::exit::{Exit, Failure};
 use crate::flow::{Cause, Event, Flows, Whose};
 use crate::payloads::{Next, Payload, Payloads};
+use crate::wait::poll;
 use crate::{output, report};
 
 #[derive(Clone, Debug, clap::Args)]

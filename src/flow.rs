@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::address::HostPort;
 use crate::datagram::{BUFFER, LARGEST, Link, largest, send_when_room};
-use crate::duplex::{Writer, poll};
+use crate::duplex::Writer;
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::matching::{Earlier, Verdict, judge};
@@ -27,6 +27,7 @@ use crate::output;
 use crate::payloads::Payload;
 use crate::report;
 use crate::route::Route;
+use crate::wait::{self, is_wait, poll};
 
 /// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
 /// second each, an answer that is later than this is not even late.
@@ -183,7 +184,7 @@ impl Flow {
                     let arrival = self.arrive(&buffer[..count], source, None, notices);
                     extra |= matches!(arrival, Arrival::Extra);
                 }
-                Err(error) if is_nothing(&error) => break,
+                Err(error) if is_wait(&error) => break,
                 Err(error) => tracing::debug!(address = %self.link.address(), "{}", cause(&error)),
             }
         }
@@ -591,9 +592,7 @@ impl<'a> Flows<'a> {
             descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
         }
         poll(&mut descriptors, timeout)?;
-        let mut ready = descriptors
-            .iter()
-            .map(|descriptor| !descriptor.revents().is_empty());
+        let mut ready = wait::ready(&descriptors);
         let retired = (0..self.retired.len())
             .filter(|_| ready.next() == Some(true))
             .collect();
@@ -623,7 +622,7 @@ impl<'a> Flows<'a> {
                 }
                 None
             }
-            Err(error) if is_nothing(&error) => None,
+            Err(error) if is_wait(&error) => None,
             Err(error) => {
                 flow.refuse();
                 Some(Event::Refused(error)).filter(|_| awaited.is_some())
@@ -649,7 +648,7 @@ impl<'a> Flows<'a> {
                 answered
             }
             Err(error) => {
-                if !is_nothing(&error) {
+                if !is_wait(&error) {
                     self.retired.remove(index);
                 }
                 false
@@ -705,11 +704,4 @@ struct Ready {
     current: bool,
     input: bool,
     output_closed: bool,
-}
-
-fn is_nothing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }

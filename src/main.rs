@@ -3,11 +3,10 @@
 //! Read on in this order: `cli` (what can be asked for), one subcommand (`tcp_client`,
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
-//! `listen`, `socket`, and the pure parts `address`, `units`, `escape`. What UDP needs stands apart:
-//! `route` (addresses and sockets of a target), `exchange` (asks and waits for answers), `flow` (the
-//! sockets it asks on), `udp_relay`, `udp_check`, `refusal`,
-//! `multicast`; and `udp_ping` (the loop) with its pure
-//! halves `probes` and `statistics`.
+//! `listen`, `socket`, `wait` (poll(2)), and the pure parts `address`, `units`, `escape`. What UDP
+//! needs stands apart: `route` (addresses and sockets of a target), `exchange` (asks and waits for
+//! answers), `flow` (the sockets it asks on), `udp_relay`, `udp_check`, `refusal`, `multicast`; and
+//! `udp_ping` (the loop) with its pure halves `probes` and `statistics`.
 
 mod access;
 mod address;
@@ -54,6 +53,7 @@ mod udp_ping;
 mod udp_relay;
 mod udp_server;
 mod units;
+mod wait;
 mod workers;
 
 use std::process::ExitCode;

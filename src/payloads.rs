@@ -11,9 +11,9 @@ use std::rc::Rc;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::datagram::LARGEST;
-use crate::duplex::poll;
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, cause};
+use crate::wait::poll;
 
 /// How standard input is cut.
 #[derive(Clone, Debug, clap::Args)]

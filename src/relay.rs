@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer, poll};
+use crate::duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer};
 use crate::splice::{Channel, MUCH};
 use crate::units::Patience;
+use crate::wait::{self, poll};
 
 /// When a session ends that would not end by itself.
 #[derive(Clone, Debug)]
@@ -259,9 +260,7 @@ impl Session {
             .map(|&(fd, events)| PollFd::from_borrowed_fd(fd, events))
             .collect();
         poll(&mut descriptors, timeout)?;
-        let mut results = descriptors
-            .iter()
-            .map(|descriptor| !descriptor.revents().is_empty());
+        let mut results = wait::ready(&descriptors);
         let mut result_of = |watched: bool| watched && results.next().unwrap_or(false);
         ready.outgoing |= result_of(watched[0].is_some());
         ready.incoming |= result_of(watched[1].is_some());

@@ -6,13 +6,13 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::address::HostPort;
 use crate::connect::{ConnectArgs, connect_to};
-use crate::duplex::poll;
 use crate::exit::{Exit, Failure, exit_of};
 use crate::logging::LoggingArgs;
 use crate::ping_report::{Answer, Kind, Report, Style};
 use crate::resolve::TimeLimit;
 use crate::signal::Attention;
 use crate::statistics::Statistics;
+use crate::wait::poll;
 
 /// How often, and how it is told.
 pub struct Pace {

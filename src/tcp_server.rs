@@ -11,7 +11,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::access::{AccessArgs, Gate};
 use crate::connect::ConnectArgs;
 use crate::connections::{Connections, Slot};
-use crate::duplex::poll;
 use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
@@ -20,6 +19,7 @@ use crate::signal::Stop;
 use crate::socket::{self, TcpSocketArgs};
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
+use crate::wait::{self, poll};
 use crate::workers::Workers;
 
 const EXAMPLES: &str = "\
@@ -299,10 +299,7 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
                 &mut descriptors,
                 wake.map(|at| at.saturating_duration_since(now)),
             )?;
-            let ready: Vec<bool> = descriptors
-                .iter()
-                .map(|descriptor| !descriptor.revents().is_empty())
-                .collect();
+            let ready: Vec<bool> = wait::ready(&descriptors).collect();
 
             // Asking those that are not ready would cost more than to accept.
             if ready[0] && self.stop.arrived() {

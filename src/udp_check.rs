@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::datagram::{BUFFER, send_when_room};
-use crate::duplex::poll;
 use crate::exit::{Exit, Failure, blame};
 use crate::report::{self, Event};
 use crate::route::Route;
+use crate::wait::poll;
 use crate::{output, statistics};
 
 /// What one empty datagram says about a port.

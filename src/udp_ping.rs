@@ -10,7 +10,7 @@ use clap::ArgGroup;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::datagram::{BUFFER, Link, largest, send_when_room};
-use crate::duplex::{Writer, poll};
+use crate::duplex::Writer;
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
@@ -23,6 +23,7 @@ use crate::signal::Attention;
 use crate::statistics::{Statistics, percent};
 use crate::tap::Watch;
 use crate::units::{positive_duration, size};
+use crate::wait::{self, poll};
 
 /// The header of a datagram (RFC 768).
 const UDP_HEADER: usize = 8;
@@ -338,10 +339,7 @@ fn first_answer(candidates: &mut [Chosen]) -> anyhow::Result<Option<usize>> {
             .map(|&index| PollFd::new(&candidates[index].link, PollFlags::IN))
             .collect();
         poll(&mut descriptors, Some(left))?;
-        let ready: Vec<bool> = descriptors
-            .iter()
-            .map(|descriptor| !descriptor.revents().is_empty())
-            .collect();
+        let ready: Vec<bool> = wait::ready(&descriptors).collect();
         for (&index, _) in open.iter().zip(&ready).filter(|(_, is_ready)| **is_ready) {
             match candidates[index].link.take_error()? {
                 // The answer stays where it is, for the loop to take.
@@ -511,9 +509,7 @@ impl Ping<'_> {
         }
         poll(&mut descriptors, Some(left))?;
         let now = self.now();
-        let mut ready = descriptors
-            .iter()
-            .map(|descriptor| !descriptor.revents().is_empty());
+        let mut ready = wait::ready(&descriptors);
         let socket = ready.next() == Some(true);
         ready.next();
         Ok(Ready {

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::datagram::{BUFFER, Link, largest, send_when_room};
-use crate::duplex::{Writer, poll};
+use crate::duplex::Writer;
 use crate::escape::TerminalEscape;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::output;
 use crate::route::Route;
+use crate::wait::{self, poll};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct RelayArgs {
@@ -176,9 +177,7 @@ fn wait(
         descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
     }
     poll(&mut descriptors, timeout)?;
-    let mut ready = descriptors
-        .iter()
-        .map(|descriptor| !descriptor.revents().is_empty());
+    let mut ready = wait::ready(&descriptors);
     let arrived = ready.next() == Some(true);
     let input = reading && ready.next() == Some(true);
     if ready.next() == Some(true) {

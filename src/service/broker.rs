@@ -1,7 +1,7 @@
 //! Sends what one connection sends to all others; as a chat, line by line and with names.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::connection::{Connection, Ended};
-use crate::duplex::poll;
 use crate::escape::TerminalEscape;
+use crate::wait::{is_wait, poll};
 
 /// How much may wait for one member.
 const BACKLOG: usize = 4 << 20;
@@ -256,13 +256,6 @@ impl Broker {
         }
         Ok(bytes)
     }
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }
 
 /// The most that is sent to others at a time, and the longest line of a chat.

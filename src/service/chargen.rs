@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::connection::{Connection, Ended};
-use crate::duplex::poll;
+use crate::wait::poll;
 
 /// What the peer sends is thrown away; its end of input does not end the lines, as only a peer that
 /// has gone away has had enough.

@@ -11,12 +11,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::duplex::{Duplex, poll};
+use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
 use crate::socket::reset_when_closed;
 use crate::tap;
+use crate::wait::poll;
 
 /// Why a connection ended otherwise than by its service.
 #[derive(Debug)]

@@ -8,11 +8,12 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::Streams;
 use super::connection::{Connection, Ended};
-use crate::duplex::{Duplex, Reader, Writer, poll};
+use crate::duplex::{Duplex, Reader, Writer};
 use crate::exit::{Exit, Failure, cause};
 use crate::program::{Ends, GRACE, Program, Running, naps};
 use crate::relay::Rules;
 use crate::stream::StreamArgs;
+use crate::wait::poll;
 
 /// Runs the program until its output has ended and it has been reaped. The client's end of input
 /// closes the program's input only. Whatever is left of its process group then is ended.

@@ -9,13 +9,13 @@ use rustix::event::{PollFd, PollFlags};
 use super::watch::Watch;
 use crate::access::Gate;
 use crate::datagram::largest;
-use crate::duplex::poll;
 use crate::episode::Episode;
 use crate::exit::cause;
 use crate::limit::Limiter;
 use crate::refusal::{self, Refusal};
 use crate::socket;
 use crate::tap::Direction;
+use crate::wait::poll;
 
 /// What the services have in common, whatever they answer.
 pub struct Desk {

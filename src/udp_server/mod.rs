@@ -16,7 +16,6 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::access::{AccessArgs, Gate};
 use crate::datagram::BUFFER;
-use crate::duplex::poll;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::limit::Limiter;
 use crate::listen::ListenArgs;
@@ -27,6 +26,7 @@ use crate::signal::Stop;
 use crate::socket::{self, SocketArgs};
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
+use crate::wait::{self, poll};
 use desk::Desk;
 use programs::Programs;
 use stdio::Stdio;
@@ -302,10 +302,7 @@ impl Server {
                 &mut descriptors,
                 wake.map(|at| at.saturating_duration_since(now)),
             )?;
-            let ready: Vec<bool> = descriptors[fixed..]
-                .iter()
-                .map(|descriptor| !descriptor.revents().is_empty())
-                .collect();
+            let ready: Vec<bool> = wait::ready(&descriptors[fixed..]).collect();
             if stop.arrived() {
                 return Ok(());
             }

@@ -12,10 +12,10 @@ use rustix::process::Signal;
 
 use super::desk::Desk;
 use crate::datagram::{LARGEST, largest};
-use crate::duplex::poll;
 use crate::program::{Ends, GRACE, Program, Running};
 use crate::refusal::Refusal;
 use crate::signal::Children;
+use crate::wait::{self, poll};
 
 /// All programs, served by one thread that never waits for any of them.
 pub struct Programs {
@@ -242,10 +242,7 @@ impl Programs {
                 &mut descriptors,
                 wake.map(|at| at.saturating_duration_since(now)),
             )?;
-            let ready: Vec<bool> = descriptors
-                .iter()
-                .map(|descriptor| !descriptor.revents().is_empty())
-                .collect();
+            let ready: Vec<bool> = wait::ready(&descriptors).collect();
             self.serve(&ready, sockets, desk);
         }
         Ok(())

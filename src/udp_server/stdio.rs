@@ -8,8 +8,9 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::desk::Desk;
 use crate::datagram::{LARGEST, largest};
-use crate::duplex::{Writer, poll};
+use crate::duplex::Writer;
 use crate::exit::{Exit, Failure, cause};
+use crate::wait::{is_wait, poll};
 use crate::{output, stream};
 
 /// Prints what anybody sends, and sends what is read to the first who did.
@@ -150,11 +151,4 @@ impl Stdio {
         }
         Ok(())
     }
-}
-
-fn is_wait(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }
