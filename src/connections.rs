@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::wait::Sign;
@@ -13,6 +14,7 @@ use crate::wait::Sign;
 pub struct Connections {
     open: Mutex<Open>,
     ended: Sign,
+    cut: AtomicBool,
 }
 
 #[derive(Default)]
@@ -24,7 +26,15 @@ struct Open {
     /// How many are open from one address.
     by_peer: HashMap<IpAddr, u32>,
     watched: bool,
-    cut: bool,
+}
+
+/// Why there is no room for another connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Full {
+    /// So many are open.
+    All,
+    /// So many are open from its address.
+    ForPeer,
 }
 
 /// One connection: counted as open until `close`, and waited for as long as this lives.
@@ -40,31 +50,41 @@ impl Connections {
         Ok(Self {
             open: Mutex::default(),
             ended: Sign::new()?,
+            cut: AtomicBool::new(false),
         })
     }
 
-    pub fn add(self: &Arc<Self>, stream: Arc<TcpStream>, peer: IpAddr) -> Slot {
+    /// Counts a connection, if fewer than `most` are open, and fewer than `from_one` from `peer`.
+    pub fn add(
+        self: &Arc<Self>,
+        stream: Arc<TcpStream>,
+        peer: IpAddr,
+        most: u32,
+        from_one: Option<u32>,
+    ) -> Result<Slot, Full> {
         let mut open = self.lock();
+        if open.streams.len() >= most as usize {
+            return Err(Full::All);
+        }
+        let of_peer = || open.by_peer.get(&peer).copied().unwrap_or(0);
+        if from_one.is_some_and(|most| of_peer() >= most) {
+            return Err(Full::ForPeer);
+        }
         open.next += 1;
         let number = open.next;
         open.unfinished += 1;
         open.streams.insert(number, stream);
         *open.by_peer.entry(peer).or_default() += 1;
-        Slot {
+        Ok(Slot {
             connections: Arc::clone(self),
             number,
             peer,
-        }
+        })
     }
 
     /// How many are open.
     pub fn count(&self) -> usize {
         self.lock().streams.len()
-    }
-
-    /// How many are open from `peer`.
-    pub fn count_from(&self, peer: IpAddr) -> u32 {
-        self.lock().by_peer.get(&peer).copied().unwrap_or(0)
     }
 
     /// Whether every thread is done with its connection, down to the last log line.
@@ -84,8 +104,8 @@ impl Connections {
 
     /// Ends the connections that are still open: their threads see the end of input.
     pub fn cut_off(&self) {
-        let mut open = self.lock();
-        open.cut = true;
+        self.cut.store(true, Ordering::Relaxed);
+        let open = self.lock();
         for stream in open.streams.values() {
             // One that has gone away meanwhile needs no cutting.
             let _ = stream.shutdown(Shutdown::Both);
@@ -106,7 +126,7 @@ impl AsFd for Connections {
 impl Slot {
     /// Whether the connection did not end by itself but was cut off.
     pub fn was_cut(&self) -> bool {
-        self.connections.lock().cut
+        self.connections.cut.load(Ordering::Relaxed)
     }
 
     /// Closes the connection, if nobody else holds it, and gives its place to the next.

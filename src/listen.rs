@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -39,6 +40,14 @@ impl Bound for std::net::TcpListener {
 
     fn local(&self) -> io::Result<SocketAddr> {
         self.local_addr()
+    }
+}
+
+impl<S: Bound> Bound for Arc<S> {
+    const ACT: &'static str = S::ACT;
+
+    fn local(&self) -> io::Result<SocketAddr> {
+        (**self).local()
     }
 }
 

@@ -13,6 +13,7 @@ mod address;
 mod cli;
 mod connect;
 mod connections;
+mod crew;
 mod datagram;
 mod duplex;
 mod episode;
@@ -54,7 +55,6 @@ mod udp_relay;
 mod udp_server;
 mod units;
 mod wait;
-mod workers;
 
 use std::process::ExitCode;
 

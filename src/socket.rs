@@ -395,22 +395,22 @@ pub fn is_local(mut address: SocketAddr) -> bool {
     }
 }
 
-/// A TCP socket that listens, and whose accept does not block. An IPv6 one takes no IPv4
-/// connections.
+/// A TCP socket that listens, and whose connections send without delay (`TCP_NODELAY`). An IPv6 one
+/// takes no IPv4 connections.
 pub fn listen(
     address: SocketAddr,
     backlog: i32,
     options: &TcpSocketArgs,
 ) -> io::Result<TcpListener> {
     let socket = unbound(address, Type::STREAM, Protocol::TCP)?;
-    // Its connections inherit them (tcp(7)).
+    // Its connections inherit all options (tcp(7)).
     options.apply(&socket, &address)?;
+    socket.set_tcp_nodelay(true)?;
     // On unix: a server that is started again need not wait for old connections to be forgotten
     // (TIME_WAIT).
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
@@ -475,12 +475,13 @@ pub fn reset_when_closed(stream: &std::net::TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Sets up a connection that was just accepted; on some systems it is as non-blocking as its
-/// listener.
-pub fn accepted(stream: &std::net::TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_nonblocking(false)?;
-    socket.set_tcp_nodelay(true)
+/// Whether `stop_accepting` wakes those who block in accept(2).
+pub const ACCEPTING_CAN_BE_STOPPED: bool = cfg!(target_os = "linux");
+
+/// From now on accept(2) fails with EINVAL, also where it blocks already, and who connects is
+/// refused. Elsewhere than on Linux it does nothing.
+pub fn stop_accepting(listener: &TcpListener) {
+    let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
 }
 
 fn unbound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
@@ -495,6 +496,20 @@ fn unbound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<So
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_send_without_delay() {
+        let listener = listen(
+            (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            1,
+            &TcpSocketArgs::default(),
+        );
+        let listener = listener.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(stream.nodelay().unwrap());
+    }
 
     #[test]
     fn service_classes_have_names_and_numbers() {

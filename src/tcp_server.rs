@@ -1,8 +1,10 @@
 //! Listens for TCP connections and serves each by a thread of its own.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -10,7 +12,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::access::{AccessArgs, Gate};
 use crate::connect::ConnectArgs;
-use crate::connections::{Connections, Slot};
+use crate::connections::{Connections, Full, Slot};
+use crate::crew::{self, Crew, Taken};
 use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
@@ -19,8 +22,7 @@ use crate::signal::Stop;
 use crate::socket::{self, TcpSocketArgs};
 use crate::stream::StreamArgs;
 use crate::units::positive_duration;
-use crate::wait::{self, poll};
-use crate::workers::Workers;
+use crate::wait::{self, Sign, is_wait, poll};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,46 +93,48 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let listeners = args.listen.open(&args.listen.addresses()?, |address| {
         socket::listen(address, args.backlog, &args.socket)
     })?;
+    let listeners: Vec<_> = listeners.into_iter().map(Arc::new).collect();
     raise_descriptor_limit(args.limits.max_connections);
     let stop = Stop::install()?;
-    let connections = Arc::new(Connections::new()?);
     // Only now: what an earlier server left in its files is not lost to one that cannot listen.
     let handler = Handler::new(&args.service, &args.stream, connect)?;
-    let one_at_a_time = handler.takes_one_at_a_time();
-    let runs_programs = handler.runs_programs();
-    let once = args.limits.once || (one_at_a_time && !args.limits.keep_open);
-    let failure = Arc::new(Mutex::new(None));
+    let host = Arc::new(Host {
+        once: args.limits.once || (handler.takes_one_at_a_time() && !args.limits.keep_open),
+        handler,
+        limits: args.limits.clone(),
+        gate,
+        connections: Arc::new(Connections::new()?),
+        episodes: Mutex::default(),
+        episode_began: Sign::new()?,
+        failure: Mutex::default(),
+    });
     args.listen.announce(&listeners)?;
     tracing::info!("Waiting for connection...");
 
-    let host = Host {
-        handler,
-        limits: args.limits.clone(),
-        once,
-        failure: Arc::clone(&failure),
+    let server = Server { host, stop };
+    let stopped = if server.accepts_itself() {
+        server.accept_from(&listeners)?
+    } else {
+        server.have_accepted(&listeners)?
     };
-    let workers = Workers::new(move |accepted| host.handle(accepted));
-    let mut server = Server {
-        args,
-        connections: &connections,
-        stop: &stop,
-        gate: &gate,
-        start: |accepted| workers.start(accepted),
-        once,
-        one_at_a_time,
-        runs_programs,
-        failure: &failure,
-        paused_until: None,
-        turned_away: Turn::ALL.map(|turn| (turn, Episode::default())),
-        exhausted: Episode::default(),
-    };
-    let stopped = server.serve(&listeners)?;
-    // Whoever connects from now on is refused.
-    drop(listeners);
+    close(listeners);
     server.drain(stopped)?;
-    match take(&failure) {
+    match server.host.failure().take() {
         Some(failure) => Err(failure.into()),
         None => Ok(()),
+    }
+}
+
+/// Whoever connects from now on is refused.
+fn close(listeners: Vec<Arc<TcpListener>>) {
+    for listener in &listeners {
+        socket::stop_accepting(listener);
+    }
+    for listener in listeners {
+        // Whoever still has it has just been given a connection, and is about to count it as open.
+        while Arc::strong_count(&listener) > 1 {
+            thread::yield_now();
+        }
     }
 }
 
@@ -149,14 +153,7 @@ fn raise_descriptor_limit(connections: u32) {
     }
 }
 
-fn take(failure: &Mutex<Option<Failure>>) -> Option<Failure> {
-    failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take()
-}
-
-/// A connection on its way to the thread that serves it.
+/// A connection on its way to be served.
 struct Accepted {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
@@ -169,12 +166,126 @@ struct Host {
     handler: Handler,
     limits: LimitArgs,
     once: bool,
+    gate: Gate,
+    connections: Arc<Connections>,
+    episodes: Mutex<Episodes>,
+    /// There is an end of an episode to wait for.
+    episode_began: Sign,
     /// Why the server as a whole has failed: with its one connection, or with standard input or
     /// output.
-    failure: Arc<Mutex<Option<Failure>>>,
+    failure: Mutex<Option<Failure>>,
 }
 
 impl Host {
+    /// Waits for a connection that may be served.
+    fn accept(&self, listener: &TcpListener) -> Taken<Accepted> {
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if let Some(accepted) = self.admit(stream, peer) {
+                        return Taken::Job(accepted);
+                    }
+                }
+                // accept(2): it listens no longer.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Taken::End,
+                Err(error) => {
+                    if let Some(pause) = self.pause_after(&error) {
+                        return Taken::Nothing(pause);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long not to accept after `error`, if it does not concern one connection only.
+    fn pause_after(&self, error: &io::Error) -> Option<Duration> {
+        /// Long enough to cost nothing, short enough that nobody notices.
+        const PAUSE: Duration = Duration::from_millis(100);
+        // accept(2): a connection that was reset while it waited is no fault of the listener.
+        if matches!(
+            error.kind(),
+            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+        ) {
+            return None;
+        }
+        if self.episodes().exhausted.happened(Instant::now()) {
+            self.episode_began.give();
+            let cause = cause(error);
+            tracing::error!("could not accept a connection: {cause}; new ones have to wait");
+        }
+        // The system is out of descriptors: accepting again at once would only say so again.
+        Some(PAUSE)
+    }
+
+    /// Counts a connection as open, if it may be served; or else it is closed.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
+        let ip = peer.ip().to_canonical();
+        let stream = Arc::new(stream);
+        let limits = &self.limits;
+        let admitted = if self.gate.permits(ip) {
+            let (most, from_one) = (limits.max_connections, limits.max_connections_per_ip);
+            self.connections
+                .add(Arc::clone(&stream), ip, most, from_one)
+                .map_err(Turn::Full)
+        } else {
+            Err(Turn::Denied)
+        };
+        match admitted {
+            Ok(slot) => Some(Accepted { stream, peer, slot }),
+            Err(turn) => {
+                self.turn_away(turn, peer);
+                None
+            }
+        }
+    }
+
+    fn turn_away(&self, turn: Turn, peer: SocketAddr) {
+        let begins = self.episodes().of(turn).happened(Instant::now());
+        if !begins {
+            tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
+            return;
+        }
+        self.episode_began.give();
+        let limits = &self.limits;
+        match turn {
+            Turn::Denied => {
+                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
+            }
+            Turn::Full(Full::All) => {
+                let limit = limits.max_connections;
+                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
+            }
+            Turn::Full(Full::ForPeer) => {
+                let limit = limits.max_connections_per_ip;
+                let ip = peer.ip().to_canonical();
+                tracing::warn!(
+                    event = "limit",
+                    %peer,
+                    limit,
+                    "closed a connection from {peer}: {} are open from {ip} already",
+                    limit.unwrap_or_default()
+                );
+            }
+        }
+    }
+
+    /// Says that the connection from `peer` was closed, as it cannot have a thread.
+    fn no_thread_for(&self, peer: SocketAddr, error: &io::Error) {
+        if self.episodes().exhausted.happened(Instant::now()) {
+            self.episode_began.give();
+            let cause = cause(error);
+            tracing::error!(%peer, "could not start a thread for {peer}, closed it: {cause}");
+        }
+    }
+
+    fn episodes(&self) -> MutexGuard<'_, Episodes> {
+        self.episodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn handle(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         let number = slot.number;
@@ -221,22 +332,77 @@ impl Host {
             }
             _ => return,
         };
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        *self.failure() = Some(failure);
     }
 }
 
 /// Why a connection is closed as soon as it is accepted.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Turn {
     /// `--allow` and `--deny` say so.
     Denied,
-    Full,
-    /// Too many are open from its address.
-    FullForPeer,
+    Full(Full),
 }
 
-impl Turn {
-    const ALL: [Self; 3] = [Self::Denied, Self::Full, Self::FullForPeer];
+/// What others can cause as often as they like.
+#[derive(Default)]
+struct Episodes {
+    denied: Episode,
+    full: Episode,
+    full_for_peer: Episode,
+    /// The system is out of descriptors or threads.
+    exhausted: Episode,
+}
+
+impl Episodes {
+    fn of(&mut self, turn: Turn) -> &mut Episode {
+        match turn {
+            Turn::Denied => &mut self.denied,
+            Turn::Full(Full::All) => &mut self.full,
+            Turn::Full(Full::ForPeer) => &mut self.full_for_peer,
+        }
+    }
+
+    /// When the next one is over, if it stays quiet.
+    fn next_end(&self) -> Option<Instant> {
+        [
+            &self.denied,
+            &self.full,
+            &self.full_for_peer,
+            &self.exhausted,
+        ]
+        .into_iter()
+        .filter_map(Episode::end)
+        .min()
+    }
+
+    /// Says of those whose end `is_over` how much there was of them.
+    fn close(&mut self, is_over: impl Fn(Instant) -> bool) {
+        let turned_away = [
+            (&mut self.denied, "they were not allowed"),
+            (&mut self.full, "too many were open"),
+            (
+                &mut self.full_for_peer,
+                "too many were open from one address",
+            ),
+        ];
+        for (episode, why) in turned_away {
+            if !episode.end().is_some_and(&is_over) {
+                continue;
+            }
+            let count = episode.close();
+            if count > 1 {
+                tracing::warn!(
+                    event = "limit",
+                    count,
+                    "closed {count} connections in all: {why}"
+                );
+            }
+        }
+        if self.exhausted.end().is_some_and(is_over) {
+            self.exhausted.close();
+        }
+    }
 }
 
 /// Why a server no longer accepts.
@@ -250,238 +416,164 @@ enum Stopped {
     Failed,
 }
 
-struct Server<'a, F> {
-    args: &'a Args,
-    connections: &'a Arc<Connections>,
-    stop: &'a Stop,
-    gate: &'a Gate,
-    /// Gives a connection to a thread.
-    start: F,
-    once: bool,
-    one_at_a_time: bool,
-    runs_programs: bool,
-    failure: &'a Mutex<Option<Failure>>,
-    /// The system is out of descriptors: accepting again at once would only say so again.
-    paused_until: Option<Instant>,
-    turned_away: [(Turn, Episode); 3],
-    exhausted: Episode,
+struct Server {
+    host: Arc<Host>,
+    stop: Stop,
 }
 
-impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
-    /// Accepts until it is to stop. No failing accept ends it, and neither does a connection.
-    fn serve(&mut self, listeners: &[TcpListener]) -> io::Result<Stopped> {
-        if self.one_at_a_time {
-            self.connections.watch();
+impl Server {
+    /// Whether `accept_from` is the way, and not `have_accepted`.
+    fn accepts_itself(&self) -> bool {
+        self.host.once
+            || self.host.handler.takes_one_at_a_time()
+            || !socket::ACCEPTING_CAN_BE_STOPPED
+    }
+
+    /// Has connections accepted by the threads that serve them, until this is to stop.
+    fn have_accepted(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
+        for listener in listeners {
+            let listener = Arc::downgrade(listener);
+            let [accepting, serving, refusing] = [(); 3].map(|()| Arc::clone(&self.host));
+            Crew::start(
+                move || match listener.upgrade() {
+                    Some(listener) => accepting.accept(&listener),
+                    None => Taken::End,
+                },
+                move |accepted| serving.handle(accepted),
+                move |Accepted { peer, .. }, error| refusing.no_thread_for(peer, &error),
+            )
+            .map_err(|error| {
+                let message = format!("could not start a thread: {}", cause(&error));
+                Failure::new(Exit::Local, message)
+            })?;
         }
         loop {
-            let now = Instant::now();
-            self.paused_until = self.paused_until.filter(|until| *until > now);
-            let busy = self.one_at_a_time && !self.connections.all_finished();
-            let paused = busy || self.paused_until.is_some();
-            let accepting = if paused { &[] } else { listeners };
-            let mut descriptors = vec![
-                PollFd::new(self.stop, PollFlags::IN),
-                PollFd::new(self.gate, PollFlags::IN),
-                PollFd::new(&**self.connections, PollFlags::IN),
-            ];
-            let fixed = descriptors.len();
-            descriptors.extend(
-                accepting
-                    .iter()
-                    .map(|listener| PollFd::new(listener, PollFlags::IN)),
-            );
-            let wake = self
-                .paused_until
-                .into_iter()
-                .chain(self.next_episode_end())
-                .min();
-            poll(
-                &mut descriptors,
-                wake.map(|at| at.saturating_duration_since(now)),
-            )?;
-            let ready: Vec<bool> = wait::ready(&descriptors).collect();
-
-            // Asking those that are not ready would cost more than to accept.
-            if ready[0] && self.stop.arrived() {
-                return Ok(Stopped::Signal);
-            }
-            if ready[1] {
-                self.gate.read_again_if_asked();
-            }
-            if ready[2] {
-                self.connections.clear();
-            }
-            if self
-                .failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_some()
-            {
-                return Ok(Stopped::Failed);
-            }
-            self.close_episodes(|end| end <= Instant::now());
-            for (listener, _) in accepting
-                .iter()
-                .zip(&ready[fixed..])
-                .filter(|(_, ready)| **ready)
-            {
-                if let Some(stopped) = self.accept_all(listener) {
-                    return Ok(stopped);
-                }
+            if let ControlFlow::Break(stopped) = self.attend(&[], None)? {
+                return Ok(stopped);
             }
         }
     }
 
-    /// Accepts what is waiting at one listener, or as much of it as can be served.
-    fn accept_all(&mut self, listener: &TcpListener) -> Option<Stopped> {
-        /// So that a signal is heard between the connections of a crowd.
-        const BATCH: usize = 64;
-        for _ in 0..BATCH {
-            if self.one_at_a_time && !self.connections.all_finished() {
-                break;
-            }
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    if self.admit(stream, peer) && self.once {
-                        return Some(Stopped::Once);
+    /// Accepts in this thread, and has each connection served by another, until this is to stop. No
+    /// failing accept ends it, and neither does a connection.
+    fn accept_from(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+        }
+        let one_at_a_time = self.host.handler.takes_one_at_a_time();
+        if one_at_a_time {
+            self.host.connections.watch();
+        }
+        let mut paused_until: Option<Instant> = None;
+        loop {
+            paused_until = paused_until.filter(|until| *until > Instant::now());
+            let is_busy = one_at_a_time && !self.host.connections.all_finished();
+            let accepting = if is_busy || paused_until.is_some() {
+                &[]
+            } else {
+                listeners
+            };
+            let ready = match self.attend(accepting, paused_until)? {
+                ControlFlow::Break(stopped) => return Ok(stopped),
+                ControlFlow::Continue(ready) => ready,
+            };
+            for listener in ready.into_iter().map(|index| &accepting[index]) {
+                match listener.accept() {
+                    Ok((stream, peer)) => {
+                        let is_served = self.start(stream, peer);
+                        if is_served && self.host.once {
+                            return Ok(Stopped::Once);
+                        }
+                        if is_served && one_at_a_time {
+                            break;
+                        }
+                    }
+                    Err(error) if is_wait(&error) => {}
+                    Err(error) => {
+                        let pause = self.host.pause_after(&error);
+                        paused_until = pause.map(|pause| Instant::now() + pause);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => self.accept_failed(&error),
-            }
-            if self.paused_until.is_some() {
-                break;
             }
         }
-        None
     }
 
     /// Has a connection served, or closes it; whether it is served.
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> bool {
-        let ip = peer.ip().to_canonical();
-        if let Some(turn) = self.turn(ip) {
-            self.turn_away(turn, peer);
-            return false;
-        }
-        if let Err(error) = socket::accepted(&stream) {
+    fn start(&self, stream: TcpStream, peer: SocketAddr) -> bool {
+        // On some systems it is as non-blocking as its listener.
+        if let Err(error) = stream.set_nonblocking(false) {
             // It has gone away already.
             tracing::debug!(%peer, "could not set up a connection from {peer}: {}", cause(&error));
             return false;
         }
-        let stream = Arc::new(stream);
-        let slot = self.connections.add(Arc::clone(&stream), ip);
-        let started = (self.start)(Accepted { stream, peer, slot });
-        if let Err(error) = &started
-            && self.exhausted.happened(Instant::now())
-        {
-            let cause = cause(error);
-            tracing::error!(%peer, "could not start a thread for {peer}, closed it: {cause}");
+        let Some(accepted) = self.host.admit(stream, peer) else {
+            return false;
+        };
+        let host = Arc::clone(&self.host);
+        let started = crew::spawn(move || host.handle(accepted));
+        if let Err(error) = &started {
+            self.host.no_thread_for(peer, error);
         }
         started.is_ok()
     }
 
-    fn turn(&self, peer: IpAddr) -> Option<Turn> {
-        let limits = &self.args.limits;
-        if !self.gate.permits(peer) {
-            return Some(Turn::Denied);
+    /// Waits for a connection at one of `listeners`, or for anything else that the server has to
+    /// attend to, but not longer than `until`. Says which of `listeners` are ready.
+    fn attend(
+        &self,
+        listeners: &[Arc<TcpListener>],
+        until: Option<Instant>,
+    ) -> io::Result<ControlFlow<Stopped, Vec<usize>>> {
+        let host = &*self.host;
+        let mut descriptors = vec![
+            PollFd::new(&self.stop, PollFlags::IN),
+            PollFd::new(&host.gate, PollFlags::IN),
+            PollFd::new(&*host.connections, PollFlags::IN),
+            PollFd::new(&host.episode_began, PollFlags::IN),
+        ];
+        descriptors.extend(
+            listeners
+                .iter()
+                .map(|listener| PollFd::new(&**listener, PollFlags::IN)),
+        );
+        let wake = until.into_iter().chain(host.episodes().next_end()).min();
+        let timeout = wake.map(|at| at.saturating_duration_since(Instant::now()));
+        poll(&mut descriptors, timeout)?;
+        let mut ready = wait::ready(&descriptors);
+        if ready.next() == Some(true) && self.stop.arrived() {
+            return Ok(ControlFlow::Break(Stopped::Signal));
         }
-        if self.connections.count() >= limits.max_connections as usize {
-            return Some(Turn::Full);
+        if ready.next() == Some(true) {
+            host.gate.read_again_if_asked();
         }
-        let most = limits.max_connections_per_ip?;
-        (self.connections.count_from(peer) >= most).then_some(Turn::FullForPeer)
-    }
-
-    fn turn_away(&mut self, turn: Turn, peer: SocketAddr) {
-        let episode = self.turned_away.iter_mut().find(|(kind, _)| *kind == turn);
-        let begins = episode.is_some_and(|(_, episode)| episode.happened(Instant::now()));
-        let limits = &self.args.limits;
-        match turn {
-            Turn::Denied if begins => {
-                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
-            }
-            Turn::Full if begins => {
-                let limit = limits.max_connections;
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
-            }
-            Turn::FullForPeer if begins => {
-                let limit = limits.max_connections_per_ip;
-                let ip = peer.ip().to_canonical();
-                tracing::warn!(
-                    event = "limit",
-                    %peer,
-                    limit,
-                    "closed a connection from {peer}: {} are open from {ip} already",
-                    limit.unwrap_or_default()
-                );
-            }
-            _ => tracing::debug!(event = "reject", %peer, "closed a connection from {peer}"),
+        if ready.next() == Some(true) {
+            host.connections.clear();
         }
-    }
-
-    fn next_episode_end(&self) -> Option<Instant> {
-        let turned_away = self.turned_away.iter().map(|(_, episode)| episode);
-        turned_away
-            .chain([&self.exhausted])
-            .filter_map(Episode::end)
-            .min()
-    }
-
-    /// Says of the episodes that are over how much there was of them.
-    fn close_episodes(&mut self, is_over: impl Fn(Instant) -> bool) {
-        for (turn, episode) in &mut self.turned_away {
-            if !episode.end().is_some_and(&is_over) {
-                continue;
-            }
-            let count = episode.close();
-            let why = match turn {
-                Turn::Denied => "they were not allowed",
-                Turn::Full => "too many were open",
-                Turn::FullForPeer => "too many were open from one address",
-            };
-            if count > 1 {
-                tracing::warn!(
-                    event = "limit",
-                    count,
-                    "closed {count} connections in all: {why}"
-                );
-            }
+        if ready.next() == Some(true) {
+            host.episode_began.take();
         }
-        if self.exhausted.end().is_some_and(is_over) {
-            self.exhausted.close();
+        if host.failure().is_some() {
+            return Ok(ControlFlow::Break(Stopped::Failed));
         }
-    }
-
-    fn accept_failed(&mut self, error: &io::Error) {
-        /// Long enough to cost nothing, short enough that nobody notices.
-        const PAUSE: Duration = Duration::from_millis(100);
-        // accept(2): a connection that was reset while it waited is no fault of the listener.
-        if matches!(
-            error.kind(),
-            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-        ) {
-            return;
-        }
-        let now = Instant::now();
-        self.paused_until = Some(now + PAUSE);
-        if self.exhausted.happened(now) {
-            let cause = cause(error);
-            tracing::error!("could not accept a connection: {cause}; new ones have to wait");
-        }
+        host.episodes().close(|end| end <= Instant::now());
+        let listeners = ready.enumerate().filter(|(_, is_ready)| *is_ready);
+        Ok(ControlFlow::Continue(
+            listeners.map(|(index, _)| index).collect(),
+        ))
     }
 
     /// Waits for the open connections; after a signal not longer than the drain timeout.
-    fn drain(&mut self, mut stopped: Stopped) -> anyhow::Result<()> {
-        self.close_episodes(|_| true);
-        self.connections.watch();
+    fn drain(&self, mut stopped: Stopped) -> anyhow::Result<()> {
+        self.host.episodes().close(|_| true);
+        self.host.connections.watch();
         let mut cut_off_at = None;
         loop {
-            if self.connections.all_finished() {
+            if self.host.connections.all_finished() {
                 return Ok(());
             }
             let now = Instant::now();
             if stopped == Stopped::Signal {
-                let open = self.connections.count();
+                let open = self.host.connections.count();
                 let at = *cut_off_at.get_or_insert_with(|| {
                     // One that is closed already only has its end to log.
                     if open > 0 {
@@ -491,18 +583,18 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
                             "Waiting for {open} open connection(s) to end..."
                         );
                     }
-                    now + self.args.limits.drain_timeout
+                    now + self.host.limits.drain_timeout
                 });
                 if at <= now {
                     return self.cut_off(open);
                 }
             }
             let mut descriptors = [
-                PollFd::new(self.stop, PollFlags::IN),
-                PollFd::new(&**self.connections, PollFlags::IN),
+                PollFd::new(&self.stop, PollFlags::IN),
+                PollFd::new(&*self.host.connections, PollFlags::IN),
             ];
             poll(&mut descriptors, cut_off_at.map(|at| at - now))?;
-            self.connections.clear();
+            self.host.connections.clear();
             if self.stop.arrived() {
                 stopped = Stopped::Signal;
             }
@@ -513,23 +605,23 @@ impl<F: Fn(Accepted) -> io::Result<()>> Server<'_, F> {
         /// For the threads to log what they have to say, and to end their programs.
         const GRACE: Duration = Duration::from_millis(500);
         const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);
-        self.connections.cut_off();
-        let grace = if self.runs_programs {
+        self.host.connections.cut_off();
+        let grace = if self.host.handler.runs_programs() {
             GRACE_FOR_PROGRAMS
         } else {
             GRACE
         };
         let end = Instant::now() + grace;
-        while !self.connections.all_finished() && Instant::now() < end {
-            let mut descriptors = [PollFd::new(&**self.connections, PollFlags::IN)];
+        while !self.host.connections.all_finished() && Instant::now() < end {
+            let mut descriptors = [PollFd::new(&*self.host.connections, PollFlags::IN)];
             let left = end.saturating_duration_since(Instant::now());
             poll(&mut descriptors, Some(left))?;
-            self.connections.clear();
+            self.host.connections.clear();
         }
         if open == 0 {
             return Ok(());
         }
-        let time = self.args.limits.drain_timeout;
+        let time = self.host.limits.drain_timeout;
         let message = format!("could not drain {open} connection(s): cut off after {time:?}");
         Err(Failure::new(Exit::Timeout, message).into())
     }

@@ -262,23 +262,20 @@ impl Connection {
             return;
         }
         let end = Instant::now() + MOST;
-        let set_up = self.stream.set_nonblocking(false);
-        if set_up
-            .and_then(|()| self.stream.shutdown(Shutdown::Write))
-            .is_err()
-        {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         // A larger one would be touched by the thread of every connection to come.
         let mut scratch = [0; 1024];
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+            let mut readable = [PollFd::new(&*self.stream, PollFlags::IN)];
+            if left.is_zero() || poll(&mut readable, Some(left)).is_err() {
                 return;
             }
-            match (&*self.stream).read(&mut scratch) {
-                Ok(0) => return,
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
+            match recv(&self.stream, &mut scratch, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return,
+                Err(error) if error != Errno::INTR && error != Errno::WOULDBLOCK => return,
                 _ => {}
             }
         }
