@@ -1,13 +1,13 @@
-//! What needs root: port 80, and networks that lose what is sent to them. Every test has a network
-//! of its own.
+//! What needs root: port 80, networks that lose what is sent to them, and two hosts on a wire. Every
+//! test has a network of its own.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use crate::harness::namespace::{add_address, black_hole, in_namespace};
+use crate::harness::namespace::{Host, add_address, black_hole, in_namespace};
 use crate::harness::{
-    Connection, Folder, Peer, Terminal, netkit, peer, program, random_bytes, tcp_server,
-    temporary_folder,
+    Connection, Folder, Peer, Program, Server, Terminal, netkit, peer, program, random_bytes,
+    tcp_server, temporary_folder, udp_server,
 };
 
 mod fetching {
@@ -343,6 +343,179 @@ mod listening {
             server.wait_for_lines("Connection from {*} closed.", greeted);
             server.connect().expect("Welcome!");
         });
+    }
+}
+
+/// Datagrams to all who have joined a group, or to all hosts of a network.
+mod many {
+    use super::*;
+
+    /// A server's, free as the network is new.
+    const PORT: &str = "9999";
+
+    /// Groups of both families, as they are joined, and where they are sent to.
+    const GROUPS: [(&str, &str); 3] = [
+        ("239.1.2.3", "239.1.2.3:9999"),
+        ("ff15::123", "[ff15::123]:9999"),
+        ("ff02::123", "[ff02::123%near]:9999"),
+    ];
+
+    fn server(options: &[&str]) -> Program {
+        netkit(["udp-server", "-p", PORT].iter().chain(options)).any_stderr()
+    }
+
+    /// Sends by the wire and not by the loopback interface.
+    fn client(options: &[&str]) -> Program {
+        let arguments = ["udp-client", "--multicast-interface", "near"];
+        netkit(arguments.iter().chain(options))
+    }
+
+    /// Where `server` has received datagrams from.
+    fn sources(server: Server) -> Vec<String> {
+        let log = server.stop().stderr;
+        let sources = log
+            .lines()
+            .filter_map(|line| line.strip_prefix("Received from "));
+        sources.map(str::to_owned).collect()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn all_members_of_a_group_answer_and_nobody_else_hears_it() {
+        for (group, target) in GROUPS {
+            in_namespace(move || {
+                let host = Host::connect();
+                let join = format!("{group}%far");
+                // On one port, of which the group's datagrams reach only those who joined.
+                let member = || {
+                    server(&["--reuse-port", "--join", &join])
+                        .on(&host)
+                        .listen()
+                };
+                let members = [member(), member()];
+                let other = server(&["--reuse-port", "-b", "any"]).on(&host).listen();
+
+                let mut client = client(&["--relay", target]).stdin_open().start();
+                client.send("x");
+                client.receive("Hello, x!Hello, x!");
+                client.close_input();
+                client.finish();
+                netkit(["udp-client", "--source-port", "5000", "192.0.2.2:9999", "y"])
+                    .stdout("Hello, y!\n")
+                    .run();
+                for member in members {
+                    assert_eq!(sources(member).len(), 1);
+                }
+                assert_eq!(sources(other), ["192.0.2.1:5000."]);
+            });
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn every_member_that_answers_a_probe_is_shown() {
+        in_namespace(|| {
+            let host = Host::connect();
+            let member = || server(&["--join", "239.1.2.3%far"]).on(&host).listen();
+            let _members = [member(), member()];
+            let mut client = client(&["-i", "1h", "239.1.2.3:9999"]).start();
+            client.receive_line("PING 239.1.2.3:9999 (239.1.2.3) 56(84) bytes of data.");
+            client.receive_line("64 bytes from 192.0.2.2:9999: udp_seq=1 time={N} ms");
+            client.receive_line("64 bytes from 192.0.2.2:9999: udp_seq=1 time={N} ms (DUP!)");
+        });
+    }
+
+    /// One member on the sender's host and one on the other; they know the sender by its port.
+    #[test]
+    #[ignore = "needs root"]
+    fn the_sender_says_how_far_a_datagram_goes() {
+        for (group, target) in GROUPS {
+            in_namespace(move || {
+                let host = Host::connect();
+                let here = server(&["--join", &format!("{group}%near")]).listen();
+                let there = server(&["--join", &format!("{group}%far")]);
+                let there = there.on(&host).listen();
+                let sends = [
+                    ("5001", &["--multicast-ttl", "0"][..], &[&here][..]),
+                    ("5002", &["--no-multicast-loop"], &[&there]),
+                    ("5003", &["--multicast-ttl", "1"], &[&here, &there]),
+                ];
+                for (port, options, receivers) in sends {
+                    let words = ["--no-wait", "--source-port", port, target, "x"];
+                    client(&[options, &words].concat()).run();
+                    for receiver in receivers {
+                        receiver.wait_for_line(&format!("Received from {{*}}:{port}."));
+                    }
+                }
+                for (server, ports) in [(here, ["5001", "5003"]), (there, ["5002", "5003"])] {
+                    let sources = sources(server);
+                    let came = sources
+                        .iter()
+                        .map(|source| source.rsplit([':', '.']).nth(1));
+                    assert!(came.eq(ports.map(Some)), "{sources:?}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_broadcast_has_to_be_meant() {
+        in_namespace(|| {
+            let host = Host::connect();
+            let server = server(&["-b", "any"]).on(&host).listen();
+            for target in ["192.0.2.255:9999", "255.255.255.255:9999"] {
+                let client = || netkit(["udp-client", "--interface", "near", target, "x"]);
+                client()
+                    .stderr(format!(
+                        "netkit: could not send to {target}: permission denied (a broadcast \
+                         address takes --broadcast)\n"
+                    ))
+                    .code(2)
+                    .run();
+                client().arg("--broadcast").stdout("Hello, x!\n").run();
+            }
+            assert_eq!(sources(server).len(), 2);
+        });
+    }
+}
+
+/// Addresses that mean something only together with an interface.
+mod link_local {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn servers_are_reached_by_tcp_and_by_udp_from_either_host() {
+        in_namespace(|| {
+            let host = Host::connect();
+            let here = |program: Program| program;
+            let there = |program: Program| program.on(&host);
+            is_reached((here, "near", "fe80::1"), (there, "far", "fe80::2"));
+            is_reached((there, "far", "fe80::2"), (here, "near", "fe80::1"));
+        });
+    }
+
+    /// A server from a client; each where its function puts it, which has this interface and
+    /// address there.
+    fn is_reached(
+        (serve, interface, ip): (impl Fn(Program) -> Program, &str, &str),
+        (ask, zone, source): (impl Fn(Program) -> Program, &str, &str),
+    ) {
+        let bind = format!("{ip}%{interface}");
+        let target = |server: &Server| format!("[{ip}%{zone}]:{}", server.port());
+
+        let server = serve(tcp_server(["-b", &bind])).listen();
+        let client = netkit(["tcp-client", "--send", "exit", &target(&server)]);
+        ask(client).stdout("Welcome!").run();
+        server.wait_for_line(&format!(
+            "Accept new connection from [{source}%{{N}}]:{{N}}..."
+        ));
+
+        let server = serve(udp_server(["-b", &bind])).listen();
+        let client = netkit(["udp-client", &target(&server), "x"]);
+        ask(client).stdout("Hello, x!\n").run();
+        server.wait_for_line(&format!("Received from [{source}%{{N}}]:{{N}}."));
     }
 }
 
