@@ -934,14 +934,8 @@ mod multicast {
 
 #[cfg(target_os = "linux")]
 mod privileged {
-    use std::net::{IpAddr, SocketAddrV6};
-
-    use rustix::net::netdevice::name_to_index;
-    use socket2::SockRef;
-
     use super::*;
-    use crate::harness::DEADLINE;
-    use crate::harness::namespace::{Host, in_namespace};
+    use crate::harness::namespace::in_namespace;
 
     #[test]
     #[ignore = "needs root"]
@@ -967,72 +961,5 @@ mod privileged {
                  its addresses",
             );
         });
-    }
-
-    /// Two receivers on another host have joined `group`; a third there has joined another one, and
-    /// one here has joined none. What is sent from `source` is heard by the two.
-    fn is_heard_by_those_who_joined(group: &str, other: &str, source: &str) {
-        /// Free, as the network is new.
-        const PORT: u16 = 9999;
-        let host = Host::connect();
-        let port = PORT.to_string();
-        let server = |options: [&str; 4]| {
-            let options = options.into_iter().filter(|option| !option.is_empty());
-            netkit(["udp-server", "-p", &port].into_iter().chain(options)).any_stderr()
-        };
-        let joined = [(); 2].map(|()| server(["--join", group, "", ""]).on(&host).listen());
-        let others = [
-            server(["-b", "any", "--join", other]).on(&host).listen(),
-            server(["-b", "any", "", ""]).listen(),
-        ];
-        let near = name_to_index(mailbox(), "near").unwrap();
-        let sender = UdpSocket::bind(with_zone(source, near, 0)).unwrap();
-        sender.set_read_timeout(Some(DEADLINE)).unwrap();
-        let socket = SockRef::from(&sender);
-        match source.parse().unwrap() {
-            IpAddr::V4(ip) => socket.set_multicast_if_v4(&ip).unwrap(),
-            IpAddr::V6(_) => socket.set_multicast_if_v6(near).unwrap(),
-        }
-        let ip = group.split('%').next().unwrap();
-        send(&sender, "x", with_zone(ip, near, PORT));
-        for _ in 0..2 {
-            let (answer, source) = receive(&sender);
-            assert_eq!(answer, b"Hello, x!");
-            assert!(
-                !source.ip().is_multicast() && source.port() == PORT,
-                "{source}"
-            );
-        }
-        for server in joined {
-            let log = server.stop().stderr;
-            assert_eq!(log.matches("Received from").count(), 1, "{log}");
-        }
-        for server in others {
-            let log = server.stop().stderr;
-            assert!(!log.contains("Received from"), "{log}");
-        }
-        expect_nothing(&sender);
-    }
-
-    fn with_zone(ip: &str, zone: u32, port: u16) -> SocketAddr {
-        match ip.parse().unwrap() {
-            IpAddr::V4(ip) => SocketAddr::new(ip.into(), port),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, zone).into(),
-        }
-    }
-
-    #[test]
-    #[ignore = "needs root"]
-    fn an_ipv4_group_is_heard_by_those_who_joined_it() {
-        in_namespace(|| {
-            is_heard_by_those_who_joined("239.1.2.3%far", "239.9.9.9%far", "192.0.2.1");
-        });
-    }
-
-    #[test]
-    #[ignore = "needs root"]
-    fn an_ipv6_group_is_heard_by_those_who_joined_it() {
-        in_namespace(|| is_heard_by_those_who_joined("ff02::123%far", "ff02::9%far", "fe80::1"));
-        in_namespace(|| is_heard_by_those_who_joined("ff15::123%far", "ff15::9", "2001:db8::1"));
     }
 }
