@@ -355,7 +355,8 @@ mod ending {
         let echo = udp_server(["--service", "echo"]).listen();
         let silent = mailbox();
         for (target, arguments, code) in [
-            (echo.address(), "-i 0.05 -w 0.3", 0),
+            // A probe that goes out just before the end is not answered in time.
+            (echo.address(), "-i 1h -w 2", 0),
             (echo.address(), "-i 0.05 -w 0.3 -c 1000", 1),
             (echo.address(), "-i 0.05 -w 0.3 -c 1000 --max-loss 100", 0),
             (address(&silent), "-i 0.05 -w 0.3 -W 1h", 1),
@@ -636,8 +637,12 @@ mod through_a_bad_network {
         duplicated: Vec<u64>,
     }
 
+    /// What comes later than that is late. A machine on which all this takes seconds must not be
+    /// taken for a network that does.
+    const LIMIT: u64 = 5000;
+
     /// Greets everybody, and loses, delays, doubles and reorders its greetings as `seed` has it.
-    /// Delays are far from the time limit of 500 ms, and the last probe is the last to be answered.
+    /// The last probe is the last to be answered.
     fn relay(socket: &UdpSocket, mut seed: u64) -> Fates {
         let mut random = |below: u64| {
             // xorshift64*
@@ -673,9 +678,9 @@ mod through_a_bad_network {
             number += 1;
             let answer = [b"Hello, ", &buffer[..count], b"!"].concat();
             let delay = match random(10) {
-                _ if number == COUNT as u64 => 800,
+                _ if number == COUNT as u64 => LIMIT + 200,
                 0..2 => continue,
-                2..4 => 700 + random(30),
+                2..4 => LIMIT + 100 + random(30),
                 _ => random(60),
             };
             match delay {
@@ -685,7 +690,7 @@ mod through_a_bad_network {
             let now = Instant::now();
             let at = |delay| now + Duration::from_millis(delay);
             queue.push(Reverse((at(delay), answer.clone(), source)));
-            if random(4) == 0 && delay < 800 {
+            if random(4) == 0 && delay < LIMIT + 200 {
                 fates.duplicated.push(number);
                 queue.push(Reverse((at(delay + random(20)), answer, source)));
             }
@@ -696,53 +701,48 @@ mod through_a_bad_network {
 
     #[test]
     fn what_is_counted_is_what_happened() {
-        let mut transmitted = 0;
-        for seeds in (1..=100_u64).collect::<Vec<_>>().chunks(25) {
-            let runs: Vec<_> = seeds
-                .iter()
-                .map(|&seed| {
-                    let socket = mailbox();
-                    let target = address(&socket);
-                    let count = COUNT.to_string();
-                    let arguments = ["-c", &count, "-i", "0.002", "-W", "0.5", "--json"];
-                    let client = ping(&target, arguments).any_stdout().code(1).start();
-                    let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    (seed, client, spawn(move || relay(&socket, seed)))
-                })
-                .collect();
-            for (seed, client, relay) in runs {
-                let fates = relay.join().unwrap();
-                let events = events(&client.finish().stdout);
-                let sorted = |kind| {
-                    let mut numbers = numbers(&events, kind);
-                    numbers.sort_unstable();
-                    numbers
-                };
-                let seen = Fates {
-                    replied: sorted("reply"),
-                    late: sorted("late"),
-                    duplicated: sorted("duplicate"),
-                };
-                assert_eq!(seen, fates, "seed {seed}");
-                let lost = COUNT - fates.replied.len();
-                assert_eq!(numbers(&events, "lost").len(), lost, "seed {seed}");
-                let summary = events.last().unwrap();
-                for (key, value) in [
-                    ("transmitted", COUNT),
-                    ("received", fates.replied.len()),
-                    ("duplicates", fates.duplicated.len()),
-                    ("late", fates.late.len()),
-                    ("lost", lost),
-                    ("errors", 0),
-                ] {
-                    assert_eq!(summary[key], value, "{key}, seed {seed}");
-                }
-                let percent = u32::try_from(lost * 100 / COUNT).unwrap();
-                assert_eq!(summary["loss_percent"], f64::from(percent), "seed {seed}");
-                transmitted += COUNT;
+        let runs: Vec<_> = (1..=100_u64)
+            .map(|seed| {
+                let socket = mailbox();
+                let target = address(&socket);
+                let count = COUNT.to_string();
+                let limit = format!("{LIMIT}ms");
+                let arguments = ["-c", &count, "-i", "0.002", "-W", &limit, "--json"];
+                let client = ping(&target, arguments).any_stdout().code(1).start();
+                let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                (seed, client, spawn(move || relay(&socket, seed)))
+            })
+            .collect();
+        for (seed, client, relay) in runs {
+            let fates = relay.join().unwrap();
+            let events = events(&client.finish().stdout);
+            let sorted = |kind| {
+                let mut numbers = numbers(&events, kind);
+                numbers.sort_unstable();
+                numbers
+            };
+            let seen = Fates {
+                replied: sorted("reply"),
+                late: sorted("late"),
+                duplicated: sorted("duplicate"),
+            };
+            assert_eq!(seen, fates, "seed {seed}");
+            let lost = COUNT - fates.replied.len();
+            assert_eq!(numbers(&events, "lost").len(), lost, "seed {seed}");
+            let summary = events.last().unwrap();
+            for (key, value) in [
+                ("transmitted", COUNT),
+                ("received", fates.replied.len()),
+                ("duplicates", fates.duplicated.len()),
+                ("late", fates.late.len()),
+                ("lost", lost),
+                ("errors", 0),
+            ] {
+                assert_eq!(summary[key], value, "{key}, seed {seed}");
             }
+            let percent = u32::try_from(lost * 100 / COUNT).unwrap();
+            assert_eq!(summary["loss_percent"], f64::from(percent), "seed {seed}");
         }
-        assert_eq!(transmitted, 100 * COUNT);
     }
 
     #[test]
