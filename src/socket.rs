@@ -45,7 +45,11 @@ impl SourceArgs {
             // The port of a connection that has just ended can be used again (TIME_WAIT).
             socket.set_reuse_address(true)?;
         }
-        let local = SocketAddr::new(self.source.unwrap_or(any), self.source_port.unwrap_or(0));
+        let mut local = SocketAddr::new(self.source.unwrap_or(any), self.source_port.unwrap_or(0));
+        if let (SocketAddr::V6(local), SocketAddr::V6(target)) = (&mut local, target) {
+            // A link-local source is on the link that leads to the target.
+            local.set_scope_id(target.scope_id());
+        }
         socket
             .bind(&local.into())
             .map_err(|error| io::Error::new(error.kind(), format!("{self}: {}", cause(&error))))

@@ -87,6 +87,16 @@ impl Program {
         self
     }
 
+    pub fn args<I>(mut self, arguments: I) -> Self
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let arguments = arguments.into_iter();
+        self.words
+            .extend(arguments.map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment
             .push((name.into(), value.as_ref().to_owned()));
