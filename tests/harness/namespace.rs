@@ -5,11 +5,12 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::program::{Program, program};
-use super::spawn;
+use super::{DEADLINE, spawn};
 
 /// Runs `test` in a new network that has nothing but a loopback interface. All threads and programs
 /// that it starts are in it too.
@@ -60,9 +61,9 @@ impl Host {
             ip(&format!("{on}link set {end} up"));
             ip(&format!("{on}address add 192.0.2.{number}/24 dev {end}"));
             for prefix in ["2001:db8::", "fe80::"] {
-                ip(&format!(
-                    "{on}address add {prefix}{number}/64 dev {end} nodad"
-                ));
+                let address = format!("{prefix}{number}");
+                ip(&format!("{on}address add {address}/64 dev {end} nodad"));
+                wait_for_route(&on, &address);
             }
         }
         host
@@ -82,9 +83,24 @@ pub fn ip(arguments: &str) {
 
 /// Gives a loopback address to the network.
 pub fn add_address(address: &str) {
-    // Without `nodad` an IPv6 address cannot be used for a second.
-    let nodad = if address.contains(':') { " nodad" } else { "" };
-    ip(&format!("address add {address} dev lo{nodad}"));
+    if address.contains(':') {
+        // Without `nodad` it cannot be used for a second.
+        ip(&format!("address add {address} dev lo nodad"));
+        wait_for_route("", address);
+    } else {
+        ip(&format!("address add {address} dev lo"));
+    }
+}
+
+/// Waits until the new IPv6 `address` can be reached, of which ip(8) does not wait for the end. `on`
+/// are its words for another host.
+fn wait_for_route(on: &str, address: &str) {
+    let end = Instant::now() + DEADLINE;
+    let show = format!("{on}-6 route show table local {address}");
+    let show = || program("ip", show.split(' ')).any_stdout().run().stdout;
+    while show().is_empty() {
+        assert!(Instant::now() < end, "{address} should have a route");
+    }
 }
 
 /// From now on what is sent to `network` gets lost.

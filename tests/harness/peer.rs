@@ -40,6 +40,9 @@ impl Peer {
         let thread = spawn(move || {
             wait_until_ready(&listener, PollFlags::IN, "nobody connected");
             let (stream, _) = listener.accept().unwrap();
+            // Closing alone would leave it open in a program that another test is just starting,
+            // until that has become the program. Not all systems can do this.
+            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
             drop(listener);
             play(Connection::new(stream));
         });
@@ -266,6 +269,14 @@ impl Connection {
 pub fn mailbox() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket
+}
+
+/// A UDP port that nobody listens on and that nobody else is given: what others than its peer, which
+/// is itself, send to it is unreachable.
+pub fn closed_port() -> UdpSocket {
+    let socket = mailbox();
+    socket.connect(socket.local_addr().unwrap()).unwrap();
     socket
 }
 
