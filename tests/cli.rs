@@ -248,7 +248,7 @@ fn an_address_of_the_other_family_is_exit_code_3() {
 
 #[test]
 fn a_refused_connection_is_exit_code_1() {
-    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let port = ReservedPort::tcp();
     netkit(["tcp-client", "127.0.0.1", &port.text()])
         .stderr(format!(
             "netkit: could not connect to 127.0.0.1:{}: connection refused\n",
@@ -260,7 +260,7 @@ fn a_refused_connection_is_exit_code_1() {
 
 #[test]
 fn a_refused_connection_names_the_address_as_resolved_too() {
-    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let port = ReservedPort::tcp();
     let port = port.number();
     netkit(["tcp-client", "-4", &format!("localhost:{port}")])
         .stderr(format!(
@@ -425,7 +425,7 @@ fn closed_streams_do_not_matter() {
 
 #[test]
 fn a_failure_that_cannot_be_told_is_still_an_exit_code() {
-    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let port = ReservedPort::tcp();
     netkit(["tcp-client", "127.0.0.1", &port.text()])
         .through("exec \"$0\" \"$@\" 2>&-")
         .code(1)
@@ -468,7 +468,7 @@ fn quiet_leaves_errors_only() {
     crate::harness::Connection::to(peer).expect("Welcome!");
     server.signal(Signal::TERM);
     server.finish();
-    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let port = ReservedPort::tcp();
     netkit(["tcp-client", "-q", "127.0.0.1", &port.text()])
         .stderr("netkit: could not connect to 127.0.0.1:{N}: connection refused\n")
         .code(1)
@@ -501,7 +501,7 @@ fn json_messages_are_one_object_a_line() {
     assert_eq!(event["message"], format!("Listening on {address}"));
     assert!(event["timestamp"].is_string());
 
-    let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+    let port = ReservedPort::tcp();
     let failed = netkit(["--log-format=json", "tcp-client", "127.0.0.1", &port.text()])
         .any_stderr()
         .code(1)
@@ -513,7 +513,7 @@ fn json_messages_are_one_object_a_line() {
 #[test]
 fn colour_is_for_terminals_that_want_it() {
     let run = |no_color: &str, terminal: &Terminal| {
-        let port = ReservedPort::on(LOCALHOST, Type::STREAM);
+        let port = ReservedPort::tcp();
         netkit(["tcp-client", "-v", "127.0.0.1", &port.text()])
             .env("NO_COLOR", no_color)
             .stderr_to(terminal.device())

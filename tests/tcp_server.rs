@@ -469,6 +469,13 @@ mod limits {
     }
 
     #[test]
+    fn a_low_soft_limit_of_descriptors_does_not_hold_back_connections_that_are_allowed() {
+        let server = tcp_server(["-m", "20000"]).ulimit("-Sn 64").listen();
+        let clients: Vec<Connection> = (0..100).map(|_| greeted(&server)).collect();
+        assert_eq!(clients.len(), 100);
+    }
+
+    #[test]
     fn options_that_would_do_nothing_are_refused() {
         netkit([
             "tcp-server",

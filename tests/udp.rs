@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Server, Terminal, mailbox, netkit, udp_server};
+use crate::harness::{DEADLINE, Server, Terminal, closed_port, mailbox, netkit, udp_server};
 
 pub fn address(socket: &UdpSocket) -> String {
     socket.local_addr().unwrap().to_string()
@@ -58,14 +58,6 @@ pub fn expect_nothing(socket: &UdpSocket) {
 pub fn send(socket: &UdpSocket, payload: impl AsRef<[u8]>, target: SocketAddr) {
     let payload = payload.as_ref();
     assert_eq!(socket.send_to(payload, target).unwrap(), payload.len());
-}
-
-/// A port that nobody listens on and that nobody else is given: what others than its peer, which is
-/// itself, send to it is unreachable.
-fn closed_port() -> UdpSocket {
-    let socket = mailbox();
-    socket.connect(socket.local_addr().unwrap()).unwrap();
-    socket
 }
 
 /// A datagram that was greeted so often.
@@ -174,11 +166,11 @@ mod client {
         fn the_datagram_is_named_and_the_others_are_still_sent() {
             let server = mailbox();
             let target = address(&server);
-            let client = netkit(["udp-client", "-W", "0.5", &target, "lo\nst", "found"])
+            let client = netkit(["udp-client", "-W", "2", &target, "lo\nst", "found"])
                 .stdout("answer\n")
                 .stderr(format!(
                     "netkit: could not get an answer to datagram 1, \"lo\\nst\" from {target}: \
-                     nothing came within 500ms\n"
+                     nothing came within 2s\n"
                 ))
                 .code(1)
                 .start();
@@ -323,7 +315,7 @@ mod client {
         fn a_late_answer_to_the_last_is_waited_for_as_long_again() {
             let server = mailbox();
             let target = address(&server);
-            let mut client = netkit(["udp-client", "-W", "0.5", &target, "a"])
+            let mut client = netkit(["udp-client", "-W", "2", &target, "a"])
                 .code(1)
                 .start();
             let source = expect(&server, "a");
@@ -356,7 +348,7 @@ mod client {
         fn a_server_that_talks_only_to_the_first_port_is_told_from_a_closed_one() {
             let server = mailbox();
             let target = address(&server);
-            let mut client = netkit(["udp-client", "-W", "0.5", &target])
+            let mut client = netkit(["udp-client", "-W", "2", &target])
                 .stdin_open()
                 .code(1)
                 .start();
@@ -707,14 +699,14 @@ mod client {
         fn everything_that_happens_is_an_object_a_line() {
             let server = mailbox();
             let target = address(&server);
-            let mut client = netkit(["udp-client", "--json", "-W", "0.5", &target, "a", "b"])
+            let mut client = netkit(["udp-client", "--json", "-W", "2", &target, "a", "b"])
                 .any_stderr()
                 .code(1)
                 .start();
             client.receive_line(&format!(r#"{{"event":"start","v":1,"target":"{target}"}}"#));
             let first = expect(&server, "a");
             client.receive_line(&format!(
-                r#"{{"event":"unanswered","number":1,"message":"{target}: nothing came within 500ms"}}"#
+                r#"{{"event":"unanswered","number":1,"message":"{target}: nothing came within 2s"}}"#
             ));
             let second = expect(&server, "b");
             send(&server, "late", first);
@@ -1274,26 +1266,10 @@ pub mod server {
 }
 
 mod interop {
-    use std::net::{IpAddr, Ipv4Addr};
-
-    use socket2::Type;
-
     use super::*;
-    use crate::harness::{ReservedPort, peer};
+    use crate::harness::{peer, python_udp_server, udp_clients, udp_echoes};
 
-    /// The UDP server of the tutorial that the protocol is from; only the port is another.
-    const PYTHON_SERVER: &str = "\
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.bind(('127.0.0.1', 0))
-print('Bind UDP on %d...' % s.getsockname()[1])
-while True:
-    data, addr = s.recvfrom(1024)
-    print('Received from %s:%s.' % addr)
-    s.sendto(b'Hello, %s!' % data, addr)
-";
-
-    /// Its client.
+    /// The client of the tutorial that the protocol is from; only the port is another.
     const PYTHON_CLIENT: &str = "\
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -1305,16 +1281,12 @@ s.close()
 
     #[test]
     fn python_answers_the_client() {
-        let Some(server) = peer("python3", ["-u", "-c", PYTHON_SERVER]) else {
-            return;
-        };
-        let mut server = server.start();
-        let line = server.receive_line("Bind UDP on {N}...");
-        let port = line.split([' ', '.']).nth(3).unwrap();
-        netkit(["udp-client", "127.0.0.1", port])
-            .stdin("Michael\nTracy\nSarah\n")
-            .stdout("Hello, Michael!\nHello, Tracy!\nHello, Sarah!\n")
-            .run();
+        if let Some((_server, address)) = python_udp_server() {
+            netkit(["udp-client", &address])
+                .stdin("Michael\nTracy\nSarah\n")
+                .stdout("Hello, Michael!\nHello, Tracy!\nHello, Sarah!\n")
+                .run();
+        }
     }
 
     #[test]
@@ -1328,40 +1300,20 @@ s.close()
         }
     }
 
-    /// Clients of others; each may stay as long as it likes after the answer.
     #[test]
     fn clients_of_others_are_answered() {
         let server = udp_server([]).listen();
-        let port = server.port().to_string();
-        let socat = format!("UDP:127.0.0.1:{port}");
-        let clients: [(&str, &[&str]); 3] = [
-            ("nc", &["-u", "127.0.0.1", &port]),
-            ("ncat", &["-u", "127.0.0.1", &port]),
-            ("socat", &["-", &socat]),
-        ];
-        for (name, arguments) in clients {
-            if let Some(client) = peer(name, arguments.iter().copied()) {
-                let mut client = client.stdin_open().start();
-                client.send("Michael");
-                client.receive("Hello, Michael!");
-            }
+        for mut client in udp_clients(server.port()) {
+            client.send("Michael");
+            client.receive("Hello, Michael!");
         }
     }
 
     #[test]
     fn servers_of_others_answer_the_client() {
-        let ncat = "-u -l -k -e /bin/cat 127.0.0.1 PORT";
-        let socat = "UDP4-RECVFROM:PORT,bind=127.0.0.1,reuseaddr,fork PIPE";
-        for (name, arguments) in [("ncat", ncat), ("socat", socat)] {
-            let reserved = ReservedPort::on(IpAddr::V4(Ipv4Addr::LOCALHOST), Type::DGRAM);
-            let port = reserved.text();
-            let arguments = arguments.replace("PORT", &port);
-            let Some(server) = peer(name, arguments.split(' ')) else {
-                continue;
-            };
-            let _server = server.start();
-            // It does not say when it is ready.
-            let arguments = ["-W", "0.2", "--retries", "90", "127.0.0.1", &port];
+        for (_server, port) in udp_echoes() {
+            // It may not be ready yet.
+            let arguments = ["-W", "0.2", "--retries", "90", "127.0.0.1", &port.text()];
             netkit(["udp-client"].into_iter().chain(arguments))
                 .stdin("Michael\nTracy\n")
                 .stdout("Michael\nTracy\n")
@@ -1439,6 +1391,8 @@ mod privileged {
         send(&client, "ordinary", server.address().parse().unwrap());
         expect(&client, "Hello, ordinary!");
         let ordinary = format!("Received from {}.", address(&client));
+        // Its answer may be here before what it wrote.
+        server.wait_for_line(&ordinary);
         let log = server.log();
         log.lines()
             .filter(|line| line.starts_with("Received from") && *line != ordinary)

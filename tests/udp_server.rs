@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 
-use crate::harness::{Server, mailbox, netkit, temporary_folder, udp_server};
+use crate::harness::{Server, mailbox, netkit, temporary_folder, udp_clients, udp_server};
 use crate::udp::server::{ask, ask_from};
 use crate::udp::{address, expect, expect_nothing, receive, send};
 
@@ -774,21 +774,11 @@ mod programs {
     #[test]
     fn clients_of_others_talk_to_a_program() {
         let server = udp_server(["-e", "/bin/cat"]).listen();
-        let port = server.port().to_string();
-        let socat = format!("UDP:127.0.0.1:{port}");
-        let clients: [(&str, &[&str]); 3] = [
-            ("nc", &["-u", "127.0.0.1", &port]),
-            ("ncat", &["-u", "127.0.0.1", &port]),
-            ("socat", &["-", &socat]),
-        ];
-        for (name, arguments) in clients {
-            if let Some(client) = crate::harness::peer(name, arguments.iter().copied()) {
-                let mut client = client.stdin_open().start();
-                client.send("there\n");
-                client.receive("there\n");
-                client.send("and back\n");
-                client.receive("and back\n");
-            }
+        for mut client in udp_clients(server.port()) {
+            client.send("there\n");
+            client.receive("there\n");
+            client.send("and back\n");
+            client.receive("and back\n");
         }
     }
 

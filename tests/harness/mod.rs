@@ -28,14 +28,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use folder::{Folder, temporary_folder};
-#[allow(unused_imports)]
-pub use peer::mailbox;
-pub use peer::{Connection, Peer};
+pub use peer::{Connection, Peer, closed_port, mailbox};
 pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
 pub use text::{matches, random_bytes};
-pub use tools::{ReservedPort, peer};
+pub use tools::{ReservedPort, peer, python_udp_server, udp_clients, udp_echoes};
 
 /// How long a program may run and an event may take; far more than any needs, so that a slow
 /// machine fails no test.

@@ -1,11 +1,11 @@
 //! Other people's programs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use socket2::{Domain, Socket, Type};
 
-use super::program::{Program, program};
+use super::program::{Process, Program, program};
 
 /// A real peer, of which nothing is expected. `None`, after saying so, where it is not installed;
 /// but with `NETKIT_REQUIRE_PEERS=1` that fails the test. `nc` is OpenBSD's.
@@ -33,6 +33,55 @@ fn is_openbsd() -> bool {
     help.run().stderr.contains("OpenBSD")
 }
 
+/// UDP clients of others, with `port` of this machine; each may stay as long as it likes after an
+/// answer.
+pub fn udp_clients(port: u16) -> Vec<Process> {
+    let port = port.to_string();
+    let socat = format!("UDP:127.0.0.1:{port}");
+    let clients: [(&str, &[&str]); 3] = [
+        ("nc", &["-u", "127.0.0.1", &port]),
+        ("ncat", &["-u", "127.0.0.1", &port]),
+        ("socat", &["-", &socat]),
+    ];
+    let clients = clients.into_iter().filter_map(|(name, arguments)| {
+        let client = peer(name, arguments.iter().copied())?;
+        Some(client.stdin_open().start())
+    });
+    clients.collect()
+}
+
+/// UDP servers of others that send back what they get, each with its port. They do not say when
+/// they are ready.
+pub fn udp_echoes() -> Vec<(Process, ReservedPort)> {
+    let ncat = "-u -l -k -e /bin/cat 127.0.0.1 PORT";
+    let socat = "UDP4-RECVFROM:PORT,bind=127.0.0.1,reuseaddr,fork PIPE";
+    let servers = [("ncat", ncat), ("socat", socat)];
+    let servers = servers.into_iter().filter_map(|(name, arguments)| {
+        let port = ReservedPort::on(Ipv4Addr::LOCALHOST.into(), Type::DGRAM);
+        let arguments = arguments.replace("PORT", &port.text());
+        Some((peer(name, arguments.split(' '))?.start(), port))
+    });
+    servers.collect()
+}
+
+/// The UDP server of the tutorial that the protocol is from, on another port, and its address.
+pub fn python_udp_server() -> Option<(Process, String)> {
+    const SERVER: &str = "\
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', 0))
+print('Bind UDP on %d...' % s.getsockname()[1])
+while True:
+    data, addr = s.recvfrom(1024)
+    print('Received from %s:%s.' % addr)
+    s.sendto(b'Hello, %s!' % data, addr)
+";
+    let mut server = peer("python3", ["-u", "-c", SERVER])?.start();
+    let line = server.receive_line("Bind UDP on {N}...");
+    let port = line.split([' ', '.']).nth(3).unwrap();
+    Some((server, format!("127.0.0.1:{port}")))
+}
+
 /// A free port that nobody is given by chance while this lives, for programs that cannot take one
 /// by themselves. They have to set `SO_REUSEADDR`, as servers do.
 pub struct ReservedPort {
@@ -40,6 +89,11 @@ pub struct ReservedPort {
 }
 
 impl ReservedPort {
+    /// On 127.0.0.1.
+    pub fn tcp() -> Self {
+        Self::on(Ipv4Addr::LOCALHOST.into(), Type::STREAM)
+    }
+
     pub fn on(ip: IpAddr, kind: Type) -> Self {
         let address = SocketAddr::new(ip, 0);
         let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
