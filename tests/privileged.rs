@@ -165,10 +165,10 @@ mod connecting {
         in_namespace(|| {
             let hosts = hosts();
             // A quarter of a second for each would be more than there is.
-            let names: String = (0..200)
-                .map(|number| format!("127.1.1.{number} both.test\n"))
-                .collect();
-            std::fs::write(hosts.path().join("hosts"), names + "192.0.2.1 both.test\n").unwrap();
+            let refusing = (0..200).map(|number| format!("127.1.1.{number} both.test"));
+            let mut names: Vec<String> = refusing.collect();
+            names.push("192.0.2.1 both.test\n".to_owned());
+            std::fs::write(hosts.path().join("hosts"), names.join("\n")).unwrap();
             let server = server("192.0.2.1");
             let client = client(&hosts, &["both.test", server.port()]);
             client.stdin("found").run();
