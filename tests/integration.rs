@@ -14,7 +14,7 @@
 //! | `udp_ping` | probes: times, statistics, limits; through a network that loses and delays |
 //! | `interop` | real peers in both directions, and much data |
 //! | `readme` | what the README shows is what happens |
-//! | `privileged` | what needs root: port 80, silent networks; `cargo test -- --ignored privileged` |
+//! | `privileged` | what needs root: port 80, other networks; `cargo test -- --ignored privileged` |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 

@@ -399,13 +399,18 @@ mod many {
                 client.receive("Hello, x!Hello, x!");
                 client.close_input();
                 client.finish();
-                netkit(["udp-client", "--source-port", "5000", "192.0.2.2:9999", "y"])
+                let (direct, source) = if group.contains(':') {
+                    ("[2001:db8::2]:9999", "[2001:db8::1]:5000.")
+                } else {
+                    ("192.0.2.2:9999", "192.0.2.1:5000.")
+                };
+                netkit(["udp-client", "--source-port", "5000", direct, "y"])
                     .stdout("Hello, y!\n")
                     .run();
                 for member in members {
                     assert_eq!(sources(member).len(), 1);
                 }
-                assert_eq!(sources(other), ["192.0.2.1:5000."]);
+                assert_eq!(sources(other), [source]);
             });
         }
     }
