@@ -790,12 +790,6 @@ mod interop {
     fn what_others_echo_counts() {
         for (_server, port) in udp_echoes() {
             let target = format!("127.0.0.1:{}", port.text());
-            // It may not be ready yet.
-            let wait = ["-W", "0.2", "--retries", "90", &target, "ready?"];
-            netkit(["udp-client"].into_iter().chain(wait))
-                .stdout("ready?\n")
-                .any_stderr()
-                .run();
             let arguments = ["-c", "20", "-i", "0.02", "-W", "10"];
             ping(&target, arguments).any_stdout().run();
         }

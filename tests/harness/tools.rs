@@ -50,16 +50,20 @@ pub fn udp_clients(port: u16) -> Vec<Process> {
     clients.collect()
 }
 
-/// UDP servers of others that send back what they get, each with its port. They do not say when
-/// they are ready.
+/// UDP servers of others that send back what they get, and are ready; each with its port.
 pub fn udp_echoes() -> Vec<(Process, ReservedPort)> {
-    let ncat = "-u -l -k -e /bin/cat 127.0.0.1 PORT";
-    let socat = "UDP4-RECVFROM:PORT,bind=127.0.0.1,reuseaddr,fork PIPE";
-    let servers = [("ncat", ncat), ("socat", socat)];
-    let servers = servers.into_iter().filter_map(|(name, arguments)| {
+    let ncat = "-v -u -l -k -e /bin/cat 127.0.0.1 PORT";
+    let socat = "-d -d UDP4-RECVFROM:PORT,bind=127.0.0.1,reuseaddr,fork PIPE";
+    let servers = [
+        ("ncat", ncat, "Ncat: Listening on {*}"),
+        ("socat", socat, "{*} receiving on {*}"),
+    ];
+    let servers = servers.into_iter().filter_map(|(name, arguments, ready)| {
         let port = ReservedPort::on(Ipv4Addr::LOCALHOST.into(), Type::DGRAM);
         let arguments = arguments.replace("PORT", &port.text());
-        Some((peer(name, arguments.split(' '))?.start(), port))
+        let server = peer(name, arguments.split(' '))?.start();
+        server.wait_for_line(ready);
+        Some((server, port))
     });
     servers.collect()
 }
