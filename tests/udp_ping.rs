@@ -643,7 +643,7 @@ mod through_a_bad_network {
 
     /// What comes later than that is late. A machine on which all this takes seconds must not be
     /// taken for a network that does.
-    const LIMIT: u64 = 5000;
+    const LIMIT: u64 = 3000;
 
     /// Greets everybody, and loses, delays, doubles and reorders its greetings as `seed` has it.
     /// The last probe is the last to be answered.
@@ -705,47 +705,50 @@ mod through_a_bad_network {
 
     #[test]
     fn what_is_counted_is_what_happened() {
-        let runs: Vec<_> = (1..=100_u64)
-            .map(|seed| {
-                let socket = mailbox();
-                let target = address(&socket);
-                let count = COUNT.to_string();
-                let limit = format!("{LIMIT}ms");
-                let arguments = ["-c", &count, "-i", "0.002", "-W", &limit, "--json"];
-                let client = ping(&target, arguments).any_stdout().code(1).start();
-                let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                (seed, client, spawn(move || relay(&socket, seed)))
-            })
-            .collect();
-        for (seed, client, relay) in runs {
-            let fates = relay.join().unwrap();
-            let events = events(&client.finish().stdout);
-            let sorted = |kind| {
-                let mut numbers = numbers(&events, kind);
-                numbers.sort_unstable();
-                numbers
-            };
-            let seen = Fates {
-                replied: sorted("reply"),
-                late: sorted("late"),
-                duplicated: sorted("duplicate"),
-            };
-            assert_eq!(seen, fates, "seed {seed}");
-            let lost = COUNT - fates.replied.len();
-            assert_eq!(numbers(&events, "lost").len(), lost, "seed {seed}");
-            let summary = events.last().unwrap();
-            for (key, value) in [
-                ("transmitted", COUNT),
-                ("received", fates.replied.len()),
-                ("duplicates", fates.duplicated.len()),
-                ("late", fates.late.len()),
-                ("lost", lost),
-                ("errors", 0),
-            ] {
-                assert_eq!(summary[key], value, "{key}, seed {seed}");
+        // Half of them at a time: all at once would be a busy machine by themselves.
+        for seeds in [1..=50_u64, 51..=100] {
+            let runs: Vec<_> = seeds
+                .map(|seed| {
+                    let socket = mailbox();
+                    let target = address(&socket);
+                    let count = COUNT.to_string();
+                    let limit = format!("{LIMIT}ms");
+                    let arguments = ["-c", &count, "-i", "0.002", "-W", &limit, "--json"];
+                    let client = ping(&target, arguments).any_stdout().code(1).start();
+                    let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    (seed, client, spawn(move || relay(&socket, seed)))
+                })
+                .collect();
+            for (seed, client, relay) in runs {
+                let fates = relay.join().unwrap();
+                let events = events(&client.finish().stdout);
+                let sorted = |kind| {
+                    let mut numbers = numbers(&events, kind);
+                    numbers.sort_unstable();
+                    numbers
+                };
+                let seen = Fates {
+                    replied: sorted("reply"),
+                    late: sorted("late"),
+                    duplicated: sorted("duplicate"),
+                };
+                assert_eq!(seen, fates, "seed {seed}");
+                let lost = COUNT - fates.replied.len();
+                assert_eq!(numbers(&events, "lost").len(), lost, "seed {seed}");
+                let summary = events.last().unwrap();
+                for (key, value) in [
+                    ("transmitted", COUNT),
+                    ("received", fates.replied.len()),
+                    ("duplicates", fates.duplicated.len()),
+                    ("late", fates.late.len()),
+                    ("lost", lost),
+                    ("errors", 0),
+                ] {
+                    assert_eq!(summary[key], value, "{key}, seed {seed}");
+                }
+                let percent = u32::try_from(lost * 100 / COUNT).unwrap();
+                assert_eq!(summary["loss_percent"], f64::from(percent), "seed {seed}");
             }
-            let percent = u32::try_from(lost * 100 / COUNT).unwrap();
-            assert_eq!(summary["loss_percent"], f64::from(percent), "seed {seed}");
         }
     }
 
