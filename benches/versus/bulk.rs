@@ -4,35 +4,36 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::rc::Rc;
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
+use rustix::fs::sendfile;
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, splice};
 
 use crate::contest::{GIGABYTES, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
-const BLOCK: usize = 256 << 10;
+/// What is read at once where it is compared.
+const BLOCK: usize = 64 << 10;
 
-/// A file of numbers that look like chance, and what it sums up to.
-struct Data {
+/// A file of numbers that look like chance: no piece of it is like another.
+pub struct Data {
     path: PathBuf,
     size: u64,
-    sum: u64,
 }
 
 impl Data {
-    fn new(size: u64) -> anyhow::Result<Rc<Self>> {
+    pub fn new(size: u64) -> anyhow::Result<Arc<Self>> {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("versus-{}-{size}", std::process::id()));
-        let mut data = Self { path, size, sum: 0 };
+        let data = Self { path, size };
         let mut file = File::create(&data.path)?;
-        let mut sum = Sum::default();
         let mut block = vec![0; BLOCK];
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for _ in 0..size / BLOCK as u64 {
@@ -42,25 +43,25 @@ impl Data {
                 state ^= state << 17;
                 word.copy_from_slice(&state.to_le_bytes());
             }
-            sum.add(&block);
             file.write_all(&block)?;
         }
-        data.sum = sum.value;
-        Ok(Rc::new(data))
+        Ok(Arc::new(data))
     }
 
     fn open(&self) -> anyhow::Result<File> {
         Ok(File::open(&self.path)?)
     }
 
-    fn check(&self, received: &Received) -> anyhow::Result<()> {
-        ensure!(
-            received.size == self.size,
-            "{} bytes arrived",
-            received.size
-        );
-        let right = received.sum.is_none_or(|sum| sum == self.sum);
-        ensure!(right, "other bytes arrived");
+    /// Sends `size` bytes from the kernel: the file, over and over.
+    pub fn send(&self, size: u64, to: impl AsFd) -> io::Result<()> {
+        let file = File::open(&self.path)?;
+        let mut sent = 0;
+        while sent < size {
+            let mut place = sent % self.size;
+            let most = (size - sent).min(1 << 20);
+            let most = usize::try_from(most).map_err(io::Error::other)?;
+            sent += sendfile(&to, &file, Some(&mut place), most)? as u64;
+        }
         Ok(())
     }
 
@@ -76,83 +77,83 @@ impl Drop for Data {
     }
 }
 
-/// A sum of bytes that depends on their order.
-#[derive(Default)]
-struct Sum {
-    value: u64,
-}
-
-impl Sum {
-    /// All pieces but the last have a multiple of eight bytes.
-    fn add(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.value =
-                (self.value.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9);
-        }
-    }
-}
-
-/// What came at the far end.
-struct Received {
+/// Takes `size` bytes of `data` from where they arrive. A round that warms up compares all of them,
+/// one that counts 4 KiB of every MiB: bytes that are lost, doubled or out of order show there, as
+/// all that follow are in another place. What is not compared is not copied either: `skip` takes it.
+fn take(
+    data: &Data,
     size: u64,
-    /// Only where it was looked at: that takes time.
-    sum: Option<u64>,
-}
-
-fn read_and_sum(mut source: impl Read) -> io::Result<Received> {
-    let mut sum = Sum::default();
-    let mut size = 0;
-    let mut buffer = vec![0; BLOCK];
-    loop {
-        let mut filled = 0;
-        while filled < BLOCK {
-            match source.read(&mut buffer[filled..])? {
-                0 => break,
-                count => filled += count,
+    round: Round,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    mut skip: impl FnMut(usize) -> io::Result<usize>,
+) -> io::Result<()> {
+    const SAMPLE: usize = 4 << 10;
+    const EVERY: u64 = 1 << 20;
+    let file = File::open(&data.path)?;
+    let mut buffers = [vec![0; BLOCK], vec![0; BLOCK]];
+    let [received, sent] = &mut buffers;
+    let block = match round {
+        Round::WarmUp => BLOCK,
+        Round::Counts => SAMPLE,
+    };
+    let mut taken = 0;
+    let mut sampled = 0;
+    while taken < size {
+        let left = size - taken;
+        let count = if round == Round::WarmUp || taken >= sampled {
+            sampled = taken + EVERY;
+            let place = taken % data.size;
+            let most = left.min(data.size - place).min(block as u64);
+            let most = usize::try_from(most).map_err(io::Error::other)?;
+            let count = read(&mut received[..most])?;
+            file.read_exact_at(&mut sent[..count], place)?;
+            if received[..count] != sent[..count] {
+                let message = format!("other bytes arrived after {taken}");
+                return Err(io::Error::other(message));
             }
+            count
+        } else {
+            let most = left.min(sampled - taken);
+            skip(usize::try_from(most).map_err(io::Error::other)?)?
+        };
+        if count == 0 {
+            return Err(io::Error::other(format!("{taken} bytes arrived")));
         }
-        sum.add(&buffer[..filled]);
-        size += filled as u64;
-        if filled < BLOCK {
-            let sum = Some(sum.value);
-            return Ok(Received { size, sum });
-        }
+        taken += count as u64;
     }
-}
-
-/// Empties a pipe without reading it, so that it is the other end that is measured.
-fn drain_pipe(pipe: impl AsFd) -> io::Result<Received> {
-    let null = File::options().write(true).open("/dev/null")?;
-    let mut size = 0;
-    loop {
-        match splice(&pipe, None, &null, None, 1 << 20, SpliceFlags::MOVE)? {
-            0 => return Ok(Received { size, sum: None }),
-            count => size += count as u64,
-        }
-    }
-}
-
-/// Empties a connection without copying what it holds (`MSG_TRUNC`, tcp(7)).
-fn drain_stream(stream: &TcpStream) -> io::Result<Received> {
-    let mut buffer = vec![0; BLOCK];
-    let mut size = 0;
-    loop {
-        match recv(stream, &mut buffer, RecvFlags::TRUNC)?.1 {
-            0 => return Ok(Received { size, sum: None }),
-            count => size += count as u64,
-        }
-    }
-}
-
-fn send_file(file: &File, to: impl AsFd) -> io::Result<()> {
-    while rustix::fs::sendfile(&to, file, None, 1 << 20)? > 0 {}
     Ok(())
 }
 
+/// Takes `size` bytes of `data` from a pipe.
+pub fn take_from_pipe(data: &Data, size: u64, round: Round, pipe: impl AsFd) -> io::Result<()> {
+    let null = File::options().write(true).open("/dev/null")?;
+    let read = |buffer: &mut [u8]| Ok(rustix::io::read(&pipe, buffer)?);
+    let skip = |most| Ok(splice(&pipe, None, &null, None, most, SpliceFlags::MOVE)?);
+    take(data, size, round, read, skip)
+}
+
+/// Takes `data` from a connection (`MSG_TRUNC`, tcp(7)).
+fn take_from_stream(data: &Data, round: Round, stream: &TcpStream) -> io::Result<()> {
+    let mut unused = vec![0; 256 << 10];
+    let read = |buffer: &mut [u8]| (&*stream).read(buffer);
+    let skip = |most: usize| {
+        let most = most.min(unused.len());
+        Ok(recv(stream, &mut unused[..most], RecvFlags::TRUNC)?.1)
+    };
+    take(data, data.size, round, read, skip)?;
+    at_end(stream)
+}
+
+/// Nothing comes after the data.
+pub fn at_end(mut source: impl Read) -> io::Result<()> {
+    match source.read(&mut [0; 1])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("too many bytes arrived")),
+    }
+}
+
 /// Two commands that move bytes: what it sends with, and what it receives with on a port.
-struct Mover {
+pub struct Mover {
     name: &'static str,
     receive: Box<dyn Fn(u16) -> Command>,
     send: Box<dyn Fn(u16) -> Command>,
@@ -167,18 +168,7 @@ fn command(program: impl AsRef<std::ffi::OsStr>, words: &str) -> Command {
 fn movers(row: &mut Row) -> Vec<Mover> {
     /// To receive on a port, and to send to it.
     type Words = fn(u16) -> [String; 2];
-    let program = netkit().get_program().to_owned();
-    let sender = program.clone();
-    let mut movers = vec![Mover {
-        name: "netkit",
-        receive: Box::new(move |port| {
-            command(
-                &program,
-                &format!("tcp-server --service stdio --recv-only -p {port}"),
-            )
-        }),
-        send: Box::new(move |port| command(&sender, &format!("tcp-client 127.0.0.1 {port}"))),
-    }];
+    let mut movers = vec![Mover::netkit()];
     let peers: [(&str, Words); 3] = [
         ("nc", |port| {
             [
@@ -216,7 +206,20 @@ fn movers(row: &mut Row) -> Vec<Mover> {
 }
 
 impl Mover {
-    fn listen(&self, stdout: Stdio) -> anyhow::Result<(Program, u16)> {
+    pub fn netkit() -> Self {
+        let program = netkit().get_program().to_owned();
+        let sender = program.clone();
+        Self {
+            name: "netkit",
+            receive: Box::new(move |port| {
+                let words = format!("tcp-server --service stdio --recv-only -p {port}");
+                command(&program, &words)
+            }),
+            send: Box::new(move |port| command(&sender, &format!("tcp-client 127.0.0.1 {port}"))),
+        }
+    }
+
+    pub fn listen(&self, stdout: Stdio) -> anyhow::Result<(Program, u16)> {
         let port = free_port(Table::Tcp)?;
         let mut command = (self.receive)(port);
         let server = Program::start(command.stdin(Stdio::null()).stdout(stdout))?;
@@ -224,30 +227,28 @@ impl Mover {
         Ok((server, port))
     }
 
-    fn send(&self, port: u16, stdin: Stdio) -> anyhow::Result<Program> {
+    pub fn send(&self, port: u16, stdin: Stdio) -> anyhow::Result<Program> {
         let mut command = (self.send)(port);
         Program::start(command.stdin(stdin).stdout(Stdio::null()))
     }
 }
 
-fn join<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> anyhow::Result<T> {
+pub fn join<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> anyhow::Result<T> {
     let result = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
     Ok(result?)
 }
 
-/// Receives what a program prints: looked at when warming up, else only counted.
-fn receive(pipe: std::process::ChildStdout, round: Round) -> io::Result<Received> {
-    match round {
-        Round::WarmUp => read_and_sum(pipe),
-        Round::Counts => drain_pipe(pipe),
-    }
+/// Takes all that a program prints, which is `data`.
+fn receive(data: &Data, round: Round, mut pipe: ChildStdout) -> io::Result<()> {
+    take_from_pipe(data, data.size, round, &pipe)?;
+    at_end(&mut pipe)
 }
 
 pub fn file_to_null() -> anyhow::Result<Row> {
     let mut row = Row::new("1 GiB, file → TCP → /dev/null", vec![GIGABYTES]);
     let data = Data::new(1 << 30)?;
     for mover in movers(&mut row) {
-        let data = Rc::clone(&data);
+        let data = Arc::clone(&data);
         row.add(mover.name, move |round| {
             let check = round == Round::WarmUp;
             let stdout = if check { Stdio::piped() } else { Stdio::null() };
@@ -255,7 +256,7 @@ pub fn file_to_null() -> anyhow::Result<Row> {
             let start = Instant::now();
             let sender = mover.send(port, data.open()?.into())?;
             if let Some(pipe) = server.child.stdout.take() {
-                data.check(&read_and_sum(pipe)?)?;
+                receive(&data, round, pipe)?;
             }
             server.succeed()?;
             sender.succeed()?;
@@ -283,12 +284,11 @@ pub fn file_to_file() -> anyhow::Result<Row> {
     let mut row = Row::new("256 MiB, file → TCP → file", vec![GIGABYTES]);
     let data = Data::new(256 << 20)?;
     for mover in movers(&mut row) {
-        let data = Rc::clone(&data);
+        let data = Arc::clone(&data);
         row.add(mover.name, move |_| {
             let copy = Data {
                 path: data.path.with_extension("copy"),
                 size: 0,
-                sum: 0,
             };
             let (server, port) = mover.listen(File::create(&copy.path)?.into())?;
             let start = Instant::now();
@@ -296,7 +296,10 @@ pub fn file_to_file() -> anyhow::Result<Row> {
             server.succeed()?;
             sender.succeed()?;
             let rate = data.rate(start);
-            data.check(&read_and_sum(copy.open()?)?)?;
+            let mut copy = copy.open()?;
+            let read = |buffer: &mut [u8]| copy.read(buffer);
+            take(&data, data.size, Round::WarmUp, read, |_| Ok(0))?;
+            at_end(&copy)?;
             Ok(rate)
         });
     }
@@ -307,25 +310,21 @@ pub fn pipe_to_pipe() -> anyhow::Result<Row> {
     let mut row = Row::new("512 MiB, pipe → TCP → pipe", vec![GIGABYTES]);
     let data = Data::new(512 << 20)?;
     for mover in movers(&mut row) {
-        let data = Rc::clone(&data);
+        let data = Arc::clone(&data);
         row.add(mover.name, move |round| {
             let (mut server, port) = mover.listen(Stdio::piped())?;
             let start = Instant::now();
             let mut sender = mover.send(port, Stdio::piped())?;
             let input = sender.child.stdin.take().context("no input")?;
             let output = server.child.stdout.take().context("no output")?;
-            let file = data.open()?;
-            let received = thread::scope(|scope| {
-                let feeder = scope.spawn(move || send_file(&file, input));
-                let received = receive(output, round);
-                join(feeder)?;
-                anyhow::Ok(received?)
+            thread::scope(|scope| {
+                let feeder = scope.spawn(|| data.send(data.size, input));
+                receive(&data, round, output)?;
+                join(feeder)
             })?;
             server.succeed()?;
             sender.succeed()?;
-            let rate = data.rate(start);
-            data.check(&received)?;
-            Ok(rate)
+            Ok(data.rate(start))
         });
     }
     Ok(row)
@@ -338,28 +337,24 @@ pub fn tcp_to_pipe() -> anyhow::Result<Row> {
     );
     let data = Data::new(512 << 20)?;
     for mover in movers(&mut row) {
-        let data = Rc::clone(&data);
+        let data = Arc::clone(&data);
         row.add(mover.name, move |round| {
             let (mut server, port) = mover.listen(Stdio::piped())?;
             let output = server.child.stdout.take().context("no output")?;
-            let file = data.open()?;
             let start = Instant::now();
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            let received = thread::scope(|scope| {
-                let feeder = scope.spawn(move || {
-                    send_file(&file, &stream)?;
+            thread::scope(|scope| {
+                let feeder = scope.spawn(|| {
+                    data.send(data.size, &stream)?;
                     stream.shutdown(Shutdown::Write)?;
                     // nc has nothing to send, and netkit ends after it has said so.
-                    (&stream).read(&mut [0; 1])
+                    at_end(&stream)
                 });
-                let received = receive(output, round);
-                join(feeder)?;
-                anyhow::Ok(received?)
+                receive(&data, round, output)?;
+                join(feeder)
             })?;
             server.succeed()?;
-            let rate = data.rate(start);
-            data.check(&received)?;
-            Ok(rate)
+            Ok(data.rate(start))
         });
     }
     Ok(row)
@@ -388,11 +383,11 @@ pub fn forward() -> anyhow::Result<Row> {
 
 fn add_forwarder(
     row: &mut Row,
-    data: &Rc<Data>,
+    data: &Arc<Data>,
     name: &str,
     make: impl Fn(u16, SocketAddr) -> Command + 'static,
 ) {
-    let data = Rc::clone(data);
+    let data = Arc::clone(data);
     row.add(name, move |round| {
         let backend = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = free_port(Table::Tcp)?;
@@ -405,27 +400,17 @@ fn add_forwarder(
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         }
-        let files = [data.open()?, data.open()?];
         thread::scope(|scope| {
-            let mut senders = Vec::new();
-            let mut receivers = Vec::new();
-            for (stream, file) in [&near, &far].into_iter().zip(&files) {
-                senders.push(scope.spawn(move || {
-                    send_file(file, stream)?;
+            let data = &data;
+            let mut threads = Vec::new();
+            for stream in [&near, &far] {
+                threads.push(scope.spawn(move || {
+                    data.send(data.size, stream)?;
                     stream.shutdown(Shutdown::Write)
                 }));
-                receivers.push(scope.spawn(move || match round {
-                    Round::WarmUp => read_and_sum(stream),
-                    Round::Counts => drain_stream(stream),
-                }));
+                threads.push(scope.spawn(move || take_from_stream(data, round, stream)));
             }
-            for sender in senders {
-                join(sender)?;
-            }
-            for server in receivers {
-                data.check(&join(server)?)?;
-            }
-            anyhow::Ok(())
+            threads.into_iter().try_for_each(join)
         })?;
         let rate = data.rate(start);
         Ok(rate.into_iter().map(|rate| 2.0 * rate).collect())

@@ -1,7 +1,6 @@
 //! Servers of the `hello` protocol, and of an echo where there is nothing better, under load from
 //! one thread that waits for many connections in epoll(7).
 
-use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -90,24 +89,21 @@ impl Protocol {
 }
 
 /// A server that runs for as long as its row.
-struct Server {
-    program: Program,
+pub struct Server {
+    pub program: Program,
     address: SocketAddr,
     protocol: Protocol,
 }
 
 impl Server {
-    fn start(
-        make: impl FnOnce(u16) -> Command,
-        protocol: Protocol,
-    ) -> anyhow::Result<Rc<RefCell<Self>>> {
+    fn start(make: impl FnOnce(u16) -> Command, protocol: Protocol) -> anyhow::Result<Self> {
         let port = free_port(Table::Tcp)?;
         let program = Program::serve(&mut make(port), port, Table::Tcp)?;
-        Ok(Rc::new(RefCell::new(Self {
+        Ok(Self {
             program,
             address: (Ipv4Addr::LOCALHOST, port).into(),
             protocol,
-        })))
+        })
     }
 
     /// Connects, from one of many addresses: the ports of one run out.
@@ -134,10 +130,10 @@ impl Server {
     }
 }
 
-type Start = Box<dyn FnOnce() -> anyhow::Result<Rc<RefCell<Server>>>>;
+pub type Start = Box<dyn Fn() -> anyhow::Result<Server>>;
 
 /// Those that speak the protocol: netkit, the tutorials' server and what is asked for.
-fn speakers(row: &mut Row) -> Vec<(String, Start)> {
+pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let server = |log: &'static [&'static str]| -> Start {
         Box::new(move || {
             let make = |port: u16| {
@@ -158,7 +154,7 @@ fn speakers(row: &mut Row) -> Vec<(String, Start)> {
         let name = name.to_string_lossy().into_owned();
         let start: Start = Box::new(move || {
             let make = |port: u16| {
-                let mut command = Command::new(program);
+                let mut command = Command::new(&program);
                 command.arg(port.to_string());
                 command
             };
@@ -172,7 +168,7 @@ fn speakers(row: &mut Row) -> Vec<(String, Start)> {
             "python3, threads".to_owned(),
             Box::new(move || {
                 let make = |port: u16| {
-                    let mut command = Command::new(python);
+                    let mut command = Command::new(&python);
                     command.args(["-c", PYTHON, &port.to_string()]);
                     command
                 };
@@ -194,7 +190,7 @@ fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)
         let run = run.to_owned();
         let start: Start = Box::new(move || {
             let make = |port: u16| {
-                let mut command = Command::new(file);
+                let mut command = Command::new(&file);
                 let port = port.to_string();
                 match name {
                     "socat" => command.args([
@@ -223,14 +219,13 @@ fn add(
     (name, start): (String, Start),
     mut work: impl FnMut(&Server) -> anyhow::Result<Vec<f64>> + 'static,
 ) {
-    let mut start = Some(start);
     let mut server = None;
     row.add(name, move |round| {
-        if let Some(start) = start.take() {
+        if server.is_none() {
             server = Some(start()?);
         }
         let server = server.as_ref().context("it did not start")?;
-        let result = work(&server.borrow());
+        let result = work(server);
         if round == Round::WarmUp {
             // What the first connections left behind is not to be measured.
             std::thread::sleep(Duration::from_millis(50));
@@ -407,7 +402,7 @@ pub fn open() -> Row {
 }
 
 /// Many connections to one server, each with one request at a time.
-struct Load {
+pub struct Load {
     epoll: OwnedFd,
     clients: Vec<Client>,
     protocol: Protocol,
@@ -421,7 +416,7 @@ struct Client {
 }
 
 impl Load {
-    fn new(server: &Server) -> anyhow::Result<Self> {
+    pub fn new(server: &Server) -> anyhow::Result<Self> {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             clients: Vec::new(),
@@ -440,7 +435,7 @@ impl Load {
 
     /// Opens connections and waits until all are greeted; only so many wait for it at a time, as more
     /// than the system's backlog would be turned away.
-    fn open(&mut self, server: &Server, connections: usize) -> anyhow::Result<()> {
+    pub fn open(&mut self, server: &Server, connections: usize) -> anyhow::Result<()> {
         const AT_ONCE: usize = 256;
         let mut events = Vec::with_capacity(AT_ONCE);
         let mut greeted = 0;
@@ -457,7 +452,7 @@ impl Load {
         Ok(())
     }
 
-    fn ask_all(&self) -> anyhow::Result<()> {
+    pub fn ask_all(&self) -> anyhow::Result<()> {
         for client in &self.clients {
             (&client.stream).write_all(MESSAGE)?;
         }
@@ -466,7 +461,7 @@ impl Load {
 
     /// Counts the answers; whoever has one asks again, as long as `go_on`. Returns when nobody has to
     /// be answered any more.
-    fn run(&mut self, go_on: impl Fn() -> bool) -> anyhow::Result<usize> {
+    pub fn run(&mut self, go_on: impl Fn() -> bool) -> anyhow::Result<usize> {
         let answer = std::mem::take(&mut self.answer);
         let mut events = Vec::with_capacity(256);
         let mut asked = self.clients.len();
@@ -488,6 +483,44 @@ impl Load {
         }
         self.answer = answer;
         Ok(answered)
+    }
+
+    /// Asks at an even rate, each connection in its turn, whether others have been answered or not;
+    /// only who still waits for an answer does not ask again. Does not sleep between: that would be
+    /// for too long.
+    pub fn pace(&mut self, interval: Duration, requests: usize) -> anyhow::Result<()> {
+        let answer = std::mem::take(&mut self.answer);
+        let mut events = Vec::with_capacity(256);
+        let mut waits = vec![false; self.clients.len()];
+        let (mut asked, mut answered) = (0, 0);
+        let start = Instant::now();
+        let mut due = start;
+        while answered < requests {
+            let now = Instant::now();
+            let next = asked % waits.len();
+            if asked < requests && now >= due && !waits[next] {
+                (&self.clients[next].stream).write_all(MESSAGE)?;
+                waits[next] = true;
+                asked += 1;
+                due += interval;
+            }
+            let held = now < due + PATIENCE;
+            ensure!(held, "the answers do not keep up with the requests");
+            epoll::wait(
+                &self.epoll,
+                spare_capacity(&mut events),
+                Some(&Timespec::default()),
+            )?;
+            for event in events.drain(..) {
+                let number = usize::try_from(event.data.u64())?;
+                if self.receive(event.data.u64(), &answer)? {
+                    waits[number] = false;
+                    answered += 1;
+                }
+            }
+        }
+        self.answer = answer;
+        Ok(())
     }
 
     fn wait(&self, events: &mut Vec<epoll::Event>) -> anyhow::Result<()> {
@@ -516,7 +549,7 @@ impl Load {
     }
 
     /// Takes leave, so that the server is done with everybody before the next one is measured.
-    fn end(self) -> anyhow::Result<()> {
+    pub fn end(self) -> anyhow::Result<()> {
         for client in &self.clients {
             client.stream.set_nonblocking(false)?;
             (&client.stream).write_all(self.protocol.exit)?;

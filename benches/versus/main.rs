@@ -12,6 +12,7 @@
 mod bulk;
 mod contest;
 mod datagrams;
+mod growth;
 mod hello;
 mod programs;
 mod short;
@@ -75,6 +76,8 @@ fn rows() -> Vec<(&'static str, Make)> {
         ("udp-64", || datagrams::answers(64)),
         ("client", short::client),
         ("start-up", || Ok(short::start_up())),
+        ("growth-bytes", growth::bytes),
+        ("growth-connections", || Ok(growth::connections())),
     ]
 }
 

@@ -135,6 +135,17 @@ impl Program {
         let number = line.and_then(|line| line.split_whitespace().next());
         Ok(number.context("no VmRSS")?.parse()?)
     }
+
+    /// How long its threads that have not ended have run, in seconds.
+    pub fn cpu_time(&self) -> anyhow::Result<f64> {
+        let mut nanoseconds = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let times = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let running = times.split_whitespace().next().context("no schedstat")?;
+            nanoseconds += running.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds).as_secs_f64())
+    }
 }
 
 impl Drop for Program {
