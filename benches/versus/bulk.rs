@@ -334,7 +334,8 @@ pub fn tcp_to_pipe() -> anyhow::Result<Row> {
     let mut row = Row::new(
         "512 MiB, TCP → pipe, the receiver alone (the sender is in the kernel)",
         vec![GIGABYTES],
-    );
+    )
+    .with_rounds(9);
     let data = Data::new(512 << 20)?;
     for mover in movers(&mut row) {
         let data = Arc::clone(&data);

@@ -1,5 +1,7 @@
 //! Rounds in turn, and the table of what they took.
 
+use std::time::Instant;
+
 use anyhow::Context;
 
 /// How often each contestant runs after the warm-up.
@@ -72,8 +74,15 @@ impl Row {
         self.missing.push(name.to_owned());
     }
 
+    /// For work that takes little time, or that depends on where the system puts its threads.
+    pub fn with_rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
     /// Runs all rounds and prints the table. A peer that fails is said to, and is left out.
     pub fn run(mut self, name: &str) -> anyhow::Result<()> {
+        let start = Instant::now();
         println!("{name}: {}", self.title);
         let mut values: Vec<Vec<Vec<f64>>> = self.contestants.iter().map(|_| Vec::new()).collect();
         let mut failed: Vec<bool> = self.contestants.iter().map(|_| false).collect();
@@ -101,6 +110,7 @@ impl Row {
             }
         }
         self.print(&values);
+        println!("  {:.0} s\n", start.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -136,7 +146,6 @@ impl Row {
         for name in &self.missing {
             println!("  {name} is not installed");
         }
-        println!();
     }
 }
 

@@ -81,7 +81,7 @@ pub fn answers(outstanding: u32) -> anyhow::Result<Row> {
 }
 
 fn ask(server: SocketAddr, outstanding: u32) -> anyhow::Result<Vec<f64>> {
-    const TIME: Duration = Duration::from_millis(500);
+    const TIME: Duration = Duration::from_millis(300);
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;

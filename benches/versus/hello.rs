@@ -20,7 +20,7 @@ use crate::contest::{Better, Measure, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
 /// How long a run that counts per second lasts.
-const TIME: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_millis(300);
 
 /// Nothing takes this long on loopback: whoever does has lost bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
