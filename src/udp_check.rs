@@ -27,7 +27,8 @@ enum State {
 /// How long to wait for the system to have room for a datagram.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Prints one line, about the first address that is not closed. The error says that all are.
+/// Prints one line, about the first address that is open, else about one that is silent. The error
+/// says that all are closed.
 pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> anyhow::Result<()> {
     if json {
         Event::new("start")
@@ -35,15 +36,18 @@ pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> anyhow::Result<(
             .with("target", route.target.to_string())
             .print()?;
     }
-    let mut closed = None;
-    let mut failure = None;
+    let (mut silent, mut closed, mut failure) = (None, None, None);
     for &address in &route.addresses {
         match check(route, address, timeout) {
-            Ok(State::Closed(time)) => closed = Some((address, State::Closed(time))),
-            Ok(state) => return Ok(print(route, address, state, json)?),
+            Ok(state @ State::Open(_)) => return Ok(print(route, address, state, json)?),
+            Ok(State::Silent) => silent = silent.or(Some((address, State::Silent))),
+            Ok(state) => closed = Some((address, state)),
             Err(error) => failure = Some(route.failure(blame(&error), address, &error)),
         }
         route.watch.check()?;
+    }
+    if let Some((address, state)) = silent {
+        return Ok(print(route, address, state, json)?);
     }
     let Some((address, state)) = closed else {
         return failure.map_or(Ok(()), |failure| Err(failure.into()));
