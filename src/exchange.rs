@@ -36,6 +36,10 @@ pub struct ExchangeArgs {
 /// How long late answers to the last datagrams are waited for, if the time limit is not shorter.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long after one address of a name the next is asked too, until one has answered: as for TCP
+/// (RFC 8305, section 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
 /// Ends when all of `payloads` are done with. What became of each one is said when it happens; the
 /// error at the end carries only the exit code, and this machine's comes before the network's.
 pub fn run(
@@ -69,6 +73,10 @@ pub fn run(
         }
         if let Some(since) = silent {
             flows.linger(since + args.timeout.min(LINGER))?;
+        }
+        flows.settle_at_end()?;
+        if flows.is_suspicious() && worst.is_none() {
+            worst = Some(Exit::Network);
         }
         report.finish()?;
     }
@@ -221,10 +229,12 @@ fn ask(
                 1 => String::new(),
                 _ => format!(" (sent {sent} times)"),
             };
-            let is_refused = |(_, cause): &(_, Cause)| matches!(cause, Cause::Refused(_));
-            let advice = if flows.has_moved() && causes.iter().any(is_refused) {
+            let has = |kind: fn(&Cause) -> bool| causes.iter().any(|(_, cause)| kind(cause));
+            let advice = if flows.has_moved() && has(|cause| matches!(cause, Cause::Refused(_))) {
                 // As nc -lu does, and then refuses all others.
                 " (if it talks only to the first port that it hears from, --source-port N keeps one)"
+            } else if flows.is_of_one_port() && has(|cause| matches!(cause, Cause::Doubtful)) {
+                " (without --source-port it would come to a port of its own)"
             } else {
                 ""
             };
@@ -242,29 +252,36 @@ fn ask(
     }
 }
 
-/// One round of the addresses that come into question; `None`: there is an answer.
+/// One round of the addresses that come into question, of which the last has all of `timeout`;
+/// `None`: there is an answer.
 fn attempt(
     flows: &mut Flows<'_>,
     payload: &Rc<Payload>,
     timeout: Duration,
 ) -> anyhow::Result<Option<Causes>> {
     let mut causes = Vec::new();
-    for _ in 0..flows.candidates() {
+    for others in (0..flows.candidates()).rev() {
         let address = flows.address();
+        // It may be that only this address is out of order. The answer may still come from it
+        // while the next is asked, unless that takes its port.
+        let patience = if others > 0 && !flows.is_of_one_port() {
+            timeout.min(NEXT_ADDRESS)
+        } else {
+            timeout
+        };
         let cause = match flows.send(payload)? {
             Err(cause) => cause,
-            Ok(()) => match flows.wait(Some(payload), Some(Instant::now() + timeout), None)? {
+            Ok(()) => match flows.wait(Some(payload), Some(Instant::now() + patience), None)? {
                 Event::Answer => return Ok(None),
                 Event::Refused(error) => Cause::Refused(error),
+                Event::Doubtful => Cause::Doubtful,
                 Event::Time | Event::Input => Cause::Silent(timeout),
             },
         };
-        let silent = matches!(cause, Cause::Silent(_));
+        let took_all = !matches!(cause, Cause::Refused(_) | Cause::TooLarge { .. });
         causes.push((address, cause));
-        // It may be that only this address is out of order. But silence costs time, of which each
-        // attempt has only so much.
         flows.advance();
-        if silent {
+        if took_all && flows.is_of_one_port() {
             break;
         }
     }
@@ -276,7 +293,7 @@ fn rest(flows: &mut Flows<'_>, payload: &Payload, limit: Instant) -> anyhow::Res
     loop {
         match flows.wait(Some(payload), Some(limit), None)? {
             Event::Answer => return Ok(true),
-            Event::Time => return Ok(false),
+            Event::Time | Event::Doubtful => return Ok(false),
             Event::Refused(_) | Event::Input => {}
         }
     }

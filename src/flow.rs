@@ -3,9 +3,15 @@
 //!
 //! A socket is connected to one address, and is replaced by a fresh one once a datagram on it went
 //! unanswered or was sent twice. So the port that an answer comes to tells what it answers, and no
-//! late one is taken for the next one's. While everything is answered the port stays the same:
-//! some servers talk only to the first they hear from. Once more has come than was asked for, every
-//! datagram has a socket of its own.
+//! late one is taken for the next one's. Where the source port is given there are no fresh ones: an
+//! answer whose content does not tell either is called doubtful, and is printed nowhere.
+//!
+//! While everything is answered the port stays the same: some servers talk only to the first they
+//! hear from. Once more has come than was asked for, every datagram has a socket of its own; what
+//! sends several for one mostly shows it while the answer to the first datagram settles. What is
+//! left is one that shows it later, with answers that do not repeat what was asked: the first that
+//! is too much may be taken for the next one's, and so on. That is said, also by the exit code, once
+//! one comes while nothing is waited for, at the latest when the answer to the last has settled.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +28,7 @@ use crate::datagram::{BUFFER, LARGEST, Link, largest, send_when_room};
 use crate::duplex::Writer;
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
-use crate::matching::{Earlier, Verdict, judge};
+use crate::matching::{Earlier, Verdict, judge, repeats};
 use crate::output;
 use crate::payloads::Payload;
 use crate::report;
@@ -33,6 +39,10 @@ use crate::wait::{self, is_wait, poll};
 /// second each, an answer that is later than this is not even late.
 const MOST_EARLIER: usize = 16;
 
+/// How long after the first answer the next datagram is held back, so that another answer to the
+/// first comes before it. What a server sends in one go is hardly ever further apart.
+const SETTLING: Duration = Duration::from_millis(50);
+
 /// How long to wait for the system to have room for a datagram.
 const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,6 +52,8 @@ struct Flow {
     /// What was sent, the last at the end. More than one may be unanswered only where the source
     /// port is given, and so no fresh socket can be had.
     asked: VecDeque<Asked>,
+    /// More has come than was asked for.
+    crowded: bool,
 }
 
 /// A datagram that was sent.
@@ -53,11 +65,15 @@ struct Asked {
     owed: u32,
     /// The first answer.
     answer: Option<Vec<u8>>,
+    /// There is only a doubtful answer.
+    doubtful: bool,
 }
 
 /// What something that arrived is to the one who waits.
 enum Arrival {
     Answer,
+    /// Perhaps the answer; reported.
+    Doubtful,
     /// The answer to an earlier datagram, which may have been answered before; reported.
     Owed,
     /// More than was asked for; reported.
@@ -69,6 +85,8 @@ struct Notices {
     list: Vec<Notice>,
     /// Whether it is told by events too.
     json: bool,
+    /// An answer that was printed may have been another's.
+    suspicious: bool,
 }
 
 /// A datagram that is not the answer that is waited for.
@@ -77,6 +95,8 @@ struct Notice {
     address: SocketAddr,
     /// What it answers.
     payload: Option<Rc<Payload>>,
+    /// The last datagram whose answer may have been taken from the one before, as this shows.
+    suspect: Option<u64>,
     received: Vec<u8>,
 }
 
@@ -84,6 +104,7 @@ struct Notice {
 enum Unasked {
     Late,
     Second,
+    Doubtful,
     Unexpected,
 }
 
@@ -94,6 +115,7 @@ impl Notice {
         let (name, kind) = match self.kind {
             Unasked::Late => ("late", "late answer"),
             Unasked::Second => ("duplicate", "second answer"),
+            Unasked::Doubtful => ("doubtful", "doubtful answer"),
             Unasked::Unexpected => ("unexpected", "unexpected datagram"),
         };
         let number = self.payload.as_ref().map(|payload| payload.number);
@@ -102,11 +124,22 @@ impl Notice {
         } else {
             tracing::warn!(%address, "{kind} from {address}: {text}");
         }
+        if let Some(suspect) = self.suspect {
+            tracing::error!(
+                %address,
+                "{address} sends more than it is asked for: answers up to datagram {suspect} may \
+                 belong to the one before"
+            );
+        }
         if !json {
             return Ok(());
         }
-        report::Event::new(name)
-            .with("number", number)
+        let event = report::Event::new(name).with("number", number);
+        let event = match self.suspect {
+            None => event,
+            Some(suspect) => event.with("suspect", suspect),
+        };
+        event
             .with("address", address.to_string())
             .with("bytes", self.received.len())
             .with_data(&self.received)
@@ -139,18 +172,20 @@ impl Flow {
         let awaited = awaited
             .filter(|_| awaits_last)
             .map(|awaited| &*awaited.bytes);
-        let mut note = |kind, payload| {
-            notices.list.push(Notice {
-                kind,
-                address: source,
-                payload,
-                received: received.to_vec(),
-            });
-        };
-        match judge(received, awaited, &earlier) {
+        let (kind, payload, arrival) = match judge(received, awaited, &earlier, self.crowded) {
             Verdict::Answer => {
                 self.asked[last].take(received);
-                Arrival::Answer
+                return Arrival::Answer;
+            }
+            Verdict::Doubtful => {
+                // It counts for one of them; for which does not matter.
+                let mut asked = self.asked.iter_mut().rev();
+                if let Some(asked) = asked.find(|asked| asked.owed > 0) {
+                    asked.owed -= 1;
+                }
+                self.asked[last].doubtful = true;
+                let payload = Rc::clone(&self.asked[last].payload);
+                (Unasked::Doubtful, Some(payload), Arrival::Doubtful)
             }
             Verdict::Earlier(index) => {
                 let asked = &mut self.asked[index];
@@ -158,18 +193,37 @@ impl Flow {
                     None => Unasked::Late,
                     Some(_) => Unasked::Second,
                 };
-                note(kind, Some(Rc::clone(&asked.payload)));
-                if asked.take(received) {
+                let arrival = if asked.take(received) {
                     Arrival::Owed
                 } else {
                     Arrival::Extra
-                }
+                };
+                (kind, Some(Rc::clone(&asked.payload)), arrival)
             }
-            Verdict::Unexpected => {
-                note(Unasked::Unexpected, None);
-                Arrival::Extra
-            }
-        }
+            Verdict::Unexpected => (Unasked::Unexpected, None, Arrival::Extra),
+        };
+        let is_extra = matches!(arrival, Arrival::Extra);
+        notices.list.push(Notice {
+            kind,
+            address: source,
+            payload,
+            suspect: is_extra.then(|| self.suspect()).flatten(),
+            received: received.to_vec(),
+        });
+        self.crowded |= is_extra;
+        arrival
+    }
+
+    /// The last datagram whose answer may be another's, if this is the first that shows that there
+    /// are more than were asked for.
+    fn suspect(&self) -> Option<u64> {
+        let is_opaque = |asked: &&Asked| {
+            let answer = asked.answer.as_ref();
+            answer.is_some_and(|answer| !repeats(answer, &asked.payload.bytes))
+        };
+        // To the first nothing else could come.
+        let mut others = self.asked.iter().skip(1).filter(|_| !self.crowded);
+        others.rfind(is_opaque).map(|asked| asked.payload.number)
     }
 
     /// Drops what is queued: datagrams that nobody waits for, and errors that earlier ones met.
@@ -219,6 +273,7 @@ impl Flow {
         if self.is_last(payload) {
             if let Some(asked) = self.asked.back_mut() {
                 asked.sent = None;
+                asked.doubtful = false;
             }
         } else {
             self.asked.push_back(Asked {
@@ -226,6 +281,7 @@ impl Flow {
                 sent: Some(at),
                 owed: 0,
                 answer: None,
+                doubtful: false,
             });
             if self.asked.len() > MOST_EARLIER {
                 self.asked.pop_front();
@@ -252,9 +308,14 @@ impl Asked {
 /// Why a datagram was not answered from one address.
 #[derive(Debug)]
 pub enum Cause {
-    TooLarge { size: u64, largest: usize },
+    TooLarge {
+        size: u64,
+        largest: usize,
+    },
     Refused(io::Error),
     Silent(Duration),
+    /// Something came, but it cannot be told whether it is the answer to an earlier datagram.
+    Doubtful,
 }
 
 impl Cause {
@@ -262,7 +323,7 @@ impl Cause {
         match self {
             Self::TooLarge { .. } => Exit::Local,
             Self::Refused(error) => blame(error),
-            Self::Silent(_) => Exit::Network,
+            Self::Silent(_) | Self::Doubtful => Exit::Network,
         }
     }
 }
@@ -279,6 +340,7 @@ impl fmt::Display for Cause {
             }
             Self::Refused(error) => f.write_str(&cause(error)),
             Self::Silent(time) => write!(f, "nothing came within {time:?}"),
+            Self::Doubtful => f.write_str("what came may be the answer to an earlier one"),
         }
     }
 }
@@ -297,6 +359,8 @@ pub enum Whose {
 pub enum Event {
     /// The answer, as `Flows::answer` shows it.
     Answer,
+    /// Something came that may be the answer, and nothing that surely is.
+    Doubtful,
     /// The network said that what was sent last on the current socket did not arrive.
     Refused(io::Error),
     /// Standard input is ready.
@@ -311,6 +375,8 @@ pub struct Flows<'a> {
     at: usize,
     /// Something has answered, and no other address is tried any more.
     settled: bool,
+    /// Until when nothing is sent, so that more answers to the first datagram show.
+    settling: Option<Instant>,
     /// Something sends more than it is asked for.
     talkative: bool,
     /// A datagram was sent from another port than the first.
@@ -318,6 +384,9 @@ pub struct Flows<'a> {
     current: Option<Flow>,
     /// Sockets that answers may still come to, oldest first.
     retired: VecDeque<Flow>,
+    /// What was sent before to other addresses, where the source port is given: it is all that is
+    /// left of their sockets.
+    former: Vec<(SocketAddr, VecDeque<Asked>)>,
     stdout: Writer,
     buffer: Vec<u8>,
     received: usize,
@@ -334,10 +403,12 @@ impl<'a> Flows<'a> {
             route,
             at: 0,
             settled: false,
+            settling: None,
             talkative: false,
             moved: false,
             current: None,
             retired: VecDeque::new(),
+            former: Vec::new(),
             stdout: Writer::stdout()?,
             buffer: vec![0; BUFFER],
             received: 0,
@@ -346,6 +417,7 @@ impl<'a> Flows<'a> {
             notices: Notices {
                 list: Vec::new(),
                 json,
+                suspicious: false,
             },
         })
     }
@@ -363,6 +435,16 @@ impl<'a> Flows<'a> {
     /// How long that took, where it is known to which attempt it is the answer.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt
+    }
+
+    /// Whether an answer that was taken may have been another's; said when it turned out.
+    pub fn is_suspicious(&self) -> bool {
+        self.notices.suspicious
+    }
+
+    /// Whether all that is sent comes from one port, which the user has named.
+    pub fn is_of_one_port(&self) -> bool {
+        self.route.has_source_port()
     }
 
     /// Whether the source port is another than that of the first datagram.
@@ -402,6 +484,7 @@ impl<'a> Flows<'a> {
             .as_ref()
             .is_some_and(|flow| flow.is_last(payload));
         if !again {
+            self.settle()?;
             // What has arrived already cannot be the answer to what has not been sent.
             if let Some(flow) = &mut self.current {
                 self.talkative |= flow.drain(&mut self.buffer, &mut self.notices);
@@ -464,6 +547,26 @@ impl<'a> Flows<'a> {
         })
     }
 
+    /// Waits while more may come than the first answer.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let until = self.settling.take();
+        while until.is_some() && !self.talkative {
+            if let Some(Event::Time) = self.turn(None, until, None)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// After the last datagram: waits while it may show that an answer was another's.
+    pub fn settle_at_end(&mut self) -> anyhow::Result<()> {
+        if self.current.as_ref().and_then(Flow::suspect).is_some() {
+            self.settling = Some(Instant::now() + SETTLING);
+            self.settle()?;
+        }
+        Ok(())
+    }
+
     fn too_large(&self, payload: &Payload) -> Option<Cause> {
         let largest = largest(&self.address());
         let size = payload.size;
@@ -478,9 +581,12 @@ impl<'a> Flows<'a> {
         let address = self.address();
         match self.route.open(address) {
             Ok(link) => {
+                let mut former = self.former.extract_if(.., |(former, _)| *former == address);
+                let asked = former.next().map(|(_, asked)| asked).unwrap_or_default();
                 self.current = Some(Flow {
                     link,
-                    asked: VecDeque::new(),
+                    asked,
+                    crowded: false,
                 });
                 Ok(Ok(()))
             }
@@ -560,14 +666,24 @@ impl<'a> Flows<'a> {
         Ok(event.or(match timeout {
             _ if ready.input => Some(Event::Input),
             // Only after a look at the queue: this process may have been stopped for a while.
+            Some(Duration::ZERO) if awaited.is_some() && self.is_doubtful() => {
+                Some(Event::Doubtful)
+            }
             Some(Duration::ZERO) => Some(Event::Time),
             _ => None,
         }))
     }
 
+    /// Whether what was sent last has only a doubtful answer.
+    fn is_doubtful(&self) -> bool {
+        let last = self.current.as_ref().and_then(|flow| flow.asked.back());
+        last.is_some_and(|last| last.doubtful)
+    }
+
     fn tell(&mut self) -> Result<(), Failure> {
         self.route.watch.check()?;
         for notice in self.notices.list.drain(..) {
+            self.notices.suspicious |= notice.suspect.is_some();
             notice.tell(self.notices.json)?;
         }
         Ok(())
@@ -613,9 +729,13 @@ impl<'a> Flows<'a> {
                 let now = Instant::now();
                 match flow.arrive(&self.buffer[..count], source, awaited, &mut self.notices) {
                     Arrival::Answer => {
-                        self.settled = true;
                         self.rtt = flow.rtt(now);
+                        self.settle_here(now);
                         return Some(Event::Answer);
+                    }
+                    Arrival::Doubtful => {
+                        // While more is to come, that may be the answer for certain.
+                        return (!flow.is_owed()).then_some(Event::Doubtful);
                     }
                     Arrival::Owed => {}
                     Arrival::Extra => self.talkative = true,
@@ -644,6 +764,7 @@ impl<'a> Flows<'a> {
                 if answered {
                     self.rtt = flow.rtt(now);
                     self.settle_on(index);
+                    self.settle_here(now);
                 }
                 answered
             }
@@ -670,7 +791,29 @@ impl<'a> Flows<'a> {
                 .unwrap_or(self.at);
         }
         self.current = answering;
+    }
+
+    /// What was sent last on the current socket has its answer.
+    fn settle_here(&mut self, now: Instant) {
+        if !self.settled {
+            self.settling = Some(now + SETTLING);
+        }
         self.settled = true;
+        // What the other addresses send now is one answer more to the same datagram.
+        let last = self.current.as_ref().and_then(|flow| flow.asked.back());
+        let Some(payload) = last.map(|last| Rc::clone(&last.payload)) else {
+            return;
+        };
+        for flow in self
+            .retired
+            .iter_mut()
+            .filter(|flow| flow.is_last(&payload))
+        {
+            if let Some(asked) = flow.asked.back_mut() {
+                let answer = &self.buffer[..self.received];
+                asked.answer.get_or_insert_with(|| answer.to_vec());
+            }
+        }
     }
 
     /// Puts the current socket aside, if more may come to it than answers to the next datagram.
@@ -687,8 +830,11 @@ impl<'a> Flows<'a> {
         let Some(flow) = self.current.take() else {
             return;
         };
-        let is_expected = flow.is_owed() || self.talkative;
-        if !is_expected || self.route.has_source_port() {
+        if self.route.has_source_port() {
+            self.former.push((flow.link.address(), flow.asked));
+            return;
+        }
+        if !flow.is_owed() && !self.talkative {
             return;
         }
         self.retired.push_back(flow);

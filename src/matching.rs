@@ -5,6 +5,8 @@
 pub enum Verdict {
     /// The answer that is waited for.
     Answer,
+    /// The answer that is waited for, or that to an earlier datagram: nothing tells.
+    Doubtful,
     /// About the earlier datagram with this index: its answer comes late, or comes again.
     Earlier(usize),
     /// Nothing that was asked for.
@@ -22,27 +24,43 @@ pub struct Earlier<'a> {
 }
 
 /// Judges what arrived on a socket while `awaited` was waited for; `earlier` was sent on the same
-/// socket.
+/// socket, to which more has come than was asked for if it is `crowded`.
 ///
-/// What holds an earlier payload belongs to that one, if its answer may still come or if it repeats
-/// the answer that came. It does not if it holds the awaited payload and the earlier one is only a
-/// part of that. So a late or doubled answer is taken for another's only if it does not repeat what
-/// was asked, or if the same was asked twice.
-pub fn judge(received: &[u8], awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Verdict {
+/// What holds an earlier payload belongs to that one, if its answer may still come, if it repeats
+/// the answer that came, or if it is that payload and nothing else. It does not if it holds the
+/// awaited payload and the earlier one is only a part of that.
+///
+/// What is left answers `awaited` for certain if it holds that, or if the others were answered. It
+/// is doubtful if it holds nothing that tells (or what was asked twice) while the answer to an
+/// earlier one may still come, or on a crowded socket. So an answer that was still to come is never
+/// taken for another's. A second one to a datagram that was answered is, if it repeats nothing and
+/// is the first that is too much.
+pub fn judge(
+    received: &[u8],
+    awaited: Option<&[u8]>,
+    earlier: &[Earlier<'_>],
+    crowded: bool,
+) -> Verdict {
     let is_explained = |payload: &[u8]| {
         awaited.is_some_and(|awaited| contains(received, awaited) && contains(awaited, payload))
     };
     let belongs = |earlier: &Earlier<'_>| {
-        (earlier.owed || earlier.answer == Some(received))
-            && !earlier.payload.is_empty()
-            && contains(received, earlier.payload)
+        (earlier.owed || earlier.answer == Some(received) || earlier.payload == received)
+            && repeats(received, earlier.payload)
             && !is_explained(earlier.payload)
     };
     if let Some(index) = earlier.iter().position(belongs) {
         return Verdict::Earlier(index);
     }
-    if awaited.is_some() {
-        return Verdict::Answer;
+    if let Some(awaited) = awaited {
+        let owed = || earlier.iter().filter(|earlier| earlier.owed);
+        let is_sure =
+            repeats(received, awaited) && owed().all(|earlier| earlier.payload != awaited);
+        return if is_sure || !crowded && owed().next().is_none() {
+            Verdict::Answer
+        } else {
+            Verdict::Doubtful
+        };
     }
     // It says nothing by itself; but if only one answer can still come, it is this.
     let mut owed = (0..earlier.len()).filter(|&index| earlier[index].owed);
@@ -50,6 +68,11 @@ pub fn judge(received: &[u8], awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -
         (Some(index), None) => Verdict::Earlier(index),
         _ => Verdict::Unexpected,
     }
+}
+
+/// Whether an answer says by itself what was asked.
+pub fn repeats(answer: &[u8], payload: &[u8]) -> bool {
+    !payload.is_empty() && contains(answer, payload)
 }
 
 /// The empty payload is part of everything.
@@ -61,6 +84,11 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// On a socket to which no more has come than was asked for.
+    fn judge(received: &[u8], awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Verdict {
+        super::judge(received, awaited, earlier, false)
+    }
 
     fn hello(payload: &[u8]) -> Vec<u8> {
         [b"Hello, ", payload, b"!"].concat()
@@ -113,10 +141,37 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_nothing_answers_what_is_waited_for() {
-        let verdict = judge(b"12:34", Some(b"time"), &[owed(b"date")]);
-        assert_eq!(verdict, Verdict::Answer);
-        assert_eq!(judge(b"", Some(b"time"), &[owed(b"")]), Verdict::Answer);
+    fn an_echo_of_an_earlier_datagram_is_no_answer_to_the_next() {
+        let earlier = [answered(b"one", b"banner")];
+        assert_eq!(judge(b"one", Some(b"two"), &earlier), Verdict::Earlier(0));
+        assert_eq!(judge(b"one", Some(b"one"), &earlier), Verdict::Answer);
+        assert_eq!(judge(b"one more", Some(b"two"), &earlier), Verdict::Answer);
+    }
+
+    #[test]
+    fn what_repeats_nothing_is_doubtful_while_an_earlier_answer_may_still_come() {
+        let judge = |received: &[u8], awaited, earlier| judge(received, Some(awaited), &[earlier]);
+        assert_eq!(judge(b"12:34", b"time", owed(b"date")), Verdict::Doubtful);
+        assert_eq!(judge(b"12:34", b"", owed(b"date")), Verdict::Doubtful);
+        assert_eq!(judge(b"", b"time", owed(b"")), Verdict::Doubtful);
+        assert_eq!(judge(b"time 12:34", b"time", owed(b"")), Verdict::Answer);
+        let date = answered(b"date", b"7.3.");
+        assert_eq!(judge(b"12:34", b"time", date), Verdict::Answer);
+    }
+
+    #[test]
+    fn what_was_asked_twice_tells_nothing() {
+        let verdict = judge(b"Hello, a!", Some(b"a"), &[owed(b"a")]);
+        assert_eq!(verdict, Verdict::Doubtful);
+    }
+
+    #[test]
+    fn what_repeats_nothing_is_doubtful_where_more_comes_than_is_asked_for() {
+        let judge = |received: &[u8]| {
+            super::judge(received, Some(b"time"), &[answered(b"date", b"7.3.")], true)
+        };
+        assert_eq!(judge(b"12:34"), Verdict::Doubtful);
+        assert_eq!(judge(b"time 12:34"), Verdict::Answer);
     }
 
     #[test]
@@ -164,11 +219,23 @@ mod tests {
         }
 
         #[test]
+        fn an_answer_that_is_still_to_come_is_never_taken_for_anothers(
+            received: Vec<u8>,
+            awaited: Vec<u8>,
+            earlier: Vec<u8>,
+        ) {
+            prop_assume!(!repeats(&received, &awaited));
+            let verdict = judge(&received, Some(&awaited), &[owed(&earlier)]);
+            prop_assert_ne!(verdict, Verdict::Answer);
+        }
+
+        #[test]
         fn an_answer_is_taken_whatever_shorter_ones_were_sent_before(
             awaited in payload(),
             earlier in proptest::collection::vec(payload(), 0..5),
         ) {
-            prop_assume!(earlier.iter().all(|earlier| earlier.len() <= awaited.len()));
+            let is_other = |earlier: &Vec<u8>| earlier.len() <= awaited.len() && *earlier != awaited;
+            prop_assume!(earlier.iter().all(is_other));
             let earlier: Vec<Earlier<'_>> = earlier.iter().map(|payload| owed(payload)).collect();
             prop_assert_eq!(judge(&hello(&awaited), Some(&awaited), &earlier), Verdict::Answer);
         }

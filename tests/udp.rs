@@ -393,6 +393,110 @@ mod client {
         }
 
         #[test]
+        fn with_a_given_port_an_answer_that_tells_nothing_is_doubtful_and_not_printed() {
+            let server = mailbox();
+            let target = address(&server);
+            let port = closed_port().local_addr().unwrap().port();
+            let options = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
+            let words = [&target, "date", "time", "year"];
+            let client = netkit(options.into_iter().chain(words))
+                .stdout("2026\n")
+                .stderr(format!(
+                    "netkit: could not get an answer to datagram 1, \"date\" from {target}: \
+                     nothing came within 1s\n\
+                     netkit: doubtful answer from {target} to datagram 2, \"time\": \"7.3.\"\n\
+                     netkit: doubtful answer from {target} to datagram 2, \"time\": \"12:34\"\n\
+                     netkit: could not get an answer to datagram 2, \"time\" from {target}: what \
+                     came may be the answer to an earlier one (without --source-port it would come \
+                     to a port of its own)\n"
+                ))
+                .code(1)
+                .start();
+            let source = expect(&server, "date");
+            assert_eq!(expect(&server, "time"), source);
+            send(&server, "7.3.", source);
+            send(&server, "12:34", source);
+            // Now everything has come, and there is no doubt any more.
+            assert_eq!(expect(&server, "year"), source);
+            send(&server, "2026", source);
+            client.finish();
+        }
+
+        #[test]
+        fn with_a_given_port_one_doubtful_answer_is_waited_on_after() {
+            let server = mailbox();
+            let target = address(&server);
+            let port = closed_port().local_addr().unwrap().port();
+            let options = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
+            let words = [&target, "date", "time"];
+            let client = netkit(options.into_iter().chain(words))
+                .stdout("time 12:34\n")
+                .any_stderr()
+                .code(1)
+                .start();
+            let source = expect(&server, "date");
+            expect(&server, "time");
+            send(&server, "7.3.", source);
+            send(&server, "time 12:34", source);
+            client.finish();
+        }
+
+        #[test]
+        fn the_second_datagram_waits_until_the_answer_to_the_first_has_settled() {
+            let server = udp_server([]).listen();
+            let client = netkit(["udp-client", &server.address(), "a", "b"])
+                .stdout("Hello, a!\nHello, b!\n")
+                .run();
+            assert!(client.took >= Duration::from_millis(50), "{client:?}");
+        }
+
+        #[test]
+        fn what_answers_twice_gets_each_datagram_from_another_port() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", &target, "a", "b"])
+                .stdout("first\nsecond\n")
+                .stderr(format!(
+                    "netkit: unexpected datagram from {target}: \"more\"\n"
+                ))
+                .start();
+            let source = expect(&server, "a");
+            client.signal(Signal::STOP);
+            client.wait_until_stopped();
+            send(&server, "first", source);
+            send(&server, "more", source);
+            client.signal(Signal::CONT);
+            let other = expect(&server, "b");
+            assert_ne!(other, source);
+            send(&server, "second", other);
+            client.finish();
+        }
+
+        #[test]
+        fn an_answer_that_turns_out_to_be_in_doubt_is_an_error() {
+            let server = mailbox();
+            let target = address(&server);
+            let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
+            for (question, answer) in [("a", "1"), ("b", "2")] {
+                client.send(format!("{question}\n"));
+                send(&server, answer, expect(&server, question));
+                client.receive(format!("{answer}\n"));
+            }
+            client.send("c\n");
+            let source = expect(&server, "c");
+            send(&server, "Hello, c!", source);
+            client.receive("Hello, c!\n");
+            send(&server, "3", source);
+            client.expect_line(&format!("netkit: unexpected datagram from {target}: \"3\""));
+            client.expect_line(&format!(
+                "netkit: {target} sends more than it is asked for: answers up to datagram 2 may \
+                 belong to the one before"
+            ));
+            client.close_input();
+            client.finish();
+        }
+
+        #[test]
         fn an_answer_that_comes_twice_is_taken_once() {
             let server = mailbox();
             let target = address(&server);
@@ -1509,27 +1613,87 @@ mod privileged {
 
     #[test]
     #[ignore = "needs root"]
-    fn an_address_that_is_silent_is_not_asked_again_before_the_others() {
+    fn after_an_address_that_is_silent_the_next_is_asked_for_the_same_answer() {
         let folder = temporary_folder();
         std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
         let server = udp_server([]).listen();
         let silent = UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, server.port())).unwrap();
         let target = format!("both:{}", server.port());
-        with_two_addresses(&[
-            "udp-client",
-            "-W",
-            "0.2",
-            "--retries",
-            "1",
-            &target,
-            "a",
-            "b",
-        ])
-        .current_dir(folder.path())
-        .stdout("Hello, a!\nHello, b!\n")
-        .run();
+        with_two_addresses(&["udp-client", "-W", "1h", &target, "a", "b"])
+            .current_dir(folder.path())
+            .stdout("Hello, a!\nHello, b!\n")
+            .run();
         silent.set_read_timeout(Some(DEADLINE)).unwrap();
         expect(&silent, "a");
         expect_nothing(&silent);
+        with_two_addresses(&["udp-client", "-z", "-W", "0.2", &target])
+            .current_dir(folder.path())
+            .stdout(format!("{target} (127.0.0.1) open, {{N}} ms\n"))
+            .run();
+        drop(server);
+        with_two_addresses(&["udp-client", "-z", "-W", "0.2", &target])
+            .current_dir(folder.path())
+            .stdout(format!("{target} (::1) open|filtered\n"))
+            .run();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn an_address_that_answers_after_the_next_was_asked_is_still_heard() {
+        let folder = temporary_folder();
+        std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
+        let (first, second) = both_families();
+        let port = second.local_addr().unwrap().port();
+        let target = format!("both:{port}");
+        let client = with_two_addresses(&["udp-client", "-W", "10", &target, "a", "b"])
+            .current_dir(folder.path())
+            .stdout("to a\nto b\n")
+            .stderr(format!(
+                "netkit: second answer from 127.0.0.1:{port} to datagram 1, \"a\": \"again\"\n"
+            ))
+            .start();
+        let source = expect(&first, "a");
+        let other = expect(&second, "a");
+        send(&first, "to a", source);
+        assert_eq!(expect(&first, "b"), source);
+        send(&second, "again", other);
+        send(&first, "to b", source);
+        client.finish();
+        expect_nothing(&second);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn what_a_given_port_has_sent_is_not_forgotten_with_the_address() {
+        let folder = temporary_folder();
+        std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
+        let (first, second) = both_families();
+        let target = format!("both:{}", second.local_addr().unwrap().port());
+        let port = closed_port().local_addr().unwrap().port().to_string();
+        let options = ["udp-client", "-W", "1", "--source-port", &port];
+        let words = [&*target, "date", "year", "time"];
+        let arguments: Vec<&str> = options.into_iter().chain(words).collect();
+        let mut client = with_two_addresses(&arguments)
+            .current_dir(folder.path())
+            .code(1)
+            .start();
+        let source = expect(&first, "date");
+        client.expect_line("netkit: could not get an answer to datagram 1, {*}");
+        expect(&second, "year");
+        client.expect_line("netkit: could not get an answer to datagram 2, {*}");
+        assert_eq!(expect(&first, "time"), source);
+        send(&first, "7.3.", source);
+        client.expect_line("netkit: doubtful answer from {*} to datagram 3, \"time\": \"7.3.\"");
+        client.expect_line("netkit: could not get an answer to datagram 3, {*}");
+        client.finish();
+    }
+
+    /// A socket on each loopback address, on one port.
+    fn both_families() -> (UdpSocket, UdpSocket) {
+        let ipv4 = mailbox();
+        let port = ipv4.local_addr().unwrap().port();
+        let ipv6 = UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, port)).unwrap();
+        ipv6.set_read_timeout(Some(DEADLINE)).unwrap();
+        (ipv6, ipv4)
     }
 }
