@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, exit_of};
 use crate::flow::{Cause, Event, Flows, Whose};
 use crate::payloads::{Next, Payload, Payloads};
+use crate::signal::Interrupt;
 use crate::wait::poll;
 use crate::{output, report};
 
@@ -60,30 +61,49 @@ pub fn run(
         }
     } else {
         let mut report = Report::start(flows, args.raw, json)?;
-        let mut silent = None;
-        while let Some(payload) = next(flows, payloads)? {
-            let causes = ask(flows, &payload, args, &mut worst)?;
-            if causes
-                .iter()
-                .any(|(_, cause)| matches!(cause, Cause::Silent(_)))
-            {
-                silent = Some(Instant::now());
-            }
-            report.done(flows, &payload, &causes)?;
-        }
-        if let Some(since) = silent {
-            flows.linger(since + args.timeout.min(LINGER))?;
-        }
-        flows.settle_at_end()?;
-        if flows.is_suspicious() && worst.is_none() {
-            worst = Some(Exit::Network);
+        let asked = ask_all(flows, payloads, args, &mut report, &mut worst);
+        let interrupted = asked
+            .as_ref()
+            .is_err_and(|error| exit_of(error) == Exit::Interrupted);
+        if !interrupted {
+            asked?;
         }
         report.finish()?;
+        if interrupted {
+            Interrupt::end()?;
+        }
     }
     match worst {
         None => Ok(()),
         Some(exit) => Err(Failure::announced(exit).into()),
     }
+}
+
+fn ask_all(
+    flows: &mut Flows<'_>,
+    payloads: &mut Payloads,
+    args: &ExchangeArgs,
+    report: &mut Report,
+    worst: &mut Option<Exit>,
+) -> anyhow::Result<()> {
+    let mut silent = None;
+    while let Some(payload) = next(flows, payloads)? {
+        report.sent += 1;
+        let causes = ask(flows, &payload, args, worst)?;
+        let is_silent = |(_, cause): &(_, Cause)| matches!(cause, Cause::Silent(_));
+        if causes.iter().any(is_silent) {
+            silent = Some(Instant::now());
+        }
+        report.done(flows, &payload, &causes)?;
+    }
+    if let Some(since) = silent {
+        flows.linger(since + args.timeout.min(LINGER))?;
+    }
+    flows.settle_at_end()?;
+    if flows.is_suspicious() && worst.is_none() {
+        *worst = Some(Exit::Network);
+    }
+    Ok(())
 }
 
 /// How fast datagrams go out that nobody answers. What a receiver's queue has no room for is lost
@@ -125,8 +145,8 @@ impl Burst {
 struct Report {
     json: bool,
     escaped: bool,
+    sent: u64,
     answered: u64,
-    unanswered: u64,
 }
 
 impl Report {
@@ -140,8 +160,8 @@ impl Report {
         Ok(Self {
             json,
             escaped: output::escapes(raw),
+            sent: 0,
             answered: 0,
-            unanswered: 0,
         })
     }
 
@@ -155,8 +175,6 @@ impl Report {
         let answer = flows.answer();
         if causes.is_empty() {
             self.answered += 1;
-        } else {
-            self.unanswered += 1;
         }
         match (self.json, causes.is_empty()) {
             (false, true) => output::write_answer(answer, self.escaped),
@@ -180,9 +198,9 @@ impl Report {
             return Ok(());
         }
         report::Event::new("summary")
-            .with("sent", self.answered + self.unanswered)
+            .with("sent", self.sent)
             .with("answered", self.answered)
-            .with("unanswered", self.unanswered)
+            .with("unanswered", self.sent - self.answered)
             .print()
     }
 }
@@ -221,7 +239,7 @@ fn ask(
         let is_too_large = |(_, cause): &(_, Cause)| matches!(cause, Cause::TooLarge { .. });
         if causes.iter().all(is_too_large) {
             let message = format!("could not send {payload} to {}", list(flows, &causes));
-            fail(&message, exit_of(&causes), worst);
+            fail(&message, blame(&causes), worst);
             return Ok(causes);
         }
         if sent > u64::from(args.retries) {
@@ -241,7 +259,7 @@ fn ask(
             let list = list(flows, &causes);
             let message =
                 format!("could not get an answer to {payload} from {list}{times}{advice}");
-            fail(&message, exit_of(&causes), worst);
+            fail(&message, blame(&causes), worst);
             return Ok(causes);
         }
         // After a refusal there is time left. To send again at once would only be refused again:
@@ -328,7 +346,7 @@ fn send(
         }
     }
     let message = format!("could not send {payload} to {}", list(flows, &causes));
-    fail(&message, exit_of(&causes), worst);
+    fail(&message, blame(&causes), worst);
     Ok(())
 }
 
@@ -340,7 +358,7 @@ fn fail(message: &str, exit: Exit, worst: &mut Option<Exit>) {
     }
 }
 
-fn exit_of(causes: &Causes) -> Exit {
+fn blame(causes: &Causes) -> Exit {
     let mut exits = causes.iter().map(|(_, cause)| cause.exit());
     exits
         .find(|exit| *exit == Exit::Network)

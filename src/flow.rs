@@ -33,6 +33,7 @@ use crate::output;
 use crate::payloads::Payload;
 use crate::report;
 use crate::route::Route;
+use crate::signal::Interrupt;
 use crate::wait::{self, is_wait, poll};
 
 /// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
@@ -388,6 +389,8 @@ pub struct Flows<'a> {
     /// left of their sockets.
     former: Vec<(SocketAddr, VecDeque<Asked>)>,
     stdout: Writer,
+    /// Where an end by Ctrl-C has to be reported.
+    interrupt: Option<Interrupt>,
     buffer: Vec<u8>,
     received: usize,
     /// Where that is from.
@@ -397,7 +400,7 @@ pub struct Flows<'a> {
 }
 
 impl<'a> Flows<'a> {
-    /// Opens nothing yet.
+    /// Opens no socket yet. With `json` SIGINT no longer ends the process by itself.
     pub fn new(route: Route<'a>, json: bool) -> anyhow::Result<Self> {
         Ok(Self {
             route,
@@ -410,6 +413,7 @@ impl<'a> Flows<'a> {
             retired: VecDeque::new(),
             former: Vec::new(),
             stdout: Writer::stdout()?,
+            interrupt: json.then(Interrupt::install).transpose()?,
             buffer: vec![0; BUFFER],
             received: 0,
             from: (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -616,7 +620,8 @@ impl<'a> Flows<'a> {
 
     /// Waits for the answer to `awaited`, which was sent last, until `until` or without a limit;
     /// also for standard input, if it is `input`. Reports what arrives and is no answer to
-    /// `awaited`. A reader of standard output that has left is an error.
+    /// `awaited`. A reader of standard output that has left is an error, and so is SIGINT where an
+    /// end by that is reported.
     pub fn wait(
         &mut self,
         awaited: Option<&Payload>,
@@ -649,6 +654,9 @@ impl<'a> Flows<'a> {
     ) -> anyhow::Result<Option<Event>> {
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let ready = self.poll(timeout, input)?;
+        if self.interrupt.as_ref().is_some_and(Interrupt::arrived) {
+            return Err(Failure::announced(Exit::Interrupted).into());
+        }
         if ready.output_closed {
             let error = io::Error::from(io::ErrorKind::BrokenPipe);
             return Err(Failure::of_output(output::NAME, &error).into());
@@ -707,6 +715,9 @@ impl<'a> Flows<'a> {
             // POLLERR comes unasked: the reader is gone (poll(2)).
             descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
         }
+        if let Some(interrupt) = &self.interrupt {
+            descriptors.push(PollFd::new(interrupt, PollFlags::IN));
+        }
         poll(&mut descriptors, timeout)?;
         let mut ready = wait::ready(&descriptors);
         let retired = (0..self.retired.len())
@@ -716,7 +727,7 @@ impl<'a> Flows<'a> {
             retired,
             current: self.current.is_some() && ready.next() == Some(true),
             input: input.is_some() && ready.next() == Some(true),
-            output_closed: ready.next() == Some(true),
+            output_closed: self.stdout.pipe().is_some() && ready.next() == Some(true),
         })
     }
 

@@ -68,6 +68,33 @@ impl Children {
     }
 }
 
+/// Readable once SIGINT has arrived; a second one ends the process at once, by that signal.
+pub struct Interrupt {
+    sign: Sign,
+    arrived: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    pub fn install() -> io::Result<Self> {
+        let sign = Sign::new()?;
+        let arrived = Arc::default();
+        // The order matters: the first signal passes the first line, and arms it by the second.
+        signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&arrived))?;
+        signal_hook::flag::register(SIGINT, Arc::clone(&arrived))?;
+        signal_hook::low_level::pipe::register(SIGINT, sign.sender()?)?;
+        Ok(Self { sign, arrived })
+    }
+
+    pub fn arrived(&self) -> bool {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Ends the process as if SIGINT had not been caught: a shell then ends its loop too.
+    pub fn end() -> io::Result<()> {
+        signal_hook::low_level::emulate_default_handler(SIGINT)
+    }
+}
+
 /// What the person in front of a client that measures can tell it. Readable once SIGINT or SIGQUIT
 /// has arrived; a second SIGINT ends the process at once, by that signal.
 pub struct Attention {
@@ -116,6 +143,12 @@ impl Attention {
 }
 
 impl AsFd for Attention {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sign.as_fd()
+    }
+}
+
+impl AsFd for Interrupt {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.sign.as_fd()
     }

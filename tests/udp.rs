@@ -826,6 +826,24 @@ mod client {
         }
 
         #[test]
+        fn a_person_who_ends_it_gets_the_summary_too() {
+            let server = mailbox();
+            let mut client = netkit(["udp-client", "--json", "-W", "1h", &address(&server)])
+                .stdin_open()
+                .killed_by(Signal::INT)
+                .start();
+            client.receive_line(r#"{"event":"start",{*}"#);
+            client.send("a\n");
+            send(&server, "answer", expect(&server, "a"));
+            client.receive_line(r#"{"event":"answer",{*}"#);
+            client.send("b\n");
+            expect(&server, "b");
+            client.signal(Signal::INT);
+            client.receive_line(r#"{"event":"summary","sent":2,"answered":1,"unanswered":1}"#);
+            client.finish();
+        }
+
+        #[test]
         fn a_full_disk_is_an_error() {
             let server = udp_server([]).listen();
             let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
