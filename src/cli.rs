@@ -34,7 +34,7 @@ pub enum Command {
 
 /// Reads the command line. `None`: help or the version was asked for, and has been printed.
 pub fn parse() -> anyhow::Result<Option<Cli>> {
-    let parsed = Cli::command()
+    let parsed = command()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let error = match parsed {
@@ -62,8 +62,27 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
     Err(Failure::new(Exit::Local, on_one_line(&text, subcommand.as_deref())).into())
 }
 
+/// An option reads a negative number as its value, so that its own reader says what is wrong with
+/// it. One that can do without a value does not: what follows it may be `-4`.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|option| {
+            let takes_value = option.get_action().takes_values() && !option.is_positional();
+            let may_be_alone = option
+                .get_num_args()
+                .is_some_and(|range| range.min_values() == 0);
+            option.allow_negative_numbers(takes_value && !may_be_alone)
+        })
+    })
+}
+
 /// What clap says over several lines, on one: its reason, its tip, and where to read more.
 fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
+    /// Which of several options would do, as clap puts it, and as people do.
+    const PING: (&str, &str) = (
+        "the following required arguments were not provided: <--ping|--count <N>|--interval <TIME>>",
+        "an option that only a ping takes was given without --ping, -c or -i",
+    );
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let paragraphs = text.split("\n\n").take_while(|paragraph| {
         !paragraph.starts_with("Usage: ") && !paragraph.starts_with("For more information")
@@ -82,6 +101,7 @@ fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
     let subcommand = subcommand
         .map(|name| format!(" {name}"))
         .unwrap_or_default();
+    let line = line.replace(PING.0, PING.1);
     format!("{line}see 'netkit{subcommand} --help'")
 }
 
@@ -91,13 +111,13 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn an_error_of_clap_is_one_line() {
         let line = |args: &[&str]| {
-            let error = Cli::command().try_get_matches_from(args).err().unwrap();
+            let error = command().try_get_matches_from(args).err().unwrap();
             on_one_line(&error.render().to_string(), Some("tcp-server"))
         };
         assert_eq!(

@@ -243,7 +243,7 @@ impl Race<'_> {
         let socket = socket::tcp_client(&address, &self.args.source, &self.args.socket)?;
         match socket.connect(&address.into()) {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
-                return Err(error);
+                return Err(socket::with_advice(&address, error));
             }
             // One that is connected already is as ready as one that will be.
             _ => self.attempts.push((address, socket)),

@@ -90,11 +90,15 @@ impl TerminalEscape {
     }
 }
 
-/// A peer's bytes on one line of a message, in quotes; cut after `MOST` bytes.
+/// A peer's bytes on one line of a message, in quotes; cut after 64 bytes.
 pub fn quoted(bytes: &[u8]) -> String {
-    const MOST: usize = 64;
-    let (shown, dots) = if bytes.len() > MOST {
-        (&bytes[..MOST], "...")
+    beginning(bytes, 64)
+}
+
+/// As `quoted`, but cut after `most` bytes.
+pub fn beginning(bytes: &[u8], most: usize) -> String {
+    let (shown, dots) = if bytes.len() > most {
+        (&bytes[..most], "...")
     } else {
         (bytes, "")
     };

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::datagram::LARGEST;
-use crate::escape::quoted;
+use crate::escape::beginning;
 use crate::exit::{Exit, Failure, cause};
 use crate::wait::poll;
 
@@ -46,10 +46,13 @@ pub struct Payload {
     pub size: u64,
 }
 
-/// The name of a datagram in messages.
+/// The name of a datagram in messages, with the beginning of a long one.
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "datagram {}, {}", self.number, quoted(&self.bytes))
+        // All of it, or so much that what happened to it is not far off, escapes and all.
+        let most = if self.bytes.len() > 64 { 16 } else { 64 };
+        let text = beginning(&self.bytes, most);
+        write!(f, "datagram {}, {text}", self.number)
     }
 }
 

@@ -377,7 +377,8 @@ pub fn udp_client(
         group.apply(&socket, target)?;
         source.apply(&socket, target)?;
         if !group.is_group(target) {
-            socket.connect(&(*target).into())?;
+            let connected = socket.connect(&(*target).into());
+            connected.map_err(|error| with_advice(target, error))?;
         }
         Ok(socket.into())
     };
@@ -388,6 +389,23 @@ pub fn udp_client(
         return open();
     }
     Ok(socket)
+}
+
+/// Says of an address that is on every link what the system's "invalid argument" does not.
+pub fn with_advice(target: &SocketAddr, error: io::Error) -> io::Error {
+    match target {
+        SocketAddr::V6(v6)
+            if error.kind() == io::ErrorKind::InvalidInput
+                && v6.ip().is_unicast_link_local()
+                && v6.scope_id() == 0 =>
+        {
+            let (ip, port) = (v6.ip(), v6.port());
+            let advice =
+                format!("a link-local address needs its interface: write [{ip}%eth0]:{port}");
+            io::Error::new(error.kind(), advice)
+        }
+        _ => error,
+    }
 }
 
 /// Whether packets to this address stay on this machine.

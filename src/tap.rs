@@ -8,17 +8,31 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
 use crate::exit::{Exit, Failure, cause};
 
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct TapArgs {
     /// Dump what passes to FILE or standard error, in hexadecimal with direction, time and offset
-    #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1)]
+    #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1, value_parser = file())]
     #[expect(clippy::option_option, reason = "absent, without a file, with a file")]
     pub hex_dump: Option<Option<PathBuf>>,
     /// Write what passes to FILE, both directions as they came
-    #[arg(hide_short_help = true, long, value_name = "FILE")]
+    #[arg(hide_short_help = true, long, value_name = "FILE", value_parser = file())]
     record: Option<PathBuf>,
+}
+
+/// A name of a file. `-` is standard output elsewhere, which here is for data alone.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        if path.as_os_str() == "-" {
+            let reason = "standard output is for what the peer sends; -x without FILE dumps to \
+                standard error, and ./- is a file of that name";
+            return Err(reason);
+        }
+        Ok(path)
+    })
 }
 
 /// Where bytes go, seen from here.

@@ -124,7 +124,7 @@ impl Args {
     /// Why nothing can be done with DATA, if so.
     fn mode_without_data(&self) -> Option<&'static str> {
         if self.ping.is_wanted() {
-            Some("--ping sends its own")
+            Some("a ping, which -c and -i imply, sends probes of its own")
         } else if self.relay.relay {
             Some("--relay sends standard input")
         } else if self.check {

@@ -723,6 +723,17 @@ mod sending {
     }
 
     #[test]
+    fn a_link_local_address_needs_its_interface() {
+        netkit(["tcp-client", "[fe80::1]:9999"])
+            .stderr(
+                "netkit: could not connect to [fe80::1]:9999: a link-local address needs its \
+                 interface: write [fe80::1%eth0]:9999\n",
+            )
+            .code(2)
+            .run();
+    }
+
+    #[test]
     fn source_has_to_be_of_the_family_of_the_target() {
         netkit(["tcp-client", "--source", "::1", "127.0.0.1:9999"])
             .stderr(

@@ -637,8 +637,7 @@ mod client {
     mod sizes {
         use super::*;
 
-        const TOO_LARGE: &str =
-            "datagram 1, \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...\"";
+        const TOO_LARGE: &str = "datagram 1, \"xxxxxxxxxxxxxxxx...\"";
 
         #[test]
         fn all_of_input_is_one_datagram() {
@@ -1061,6 +1060,23 @@ mod client {
         }
 
         #[test]
+        fn a_dump_is_no_part_of_standard_output() {
+            for option in ["--hex-dump", "--record"] {
+                let folder = temporary_folder();
+                let client = netkit(["udp-client", option, "-", "127.0.0.1:9", "x"])
+                    .current_dir(folder.path())
+                    .any_stderr()
+                    .code(2)
+                    .run();
+                let reason = "standard output is for what the peer sends; -x without FILE dumps to \
+                    standard error, and ./- is a file of that name; \
+                    see 'netkit udp-client --help'\n";
+                assert!(client.stderr.ends_with(reason), "{client:?}");
+                assert!(!folder.path().join("-").exists());
+            }
+        }
+
+        #[test]
         fn a_dump_that_cannot_be_written_is_an_error() {
             let server = udp_server([]).listen();
             netkit(["udp-client", "-x", "/dev/full", &server.address(), "a"])
@@ -1124,6 +1140,49 @@ mod client {
                     .run();
                 let advice = "see 'netkit udp-client --help'\n";
                 assert!(client.stderr.ends_with(advice), "{client:?}");
+            }
+        }
+
+        #[test]
+        fn what_is_wrong_is_said_with_what_would_be_right() {
+            let usage = "; see 'netkit udp-client --help'";
+            for (words, message) in [
+                (
+                    "-w 5 127.0.0.1:9",
+                    format!(
+                        "an option that only a ping takes was given without --ping, -c or -i{usage}"
+                    ),
+                ),
+                (
+                    "-c 1 127.0.0.1:9 x",
+                    "could not send DATA: a ping, which -c and -i imply, sends probes of its own"
+                        .to_owned(),
+                ),
+                (
+                    "-W -1 127.0.0.1:9 x",
+                    format!(
+                        "invalid value '-1' for '--timeout <TIME>': '-1' is not a duration; write \
+                         seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h){usage}"
+                    ),
+                ),
+                (
+                    "--chunk -0.5 127.0.0.1:9",
+                    format!(
+                        "invalid value '-0.5' for '--chunk <SIZE>': '-0.5' is not a size; write \
+                         bytes (512) or k, M, G (64k, 4M, 1G; powers of 1024){usage}"
+                    ),
+                ),
+                (
+                    "[fe80::1]:9 x",
+                    "could not send to [fe80::1]:9: a link-local address needs its interface: \
+                     write [fe80::1%eth0]:9"
+                        .to_owned(),
+                ),
+            ] {
+                netkit(["udp-client"].into_iter().chain(words.split(' ')))
+                    .stderr(format!("netkit: {message}\n"))
+                    .code(2)
+                    .run();
             }
         }
 

@@ -596,7 +596,10 @@ mod usage {
     #[test]
     fn data_is_for_the_exchange() {
         ping("127.0.0.1:9", ["data"])
-            .stderr("netkit: could not send DATA: --ping sends its own\n")
+            .stderr(
+                "netkit: could not send DATA: a ping, which -c and -i imply, sends probes of its \
+                 own\n",
+            )
             .code(2)
             .run();
     }
