@@ -16,6 +16,10 @@ use crate::{output, report};
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExchangeArgs {
     /// How long one answer may take
+    ///
+    /// One that comes later is shown on standard error only. So is, with --source-port, one that may
+    /// belong to an earlier datagram, as it does not repeat what was asked: nothing else tells them
+    /// apart. While no address of a name has answered, the next is asked too after 250ms.
     #[arg(short = 'W', long, value_name = "TIME", default_value = "1s", value_parser = crate::units::positive_duration)]
     pub timeout: Duration,
     /// Send a datagram again up to N times while it is not answered
@@ -27,6 +31,8 @@ pub struct ExchangeArgs {
     )]
     retries: u32,
     /// Send only; do not wait for answers
+    ///
+    /// No more than 32 datagrams a millisecond go out, for which an ordinary receiver has room.
     #[arg(long, conflicts_with_all = ["timeout", "retries", "pinging"])]
     no_wait: bool,
     /// Print answers as they are, also on a terminal
