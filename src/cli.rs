@@ -101,6 +101,10 @@ fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
     let subcommand = subcommand
         .map(|name| format!(" {name}"))
         .unwrap_or_default();
+    let unexpected = line.strip_prefix("unexpected argument '-").unwrap_or("");
+    if unexpected.starts_with(|first: char| first.is_ascii_digit()) {
+        line.push_str("no option takes less than zero, and data that begins with - follows --; ");
+    }
     let line = line.replace(PING.0, PING.1);
     format!("{line}see 'netkit{subcommand} --help'")
 }
@@ -129,6 +133,11 @@ mod tests {
             line(&["netkit", "tcp-server", "--portt", "1"]),
             "unexpected argument '--portt' found; tip: a similar argument exists: '--port'; \
              see 'netkit tcp-server --help'"
+        );
+        assert_eq!(
+            line(&["netkit", "tcp-server", "--idle-timeout", "-5ms"]),
+            "unexpected argument '-5' found; no option takes less than zero, and data that begins \
+             with - follows --; see 'netkit tcp-server --help'"
         );
     }
 }
