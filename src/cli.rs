@@ -1,6 +1,6 @@
 //! The command line: the options that all subcommands share, and the subcommands.
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
 use crate::exit::{self, Exit, Failure};
 use crate::logging::LoggingArgs;
@@ -26,17 +26,61 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    TcpClient(tcp_client::Args),
-    TcpServer(tcp_server::Args),
-    UdpClient(udp_client::Args),
-    UdpServer(udp_server::Args),
+    /// Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard
+    /// output
+    TcpClient(Chosen<tcp_client::Args>),
+    /// Listen on a port; every accepted connection is served by a thread of its own
+    TcpServer(Chosen<tcp_server::Args>),
+    /// Send datagrams to HOST:PORT, each DATA or else each line of standard input; print the
+    /// answers
+    UdpClient(Chosen<udp_client::Args>),
+    /// Answer every datagram
+    UdpServer(Chosen<udp_server::Args>),
+}
+
+/// The arguments of a subcommand. They are built once it is the one that was chosen: those of all
+/// four cost as much as the rest of a short session.
+pub struct Chosen<A>(pub A);
+
+impl<A: Args> Args for Chosen<A> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(|command| {
+            // What is in it already: the subcommand's line in netkit's own help, and the options of
+            // all subcommands, which come first here and are last in the help.
+            let about = command.get_about().cloned().unwrap_or_default();
+            let global: Vec<Arg> = command.get_arguments().cloned().collect();
+            let put_last = |command: clap::Command, option: Arg| {
+                command.mut_arg(option.get_id().clone(), |_| option)
+            };
+            let command = A::augment_args(command).about(about);
+            global.into_iter().fold(command, put_last)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        A::augment_args_for_update(command)
+    }
+}
+
+impl<A: FromArgMatches> FromArgMatches for Chosen<A> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        A::from_arg_matches(matches).map(Self)
+    }
+
+    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
+        A::from_arg_matches_mut(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 /// Reads the command line. `None`: help or the version was asked for, and has been printed.
 pub fn parse() -> anyhow::Result<Option<Cli>> {
     let parsed = command()
         .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches));
+        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let error = match parsed {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,

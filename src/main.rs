@@ -58,7 +58,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
+use cli::{Chosen, Cli, Command};
 
 fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), |cli| run(&cli)));
@@ -80,9 +80,9 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<()> {
     logging::init(&cli.logging);
     match &cli.command {
-        Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
-        Command::TcpServer(args) => tcp_server::run(args),
-        Command::UdpClient(args) => udp_client::run(args, &cli.logging),
-        Command::UdpServer(args) => udp_server::run(args),
+        Command::TcpClient(Chosen(args)) => tcp_client::run(args, &cli.logging),
+        Command::TcpServer(Chosen(args)) => tcp_server::run(args),
+        Command::UdpClient(Chosen(args)) => udp_client::run(args, &cli.logging),
+        Command::UdpServer(Chosen(args)) => udp_server::run(args),
     }
 }

@@ -24,8 +24,6 @@ Examples:
   printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
   netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
 
-/// Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard
-/// output
 #[derive(Clone, clap::Args)]
 #[command(
     override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",

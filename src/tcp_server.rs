@@ -30,7 +30,6 @@ Examples:
   netkit tcp-server -p 9999 --service stdio      netcat's listener: talk to one connection
   netkit tcp-server -p 9999 -b any -e /bin/cat   run a program for every connection";
 
-/// Listen on a port; every accepted connection is served by a thread of its own
 #[derive(Clone, clap::Args)]
 #[command(
     mut_arg("ipv4", |arg| arg.hide_short_help(true)),

@@ -46,7 +46,6 @@ const RARE: &[&str] = &[
     "wait_after_eof",
 ];
 
-/// Send datagrams to HOST:PORT, each DATA or else each line of standard input; print the answers
 #[derive(Clone, clap::Args)]
 #[command(
     override_usage = "netkit udp-client [OPTIONS] HOST:PORT [DATA]...\n       netkit udp-client [OPTIONS] HOST PORT [DATA]...",

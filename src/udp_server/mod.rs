@@ -39,7 +39,6 @@ Examples:
   netkit udp-server -p 9999 -e /bin/cat             run a program for every peer
   netkit udp-server -p 9999 --service echo -b any   echo for everybody who can reach this machine";
 
-/// Answer every datagram
 #[derive(clap::Args)]
 #[command(
     after_help = EXAMPLES,
