@@ -1,14 +1,13 @@
 //! Messages and log lines: on standard error, one line each, never mixed with data.
 
-use std::fmt;
-use std::io::{self, IsTerminal};
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 
 use clap::ValueEnum;
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::FmtContext;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::set_global_default;
+use tracing::{Event, Level, Metadata, Subscriber};
 
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Messages")]
@@ -76,11 +75,12 @@ pub fn init(args: &LoggingArgs) {
         .with_ansi(colour)
         .with_target(false)
         .log_internal_errors(false);
-    match (args.log_format, args.verbose) {
-        (LogFormat::Json, _) => builder.json().flatten_event(true).init(),
-        (LogFormat::Text, 0) => builder.event_format(Sentence).init(),
-        (LogFormat::Text, _) => builder.compact().init(),
-    }
+    // An error would be that it is set up already.
+    let _ = match (args.log_format, args.verbose) {
+        (LogFormat::Json, _) => set_global_default(builder.json().flatten_event(true).finish()),
+        (LogFormat::Text, 0) => set_global_default(Sentences(level)),
+        (LogFormat::Text, _) => set_global_default(builder.compact().finish()),
+    };
     // The default hook prints several lines.
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -96,35 +96,48 @@ pub fn init(args: &LoggingArgs) {
     }));
 }
 
-/// The bare sentence; what is not in the ordinary course of things starts with the program's name.
-struct Sentence;
+/// Writes the bare sentence; what is not in the ordinary course of things starts with the program's
+/// name. There are no spans in netkit, so that nothing is kept for them: the registry that the other
+/// formats stand on touches more memory than a short session.
+struct Sentences(LevelFilter);
 
-impl<S, N> FormatEvent<S, N> for Sentence
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        if *event.metadata().level() <= Level::WARN {
-            writer.write_str("netkit: ")?;
-        }
-        event.record(&mut Message(&mut writer));
-        writeln!(writer)
+impl Subscriber for Sentences {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.0
     }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.0)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = String::new();
+        if *event.metadata().level() <= Level::WARN {
+            line.push_str("netkit: ");
+        }
+        event.record(&mut Message(&mut line));
+        line.push('\n');
+        // One write, so that lines of several threads and programs do not mix.
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }
 
 /// Writes the message of an event and none of its fields.
-struct Message<'a, 'w>(&'a mut Writer<'w>);
+struct Message<'a>(&'a mut String);
 
-impl tracing::field::Visit for Message<'_, '_> {
+impl tracing::field::Visit for Message<'_> {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // An error here is a full disk behind standard error.
+            // A String takes everything.
             let _ = write!(self.0, "{value:?}");
         }
     }
