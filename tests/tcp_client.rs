@@ -233,7 +233,8 @@ mod ending {
     fn bytes_that_a_peer_did_not_take_are_an_error() {
         let peer = Peer::listen(|mut connection| {
             connection.expect(vec![b'x'; 1_000]);
-            // Closing with bytes unread is a reset.
+            // Closing is a reset only if bytes are unread at that moment.
+            connection.reset();
         });
         let client = netkit(["tcp-client", peer.address()])
             .stdin(vec![b'x'; 30_000_000])
