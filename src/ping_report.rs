@@ -77,7 +77,8 @@ impl Report {
         ))
     }
 
-    pub fn sent(&self) -> Result<(), Failure> {
+    /// A probe is about to be sent.
+    pub fn sending(&self) -> Result<(), Failure> {
         self.dot(".")
     }
 
@@ -147,7 +148,7 @@ impl Report {
         let cause = cause(error);
         tracing::error!("could not send probe {number} to {name}: {cause}");
         match self.style {
-            Style::Dots => self.dot("E"),
+            Style::Dots => self.dot("\u{8}E"),
             Style::Lines => Ok(()),
             Style::Events => self.error(number, error),
         }

@@ -23,7 +23,7 @@ use crate::signal::Attention;
 use crate::statistics::{Statistics, percent};
 use crate::tap::Watch;
 use crate::units::{positive_duration, size};
-use crate::wait::{self, poll};
+use crate::wait::{self, Alarm, poll};
 
 /// The header of a datagram (RFC 768).
 const UDP_HEADER: usize = 8;
@@ -159,14 +159,19 @@ impl Schedule {
         }
     }
 
-    fn sent(&mut self, at: Duration) {
-        self.last = at;
-        self.due = match self.pace {
+    /// When the one after the next is due, if that is sent at `at`.
+    fn after(&self, at: Duration) -> Duration {
+        match self.pace {
             // From when it was due, not from when it was sent: delays do not add up.
             Pace::Every(interval) if self.due.is_zero() => at + interval,
             Pace::Every(interval) => (self.due + interval).max(at.saturating_sub(CATCH_UP)),
             Pace::Answers { most, .. } => at + most,
-        };
+        }
+    }
+
+    fn sent(&mut self, at: Duration) {
+        self.last = at;
+        self.due = self.after(at);
     }
 
     fn answered(&mut self) {
@@ -247,6 +252,7 @@ pub fn run(
         report,
         schedule: Schedule::new(args.pace()),
         attention,
+        alarm: Alarm::new(start),
         stdout: Writer::stdout()?,
         buffer: vec![0; BUFFER],
         start,
@@ -259,7 +265,8 @@ pub fn run(
         has_keyboard: io::stdin().is_terminal(),
     };
     if let Some(at) = sent {
-        ping.sent(at)?;
+        ping.report.sending()?;
+        ping.sent(at);
     }
     if let Some(error) = refused {
         ping.refused(&error)?;
@@ -363,6 +370,7 @@ struct Ping<'a> {
     report: Report,
     schedule: Schedule,
     attention: Attention,
+    alarm: Alarm,
     stdout: Writer,
     buffer: Vec<u8>,
     /// All durations that are points in time count from here.
@@ -489,10 +497,9 @@ impl Ping<'_> {
     }
 
     fn wait(&mut self, until: Duration) -> anyhow::Result<Ready> {
-        let mut left = until.saturating_sub(self.now());
-        if let Some(deadline) = self.deadline {
-            left = left.min(deadline.saturating_duration_since(Instant::now()));
-        }
+        let deadline = self.deadline;
+        let deadline = deadline.map(|at| at.saturating_duration_since(self.start));
+        self.alarm.set(deadline.map_or(until, |at| until.min(at)))?;
         let stdin = io::stdin();
         let listens = self.has_keyboard && is_foreground(stdin.as_fd());
         let output = self.stdout.pipe();
@@ -507,7 +514,7 @@ impl Ping<'_> {
             // POLLERR comes unasked: the reader is gone (poll(2)).
             descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
         }
-        poll(&mut descriptors, Some(left))?;
+        self.alarm.poll(&mut descriptors)?;
         let now = self.now();
         let mut ready = wait::ready(&descriptors);
         let socket = ready.next() == Some(true);
@@ -533,9 +540,17 @@ impl Ping<'_> {
         if self.args.report_missing && self.probes.awaits_last() {
             self.report.missing(last)?;
         }
+        self.report.sending()?;
+        // Before it is sent: from here to its answer there is as little to do as there can be.
+        let now = self.now();
+        let next = self.schedule.after(now);
+        self.alarm.set(next.min(now + self.timeout))?;
         for _ in 0..=MOST_PENDING {
             match send_when_room(&self.link, SEND_PATIENCE, self.probes.payload()) {
-                Ok(at) => return self.sent(at),
+                Ok(at) => {
+                    self.sent(at);
+                    return Ok(());
+                }
                 // It is about an earlier probe, and nothing was sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     self.refused(&error)?;
@@ -546,11 +561,10 @@ impl Ping<'_> {
         self.unsent(&io::ErrorKind::ConnectionRefused.into())
     }
 
-    fn sent(&mut self, at: Instant) -> anyhow::Result<()> {
+    fn sent(&mut self, at: Instant) {
         let at = at.saturating_duration_since(self.start);
         self.stopped |= self.attention.resumed();
         self.note(at);
-        Ok(self.report.sent()?)
     }
 
     /// A probe that could not be sent counts, and is not waited for.

@@ -1,11 +1,11 @@
 //! What a thread waits for: descriptors, time, and a sign from elsewhere.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 /// Waits until one of `descriptors` is ready or `timeout` has passed; a signal ends the wait early.
@@ -31,6 +31,85 @@ pub fn is_wait(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+/// The end of a wait, set before it begins: a timer that the system starts and stops within poll(2)
+/// delays it by microseconds, which is much of what an answer on the same machine takes.
+pub struct Alarm {
+    /// `None` where the system has none: poll(2) is given the time.
+    timer: Option<OwnedFd>,
+    start: Instant,
+    /// When a wait ends, since the start.
+    at: Duration,
+}
+
+impl Alarm {
+    /// One whose times count from `start`.
+    pub fn new(start: Instant) -> Self {
+        Self {
+            timer: timer(),
+            start,
+            at: Duration::ZERO,
+        }
+    }
+
+    /// Lets waits end at `at`, or earlier: what was set before and is still to come stays.
+    pub fn set(&mut self, at: Duration) -> io::Result<()> {
+        let now = self.start.elapsed();
+        if self.at > now && self.at <= at {
+            return Ok(());
+        }
+        self.at = at.min(now + FARTHEST);
+        match &self.timer {
+            Some(timer) => start(timer, self.at.saturating_sub(now)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until one of `descriptors` is ready, or for the alarm; a signal ends the wait early.
+    pub fn poll<'a>(&'a self, descriptors: &mut Vec<PollFd<'a>>) -> io::Result<()> {
+        if let Some(timer) = &self.timer {
+            descriptors.push(PollFd::new(timer, PollFlags::IN));
+            return poll(descriptors, None);
+        }
+        let left = self.at.saturating_sub(self.start.elapsed());
+        poll(descriptors, Some(left))
+    }
+}
+
+/// The system takes no time at all; what is farther away than this comes too early.
+const FARTHEST: Duration = Duration::from_secs(3600);
+
+#[cfg(target_os = "linux")]
+fn timer() -> Option<OwnedFd> {
+    use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+    timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).ok()
+}
+
+/// Only Linux has one.
+#[cfg(not(target_os = "linux"))]
+fn timer() -> Option<OwnedFd> {
+    None
+}
+
+/// From now on `timer` is not ready, until `left` has passed.
+#[cfg(target_os = "linux")]
+fn start(timer: &OwnedFd, left: Duration) -> io::Result<()> {
+    use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
+    let timespec = |duration| Timespec::try_from(duration).map_err(|_| Errno::INVAL);
+    let value = Itimerspec {
+        it_interval: timespec(Duration::ZERO)?,
+        // None at all would stop it.
+        it_value: timespec(left.max(Duration::from_nanos(1)))?,
+    };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &value)?;
+    Ok(())
+}
+
+/// There is none.
+#[cfg(not(target_os = "linux"))]
+fn start(_timer: &OwnedFd, _left: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 /// A sign that a thread or a signal handler gives, and that poll(2) can wait for: readable from when
