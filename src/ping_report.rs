@@ -195,14 +195,7 @@ impl Report {
         if self.style == Style::Events {
             return numbers(Event::new("summary"), statistics, time).print();
         }
-        let target = &self.target;
-        let name = if target.host.contains(':') {
-            // Programs that read this line know addresses without brackets only.
-            format!("{} {}", target.host, target.port)
-        } else {
-            target.to_string()
-        };
-        print(&statistics.summary(&name, time, self.verbose))
+        print(&statistics.summary(&name(&self.target), time, self.verbose))
     }
 
     /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
@@ -251,6 +244,16 @@ impl Report {
     }
 }
 
+/// The target in the line above the statistics.
+fn name(target: &HostPort) -> String {
+    if target.host.contains(':') {
+        // Programs that read this line know addresses without brackets only.
+        format!("{} {}", target.host, target.port)
+    } else {
+        target.to_string()
+    }
+}
+
 fn print(text: &str) -> Result<(), Failure> {
     output::write_once(text.as_bytes())
 }
@@ -281,4 +284,101 @@ fn numbers(event: Event, statistics: &Statistics, time: Duration) -> Event {
         .with("rtt_p95_ms", rtt(times.percentile(95)))
         .with("rtt_p99_ms", rtt(times.percentile(99)))
         .with("jitter_ms", rtt(times.jitter()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What `program` makes of `text`; `None`, where it is not installed and need not be.
+    fn parse(program: &str, argument: &str, text: &str) -> Option<Value> {
+        let mut command = Command::new(program);
+        let command = command.arg(argument).stdin(Stdio::piped());
+        let mut child = match command.stdout(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) if std::env::var_os("NETKIT_REQUIRE_PEERS").is_none() => {
+                let _ = writeln!(io::stderr(), "skipped: {program}: {error}");
+                return None;
+            }
+            Err(error) => panic!("{program}: {error}"),
+        };
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        Some(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    #[test]
+    fn other_programs_read_the_same_numbers_from_the_text_as_stand_in_the_event() {
+        for target in ["127.0.0.1:9999", "[::1]:9999", "localhost:9999"] {
+            let target: HostPort = target.parse().unwrap();
+            for (received, duplicates, errors, late) in [
+                (7, 0, 0, 0),
+                (5, 2, 0, 1),
+                (4, 0, 3, 0),
+                (2, 1, 1, 4),
+                (0, 0, 2, 0),
+            ] {
+                let mut statistics = Statistics {
+                    transmitted: 7,
+                    received,
+                    duplicates,
+                    errors,
+                    late,
+                    ..Statistics::default()
+                };
+                for number in 0..received {
+                    let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
+                    statistics.times.add(time);
+                }
+                let time = Duration::from_millis(6012);
+                let event = numbers(Event::new("summary"), &statistics, time).line();
+                let event: Value = serde_json::from_str(&event).unwrap();
+                let text = format!(
+                    "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",
+                    statistics.summary(&name(&target), time, false)
+                );
+                let jc = [
+                    ("packets_transmitted", "transmitted"),
+                    ("packets_received", "received"),
+                    ("packet_loss_percent", "loss_percent"),
+                    ("duplicates", "duplicates"),
+                    ("errors", "errors"),
+                    ("round_trip_ms_min", "rtt_min_ms"),
+                    ("round_trip_ms_avg", "rtt_avg_ms"),
+                    ("round_trip_ms_max", "rtt_max_ms"),
+                    ("round_trip_ms_stddev", "rtt_mdev_ms"),
+                ];
+                let pingparsing = [
+                    ("packet_transmit", "transmitted"),
+                    ("packet_receive", "received"),
+                    ("packet_loss_count", "lost"),
+                    ("packet_loss_rate", "loss_percent"),
+                    ("packet_duplicate_count", "duplicates"),
+                    ("rtt_min", "rtt_min_ms"),
+                    ("rtt_avg", "rtt_avg_ms"),
+                    ("rtt_max", "rtt_max_ms"),
+                    ("rtt_mdev", "rtt_mdev_ms"),
+                ];
+                for (program, argument, names) in
+                    [("jc", "--ping", &jc), ("pingparsing", "-", &pingparsing)]
+                {
+                    let Some(parsed) = parse(program, argument, &text) else {
+                        return;
+                    };
+                    for (theirs, ours) in names {
+                        let (read, written) = (parsed[theirs].as_f64(), event[ours].as_f64());
+                        // What does not occur is left out. Six digits of a percentage are shown.
+                        let (read, written) = (read.unwrap_or(0.0), written.unwrap_or(0.0));
+                        assert!((read - written).abs() < 1e-4, "{ours}: {parsed}\n{text}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -33,9 +33,13 @@ impl Event {
         self.with("hex", hex)
     }
 
-    pub fn print(mut self) -> Result<(), Failure> {
+    pub fn print(self) -> Result<(), Failure> {
+        output::write_once(self.line().as_bytes())
+    }
+
+    pub fn line(mut self) -> String {
         self.0.push_str("}\n");
-        output::write_once(self.0.as_bytes())
+        self.0
     }
 }
 
@@ -54,9 +58,8 @@ mod tests {
             .with("v", 1)
             .with("rtt_ms", 0.143)
             .with("host", "a\"\n\u{1b}");
-        let Event(text) = event.with_data(b"\xff\0");
         assert_eq!(
-            text + "}",
+            event.with_data(b"\xff\0").line().trim_end(),
             r#"{"event":"open","v":1,"rtt_ms":0.143,"host":"a\"\n\u001b","hex":"ff00"}"#
         );
     }
