@@ -13,7 +13,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 #[command(next_help_heading = "Messages")]
 pub struct LoggingArgs {
     /// Log with time, level and fields; twice: debug messages too
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Log errors only
     #[arg(short, long, global = true)]

@@ -124,6 +124,9 @@ mod text {
         ping(&target, ["-c", "1", "-v"])
             .stdout([header.as_str(), &reply, &summary, more].concat())
             .run();
+        ping(&target, ["-c", "1", "-q", "-v"])
+            .stdout([header.as_str(), &summary, more].concat())
+            .run();
     }
 
     #[test]
@@ -811,6 +814,7 @@ mod interop {
         for (target, arguments) in [
             ("hello", "-c 5 -i 0.01"),
             ("hello", "-c 5 -i 0.01 -v"),
+            ("hello", "-c 5 -i 0.01 -q -v"),
             ("closed", "-c 3 -i 0.01"),
             ("mailbox", "-c 4 -i 0.01 -W 0.3 -O"),
             ("ipv6", "-c 3 -i 0.01"),
