@@ -629,6 +629,34 @@ fn adaptive_waits_for_the_answer_and_no_longer() {
     client.any_stdout().run();
 }
 
+/// From when as many probes are remembered as ever are.
+#[test]
+#[ignore = "takes long"]
+fn a_million_probes_take_no_more_memory_than_a_sixth_of_them() {
+    let server = mailbox();
+    let client = ping(&address(&server), ["-f", "-q"])
+        .within(Duration::from_secs(300))
+        .any_stdout()
+        .any_code()
+        .start();
+    let answer = |count| -> u64 {
+        let mut buffer = [0; 64];
+        for _ in 0..count {
+            let (size, source) = server.recv_from(&mut buffer).expect("a probe should come");
+            server.send_to(&buffer[..size], source).unwrap();
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", client.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let words = line.unwrap().split_whitespace();
+        words.skip(1).find_map(|word| word.parse().ok()).unwrap()
+    };
+    let before = answer(150_000);
+    let after = answer(850_000);
+    assert!(after <= before + before / 20, "{before} kB, then {after}");
+    client.signal(Signal::INT);
+    client.finish();
+}
+
 mod through_a_bad_network {
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
