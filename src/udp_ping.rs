@@ -45,7 +45,8 @@ pub struct PingArgs {
     /// waited for as long again (2s at most).
     ///
     /// -q leaves the statistics; -v adds percentiles, to half a percent, and jitter (how much one time
-    /// differs from the one before), also to -q. Ctrl-C ends with the statistics; SIGQUIT, or Enter, prints interim ones.
+    /// differs from the one before), also to -q. Ctrl-C ends with the statistics; SIGQUIT, or Enter,
+    /// prints interim ones.
     #[arg(long)]
     ping: bool,
     /// Stop after N probes
