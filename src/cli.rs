@@ -53,13 +53,26 @@ impl<A: Args> Args for Chosen<A> {
                 command.mut_arg(option.get_id().clone(), |_| option)
             };
             let command = A::augment_args(command).about(about);
-            global.into_iter().fold(command, put_last)
+            global
+                .into_iter()
+                .fold(command, put_last)
+                .mut_args(with_negative_numbers)
         })
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
         A::augment_args_for_update(command)
     }
+}
+
+/// An option reads a negative number as its value, so that its own reader says what is wrong with
+/// it. One that can do without a value does not: what follows it may be `-4`.
+fn with_negative_numbers(option: Arg) -> Arg {
+    let takes_value = option.get_action().takes_values() && !option.is_positional();
+    let may_be_alone = option
+        .get_num_args()
+        .is_some_and(|range| range.min_values() == 0);
+    option.allow_negative_numbers(takes_value && !may_be_alone)
 }
 
 impl<A: FromArgMatches> FromArgMatches for Chosen<A> {
@@ -78,7 +91,7 @@ impl<A: FromArgMatches> FromArgMatches for Chosen<A> {
 
 /// Reads the command line. `None`: help or the version was asked for, and has been printed.
 pub fn parse() -> anyhow::Result<Option<Cli>> {
-    let parsed = command()
+    let parsed = Cli::command()
         .try_get_matches()
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let error = match parsed {
@@ -104,20 +117,6 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
     let words = std::env::args_os().skip(1);
     let subcommand = words.filter_map(|word| word.into_string().ok()).find(known);
     Err(Failure::new(Exit::Local, on_one_line(&text, subcommand.as_deref())).into())
-}
-
-/// An option reads a negative number as its value, so that its own reader says what is wrong with
-/// it. One that can do without a value does not: what follows it may be `-4`.
-fn command() -> clap::Command {
-    Cli::command().mut_subcommands(|subcommand| {
-        subcommand.mut_args(|option| {
-            let takes_value = option.get_action().takes_values() && !option.is_positional();
-            let may_be_alone = option
-                .get_num_args()
-                .is_some_and(|range| range.min_values() == 0);
-            option.allow_negative_numbers(takes_value && !may_be_alone)
-        })
-    })
 }
 
 /// What clap says over several lines, on one: its reason, its tip, and where to read more.
@@ -159,13 +158,13 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn an_error_of_clap_is_one_line() {
         let line = |args: &[&str]| {
-            let error = command().try_get_matches_from(args).err().unwrap();
+            let error = Cli::command().try_get_matches_from(args).err().unwrap();
             on_one_line(&error.render().to_string(), Some("tcp-server"))
         };
         assert_eq!(
