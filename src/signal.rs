@@ -11,7 +11,10 @@ use crate::wait::Sign;
 
 /// Readable once SIGINT or SIGTERM has arrived. A second one ends the process at once, by that
 /// signal.
-pub struct Stop(Sign);
+pub struct Stop {
+    sign: Sign,
+    seen: Arc<AtomicBool>,
+}
 
 impl Stop {
     /// From now on the two signals no longer end the process by themselves.
@@ -24,12 +27,17 @@ impl Stop {
             signal_hook::flag::register(signal, Arc::clone(&seen))?;
             signal_hook::low_level::pipe::register(signal, sign.sender()?)?;
         }
-        Ok(Self(sign))
+        Ok(Self { sign, seen })
     }
 
     /// Whether a signal has arrived since this was last asked.
     pub fn arrived(&self) -> bool {
-        self.0.take()
+        self.sign.take()
+    }
+
+    /// Whether a signal has ever arrived; costs no system call.
+    pub fn has_come(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
     }
 }
 
@@ -168,6 +176,6 @@ impl AsFd for Children {
 
 impl AsFd for Stop {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.sign.as_fd()
     }
 }

@@ -152,11 +152,12 @@ impl Desk {
     }
 }
 
+/// How long an answer waits for room in the system; all other clients wait as well.
+pub const PATIENCE: Duration = Duration::from_millis(10);
+
 /// Sends an answer. Where the system has no room it waits a moment for it, as a socket that blocks
 /// would.
 fn send_to(socket: &UdpSocket, answer: &[u8], source: SocketAddr) -> io::Result<usize> {
-    /// All other clients wait as well.
-    const PATIENCE: Duration = Duration::from_millis(10);
     match socket.send_to(answer, source) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(PATIENCE))?;
