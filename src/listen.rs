@@ -51,14 +51,6 @@ impl<S: Bound> Bound for Arc<S> {
     }
 }
 
-impl Bound for std::net::UdpSocket {
-    const ACT: &'static str = "send to it";
-
-    fn local(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-}
-
 impl ListenArgs {
     /// Opens a socket for each of `addresses` by `open`. With port 0 all get the same free port.
     pub fn open<S: Bound>(

@@ -23,6 +23,8 @@ pub enum Refusal {
     OwnAddress,
     NoHost,
     NestedGreeting,
+    /// It has been on its way for so long that an answer would get nowhere.
+    Hops,
     Rate,
     TooLarge,
     /// Programs run for as many peers as they may.
@@ -32,12 +34,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Denied,
         Self::Port,
         Self::OwnAddress,
         Self::NoHost,
         Self::NestedGreeting,
+        Self::Hops,
         Self::Rate,
         Self::TooLarge,
         Self::Full,
@@ -55,6 +58,7 @@ impl fmt::Display for Refusal {
             Self::NestedGreeting => {
                 "it is a greeting of a greeting, 8 deep: two servers answering each other"
             }
+            Self::Hops => "its hop limit is used up: two servers answering each other",
             Self::Rate => "the source is over --rate-limit",
             Self::TooLarge => "the answer does not fit into a datagram",
             Self::Full => "programs run for --max-peers others",

@@ -437,14 +437,16 @@ pub fn listen(
 }
 
 /// A UDP socket for a server, which has joined those of `groups` that it can hear of; it does not
-/// block.
+/// block. `prepare` is given it before it hears anything.
 pub fn udp_server(
     address: SocketAddr,
     options: &SocketArgs,
     groups: &[Group],
+    prepare: impl Fn(&Socket) -> io::Result<()>,
 ) -> io::Result<UdpSocket> {
     let socket = unbound(address, Type::DGRAM, Protocol::UDP)?;
     options.apply(&socket, &address)?;
+    prepare(&socket)?;
     let own = || groups.iter().filter(|group| group.suits(&address));
     if own().next().is_some() {
         // All receivers of a machine that have joined a group use the same port.

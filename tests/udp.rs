@@ -1527,6 +1527,8 @@ s.close()
     }
 }
 
+pub use privileged::forge;
+
 mod privileged {
     use std::net::SocketAddrV4;
 
@@ -1536,7 +1538,7 @@ mod privileged {
     use crate::harness::temporary_folder;
 
     /// Sends a datagram from an address that is not ours; as only root can.
-    fn forge(source: &str, target: &str, payload: &[u8]) {
+    pub fn forge(source: &str, target: &str, payload: &[u8]) {
         let source: SocketAddrV4 = source.parse().unwrap();
         let target: SocketAddrV4 = target.parse().unwrap();
         let length = |headers: usize| {

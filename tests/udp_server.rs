@@ -125,6 +125,105 @@ mod access {
     }
 }
 
+#[cfg(target_os = "linux")]
+mod addresses {
+    use super::*;
+    use crate::harness::DEADLINE;
+
+    /// A client that hears nothing that does not come from `target`.
+    pub fn connected(local: &str, target: SocketAddr) -> UdpSocket {
+        let client = UdpSocket::bind(local).unwrap();
+        client.connect(target).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client
+    }
+
+    /// What `client` gets for `x`.
+    #[track_caller]
+    pub fn answer(client: &UdpSocket) -> String {
+        client.send(b"x").unwrap();
+        let mut buffer = [0; 100];
+        let size = client.recv(&mut buffer).expect("no answer");
+        String::from_utf8_lossy(&buffer[..size]).into_owned()
+    }
+
+    #[test]
+    fn a_server_for_any_address_answers_from_the_one_that_was_written_to() {
+        let command = "echo $NETKIT_LOCAL_ADDR $NETKIT_LOCAL_PORT";
+        let services: [&[&str]; 3] = [&[], &["--service", "echo"], &["--sh-exec", command]];
+        for service in services {
+            let any = ["-b", "any", "--join", "239.1.2.3%lo"]
+                .iter()
+                .chain(service);
+            let server = udp_server(any.copied()).listen();
+            let port = server.port();
+            for (local, ip) in [
+                ("127.0.0.1:0", "127.0.0.1"),
+                ("127.0.0.1:0", "127.0.0.2"),
+                ("127.0.0.3:0", "127.255.255.254"),
+                ("[::1]:0", "::1"),
+            ] {
+                let client = connected(local, SocketAddr::new(ip.parse().unwrap(), port));
+                let expected = match service {
+                    [] => "Hello, x!".to_owned(),
+                    ["--service", _] => "x".to_owned(),
+                    _ => format!("{ip} {port}\n"),
+                };
+                assert_eq!(answer(&client), expected, "{service:?} {ip}");
+            }
+            server.stop();
+        }
+    }
+
+    #[test]
+    fn one_peer_has_a_program_for_each_address_that_it_writes_to() {
+        let server = udp_server(["-b", "0.0.0.0", "--sh-exec", "exec cat"]).listen();
+        let client = mailbox();
+        for ip in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 1]] {
+            let target = SocketAddr::new(ip.into(), server.port());
+            send(&client, "x", target);
+            assert_eq!(receive(&client).1, target);
+        }
+        let log = server.stop().stderr;
+        assert_eq!(log.matches("Started").count(), 2, "{log}");
+    }
+
+    #[test]
+    fn standard_input_comes_from_the_address_that_was_written_to() {
+        let mut server = udp_server(["-b", "0.0.0.0", "--service", "stdio"])
+            .stdin_open()
+            .listen();
+        let client = mailbox();
+        let target = SocketAddr::new([127, 0, 0, 2].into(), server.port());
+        send(&client, "there", target);
+        server.receive("there");
+        server.send("and back");
+        assert_eq!(expect(&client, "and back"), target);
+        server.signal(Signal::TERM);
+        server.finish();
+    }
+
+    #[test]
+    fn what_has_no_hop_left_for_an_answer_gets_none() {
+        for service in [["--service", "echo"], ["-e", "/bin/cat"]] {
+            for bind in ["127.0.0.1", "0.0.0.0"] {
+                let server = udp_server(["-b", bind].into_iter().chain(service)).listen();
+                let target = SocketAddr::new([127, 0, 0, 1].into(), server.port());
+                let client = connected("127.0.0.1:0", target);
+                client.set_ttl(1).unwrap();
+                client.send(b"x").unwrap();
+                server.wait_for_line(
+                    "netkit: no answer to a datagram from {*}: its hop limit is used up: two \
+                     servers answering each other",
+                );
+                client.set_ttl(2).unwrap();
+                assert_eq!(answer(&client), "x");
+                server.stop();
+            }
+        }
+    }
+}
+
 mod log {
     use super::*;
 
@@ -924,8 +1023,13 @@ mod multicast {
 
 #[cfg(target_os = "linux")]
 mod privileged {
+    use std::net::{IpAddr, SocketAddrV6};
+
+    use rustix::net::netdevice::name_to_index;
+
     use super::*;
-    use crate::harness::namespace::in_namespace;
+    use crate::harness::DEADLINE;
+    use crate::harness::namespace::{Host, in_namespace};
 
     #[test]
     #[ignore = "needs root"]
@@ -951,5 +1055,77 @@ mod privileged {
                  its addresses",
             );
         });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_host_with_many_addresses_answers_from_the_one_that_was_written_to() {
+        in_namespace(|| {
+            let host = Host::connect();
+            crate::harness::namespace::ip(&format!(
+                "-n {} address add 192.0.2.3/24 dev far",
+                host.name()
+            ));
+            for service in ["hello", "echo"] {
+                let options = ["-b", "any", "--service", service];
+                let server = udp_server(options).on(&host).listen();
+                let near = name_to_index(mailbox(), "near").unwrap();
+                // From a global address to one of the link too.
+                for (local, ip) in [
+                    ("192.0.2.1:0", "192.0.2.2"),
+                    ("192.0.2.1:0", "192.0.2.3"),
+                    ("[2001:db8::1]:0", "2001:db8::2"),
+                    ("[::]:0", "fe80::2"),
+                    ("[2001:db8::1]:0", "fe80::2"),
+                ] {
+                    let target = with_zone(ip, near, server.port());
+                    let answer = addresses::answer(&addresses::connected(local, target));
+                    assert!(answer.contains('x'), "{ip}: {answer}");
+                }
+                let broadcast = UdpSocket::bind("192.0.2.1:0").unwrap();
+                broadcast.set_broadcast(true).unwrap();
+                broadcast.set_read_timeout(Some(DEADLINE)).unwrap();
+                send(&broadcast, "x", with_zone("192.0.2.255", 0, server.port()));
+                assert_eq!(
+                    receive(&broadcast).1,
+                    with_zone("192.0.2.2", 0, server.port())
+                );
+                server.stop();
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn two_servers_of_echoes_that_are_set_on_each_other_stop() {
+        in_namespace(|| {
+            for (one, other) in [
+                (["--service", "echo"], ["--service", "echo"]),
+                (["--service", "echo"], ["-e", "/bin/cat"]),
+                (["-e", "/bin/cat"], ["-e", "/bin/cat"]),
+            ] {
+                let [one, other] = [one, other].map(|options| udp_server(options).listen());
+                crate::udp::forge(&other.address(), &one.address(), b"x");
+                let is_last = |line: &str| line.contains("its hop limit is used up");
+                while ![&one, &other]
+                    .iter()
+                    .any(|server| server.log().lines().any(is_last))
+                {
+                    std::thread::yield_now();
+                }
+                // The first had 64 to go.
+                for server in [one, other] {
+                    let log = server.stop().stderr;
+                    assert!(log.matches("Received from").count() <= 32, "{log}");
+                }
+            }
+        });
+    }
+
+    fn with_zone(ip: &str, zone: u32, port: u16) -> SocketAddr {
+        match ip.parse().unwrap() {
+            IpAddr::V4(ip) => SocketAddr::new(ip.into(), port),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, zone).into(),
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! What holds for every service: who is refused, how an answer goes out, and what is counted.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
-
+use super::inlet::{Inlet, Peer};
 use super::watch::Watch;
 use crate::access::Gate;
 use crate::datagram::largest;
@@ -15,7 +14,6 @@ use crate::limit::Limiter;
 use crate::refusal::{self, Refusal};
 use crate::socket;
 use crate::tap::Direction;
-use crate::wait::poll;
 
 /// What the services have in common, whatever they answer.
 pub struct Desk {
@@ -71,13 +69,13 @@ impl Desk {
     }
 
     /// Sends a datagram, if it can be sent at all.
-    pub fn send(&mut self, socket: &UdpSocket, payload: &[u8], peer: SocketAddr) {
-        if payload.len() > largest(&peer) {
-            self.refuse(Refusal::TooLarge, peer);
-        } else if let Err(error) = send_to(socket, payload, peer) {
-            self.fail(&format!("could not answer {peer}"), &error);
+    pub fn send(&mut self, inlet: &Inlet, payload: &[u8], peer: &Peer, hops: Option<u8>) {
+        if payload.len() > largest(&peer.address) {
+            self.refuse(Refusal::TooLarge, peer.address);
+        } else if let Err(error) = inlet.send(payload, peer, hops) {
+            self.fail(&format!("could not answer {}", peer.address), &error);
         } else {
-            self.note(peer, Direction::Sent, payload);
+            self.note(peer.address, Direction::Sent, payload);
         }
     }
 
@@ -149,20 +147,5 @@ impl Desk {
                 }
             }
         }
-    }
-}
-
-/// How long an answer waits for room in the system; all other clients wait as well.
-pub const PATIENCE: Duration = Duration::from_millis(10);
-
-/// Sends an answer. Where the system has no room it waits a moment for it, as a socket that blocks
-/// would.
-fn send_to(socket: &UdpSocket, answer: &[u8], source: SocketAddr) -> io::Result<usize> {
-    match socket.send_to(answer, source) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(PATIENCE))?;
-            socket.send_to(answer, source)
-        }
-        result => result,
     }
 }

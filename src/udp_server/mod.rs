@@ -1,13 +1,16 @@
 //! Answers datagrams.
 
 mod desk;
+#[cfg(target_os = "linux")]
+mod headers;
+mod inlet;
 mod programs;
 mod stdio;
 mod watch;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -18,16 +21,17 @@ use crate::access::{AccessArgs, Gate};
 use crate::datagram::BUFFER;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::limit::Limiter;
-use crate::listen::ListenArgs;
+use crate::listen::{Bound, ListenArgs};
 use crate::multicast::Group;
 use crate::program::Program;
 use crate::refusal::{self, GREETING, Refusal};
 use crate::signal::Stop;
-use crate::socket::{self, SocketArgs};
+use crate::socket::SocketArgs;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
 use crate::wait::{self, is_wait, poll};
 use desk::Desk;
+use inlet::{Inlet, Peer, Received};
 use programs::Programs;
 use stdio::Stdio;
 use watch::Watch;
@@ -110,24 +114,17 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     let stop = Stop::install()?;
-    let sockets = args.listen.open(&args.addresses()?, |address| {
-        socket::udp_server(address, &args.socket, &args.join)
+    let inlets = args.listen.open(&args.addresses()?, |address| {
+        Inlet::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
     // Not before: a server that cannot listen must not empty the record of the one that does.
     let watch = args.tap.open(true)?.map(Watch::new);
-    args.listen.announce(&sockets)?;
-    let own: Vec<SocketAddr> = sockets
-        .iter()
-        .map(UdpSocket::local_addr)
-        .collect::<io::Result<_>>()?;
+    args.listen.announce(&inlets)?;
+    let own: Vec<SocketAddr> = inlets.iter().map(Bound::local).collect::<io::Result<_>>()?;
     for address in &own {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
-    let mut server = Server::new(
-        sockets,
-        handler,
-        Desk::new(own, gate, args.limiter(), watch),
-    );
+    let mut server = Server::new(inlets, handler, Desk::new(own, gate, args.limiter(), watch));
     server.serve(&stop)?;
     server.drain(Instant::now() + args.drain_timeout)
 }
@@ -200,6 +197,12 @@ impl Handler {
         })
     }
 
+    /// Whether what it sends may be an answer to what is an answer itself, so that two such servers
+    /// would go on for ever: each is to be a hop on the way of a datagram, whose hops are limited.
+    fn counts_hops(&self) -> bool {
+        matches!(self, Self::Echo | Self::Programs(_))
+    }
+
     /// Whether another datagram can be taken.
     fn has_room(&self) -> bool {
         match self {
@@ -226,37 +229,27 @@ impl Handler {
     }
 
     /// Deals with those of `descriptors` that are ready.
-    fn serve(
-        &mut self,
-        ready: &[bool],
-        sockets: &[UdpSocket],
-        desk: &mut Desk,
-    ) -> Result<(), Failure> {
+    fn serve(&mut self, ready: &[bool], inlets: &[Inlet], desk: &mut Desk) -> Result<(), Failure> {
         match self {
-            Self::Stdio(stdio) => stdio.serve(ready, sockets, desk)?,
-            Self::Programs(programs) => programs.serve(ready, sockets, desk),
+            Self::Stdio(stdio) => stdio.serve(ready, inlets, desk)?,
+            Self::Programs(programs) => programs.serve(ready, inlets, desk),
             Self::Hello | Self::Echo | Self::Discard => {}
         }
         Ok(())
     }
 
     /// Ends what is not done yet, until `limit` at most.
-    fn finish(
-        &mut self,
-        limit: Instant,
-        sockets: &[UdpSocket],
-        desk: &mut Desk,
-    ) -> anyhow::Result<()> {
+    fn finish(&mut self, limit: Instant, inlets: &[Inlet], desk: &mut Desk) -> anyhow::Result<()> {
         match self {
             Self::Stdio(stdio) => stdio.finish(limit),
-            Self::Programs(programs) => Ok(programs.finish(limit, sockets, desk)?),
+            Self::Programs(programs) => Ok(programs.finish(limit, inlets, desk)?),
             Self::Hello | Self::Echo | Self::Discard => Ok(()),
         }
     }
 }
 
 struct Server {
-    sockets: Vec<UdpSocket>,
+    inlets: Vec<Inlet>,
     handler: Handler,
     desk: Desk,
     /// The greeting, room for a datagram and for `!`: an answer is made where its question was
@@ -265,11 +258,11 @@ struct Server {
 }
 
 impl Server {
-    fn new(sockets: Vec<UdpSocket>, handler: Handler, desk: Desk) -> Self {
+    fn new(inlets: Vec<Inlet>, handler: Handler, desk: Desk) -> Self {
         let mut buffer = GREETING.to_vec();
         buffer.resize(GREETING.len() + BUFFER + 1, 0);
         Self {
-            sockets,
+            inlets,
             handler,
             desk,
             buffer,
@@ -285,10 +278,7 @@ impl Server {
             const LINGER: Duration = Duration::from_millis(10);
             // A receive that waits saves a poll(2), and a receive that finds nothing, for every
             // datagram. Signals end it early (signal(7)); one just before it waits so long.
-            let socket = &self.sockets[0];
-            socket.set_nonblocking(false)?;
-            socket.set_read_timeout(Some(LINGER))?;
-            socket.set_write_timeout(Some(desk::PATIENCE))?;
+            self.inlets[0].set_patience(Some(LINGER))?;
         }
         loop {
             let now = Instant::now();
@@ -300,11 +290,11 @@ impl Server {
             ];
             let fixed = descriptors.len();
             let receiving = if self.handler.has_room() {
-                self.sockets.len()
+                self.inlets.len()
             } else {
                 0
             };
-            let sockets = self.sockets[..receiving].iter();
+            let sockets = self.inlets[..receiving].iter();
             descriptors.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
             descriptors.extend(self.handler.descriptors());
             poll(
@@ -319,7 +309,7 @@ impl Server {
                 self.desk.gate.read_again_if_asked();
             }
             let (sockets, others) = ready[fixed..].split_at(receiving);
-            self.handler.serve(others, &self.sockets, &mut self.desk)?;
+            self.handler.serve(others, &self.inlets, &mut self.desk)?;
             for (index, _) in sockets.iter().enumerate().filter(|(_, ready)| **ready) {
                 let mut turns = 0..BATCH;
                 while turns.next().is_some()
@@ -337,7 +327,7 @@ impl Server {
 
     /// Whether there is nothing but one socket, signals and time to wait for.
     fn waits_for_one_socket_alone(&self) -> bool {
-        self.sockets.len() == 1
+        self.inlets.len() == 1
             && matches!(
                 self.handler,
                 Handler::Hello | Handler::Echo | Handler::Discard
@@ -346,15 +336,15 @@ impl Server {
 
     /// Serves what has arrived already, until `limit` at most.
     fn drain(&mut self, limit: Instant) -> anyhow::Result<()> {
-        for index in 0..self.sockets.len() {
-            self.sockets[index].set_nonblocking(true)?;
+        for index in 0..self.inlets.len() {
+            self.inlets[index].set_patience(None)?;
             while Instant::now() < limit && self.handle(index)? {
                 if !self.handler.has_room() {
-                    self.handler.finish(limit, &self.sockets, &mut self.desk)?;
+                    self.handler.finish(limit, &self.inlets, &mut self.desk)?;
                 }
             }
         }
-        let finished = self.handler.finish(limit, &self.sockets, &mut self.desk);
+        let finished = self.handler.finish(limit, &self.inlets, &mut self.desk);
         self.desk.close_episodes(|_| true);
         finished
     }
@@ -362,12 +352,11 @@ impl Server {
     /// Receives a datagram and serves it; `false`: there is none. Nothing that a datagram contains
     /// or causes is an error, save that it cannot be printed.
     fn handle(&mut self, index: usize) -> Result<bool, Failure> {
-        let received = self.sockets[index].recv_from(&mut self.buffer[GREETING.len()..]);
-        match received {
-            Ok((size, source)) => {
-                match self.refusal(size, source) {
-                    Some(refusal) => self.desk.refuse(refusal, source),
-                    None => self.answer(index, size, source)?,
+        match self.inlets[index].receive(&mut self.buffer[GREETING.len()..]) {
+            Ok(received) => {
+                match self.refusal(&received) {
+                    Some(refusal) => self.desk.refuse(refusal, received.source),
+                    None => self.answer(index, &received)?,
                 }
                 Ok(true)
             }
@@ -381,19 +370,22 @@ impl Server {
     }
 
     /// Why there must be no answer, if there would be one.
-    fn refusal(&mut self, size: usize, source: SocketAddr) -> Option<Refusal> {
-        let payload = &self.buffer[GREETING.len()..][..size];
-        let of_payload = match self.handler {
+    fn refusal(&mut self, received: &Received) -> Option<Refusal> {
+        let source = received.source;
+        let payload = &self.buffer[GREETING.len()..][..received.size];
+        let of_datagram = match self.handler {
             // Nothing is sent for it: whom standard input goes to is another question.
             Handler::Discard | Handler::Stdio(_) => return self.desk.of_access(source),
             Handler::Hello => refusal::of_greeting(payload),
-            Handler::Echo | Handler::Programs(_) => None,
+            Handler::Echo | Handler::Programs(_) => {
+                (received.hops == Some(0)).then_some(Refusal::Hops)
+            }
         };
         let refusal = self
             .desk
             .of_access(source)
             .or_else(|| self.desk.of_source(source))
-            .or(of_payload);
+            .or(of_datagram);
         match self.handler {
             // Its answers are counted when there are some.
             Handler::Programs(_) => refusal,
@@ -401,21 +393,27 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, index: usize, size: usize, source: SocketAddr) -> Result<(), Failure> {
-        let socket = &self.sockets[index];
-        let end = GREETING.len() + size;
+    fn answer(&mut self, index: usize, received: &Received) -> Result<(), Failure> {
+        let inlet = &self.inlets[index];
+        let peer = Peer {
+            inlet: index,
+            address: received.source,
+            local: received.local,
+        };
+        let hops = received.hops;
+        let end = GREETING.len() + received.size;
         let payload = &self.buffer[GREETING.len()..end];
-        self.desk.received(payload, source);
+        self.desk.received(payload, peer.address);
         match &mut self.handler {
             Handler::Hello => {
                 self.buffer[end] = b'!';
-                self.desk.send(socket, &self.buffer[..=end], source);
+                self.desk.send(inlet, &self.buffer[..=end], &peer, hops);
             }
-            Handler::Echo => self.desk.send(socket, payload, source),
+            Handler::Echo => self.desk.send(inlet, payload, &peer, hops),
             Handler::Discard => {}
-            Handler::Stdio(stdio) => stdio.take(payload, (index, source), &mut self.desk)?,
+            Handler::Stdio(stdio) => stdio.take(payload, peer, &mut self.desk)?,
             Handler::Programs(programs) => {
-                programs.take(payload, (index, source), socket, &mut self.desk);
+                programs.take(payload, peer, hops, inlet, &mut self.desk);
             }
         }
         Ok(())

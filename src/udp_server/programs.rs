@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,9 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Signal;
 
 use super::desk::Desk;
+use super::inlet::{Inlet, Peer};
 use crate::datagram::{LARGEST, largest};
+use crate::listen::Bound;
 use crate::program::{Ends, GRACE, Program, Running};
 use crate::refusal::Refusal;
 use crate::signal::Children;
@@ -29,9 +30,6 @@ pub struct Programs {
     buffer: Vec<u8>,
 }
 
-/// By which of the server's sockets, and who.
-type Peer = (usize, SocketAddr);
-
 struct Session {
     running: Running,
     /// `None`: the program reads no more, or is to get no more.
@@ -40,6 +38,8 @@ struct Session {
     stdout: Option<ChildStdout>,
     /// What is left of a datagram of which the program's input has taken the beginning.
     rest: Vec<u8>,
+    /// What the last datagram of the peer left for answers.
+    hops: Option<u8>,
     /// When the last datagram of the peer came. What the program says is no sign of life of a peer
     /// that may never have been there.
     last: Instant,
@@ -86,33 +86,42 @@ impl Programs {
     }
 
     /// Gives a datagram to the program of its peer, which is started if there is none.
-    pub fn take(&mut self, payload: &[u8], peer: Peer, socket: &UdpSocket, desk: &mut Desk) {
+    pub fn take(
+        &mut self,
+        payload: &[u8],
+        peer: Peer,
+        hops: Option<u8>,
+        inlet: &Inlet,
+        desk: &mut Desk,
+    ) {
         if !self.sessions.contains_key(&peer) {
             if self.sessions.len() + self.leaving.len() >= self.max_peers {
-                return desk.refuse(Refusal::Full, peer.1);
+                return desk.refuse(Refusal::Full, peer.address);
             }
-            match self.start(peer, socket) {
+            match self.start(&peer, inlet) {
                 Ok(session) => self.sessions.insert(peer, session),
                 Err(error) => {
-                    let what = format!("could not run {} for {}", self.program, peer.1);
+                    let what = format!("could not run {} for {}", self.program, peer.address);
                     return desk.fail(&what, &error);
                 }
             };
         }
         if let Some(session) = self.sessions.get_mut(&peer) {
+            session.hops = hops;
             if session.give(payload) {
                 session.last = Instant::now();
             } else {
-                desk.refuse(Refusal::NotTaken, peer.1);
+                desk.refuse(Refusal::NotTaken, peer.address);
             }
         }
     }
 
-    fn start(&self, (_, source): Peer, socket: &UdpSocket) -> io::Result<Session> {
+    fn start(&self, peer: &Peer, inlet: &Inlet) -> io::Result<Session> {
+        let source = peer.address;
         let ends = Ends {
             protocol: "UDP",
             remote: source,
-            local: socket.local_addr()?,
+            local: peer.local.map_or_else(|| inlet.local(), Ok)?,
         };
         let mut running = self
             .program
@@ -131,13 +140,14 @@ impl Programs {
             stdin,
             stdout,
             rest: Vec::new(),
+            hops: None,
             last: now,
             started: now,
         })
     }
 
     /// After poll(2): sends what the programs print, goes on writing, and ends those that are idle.
-    pub fn serve(&mut self, ready: &[bool], sockets: &[UdpSocket], desk: &mut Desk) {
+    pub fn serve(&mut self, ready: &[bool], inlets: &[Inlet], desk: &mut Desk) {
         /// A pipe holds a mebibyte at most, and that is so many reads.
         const MOST_LEFT: usize = 17;
         let mut ready = ready.iter().copied();
@@ -145,7 +155,7 @@ impl Programs {
         for (peer, session) in &mut self.sessions {
             let (has_output, has_input) = (session.output().is_some(), session.input().is_some());
             if has_output && ready.next().unwrap_or_default() {
-                session.send(&mut self.buffer, peer.1, &sockets[peer.0], desk);
+                session.send(&mut self.buffer, peer, &inlets[peer.inlet], desk);
             }
             if has_input && ready.next().unwrap_or_default() {
                 session.go_on();
@@ -159,7 +169,7 @@ impl Programs {
                 // What it printed before it ended; what it left behind may go on for ever.
                 let mut turns = 0..MOST_LEFT;
                 while turns.next().is_some()
-                    && session.send(&mut self.buffer, peer.1, &sockets[peer.0], desk)
+                    && session.send(&mut self.buffer, peer, &inlets[peer.inlet], desk)
                 {
                 }
                 over.push((*peer, "it ended"));
@@ -181,7 +191,7 @@ impl Programs {
         let Session {
             running, started, ..
         } = session;
-        let source = peer.1;
+        let source = peer.address;
         tracing::info!(
             event = "end",
             peer = %source,
@@ -201,12 +211,7 @@ impl Programs {
 
     /// Closes the input of all programs, so that those end that wait for more, and what they still
     /// print is sent. The others are ended after half of the time, and killed at `limit`.
-    pub fn finish(
-        &mut self,
-        limit: Instant,
-        sockets: &[UdpSocket],
-        desk: &mut Desk,
-    ) -> io::Result<()> {
+    pub fn finish(&mut self, limit: Instant, inlets: &[Inlet], desk: &mut Desk) -> io::Result<()> {
         let now = Instant::now();
         let half = now + limit.saturating_duration_since(now) / 2;
         let running = self.sessions.len();
@@ -243,7 +248,7 @@ impl Programs {
                 wake.map(|at| at.saturating_duration_since(now)),
             )?;
             let ready: Vec<bool> = wait::ready(&descriptors).collect();
-            self.serve(&ready, sockets, desk);
+            self.serve(&ready, inlets, desk);
         }
         Ok(())
     }
@@ -310,17 +315,11 @@ impl Session {
     }
 
     /// Sends what the program has printed, as one datagram; `false`: there is nothing.
-    fn send(
-        &mut self,
-        buffer: &mut [u8],
-        peer: SocketAddr,
-        socket: &UdpSocket,
-        desk: &mut Desk,
-    ) -> bool {
+    fn send(&mut self, buffer: &mut [u8], peer: &Peer, inlet: &Inlet, desk: &mut Desk) -> bool {
         let Some(stdout) = &self.stdout else {
             return false;
         };
-        let buffer = &mut buffer[..largest(&peer)];
+        let buffer = &mut buffer[..largest(&peer.address)];
         match retry_on_intr(|| rustix::io::read(stdout, &mut *buffer)) {
             Err(Errno::AGAIN) => false,
             Ok(0) | Err(_) => {
@@ -328,9 +327,9 @@ impl Session {
                 false
             }
             Ok(count) => {
-                match desk.of_rate(peer) {
-                    Some(refusal) => desk.refuse(refusal, peer),
-                    None => desk.send(socket, &buffer[..count], peer),
+                match desk.of_rate(peer.address) {
+                    Some(refusal) => desk.refuse(refusal, peer.address),
+                    None => desk.send(inlet, &buffer[..count], peer, self.hops),
                 }
                 true
             }

@@ -1,12 +1,12 @@
 //! Joins the server to standard input and output, as netcat's `-lu` does.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
 use super::desk::Desk;
+use super::inlet::{Inlet, Peer};
 use crate::datagram::{LARGEST, largest};
 use crate::duplex::Writer;
 use crate::exit::{Exit, Failure, cause};
@@ -15,8 +15,8 @@ use crate::{output, stream};
 
 /// Prints what anybody sends, and sends what is read to the first who did.
 pub struct Stdio {
-    /// By which of the server's sockets, and to whom.
-    peer: Option<(usize, SocketAddr)>,
+    /// Whom standard input goes to.
+    peer: Option<Peer>,
     stdin: io::Stdin,
     input_has_ended: bool,
     stdout: Writer,
@@ -71,18 +71,14 @@ impl Stdio {
     }
 
     /// Prints a datagram. If it is the first whose source may be sent to, that is who is talked to.
-    pub fn take(
-        &mut self,
-        payload: &[u8],
-        (index, source): (usize, SocketAddr),
-        desk: &mut Desk,
-    ) -> Result<(), Failure> {
+    pub fn take(&mut self, payload: &[u8], peer: Peer, desk: &mut Desk) -> Result<(), Failure> {
         if self.peer.is_none() {
+            let source = peer.address;
             if let Some(refusal) = desk.of_source(source) {
                 desk.refuse(refusal, source);
             } else {
                 tracing::info!(event = "talk", peer = %source, "Talking to {source}.");
-                self.peer = Some((index, source));
+                self.peer = Some(peer);
             }
         }
         self.stdout.encode(payload, &mut self.unwritten);
@@ -94,7 +90,7 @@ impl Stdio {
     pub fn serve(
         &mut self,
         ready: &[bool],
-        sockets: &[UdpSocket],
+        inlets: &[Inlet],
         desk: &mut Desk,
     ) -> Result<(), Failure> {
         let (input, output) = match (self.reads_input(), ready) {
@@ -108,13 +104,13 @@ impl Stdio {
             }
             self.write()?;
         }
-        if let Some((index, peer)) = self.peer
+        if let Some(peer) = self.peer
             && input
         {
-            let buffer = &mut self.buffer[..largest(&peer)];
+            let buffer = &mut self.buffer[..largest(&peer.address)];
             match rustix::io::read(&self.stdin, &mut *buffer).map_err(io::Error::from) {
                 Ok(0) => self.input_has_ended = true,
-                Ok(count) => desk.send(&sockets[index], &buffer[..count], peer),
+                Ok(count) => desk.send(&inlets[peer.inlet], &buffer[..count], &peer, None),
                 Err(error) if is_wait(&error) => {}
                 Err(error) => {
                     let message = format!("could not read standard input: {}", cause(&error));

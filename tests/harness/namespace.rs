@@ -68,6 +68,11 @@ impl Host {
         }
         host
     }
+
+    /// The name of its network, for ip(8).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl Drop for Host {

@@ -1,0 +1,130 @@
+//! What the headers of a datagram say, and what those of an answer are to say: which of our
+//! addresses it is about, and how many routers it may pass. Linux tells, per datagram.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::AsRawFd;
+
+use nix::cmsg_space;
+use nix::libc::{c_int, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
+
+use socket2::Socket;
+
+use super::inlet::Received;
+
+/// Has `receive` learn what is asked for, of what arrives from now on.
+pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hops: bool) -> io::Result<()> {
+    if is_ipv4 {
+        setsockopt(socket, sockopt::Ipv4PacketInfo, &destination)?;
+        setsockopt(socket, sockopt::Ipv4RecvTtl, &hops)?;
+    } else {
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &destination)?;
+        setsockopt(socket, sockopt::Ipv6RecvHopLimit, &hops)?;
+    }
+    Ok(())
+}
+
+/// As `recv_from`, with what was asked for. `port` is the socket's.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8], port: u16) -> io::Result<Received> {
+    let mut control = cmsg_space!(in6_pktinfo, c_int);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::empty(),
+    )?;
+    let source = message.address.as_ref().and_then(standard);
+    let (mut local, mut hops, mut to_group) = (None, None, false);
+    for control in message.cmsgs()? {
+        match control {
+            // ip(7): of a datagram to a group, the address that the answer should have.
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                let ip = Ipv4Addr::from_bits(u32::from_be(info.ipi_spec_dst.s_addr));
+                local = Some(SocketAddrV4::new(ip, port).into());
+                to_group = Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)).is_multicast();
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                to_group = ip.is_multicast();
+                let zone = if ip.is_unicast_link_local() {
+                    info.ipi6_ifindex
+                } else {
+                    0
+                };
+                local = (!to_group).then(|| SocketAddrV6::new(ip, port, 0, zone).into());
+            }
+            ControlMessageOwned::Ipv4Ttl(limit) | ControlMessageOwned::Ipv6HopLimit(limit) => {
+                hops = u8::try_from(limit).ok();
+            }
+            _ => {}
+        }
+    }
+    Ok(Received {
+        size: message.bytes,
+        source: source.ok_or(io::ErrorKind::InvalidData)?,
+        local,
+        // RFC 1112: what is sent to a group begins with 1.
+        hops: hops.filter(|_| !to_group),
+    })
+}
+
+/// As `send_to`, from `local` and with `hops` as its limit where they are given.
+pub fn send(
+    socket: &UdpSocket,
+    payload: &[u8],
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+    hops: Option<u8>,
+) -> io::Result<usize> {
+    let limit = hops.map(c_int::from).unwrap_or_default();
+    let (v4, v6);
+    let from = match local {
+        Some(SocketAddr::V4(local)) => {
+            v4 = in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: in_addr {
+                    s_addr: local.ip().to_bits().to_be(),
+                },
+                ipi_addr: in_addr { s_addr: 0 },
+            };
+            Some(ControlMessage::Ipv4PacketInfo(&v4))
+        }
+        Some(SocketAddr::V6(local)) => {
+            v6 = in6_pktinfo {
+                ipi6_addr: in6_addr {
+                    s6_addr: local.ip().octets(),
+                },
+                ipi6_ifindex: local.scope_id(),
+            };
+            Some(ControlMessage::Ipv6PacketInfo(&v6))
+        }
+        None => None,
+    };
+    let hops = hops.map(|_| match peer {
+        SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(&limit),
+        SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(&limit),
+    });
+    let control: Vec<ControlMessage<'_>> = from.into_iter().chain(hops).collect();
+    let count = sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(payload)],
+        &control,
+        MsgFlags::empty(),
+        Some(&SockaddrStorage::from(peer)),
+    )?;
+    Ok(count)
+}
+
+fn standard(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in();
+    let v4 = v4.map(|address| SocketAddr::V4((*address).into()));
+    v4.or_else(|| {
+        let v6 = address.as_sockaddr_in6()?;
+        Some(SocketAddr::V6((*v6).into()))
+    })
+}

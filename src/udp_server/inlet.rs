@@ -1,0 +1,168 @@
+//! A socket of the server, which answers from the very address that a datagram was sent to.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use socket2::SockRef;
+
+#[cfg(target_os = "linux")]
+use super::headers;
+use crate::listen::Bound;
+use crate::multicast::Group;
+use crate::socket::{self, SocketArgs};
+use crate::wait::poll;
+
+/// Who sends, and to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// By which of the server's sockets.
+    pub inlet: usize,
+    pub address: SocketAddr,
+    /// The address of ours that answers leave from. `None`: the system chooses it, as the socket is
+    /// bound to one address, or to a group.
+    pub local: Option<SocketAddr>,
+}
+
+/// A datagram, save for its payload.
+pub struct Received {
+    pub size: usize,
+    pub source: SocketAddr,
+    /// As of [`Peer`].
+    pub local: Option<SocketAddr>,
+    /// How many routers it might still have passed, itself included; `None`: that is not counted.
+    pub hops: Option<u8>,
+}
+
+pub struct Inlet {
+    socket: UdpSocket,
+    local: SocketAddr,
+    /// Whether more than payload and source is received.
+    reads_headers: bool,
+    /// The limit that its datagrams have if nothing else is said.
+    hops: u8,
+}
+
+impl Inlet {
+    /// With `counts_hops` an answer is one hop further on the way of its question.
+    pub fn open(
+        address: SocketAddr,
+        options: &SocketArgs,
+        groups: &[Group],
+        counts_hops: bool,
+    ) -> io::Result<Self> {
+        let destination = address.ip().is_unspecified();
+        let counts_hops = counts_hops && !address.ip().is_multicast();
+        let socket = socket::udp_server(address, options, groups, |socket| {
+            headers::ask(socket, address.is_ipv4(), destination, counts_hops)
+        })?;
+        let local = socket.local_addr()?;
+        let hops = match local {
+            SocketAddr::V4(_) => socket.ttl()?,
+            SocketAddr::V6(_) => SockRef::from(&socket).unicast_hops_v6()?,
+        };
+        Ok(Self {
+            socket,
+            local,
+            reads_headers: destination || counts_hops,
+            hops: u8::try_from(hops).unwrap_or(u8::MAX),
+        })
+    }
+
+    /// With a limit, calls wait for so long; without, they do not wait.
+    pub fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.socket.set_nonblocking(limit.is_none())?;
+        self.socket.set_read_timeout(limit)?;
+        self.socket.set_write_timeout(limit)
+    }
+
+    /// A datagram; the `hops` are those that an answer has left.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        if !self.reads_headers {
+            let (size, source) = self.socket.recv_from(buffer)?;
+            return Ok(Received {
+                size,
+                source,
+                local: None,
+                hops: None,
+            });
+        }
+        let received = headers::receive(&self.socket, buffer, self.local.port())?;
+        let hops = received
+            .hops
+            .map(|hops| hops.saturating_sub(1).min(self.hops));
+        Ok(Received { hops, ..received })
+    }
+
+    /// Sends an answer. Where the system has no room it waits a moment for it, as a socket that
+    /// blocks would; all other clients wait as well.
+    pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
+        const PATIENCE: Duration = Duration::from_millis(10);
+        let send = || {
+            if peer.local.is_none() && hops.is_none() {
+                self.socket.send_to(payload, peer.address)
+            } else {
+                headers::send(&self.socket, payload, peer.address, peer.local, hops)
+            }
+        };
+        match send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(PATIENCE))?;
+                send()
+            }
+            result => result,
+        }
+    }
+}
+
+impl Bound for Inlet {
+    const ACT: &'static str = "send to it";
+
+    fn local(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+}
+
+impl AsFd for Inlet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Elsewhere the system chooses the address of an answer by its route, and nobody counts.
+#[cfg(not(target_os = "linux"))]
+mod headers {
+    use std::io;
+    use std::net::{SocketAddr, UdpSocket};
+
+    use socket2::Socket;
+
+    use super::Received;
+
+    #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+    pub fn ask(_: &Socket, _is_ipv4: bool, _destination: bool, _hops: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub fn receive(socket: &UdpSocket, buffer: &mut [u8], _port: u16) -> io::Result<Received> {
+        let (size, source) = socket.recv_from(buffer)?;
+        Ok(Received {
+            size,
+            source,
+            local: None,
+            hops: None,
+        })
+    }
+
+    pub fn send(
+        socket: &UdpSocket,
+        payload: &[u8],
+        peer: SocketAddr,
+        _local: Option<SocketAddr>,
+        _hops: Option<u8>,
+    ) -> io::Result<usize> {
+        socket.send_to(payload, peer)
+    }
+}
