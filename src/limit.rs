@@ -28,13 +28,13 @@ pub struct Limiter {
 
 /// Who counts as one: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub enum Source {
     V4(Ipv4Addr),
     V6Network(u128),
 }
 
 impl Source {
-    fn of(ip: IpAddr) -> Self {
+    pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
             IpAddr::V6(ip) => Self::V6Network(ip.to_bits() >> 64),

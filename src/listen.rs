@@ -17,10 +17,11 @@ pub struct ListenArgs {
     /// Port to listen on; 0 takes a free one
     #[arg(short, long, value_name = "N", value_parser = crate::address::listen_port)]
     pub port: u16,
-    /// Address or name to listen on, `any` for all; may be repeated [default: 127.0.0.1]
+    /// Address or name to listen on, `any` for all; may be repeated [default: 127.0.0.1, or
+    /// `::1` with -6]
     #[arg(short, long, value_name = "ADDRESS", visible_alias = "host")]
     pub bind: Vec<String>,
-    /// Print the port on standard output once listening
+    /// Print the port on standard output once listening, on a line before all else
     #[arg(long)]
     pub print_port: bool,
     #[command(flatten)]
@@ -133,7 +134,13 @@ impl ListenArgs {
 
     /// The addresses of `--bind`, save for the port.
     pub fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
-        let default = ["127.0.0.1".to_owned()];
+        let ipv4 = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let ip: IpAddr = if self.resolve.allows(&ipv4) {
+            ipv4.ip()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        };
+        let default = [ip.to_string()];
         let hosts = if self.bind.is_empty() {
             &default[..]
         } else {

@@ -5,10 +5,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 /// What to run.
@@ -30,6 +33,36 @@ pub struct Ends {
 }
 
 impl Program {
+    /// Whether it is there and may be run, as far as can be said without running it: what a shell
+    /// makes of its line is not looked at.
+    pub fn check(&self) -> io::Result<()> {
+        let Self::Direct(words) = self else {
+            return Ok(());
+        };
+        let can_run = |path: &Path| {
+            if path.is_dir() {
+                return Err(Errno::ISDIR.into());
+            }
+            Ok(access(path, Access::EXEC_OK)?)
+        };
+        let name = words.first().map_or(Path::new(""), Path::new);
+        // execvp(3): a name with a slash is not searched for, and one without is nowhere else.
+        let is_path = name.as_os_str().as_encoded_bytes().contains(&b'/');
+        let folders = std::env::var_os("PATH").filter(|_| !is_path && !name.as_os_str().is_empty());
+        let Some(folders) = folders else {
+            return can_run(name);
+        };
+        let mut failed = io::Error::from(Errno::NOENT);
+        for folder in std::env::split_paths(&folders) {
+            match can_run(&folder.join(name)) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => failed = error,
+                Err(_) => {}
+            }
+        }
+        Err(failed)
+    }
+
     /// Starts the program; its standard error is ours.
     pub fn start(&self, ends: Option<Ends>, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
         let mut command = match self {
@@ -61,9 +94,10 @@ impl Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct(words) => words
-                .first()
-                .map_or(Ok(()), |word| write!(f, "{}", word.display())),
+            Self::Direct(words) => match words.first().filter(|word| !word.is_empty()) {
+                Some(word) => write!(f, "{}", word.display()),
+                None => f.write_str("''"),
+            },
             Self::Shell(line) => write!(f, "'{line}'"),
         }
     }

@@ -29,12 +29,16 @@ pub enum Refusal {
     TooLarge,
     /// Programs run for as many peers as they may.
     Full,
+    /// They run for so many peers of its host that the rest is for others.
+    Crowd,
     /// The program of its peer has not read what came before, or reads no more.
     NotTaken,
+    /// A program has printed all that it may before its peer is heard again.
+    Unheard,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Denied,
         Self::Port,
         Self::OwnAddress,
@@ -44,7 +48,9 @@ impl Refusal {
         Self::Rate,
         Self::TooLarge,
         Self::Full,
+        Self::Crowd,
         Self::NotTaken,
+        Self::Unheard,
     ];
 }
 
@@ -61,8 +67,10 @@ impl fmt::Display for Refusal {
             Self::Hops => "its hop limit is used up: two servers answering each other",
             Self::Rate => "the source is over --rate-limit",
             Self::TooLarge => "the answer does not fit into a datagram",
-            Self::Full => "programs run for --max-peers others",
+            Self::Full => "programs run for as many peers as --max-peers allows",
+            Self::Crowd => "its host has three quarters of --max-peers",
             Self::NotTaken => "its program does not read what is sent to it",
+            Self::Unheard => "its program has sent a mebibyte since it was last heard",
         })
     }
 }

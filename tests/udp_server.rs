@@ -35,20 +35,22 @@ fn a_thousand_peers_at_once_are_answered_each() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
-    let server = udp_server([]).listen();
-    let target = target(&server);
     let peers: Vec<UdpSocket> = (0..1000).map(|_| mailbox()).collect();
-    let expect = |number: usize| expect(&peers[number], format!("Hello, {number}!"));
-    for (number, peer) in peers.iter().enumerate() {
-        if let Some(earlier) = number.checked_sub(UNANSWERED) {
-            assert_eq!(expect(earlier), target);
+    for (service, [before, after]) in [("hello", ["Hello, ", "!"]), ("echo", ["", ""])] {
+        let server = udp_server(["--service", service]).listen();
+        let target = target(&server);
+        let expect = |number: usize| expect(&peers[number], format!("{before}{number}{after}"));
+        for (number, peer) in peers.iter().enumerate() {
+            if let Some(earlier) = number.checked_sub(UNANSWERED) {
+                assert_eq!(expect(earlier), target);
+            }
+            send(peer, number.to_string(), target);
         }
-        send(peer, number.to_string(), target);
+        for number in peers.len() - UNANSWERED..peers.len() {
+            assert_eq!(expect(number), target);
+        }
+        server.stop();
     }
-    for number in peers.len() - UNANSWERED..peers.len() {
-        assert_eq!(expect(number), target);
-    }
-    server.stop();
 }
 
 #[test]
@@ -122,6 +124,17 @@ mod access {
             "'10.0.0.0/33' is not a peer; write a network (10.0.0.0/8, fe80::/10), an address, a \
              name or @FILE",
         );
+    }
+}
+
+#[test]
+fn without_an_address_a_server_listens_on_loopback_of_the_wanted_family() {
+    for (option, ip) in [("-4", "127.0.0.1"), ("-6", "[::1]")] {
+        for server in [udp_server([option]), crate::harness::tcp_server([option])] {
+            let server = server.listen();
+            assert_eq!(server.address(), format!("{ip}:{}", server.port()));
+            server.stop();
+        }
     }
 }
 
@@ -646,7 +659,10 @@ mod programs {
         let first = pid(&ask_from(&client, &server, ""));
         send(&client, "a\n", target(&server));
         expect(&client, "end of a\n");
-        server.wait_for_line(&format!("Ended {{*}} for {}: it ended.", address(&client)));
+        server.wait_for_line(&format!(
+            "Ended {{*}} for {}: it ended with exit status: 3.",
+            address(&client)
+        ));
         // Not even as a zombie.
         assert!(test_kill_process(first).is_err());
         let second = pid(&ask_from(&client, &server, ""));
@@ -763,7 +779,8 @@ mod programs {
         ask_from(&two, &server, "b");
         send(&three, "c", target(&server));
         server.wait_for_line(&format!(
-            "netkit: no answer to a datagram from {}: programs run for --max-peers others",
+            "netkit: no answer to a datagram from {}: programs run for as many peers as --max-peers \
+             allows",
             address(&three)
         ));
         assert_eq!(ask_from(&one, &server, "d"), b"d");
@@ -771,10 +788,48 @@ mod programs {
         {
             let child = i32::try_from(children(&server)[0]).unwrap();
             rustix::process::kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
-            server.wait_for_line("Ended {*}: it ended.");
+            server.wait_for_line("Ended {*}: it ended with signal: 9 (SIGKILL).");
             assert_eq!(ask_from(&three, &server, "e"), b"e");
         }
         server.stop();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thousand_peers_have_no_more_programs_than_the_cap_and_all_are_reaped() {
+        const CAP: usize = 100;
+        let server = udp_server(["--max-peers", "100", "-e", "/bin/cat"]).listen();
+        let target = target(&server);
+        let first: Vec<UdpSocket> = (0..CAP).map(|_| mailbox()).collect();
+        for peer in &first {
+            assert_eq!(ask_from(peer, &server, "x"), b"x");
+        }
+        let programs = children(&server);
+        assert_eq!(programs.len(), CAP);
+        // Kept open, so that each has a port of its own.
+        let mut others = Vec::new();
+        for peer in first.iter().cycle().take(18) {
+            for _ in 0..50 {
+                let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+                send(&other, "y", target);
+                others.push(other);
+            }
+            // All before it have been dealt with.
+            assert_eq!(ask_from(peer, &server, "z"), b"z");
+            assert_eq!(children(&server), programs);
+        }
+        let log = server.stop().stderr;
+        assert_eq!(log.matches("Started").count(), CAP, "{log}");
+        assert_eq!(log.matches("Ended").count(), CAP, "{log}");
+        assert!(
+            log.contains("netkit: no answer to 900 datagrams in all: programs run for"),
+            "{log}"
+        );
+        for program in programs {
+            let program = Pid::from_raw(i32::try_from(program).unwrap()).unwrap();
+            assert!(test_kill_process(program).is_err());
+        }
+        others.iter().for_each(expect_nothing);
     }
 
     #[test]
@@ -852,18 +907,54 @@ mod programs {
     }
 
     #[test]
-    fn what_cannot_be_run_is_said_once_and_ends_nothing() {
+    fn what_cannot_be_run_is_refused() {
+        let folder = temporary_folder();
+        let file = folder.path().join("text");
+        fs::write(&file, "").unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let cases = [
+            (
+                "/no/such/program",
+                "/no/such/program: no such file or directory",
+            ),
+            (
+                "no-such-program",
+                "no-such-program: no such file or directory",
+            ),
+            ("", "'': no such file or directory"),
+            ("/", "/: is a directory"),
+            ("./text", "./text: permission denied"),
+            ("text", "text: permission denied"),
+        ];
+        for (program, message) in cases {
+            netkit(["udp-server", "-p", "0", "-e", program])
+                .current_dir(folder.path())
+                .env("PATH", format!("{path}:{}", folder.path().display()))
+                .stderr(format!("netkit: could not run {message}\n"))
+                .code(2)
+                .run();
+        }
+        drop(udp_server(["-e", "cat"]).listen());
+    }
+
+    #[test]
+    fn what_cannot_be_run_any_more_is_said_once_and_ends_nothing() {
+        let folder = temporary_folder();
+        let file = folder.path().join("program");
+        std::os::unix::fs::symlink("/bin/cat", &file).unwrap();
         let client = mailbox();
         let source = address(&client);
-        let server = udp_server(["-e", "/no/such/program"])
+        let server = udp_server(["-e", "./program"])
+            .current_dir(folder.path())
             .stderr(format!(
                 "Listening on 127.0.0.1:{{N}}\nBind UDP on 127.0.0.1:{{N}}...\n\
                  Received from {source}.\n\
-                 netkit: could not run /no/such/program for {source}: no such file or directory\n\
+                 netkit: could not run ./program for {source}: no such file or directory\n\
                  Received from {source}.\n\
                  netkit: 2 datagrams in all could not be received or answered\n"
             ))
             .listen();
+        fs::remove_file(&file).unwrap();
         send(&client, "a", target(&server));
         send(&client, "b", target(&server));
         server.wait_for_lines("Received from {*}", 2);
@@ -1097,6 +1188,30 @@ mod privileged {
 
     #[test]
     #[ignore = "needs root"]
+    fn one_host_takes_neither_all_programs_nor_what_it_has_not_asked_for() {
+        in_namespace(|| {
+            let host = Host::connect();
+            let command = "read x; [ $x = flood ] && exec yes; exec cat";
+            let server = udp_server(["-b", "192.0.2.2", "--max-peers", "4", "--sh-exec", command]);
+            let server = server.on(&host).listen();
+            let clients = [(); 4].map(|()| addresses::connected("192.0.2.1:0", target(&server)));
+            for client in &clients {
+                client.send(b"flood\n").unwrap();
+            }
+            let last = address(&clients[3]);
+            server.wait_for_line(&format!(
+                "netkit: no answer to a datagram from {last}: its host has three quarters of \
+                 --max-peers"
+            ));
+            server.wait_for_line(
+                "netkit: no answer to a datagram from {*}: its program has sent a mebibyte since \
+                 it was last heard",
+            );
+        });
+    }
+
+    #[test]
+    #[ignore = "needs root"]
     fn two_servers_of_echoes_that_are_set_on_each_other_stop() {
         in_namespace(|| {
             for (one, other) in [
@@ -1106,17 +1221,16 @@ mod privileged {
             ] {
                 let [one, other] = [one, other].map(|options| udp_server(options).listen());
                 crate::udp::forge(&other.address(), &one.address(), b"x");
-                let is_last = |line: &str| line.contains("its hop limit is used up");
-                while ![&one, &other]
-                    .iter()
-                    .any(|server| server.log().lines().any(is_last))
-                {
-                    std::thread::yield_now();
-                }
-                // The first had 64 to go.
+                // The first had 64 to go, and each hears of every other one.
+                other.wait_for_line(
+                    "netkit: no answer to a datagram {*}: its hop limit is used {*}",
+                );
                 for server in [one, other] {
                     let log = server.stop().stderr;
-                    assert!(log.matches("Received from").count() <= 32, "{log}");
+                    assert!(
+                        (31..=32).contains(&log.matches("Received from").count()),
+                        "{log}"
+                    );
                 }
             }
         });

@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use super::inlet::{Inlet, Peer};
 use super::watch::Watch;
 use crate::access::Gate;
@@ -73,6 +75,10 @@ impl Desk {
         if payload.len() > largest(&peer.address) {
             self.refuse(Refusal::TooLarge, peer.address);
         } else if let Err(error) = inlet.send(payload, peer, hops) {
+            if Errno::from_io_error(&error) == Some(Errno::ACCESS) {
+                // ip(7): it is a broadcast address, of a network that only the system knows of.
+                return self.refuse(Refusal::NoHost, peer.address);
+            }
             self.fail(&format!("could not answer {}", peer.address), &error);
         } else {
             self.note(peer.address, Direction::Sent, payload);

@@ -26,6 +26,12 @@ pub struct Peer {
     pub local: Option<SocketAddr>,
 }
 
+impl Peer {
+    pub fn is_loopback(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
+    }
+}
+
 /// A datagram, save for its payload.
 pub struct Received {
     pub size: usize,

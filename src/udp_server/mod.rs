@@ -71,7 +71,7 @@ pub struct Args {
     /// End a program whose peer has sent nothing for TIME
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration, requires = "program")]
     idle_timeout: Duration,
-    /// Run programs for at most N peers at once
+    /// Run programs for at most N peers at once, three quarters of them of one host
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), requires = "program")]
     max_peers: u32,
     /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:
@@ -185,6 +185,10 @@ impl Handler {
         }
         let direct = args.exec.clone().map(Program::Direct);
         if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
+            program.check().map_err(|error| {
+                let message = format!("could not run {program}: {}", cause(&error));
+                Failure::new(Exit::Local, message)
+            })?;
             let max_peers = args.max_peers as usize;
             let programs = Programs::new(program, args.idle_timeout, max_peers)?;
             return Ok(Self::Programs(programs));

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use super::desk::Desk;
 use super::inlet::{Inlet, Peer};
 use crate::datagram::{LARGEST, largest};
+use crate::limit::Source;
 use crate::listen::Bound;
 use crate::program::{Ends, GRACE, Program, Running};
 use crate::refusal::Refusal;
@@ -40,11 +41,17 @@ struct Session {
     rest: Vec<u8>,
     /// What the last datagram of the peer left for answers.
     hops: Option<u8>,
+    /// How many bytes the program may still send before the peer is heard again.
+    unasked: usize,
     /// When the last datagram of the peer came. What the program says is no sign of life of a peer
     /// that may never have been there.
     last: Instant,
     started: Instant,
 }
+
+/// The peer may be forged, and a program that prints without end a flood for whoever has its
+/// address. On loopback there is nobody to be flooded.
+const MOST_UNASKED: usize = 1 << 20;
 
 struct Leaving {
     running: Running,
@@ -98,6 +105,13 @@ impl Programs {
             if self.sessions.len() + self.leaving.len() >= self.max_peers {
                 return desk.refuse(Refusal::Full, peer.address);
             }
+            // The address of a peer can be forged; and a single host must not shut out all others.
+            let host = Source::of(peer.address.ip());
+            let is_same = |other: &&Peer| Source::of(other.address.ip()) == host;
+            let most = self.max_peers - self.max_peers / 4;
+            if !peer.is_loopback() && self.sessions.keys().filter(is_same).count() >= most {
+                return desk.refuse(Refusal::Crowd, peer.address);
+            }
             match self.start(&peer, inlet) {
                 Ok(session) => self.sessions.insert(peer, session),
                 Err(error) => {
@@ -108,6 +122,7 @@ impl Programs {
         }
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.hops = hops;
+            session.unasked = MOST_UNASKED;
             if session.give(payload) {
                 session.last = Instant::now();
             } else {
@@ -141,6 +156,7 @@ impl Programs {
             stdout,
             rest: Vec::new(),
             hops: None,
+            unasked: MOST_UNASKED,
             last: now,
             started: now,
         })
@@ -172,13 +188,16 @@ impl Programs {
                     && session.send(&mut self.buffer, peer, &inlets[peer.inlet], desk)
                 {
                 }
-                over.push((*peer, "it ended"));
+                let status = session.running.child.try_wait().ok().flatten();
+                let failed = status.filter(|status| !status.success());
+                let reason = failed.map(|status| format!("it ended with {status}"));
+                over.push((*peer, reason.unwrap_or_else(|| "it ended".to_owned())));
             } else if now.saturating_duration_since(session.last) >= self.idle_timeout {
-                over.push((*peer, "idle"));
+                over.push((*peer, "idle".to_owned()));
             }
         }
         for (peer, reason) in over {
-            self.leave(peer, reason, now + GRACE);
+            self.leave(peer, &reason, now + GRACE);
         }
         self.leaving.retain_mut(|leaving| !leaving.is_over(now));
     }
@@ -327,9 +346,14 @@ impl Session {
                 false
             }
             Ok(count) => {
-                match desk.of_rate(peer.address) {
-                    Some(refusal) => desk.refuse(refusal, peer.address),
-                    None => desk.send(inlet, &buffer[..count], peer, self.hops),
+                let rest = self.unasked.checked_sub(count);
+                if rest.is_none() && !peer.is_loopback() {
+                    desk.refuse(Refusal::Unheard, peer.address);
+                } else if let Some(refusal) = desk.of_rate(peer.address) {
+                    desk.refuse(refusal, peer.address);
+                } else {
+                    self.unasked = rest.unwrap_or_default();
+                    desk.send(inlet, &buffer[..count], peer, self.hops);
                 }
                 true
             }
