@@ -806,17 +806,15 @@ mod programs {
         }
         let programs = children(&server);
         assert_eq!(programs.len(), CAP);
-        // Kept open, so that each has a port of its own.
-        let mut others = Vec::new();
         for peer in first.iter().cycle().take(18) {
-            for _ in 0..50 {
-                let other = UdpSocket::bind("127.0.0.1:0").unwrap();
-                send(&other, "y", target);
-                others.push(other);
+            let others: Vec<UdpSocket> = (0..50).map(|_| mailbox()).collect();
+            for other in &others {
+                send(other, "y", target);
             }
             // All before it have been dealt with.
             assert_eq!(ask_from(peer, &server, "z"), b"z");
             assert_eq!(children(&server), programs);
+            others.iter().for_each(expect_nothing);
         }
         let log = server.stop().stderr;
         assert_eq!(log.matches("Started").count(), CAP, "{log}");
@@ -829,7 +827,6 @@ mod programs {
             let program = Pid::from_raw(i32::try_from(program).unwrap()).unwrap();
             assert!(test_kill_process(program).is_err());
         }
-        others.iter().for_each(expect_nothing);
     }
 
     #[test]
