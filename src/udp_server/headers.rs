@@ -1,5 +1,5 @@
-//! What the headers of a datagram say, and what those of an answer are to say: which of our
-//! addresses it is about, and how many routers it may pass. Linux tells, per datagram.
+//! What the headers of a datagram say: which of our addresses it was sent to, and how many routers it
+//! might still have passed; and which address an answer is sent from. Linux tells, per datagram.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -73,18 +73,16 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8], port: u16) -> io::Result<R
     })
 }
 
-/// As `send_to`, from `local` and with `hops` as its limit where they are given.
+/// As `send_to`, from `local`.
 pub fn send(
     socket: &UdpSocket,
     payload: &[u8],
     peer: SocketAddr,
-    local: Option<SocketAddr>,
-    hops: Option<u8>,
+    local: SocketAddr,
 ) -> io::Result<usize> {
-    let limit = hops.map(c_int::from).unwrap_or_default();
     let (v4, v6);
     let from = match local {
-        Some(SocketAddr::V4(local)) => {
+        SocketAddr::V4(local) => {
             v4 = in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: in_addr {
@@ -92,28 +90,22 @@ pub fn send(
                 },
                 ipi_addr: in_addr { s_addr: 0 },
             };
-            Some(ControlMessage::Ipv4PacketInfo(&v4))
+            ControlMessage::Ipv4PacketInfo(&v4)
         }
-        Some(SocketAddr::V6(local)) => {
+        SocketAddr::V6(local) => {
             v6 = in6_pktinfo {
                 ipi6_addr: in6_addr {
                     s6_addr: local.ip().octets(),
                 },
                 ipi6_ifindex: local.scope_id(),
             };
-            Some(ControlMessage::Ipv6PacketInfo(&v6))
+            ControlMessage::Ipv6PacketInfo(&v6)
         }
-        None => None,
     };
-    let hops = hops.map(|_| match peer {
-        SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(&limit),
-        SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(&limit),
-    });
-    let control: Vec<ControlMessage<'_>> = from.into_iter().chain(hops).collect();
     let count = sendmsg(
         socket.as_raw_fd(),
         &[IoSlice::new(payload)],
-        &control,
+        &[from],
         MsgFlags::empty(),
         Some(&SockaddrStorage::from(peer)),
     )?;

@@ -1,5 +1,6 @@
 //! A socket of the server, which answers from the very address that a datagram was sent to.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -49,6 +50,8 @@ pub struct Inlet {
     reads_headers: bool,
     /// The limit that its datagrams have if nothing else is said.
     hops: u8,
+    /// The limit that they have now.
+    limit: Cell<u8>,
 }
 
 impl Inlet {
@@ -69,11 +72,13 @@ impl Inlet {
             SocketAddr::V4(_) => socket.ttl()?,
             SocketAddr::V6(_) => SockRef::from(&socket).unicast_hops_v6()?,
         };
+        let hops = u8::try_from(hops).unwrap_or(u8::MAX);
         Ok(Self {
             socket,
             local,
             reads_headers: destination || counts_hops,
-            hops: u8::try_from(hops).unwrap_or(u8::MAX),
+            hops,
+            limit: Cell::new(hops),
         })
     }
 
@@ -106,12 +111,10 @@ impl Inlet {
     /// blocks would; all other clients wait as well.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
         const PATIENCE: Duration = Duration::from_millis(10);
-        let send = || {
-            if peer.local.is_none() && hops.is_none() {
-                self.socket.send_to(payload, peer.address)
-            } else {
-                headers::send(&self.socket, payload, peer.address, peer.local, hops)
-            }
+        self.limit_hops(hops.unwrap_or(self.hops))?;
+        let send = || match peer.local {
+            Some(local) => headers::send(&self.socket, payload, peer.address, local),
+            None => self.socket.send_to(payload, peer.address),
         };
         match send() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -119,6 +122,21 @@ impl Inlet {
                 send()
             }
             result => result,
+        }
+    }
+}
+
+impl Inlet {
+    /// From now on. Most clients are as far away as the last, and that costs less than to say it
+    /// with each datagram.
+    fn limit_hops(&self, hops: u8) -> io::Result<()> {
+        if self.limit.replace(hops) == hops {
+            return Ok(());
+        }
+        if self.local.is_ipv4() {
+            self.socket.set_ttl(hops.into())
+        } else {
+            SockRef::from(&self.socket).set_unicast_hops_v6(hops.into())
         }
     }
 }
@@ -166,8 +184,7 @@ mod headers {
         socket: &UdpSocket,
         payload: &[u8],
         peer: SocketAddr,
-        _local: Option<SocketAddr>,
-        _hops: Option<u8>,
+        _local: SocketAddr,
     ) -> io::Result<usize> {
         socket.send_to(payload, peer)
     }
