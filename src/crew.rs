@@ -1,14 +1,18 @@
 //! Threads that each wait for a job, do it to its end, and wait for the next.
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How many threads may wait for a job: to start one costs five times as much as to wake one.
+/// How many threads may wait for a job themselves. More take turns, and each finds its memory cold.
 const MOST_WAITING: usize = 32;
+
+/// How long others stay that have no job: starting a thread costs five times as much as waking one.
+const REST: Duration = Duration::from_secs(5);
 
 /// Only what is touched becomes resident; formatting a log line is the deepest call.
 const STACK: usize = 256 << 10;
@@ -22,47 +26,71 @@ pub enum Taken<J> {
     End,
 }
 
-/// Whoever takes a job does it himself, as nothing is faster than not to hand it over; so before he
-/// begins, somebody else is waiting for the next one. Every job has a thread of its own from its
-/// start to its end: none waits for another.
-pub struct Crew<T, W, L> {
+/// Whoever takes a job does it himself, as nothing is faster than not to hand it over; but the last
+/// one who waits goes on to wait, and another thread does it. So every job has a thread of its own
+/// from its start to its end, and none waits for another.
+pub struct Crew<J, T, W, L> {
     take: T,
     work: W,
     leave: L,
     waiting: AtomicUsize,
+    handed: Mutex<Handed<J>>,
+    changed: Condvar,
 }
 
-impl<J, T, W, L> Crew<T, W, L>
+struct Handed<J> {
+    /// Each of them has a resting thread that is waking up for it.
+    jobs: VecDeque<J>,
+    resting: usize,
+}
+
+impl<J, T, W, L> Crew<J, T, W, L>
 where
-    J: 'static,
+    J: Send + 'static,
     T: Fn() -> Taken<J> + Send + Sync + 'static,
     W: Fn(J) + Send + Sync + 'static,
-    L: Fn(J, io::Error) + Send + Sync + 'static,
+    L: Fn(io::Error) + Send + Sync + 'static,
 {
     /// Starts the first thread. `take` blocks until there is a job, and `work` does it; when it
-    /// panics, nothing else is affected. A job is given to `leave`, with the reason, when the system
-    /// has no more threads. The threads end once `take` says so.
+    /// panics, nothing else is affected. When the system has no more threads the job is dropped, and
+    /// `leave` hears of it. The threads end once `take` says so.
     pub fn start(take: T, work: W, leave: L) -> io::Result<()> {
-        let crew = Self {
+        let crew = Arc::new(Self {
             take,
             work,
             leave,
             waiting: AtomicUsize::new(0),
-        };
-        Arc::new(crew).hire()
+            handed: Mutex::new(Handed {
+                jobs: VecDeque::new(),
+                resting: 0,
+            }),
+            changed: Condvar::new(),
+        });
+        spawn(move || crew.live(None))
     }
 
-    fn hire(self: &Arc<Self>) -> io::Result<()> {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        let crew = Arc::clone(self);
-        let hired = spawn(move || crew.run());
-        if hired.is_err() {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
+    /// The life of a thread, from its first job on if it has one.
+    fn live(self: &Arc<Self>, first: Option<J>) {
+        let mut next = first;
+        loop {
+            if let Some(job) = next {
+                // The panic hook has said what there is to say.
+                let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(job)));
+            }
+            next = if self.waiting.fetch_add(1, Ordering::AcqRel) < MOST_WAITING {
+                self.wait()
+            } else {
+                self.waiting.fetch_sub(1, Ordering::AcqRel);
+                self.rest()
+            };
+            if next.is_none() {
+                return;
+            }
         }
-        hired
     }
 
-    fn run(self: &Arc<Self>) {
+    /// Takes a job, as one of those who are counted as waiting; `None` when there are no more.
+    fn wait(self: &Arc<Self>) -> Option<J> {
         loop {
             let job = match (self.take)() {
                 Taken::Job(job) => job,
@@ -70,21 +98,45 @@ where
                     thread::sleep(time);
                     continue;
                 }
-                Taken::End => return,
+                Taken::End => return None,
             };
-            let was_last = self.waiting.fetch_sub(1, Ordering::AcqRel) == 1;
-            if was_last && let Err(error) = self.hire() {
-                self.waiting.fetch_add(1, Ordering::AcqRel);
-                (self.leave)(job, error);
-                continue;
+            if self.waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
+                return Some(job);
             }
-            // The panic hook has said what there is to say.
-            let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(job)));
-            if self.waiting.fetch_add(1, Ordering::AcqRel) >= MOST_WAITING {
-                self.waiting.fetch_sub(1, Ordering::AcqRel);
-                return;
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+            if let Err(error) = self.hand_over(job) {
+                (self.leave)(error);
             }
         }
+    }
+
+    fn hand_over(self: &Arc<Self>, job: J) -> io::Result<()> {
+        let mut handed = self.lock();
+        if handed.resting > handed.jobs.len() {
+            handed.jobs.push_back(job);
+            drop(handed);
+            self.changed.notify_one();
+            return Ok(());
+        }
+        drop(handed);
+        let crew = Arc::clone(self);
+        spawn(move || crew.live(Some(job)))
+    }
+
+    /// Waits to be handed a job; `None` when that did not happen for a while.
+    fn rest(&self) -> Option<J> {
+        let mut handed = self.lock();
+        handed.resting += 1;
+        let (mut handed, _) = self
+            .changed
+            .wait_timeout_while(handed, REST, |handed| handed.jobs.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        handed.resting -= 1;
+        handed.jobs.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Handed<J>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,7 +153,6 @@ pub fn spawn(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::sync::{Condvar, Mutex};
 
     /// Takes jobs from `jobs` until it is closed.
     fn start<J: Send + 'static>(jobs: Receiver<J>, work: impl Fn(J) + Send + Sync + 'static) {
@@ -110,7 +161,7 @@ mod tests {
             Ok(job) => Taken::Job(job),
             Err(_) => Taken::End,
         };
-        Crew::start(take, work, |_, error| panic!("{error}")).unwrap();
+        Crew::start(take, work, |error| panic!("{error}")).unwrap();
     }
 
     #[test]
@@ -152,5 +203,10 @@ mod tests {
         assert_eq!(receiver.iter().take(JOBS).count(), JOBS);
         *release.0.lock().unwrap() = true;
         release.1.notify_all();
+        // Those that wait, and those that rest, do the next ones.
+        for _ in 0..JOBS {
+            give.send(started.clone()).unwrap();
+        }
+        assert_eq!(receiver.iter().take(JOBS).count(), JOBS);
     }
 }

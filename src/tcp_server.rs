@@ -268,12 +268,12 @@ impl Host {
         }
     }
 
-    /// Says that the connection from `peer` was closed, as it cannot have a thread.
-    fn no_thread_for(&self, peer: SocketAddr, error: &io::Error) {
+    /// Says that a connection was closed, as it cannot have a thread.
+    fn no_thread(&self, error: &io::Error) {
         if self.episodes().exhausted.happened(Instant::now()) {
             self.episode_began.give();
             let cause = cause(error);
-            tracing::error!(%peer, "could not start a thread for {peer}, closed it: {cause}");
+            tracing::error!("could not start a thread for a connection, closed it: {cause}");
         }
     }
 
@@ -439,7 +439,7 @@ impl Server {
                     None => Taken::End,
                 },
                 move |accepted| serving.handle(accepted),
-                move |Accepted { peer, .. }, error| refusing.no_thread_for(peer, &error),
+                move |error| refusing.no_thread(&error),
             )
             .map_err(|error| {
                 let message = format!("could not start a thread: {}", cause(&error));
@@ -511,7 +511,7 @@ impl Server {
         let host = Arc::clone(&self.host);
         let started = crew::spawn(move || host.handle(accepted));
         if let Err(error) = &started {
-            self.host.no_thread_for(peer, error);
+            self.host.no_thread(error);
         }
         started.is_ok()
     }
