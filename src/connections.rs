@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::wait::Sign;
 
-/// All connections that are open. A server waits for their end in poll(2): see `as_fd`.
+/// All connections that are open. A server can wait for their end in poll(2): see `watch`.
 pub struct Connections {
     open: Mutex<Open>,
     ended: Sign,
@@ -20,7 +20,8 @@ pub struct Connections {
 #[derive(Default)]
 struct Open {
     streams: HashMap<u64, Arc<TcpStream>>,
-    /// Connections whose threads are not done with them; some may be closed already.
+    /// How much is held: connections whose threads are not done with them, though some may be closed
+    /// already, and what is to be logged.
     unfinished: usize,
     next: u64,
     /// How many are open from one address.
@@ -37,9 +38,17 @@ pub enum Full {
     ForPeer,
 }
 
-/// One connection: counted as open until `close`, and waited for as long as this lives.
-pub struct Slot {
+/// How many threads may be taking leave of their clients, even if fewer may be open.
+const MOST_LEAVING: usize = 64;
+
+/// Something that the end of the server waits for, as long as this lives.
+pub struct Hold {
     connections: Arc<Connections>,
+}
+
+/// One connection: counted as open until `close` at the latest, and waited for as long as this lives.
+pub struct Slot {
+    hold: Hold,
     /// The first connection of a server is 1.
     pub number: u64,
     peer: IpAddr,
@@ -63,7 +72,9 @@ impl Connections {
         from_one: Option<u32>,
     ) -> Result<Slot, Full> {
         let mut open = self.lock();
-        if open.streams.len() >= most as usize {
+        let most = most as usize;
+        // Those that take leave of their clients are no longer open, but their number is bounded too.
+        if open.streams.len() >= most || open.unfinished >= most + most.max(MOST_LEAVING) {
             return Err(Full::All);
         }
         let of_peer = || open.by_peer.get(&peer).copied().unwrap_or(0);
@@ -72,14 +83,21 @@ impl Connections {
         }
         open.next += 1;
         let number = open.next;
-        open.unfinished += 1;
         open.streams.insert(number, stream);
         *open.by_peer.entry(peer).or_default() += 1;
-        Ok(Slot {
+        let hold = self.hold_in(&mut open);
+        Ok(Slot { hold, number, peer })
+    }
+
+    pub fn hold(self: &Arc<Self>) -> Hold {
+        self.hold_in(&mut self.lock())
+    }
+
+    fn hold_in(self: &Arc<Self>, open: &mut Open) -> Hold {
+        open.unfinished += 1;
+        Hold {
             connections: Arc::clone(self),
-            number,
-            peer,
-        })
+        }
     }
 
     /// How many are open.
@@ -126,12 +144,12 @@ impl AsFd for Connections {
 impl Slot {
     /// Whether the connection did not end by itself but was cut off.
     pub fn was_cut(&self) -> bool {
-        self.connections.cut.load(Ordering::Relaxed)
+        self.hold.connections.cut.load(Ordering::Relaxed)
     }
 
-    /// Closes the connection, if nobody else holds it, and gives its place to the next.
+    /// Gives its place to the next. It is not cut off any more: who calls this is about to close it.
     pub fn close(&self) {
-        self.give_back(&mut self.connections.lock());
+        self.give_back(&mut self.hold.connections.lock());
     }
 
     fn give_back(&self, open: &mut Open) {
@@ -148,8 +166,13 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
         let mut open = self.connections.lock();
-        self.give_back(&mut open);
         open.unfinished -= 1;
         if open.watched {
             self.connections.ended.give();

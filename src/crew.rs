@@ -29,10 +29,10 @@ pub enum Taken<J> {
 /// Whoever takes a job does it himself, as nothing is faster than not to hand it over; but the last
 /// one who waits goes on to wait, and another thread does it. So every job has a thread of its own
 /// from its start to its end, and none waits for another.
-pub struct Crew<J, T, W, L> {
+pub struct Crew<J, T, W, R> {
     take: T,
     work: W,
-    leave: L,
+    refuse: R,
     waiting: AtomicUsize,
     handed: Mutex<Handed<J>>,
     changed: Condvar,
@@ -44,21 +44,21 @@ struct Handed<J> {
     resting: usize,
 }
 
-impl<J, T, W, L> Crew<J, T, W, L>
+impl<J, T, W, R> Crew<J, T, W, R>
 where
     J: Send + 'static,
     T: Fn() -> Taken<J> + Send + Sync + 'static,
     W: Fn(J) + Send + Sync + 'static,
-    L: Fn(io::Error) + Send + Sync + 'static,
+    R: Fn(io::Error) + Send + Sync + 'static,
 {
     /// Starts the first thread. `take` blocks until there is a job, and `work` does it; when it
     /// panics, nothing else is affected. When the system has no more threads the job is dropped, and
-    /// `leave` hears of it. The threads end once `take` says so.
-    pub fn start(take: T, work: W, leave: L) -> io::Result<()> {
+    /// `refuse` hears of it. The threads end once `take` says so.
+    pub fn start(take: T, work: W, refuse: R) -> io::Result<()> {
         let crew = Arc::new(Self {
             take,
             work,
-            leave,
+            refuse,
             waiting: AtomicUsize::new(0),
             handed: Mutex::new(Handed {
                 jobs: VecDeque::new(),
@@ -77,16 +77,24 @@ where
                 // The panic hook has said what there is to say.
                 let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(job)));
             }
-            next = if self.waiting.fetch_add(1, Ordering::AcqRel) < MOST_WAITING {
+            next = if self.may_wait() {
                 self.wait()
             } else {
-                self.waiting.fetch_sub(1, Ordering::AcqRel);
                 self.rest()
             };
             if next.is_none() {
                 return;
             }
         }
+    }
+
+    /// Counts this thread as one that waits, if there are not enough.
+    fn may_wait(&self) -> bool {
+        // In one step: one that is counted and does not wait would be taken for the next to do so.
+        let more = |waiting| (waiting < MOST_WAITING).then_some(waiting + 1);
+        self.waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .is_ok()
     }
 
     /// Takes a job, as one of those who are counted as waiting; `None` when there are no more.
@@ -105,7 +113,7 @@ where
             }
             self.waiting.fetch_add(1, Ordering::AcqRel);
             if let Err(error) = self.hand_over(job) {
-                (self.leave)(error);
+                (self.refuse)(error);
             }
         }
     }
@@ -154,6 +162,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    /// Nothing here takes nearly so long.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
     /// Takes jobs from `jobs` until it is closed.
     fn start<J: Send + 'static>(jobs: Receiver<J>, work: impl Fn(J) + Send + Sync + 'static) {
         let jobs = Mutex::new(jobs);
@@ -166,7 +177,6 @@ mod tests {
 
     #[test]
     fn a_panic_ends_its_own_job_only() {
-        std::panic::set_hook(Box::new(|_| {}));
         let (give, jobs) = channel();
         start(jobs, |job: Option<Sender<u8>>| {
             let sender = job.expect("the panic of this test");
@@ -177,8 +187,9 @@ mod tests {
             give.send(None).unwrap();
             give.send(Some(sender.clone())).unwrap();
         }
-        drop(sender);
-        assert_eq!(receiver.iter().count(), 100);
+        for _ in 0..100 {
+            receiver.recv_timeout(DEADLINE).unwrap();
+        }
     }
 
     #[test]
@@ -200,13 +211,17 @@ mod tests {
             give.send(started.clone()).unwrap();
         }
         // All have started, though none can end.
-        assert_eq!(receiver.iter().take(JOBS).count(), JOBS);
+        for _ in 0..JOBS {
+            receiver.recv_timeout(DEADLINE).unwrap();
+        }
         *release.0.lock().unwrap() = true;
         release.1.notify_all();
         // Those that wait, and those that rest, do the next ones.
         for _ in 0..JOBS {
             give.send(started.clone()).unwrap();
         }
-        assert_eq!(receiver.iter().take(JOBS).count(), JOBS);
+        for _ in 0..JOBS {
+            receiver.recv_timeout(DEADLINE).unwrap();
+        }
     }
 }

@@ -14,6 +14,8 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
+use crate::exit::{Exit, Failure, cause};
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub enum Program {
@@ -33,9 +35,16 @@ pub struct Ends {
 }
 
 impl Program {
-    /// Whether it is there and may be run, as far as can be said without running it: what a shell
-    /// makes of its line is not looked at.
-    pub fn check(&self) -> io::Result<()> {
+    /// Refuses what is not there or may not be run, as far as can be said without running it: what a
+    /// shell makes of its line is not looked at.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.find().map_err(|error| {
+            let message = format!("could not run {self}: {}", cause(&error));
+            Failure::new(Exit::Local, message)
+        })
+    }
+
+    fn find(&self) -> io::Result<()> {
         let Self::Direct(words) = self else {
             return Ok(());
         };
@@ -46,11 +55,14 @@ impl Program {
             Ok(access(path, Access::EXEC_OK)?)
         };
         let name = words.first().map_or(Path::new(""), Path::new);
-        // execvp(3): a name with a slash is not searched for, and one without is nowhere else.
+        // execvp(3): a name with a slash is not searched for.
         let is_path = name.as_os_str().as_encoded_bytes().contains(&b'/');
-        let folders = std::env::var_os("PATH").filter(|_| !is_path && !name.as_os_str().is_empty());
-        let Some(folders) = folders else {
+        if is_path || name.as_os_str().is_empty() {
             return can_run(name);
+        }
+        // Without PATH the system has folders of its own.
+        let Some(folders) = std::env::var_os("PATH") else {
+            return Ok(());
         };
         let mut failed = io::Error::from(Errno::NOENT);
         for folder in std::env::split_paths(&folders) {

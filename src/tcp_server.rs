@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::access::{AccessArgs, Gate};
 use crate::connect::ConnectArgs;
-use crate::connections::{Connections, Full, Slot};
+use crate::connections::{Connections, Full, Hold, Slot};
 use crate::crew::{self, Crew, Taken};
 use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
@@ -117,22 +117,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         server.have_accepted(&listeners)?
     };
     close(listeners);
-    server.drain(stopped)?;
+    let drained = server.drain(stopped);
+    server.host.episodes().close(|_| true);
+    drained?;
     match server.host.failure().take() {
         Some(failure) => Err(failure.into()),
         None => Ok(()),
     }
 }
 
-/// Whoever connects from now on is refused.
+/// Whoever connects from now on is refused. Blocks until those who have just been given a connection
+/// have counted it as open, which takes no time.
 fn close(listeners: Vec<Arc<TcpListener>>) {
+    /// In case that it does take time after all.
+    const MOST: Duration = Duration::from_millis(500);
+    const NAP: Duration = Duration::from_micros(100);
     for listener in &listeners {
         socket::stop_accepting(listener);
     }
+    let end = Instant::now() + MOST;
     for listener in listeners {
-        // Whoever still has it has just been given a connection, and is about to count it as open.
-        while Arc::strong_count(&listener) > 1 {
-            thread::yield_now();
+        // Whoever accepts holds it.
+        while Arc::strong_count(&listener) > 1 && Instant::now() < end {
+            thread::sleep(NAP);
         }
     }
 }
@@ -150,6 +157,13 @@ fn raise_descriptor_limit(connections: u32) {
         let current = Some(maximum.map_or(needed, |maximum| needed.min(maximum)));
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     }
+}
+
+/// A connection that was accepted, and what is left to do for it.
+enum Arrival {
+    Admitted(Accepted),
+    /// It is closed already; only to be logged.
+    TurnedAway(Turn, SocketAddr, Hold),
 }
 
 /// A connection on its way to be served.
@@ -176,13 +190,14 @@ struct Host {
 }
 
 impl Host {
-    /// Waits for a connection that may be served.
-    fn accept(&self, listener: &TcpListener) -> Taken<Accepted> {
+    /// Waits for a connection that is to be served, or to be logged: not here, where the next ones
+    /// would have to wait for it.
+    fn accept(&self, listener: &TcpListener) -> Taken<Arrival> {
         loop {
             match listener.accept() {
                 Ok((stream, peer)) => {
-                    if let Some(accepted) = self.admit(stream, peer) {
-                        return Taken::Job(accepted);
+                    if let Some(arrival) = self.admit(stream, peer) {
+                        return Taken::Job(arrival);
                     }
                 }
                 // accept(2): it listens no longer.
@@ -216,8 +231,9 @@ impl Host {
         Some(PAUSE)
     }
 
-    /// Counts a connection as open, if it may be served; or else it is closed.
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
+    /// Counts a connection as open, if it may be served; or else it is closed, and forgotten if it is
+    /// one of many.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Arrival> {
         let ip = peer.ip().to_canonical();
         let stream = Arc::new(stream);
         let limits = &self.limits;
@@ -230,21 +246,21 @@ impl Host {
             Err(Turn::Denied)
         };
         match admitted {
-            Ok(slot) => Some(Accepted { stream, peer, slot }),
+            Ok(slot) => Some(Arrival::Admitted(Accepted { stream, peer, slot })),
             Err(turn) => {
-                self.turn_away(turn, peer);
+                let begins = self.episodes().of(turn).happened(Instant::now());
+                if begins {
+                    self.episode_began.give();
+                    return Some(Arrival::TurnedAway(turn, peer, self.connections.hold()));
+                }
+                tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
                 None
             }
         }
     }
 
-    fn turn_away(&self, turn: Turn, peer: SocketAddr) {
-        let begins = self.episodes().of(turn).happened(Instant::now());
-        if !begins {
-            tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
-            return;
-        }
-        self.episode_began.give();
+    /// Says what begins to happen.
+    fn log_turn(&self, turn: Turn, peer: SocketAddr) {
         let limits = &self.limits;
         match turn {
             Turn::Denied => {
@@ -285,7 +301,14 @@ impl Host {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(&self, accepted: Accepted) {
+    fn handle(&self, arrival: Arrival) {
+        match arrival {
+            Arrival::Admitted(accepted) => self.serve(accepted),
+            Arrival::TurnedAway(turn, peer, _hold) => self.log_turn(turn, peer),
+        }
+    }
+
+    fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, slot } = accepted;
         let number = slot.number;
         let start = Instant::now();
@@ -298,6 +321,8 @@ impl Host {
         );
         let ended = self.handler.handle(&connection);
         let cut = slot.was_cut();
+        // Before the client learns of the end, and may connect again at once.
+        slot.close();
         if matches!(
             ended,
             Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_) | Ended::Program(_))
@@ -306,7 +331,6 @@ impl Host {
         }
         let traffic = connection.traffic();
         drop(connection);
-        slot.close();
         let (reason, colon) = match &ended {
             _ if cut => ("cut off, as the server stops".to_owned(), ": "),
             Ok(()) => (String::new(), ""),
@@ -438,7 +462,7 @@ impl Server {
                     Some(listener) => accepting.accept(&listener),
                     None => Taken::End,
                 },
-                move |accepted| serving.handle(accepted),
+                move |arrival| serving.handle(arrival),
                 move |error| refusing.no_thread(&error),
             )
             .map_err(|error| {
@@ -505,11 +529,16 @@ impl Server {
             tracing::debug!(%peer, "could not set up a connection from {peer}: {}", cause(&error));
             return false;
         }
-        let Some(accepted) = self.host.admit(stream, peer) else {
-            return false;
+        let accepted = match self.host.admit(stream, peer) {
+            Some(Arrival::Admitted(accepted)) => accepted,
+            Some(turned_away) => {
+                self.host.handle(turned_away);
+                return false;
+            }
+            None => return false,
         };
         let host = Arc::clone(&self.host);
-        let started = crew::spawn(move || host.handle(accepted));
+        let started = crew::spawn(move || host.serve(accepted));
         if let Err(error) = &started {
             self.host.no_thread(error);
         }
@@ -563,7 +592,6 @@ impl Server {
 
     /// Waits for the open connections; after a signal not longer than the drain timeout.
     fn drain(&self, mut stopped: Stopped) -> anyhow::Result<()> {
-        self.host.episodes().close(|_| true);
         self.host.connections.watch();
         let mut cut_off_at = None;
         loop {

@@ -70,7 +70,10 @@ impl Alarm {
     pub fn poll<'a>(&'a self, descriptors: &mut Vec<PollFd<'a>>) -> io::Result<()> {
         if let Some(timer) = &self.timer {
             descriptors.push(PollFd::new(timer, PollFlags::IN));
-            return poll(descriptors, None);
+            let polled = poll(descriptors, None);
+            // It is none of the caller's.
+            descriptors.pop();
+            return polled;
         }
         let left = self.at.saturating_sub(self.start.elapsed());
         poll(descriptors, Some(left))

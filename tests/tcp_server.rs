@@ -358,6 +358,16 @@ mod limits {
     }
 
     #[test]
+    fn who_has_seen_the_end_of_his_connection_may_connect_again_at_once() {
+        let server = tcp_server(["-m", "1", "--max-connections-per-ip", "1"]).listen();
+        for _ in 0..200 {
+            let mut client = greeted(&server);
+            client.send("exit");
+            client.expect_eof();
+        }
+    }
+
+    #[test]
     fn a_place_is_free_again_however_a_connection_ended() {
         let server = tcp_server(["-m", "1", "--idle-timeout", "200ms", "--max-message", "8"]);
         let server = server.listen();

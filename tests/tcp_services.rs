@@ -268,11 +268,38 @@ mod exec {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_logged() {
-        let server = tcp_server(["--exec", "/no/such/program"]).listen();
+    fn what_cannot_be_run_is_refused() {
+        for (program, cause) in [
+            ("/no/such/program", "no such file or directory"),
+            ("no-such-program", "no such file or directory"),
+            ("/etc/passwd", "permission denied"),
+        ] {
+            netkit(["tcp-server", "-p", "0", "-e", program])
+                .stderr(format!("netkit: could not run {program}: {cause}\n"))
+                .code(2)
+                .run();
+        }
+    }
+
+    /// A server that runs `./program`, which is not there any more.
+    fn server_without_its_program(options: &[&str], code: i32) -> Server {
+        let folder = temporary_folder();
+        let file = folder.path().join("program");
+        std::os::unix::fs::symlink("/bin/cat", &file).unwrap();
+        let server = tcp_server(options.iter().copied().chain(["--exec", "./program"]))
+            .current_dir(folder.path())
+            .code(code)
+            .listen();
+        std::fs::remove_file(file).unwrap();
+        server
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_any_more_is_logged() {
+        let server = server_without_its_program(&[], 0);
         server.connect().expect_eof();
         server.wait_for_line(
-            "Connection from {*} closed: could not run /no/such/program: no such file or directory.",
+            "Connection from {*} closed: could not run ./program: no such file or directory.",
         );
     }
 
@@ -347,12 +374,10 @@ mod exec {
     }
 
     #[test]
-    fn once_is_an_error_when_its_program_is_not_there() {
-        let server = tcp_server(["--once", "--exec", "/no/such/program"])
-            .code(2)
-            .listen();
+    fn once_is_an_error_when_its_program_is_not_there_any_more() {
+        let server = server_without_its_program(&["--once"], 2);
         server.connect().drain();
-        server.wait_for_line("netkit: could not run /no/such/program: no such file or directory");
+        server.wait_for_line("netkit: could not run ./program: no such file or directory");
         server.finish();
     }
 

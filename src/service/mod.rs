@@ -127,7 +127,9 @@ impl Handler {
             })
         };
         if let Some(words) = &args.exec {
-            return Ok(Self::Exec(Program::Direct(words.clone()), streams()?));
+            let program = Program::Direct(words.clone());
+            program.check()?;
+            return Ok(Self::Exec(program, streams()?));
         }
         if let Some(line) = &args.sh_exec {
             return Ok(Self::Exec(Program::Shell(line.clone()), streams()?));

@@ -185,10 +185,7 @@ impl Handler {
         }
         let direct = args.exec.clone().map(Program::Direct);
         if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
-            program.check().map_err(|error| {
-                let message = format!("could not run {program}: {}", cause(&error));
-                Failure::new(Exit::Local, message)
-            })?;
+            program.check()?;
             let max_peers = args.max_peers as usize;
             let programs = Programs::new(program, args.idle_timeout, max_peers)?;
             return Ok(Self::Programs(programs));
