@@ -523,7 +523,8 @@ impl Ping<'_> {
         Ok(Ready {
             socket: socket.then_some(now),
             stdin: listens && ready.next() == Some(true),
-            output_closed: ready.next() == Some(true),
+            // What follows is the alarm.
+            output_closed: output.is_some() && ready.next() == Some(true),
         })
     }
 

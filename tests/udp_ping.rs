@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    DEADLINE, Process, Program, Terminal, closed_port, mailbox, netkit, udp_server,
+    DEADLINE, Process, Program, Terminal, closed_port, mailbox, netkit, temporary_folder,
+    udp_server,
 };
 
 fn ping<'a>(target: &'a str, arguments: impl IntoIterator<Item = &'a str>) -> Program {
@@ -431,6 +432,22 @@ mod ending {
         receive(&server);
         drop(reader);
         client.finish();
+    }
+
+    /// In which nobody reads, so that nobody leaves.
+    #[test]
+    fn a_file_and_a_terminal_take_what_a_pipe_takes() {
+        let server = udp_server([]).listen();
+        let arguments = ["-c", "3", "-i", "0.01"];
+        let folder = temporary_folder();
+        let path = folder.path().join("output");
+        let file = std::fs::File::create(&path).unwrap();
+        ping(&server.address(), arguments).stdout_to(file).run();
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains("3 packets transmitted, 3 received"), "{text}");
+        let terminal = Terminal::open();
+        let client = ping(&server.address(), arguments);
+        client.stdout_to(terminal.device()).run();
     }
 
     #[test]
