@@ -1,6 +1,6 @@
 //! What a ping prints: lines as ping(8)'s, or events.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use crate::{address::HostPort, output};
 
 pub struct Report {
     pub style: Style,
-    /// Nothing but the first line and the statistics.
+    /// Nothing but the first line, the statistics, and what is missing where that is asked for.
     pub quiet: bool,
     /// What the number of a probe is called: `udp_seq`.
     pub label: &'static str,
@@ -89,7 +89,7 @@ impl Report {
             Kind::Duplicate => ("duplicate", "DUP!"),
         };
         match self.style {
-            Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8}"),
+            Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}"),
             Style::Dots => Ok(()),
             Style::Lines => self.line(&reply(
                 answer.bytes,
@@ -117,12 +117,13 @@ impl Report {
         }
     }
 
-    /// The next probe is about to be sent, and this one is not answered.
+    /// The next probe is about to be sent, and this one is not answered; said also when quiet, as
+    /// ping(8) does.
     pub fn missing(&self, number: u64) -> Result<(), Failure> {
         match self.style {
-            Style::Events => self.event(Event::new("missing").with("seq", number)),
+            Style::Events => self.print_event(Event::new("missing").with("seq", number)),
             Style::Lines | Style::Dots => {
-                self.line(&format!("no answer yet for {}={number}", self.label))
+                self.print_line(&format!("no answer yet for {}={number}", self.label))
             }
         }
     }
@@ -185,8 +186,11 @@ impl Report {
         if self.style == Style::Events {
             return numbers(Event::new("interim"), statistics, time).print();
         }
+        let mut stderr = io::stderr();
+        // Over the ^\ that a terminal shows of the key.
+        let start = if stderr.is_terminal() { "\r" } else { "" };
         // A closed standard error is not an error.
-        let _ = io::stderr().write_all(statistics.interim().as_bytes());
+        let _ = stderr.write_all([start, &statistics.interim()].concat().as_bytes());
         Ok(())
     }
 
@@ -216,6 +220,10 @@ impl Report {
         if self.quiet {
             return Ok(());
         }
+        self.print_line(line)
+    }
+
+    fn print_line(&self, line: &str) -> Result<(), Failure> {
         let mut text = String::with_capacity(line.len() + 22);
         if self.timestamps {
             let time = since_epoch();
@@ -237,6 +245,10 @@ impl Report {
         if self.quiet {
             return Ok(());
         }
+        self.print_event(event)
+    }
+
+    fn print_event(&self, event: Event) -> Result<(), Failure> {
         if self.timestamps {
             return event.with("unix_s", since_epoch().as_secs_f64()).print();
         }
@@ -330,6 +342,8 @@ mod tests {
                     duplicates,
                     errors,
                     late,
+                    pipe: errors + late,
+                    is_adaptive: duplicates > 0,
                     ..Statistics::default()
                 };
                 for number in 0..received {

@@ -18,11 +18,20 @@ pub struct Statistics {
     pub errors: u64,
     /// Probes that were answered too late: they are lost all the same.
     pub late: u64,
+    /// How many were under way, at most, when one of them was answered or refused.
+    pub pipe: u64,
+    /// Probes follow answers, not a clock: how far they were apart is worth a word.
+    pub is_adaptive: bool,
     /// Of answers in time.
     pub times: Times,
 }
 
 impl Statistics {
+    /// Something was heard of the probe with this number.
+    pub fn acknowledge(&mut self, number: u64) {
+        self.pipe = self.pipe.max((self.transmitted + 1).saturating_sub(number));
+    }
+
     /// Probes without an answer in time.
     pub fn lost(&self) -> u64 {
         self.transmitted.saturating_sub(self.received)
@@ -32,8 +41,8 @@ impl Statistics {
         percent(self.lost(), self.transmitted)
     }
 
-    /// The block at the end. `name` is what was probed; `time` is how long that took.
-    pub fn summary(&self, name: &str, time: Duration, verbose: bool) -> String {
+    /// The block at the end. `name` is what was probed; `span` is how long that took.
+    pub fn summary(&self, name: &str, span: Duration, verbose: bool) -> String {
         let mut text = format!(
             "\n--- {name} ping statistics ---\n{} packets transmitted, {} received",
             self.transmitted, self.received
@@ -48,20 +57,32 @@ impl Statistics {
         }
         if self.transmitted > 0 {
             let loss = general(self.loss_percent());
-            let time = (time + Duration::from_micros(500)).as_millis();
+            let time = (span + Duration::from_micros(500)).as_millis();
             let _ = write!(text, ", {loss}% packet loss, time {time}ms");
         }
         text.push('\n');
         let times = &self.times;
-        if times.is_empty() {
-            // As ping(8)'s; a program that reads it (jc) counts lines from the end.
-            text.push('\n');
-            return text;
+        let mut parts = Vec::new();
+        if !times.is_empty() {
+            let [min, avg, max, mdev] =
+                [times.min(), times.mean(), times.max(), times.mdev()].map(milliseconds);
+            parts.push(format!(
+                "rtt min/avg/max/mdev = {min}/{avg}/{max}/{mdev} ms"
+            ));
         }
-        let [min, avg, max, mdev] =
-            [times.min(), times.mean(), times.max(), times.mdev()].map(milliseconds);
-        let _ = writeln!(text, "rtt min/avg/max/mdev = {min}/{avg}/{max}/{mdev} ms");
-        if verbose {
+        if self.pipe > 1 {
+            parts.push(format!("pipe {}", self.pipe));
+        }
+        if self.is_adaptive && !times.is_empty() && self.transmitted > 1 {
+            let gap = span.as_secs_f64() * 1e9 / float(self.transmitted - 1);
+            let [gap, ewma] = [nanoseconds(gap), times.ewma()].map(milliseconds);
+            parts.push(format!("ipg/ewma {gap}/{ewma} ms"));
+        }
+        // Also when it is empty, as ping(8)'s; a program that reads it (jc) counts lines from the
+        // end.
+        text.push_str(&parts.join(", "));
+        text.push('\n');
+        if verbose && !times.is_empty() {
             let [p50, p95, p99] = [50, 95, 99].map(|rank| milliseconds(times.percentile(rank)));
             let jitter = milliseconds(times.jitter());
             let _ = writeln!(
@@ -363,6 +384,7 @@ mod tests {
             errors: 4,
             late: 5,
             times: times(&[1000, 1000]),
+            ..Statistics::default()
         };
         let summary = statistics.summary("db:7", Duration::ZERO, false);
         assert!(summary.contains(
@@ -372,6 +394,30 @@ mod tests {
         assert!(statistics.interim().starts_with("2/3 packets, 33% loss, "));
         statistics.times = Times::default();
         assert_eq!(statistics.interim(), "2/3 packets, 33% loss\n");
+    }
+
+    #[test]
+    fn how_many_were_under_way_and_how_far_apart_stands_after_the_times() {
+        let mut statistics = Statistics {
+            transmitted: 3,
+            received: 2,
+            is_adaptive: true,
+            ..Statistics::default()
+        };
+        let last = |statistics: &Statistics| {
+            let summary = statistics.summary("db:7", Duration::from_millis(5), false);
+            summary.lines().last().unwrap().to_owned()
+        };
+        statistics.acknowledge(3);
+        assert_eq!(last(&statistics), "");
+        statistics.acknowledge(2);
+        assert_eq!(last(&statistics), "pipe 2");
+        statistics.times = times(&[1000, 1800]);
+        let rtt = "rtt min/avg/max/mdev = 1.000/1.400/1.800/0.400 ms";
+        let ipg = "ipg/ewma 2.500/1.100 ms";
+        assert_eq!(last(&statistics), format!("{rtt}, pipe 2, {ipg}"));
+        statistics.is_adaptive = false;
+        assert_eq!(last(&statistics), format!("{rtt}, pipe 2"));
     }
 
     #[test]

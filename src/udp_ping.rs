@@ -44,7 +44,7 @@ pub struct PingArgs {
     /// time limit is printed as late, and its probe is lost all the same; at the end late ones are
     /// waited for as long again (2s at most).
     ///
-    /// -q leaves the statistics; -v adds percentiles, to half a percent, and jitter (how much one time
+    /// -q leaves the statistics, and what -O says; -v adds percentiles, to half a percent, and jitter (how much one time
     /// differs from the one before), also to -q. Ctrl-C ends with the statistics; SIGQUIT, or Enter,
     /// prints interim ones.
     #[arg(long)]
@@ -249,7 +249,10 @@ pub fn run(
         link,
         probes,
         watch: Rc::clone(&route.watch),
-        statistics: Statistics::default(),
+        statistics: Statistics {
+            is_adaptive: args.adaptive || args.flood,
+            ..Statistics::default()
+        },
         report,
         schedule: Schedule::new(args.pace()),
         attention,
@@ -668,6 +671,7 @@ impl Ping<'_> {
                 (Kind::Duplicate, number, time)
             }
         };
+        statistics.acknowledge(number);
         Answer {
             kind,
             number,
@@ -683,6 +687,7 @@ impl Ping<'_> {
             return Ok(());
         };
         self.statistics.errors += 1;
+        self.statistics.acknowledge(number);
         self.ended = self.now();
         Ok(self.report.refused(number, error)?)
     }

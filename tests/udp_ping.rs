@@ -62,7 +62,7 @@ mod text {
     fn every_answer_is_a_line_and_the_statistics_come_at_the_end() {
         let server = udp_server([]).listen();
         let target = server.address();
-        netkit(["udp-client", "-c", "2", "-i", "0.01", &target])
+        netkit(["udp-client", "-c", "2", "-i", "1", &target])
             .stdout(format!(
                 "PING {target} (127.0.0.1) 56(84) bytes of data.\n\
                  64 bytes from {target}: udp_seq=1 time={{N}} ms\n\
@@ -170,7 +170,7 @@ mod text {
             .stdout(format!(
                 "\n--- {target} ping statistics ---\n\
                  2 packets transmitted, 1 received, +1 late, 50% packet loss, time {{N}}ms\n\
-                 rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms\n"
+                 rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms, pipe 2\n"
             ))
             .start();
         client.receive_line("PING {*}");
@@ -191,17 +191,22 @@ mod text {
     fn what_is_missing_is_said_before_the_next_is_sent() {
         let server = mailbox();
         let target = address(&server);
-        ping(&target, ["-c", "3", "-i", "0.02", "-W", "2", "-O"])
-            .stdout(format!(
+        // What was asked for is said in quiet too.
+        let runs = ["-O", "-Oq"].map(|options| {
+            let arguments = ["-c", "3", "-i", "0.02", "-W", "2", options];
+            let client = ping(&target, arguments).stdout(format!(
                 "PING {target} (127.0.0.1) 56(84) bytes of data.\n\
                  no answer yet for udp_seq=1\n\
                  no answer yet for udp_seq=2\n\
                  \n\
                  --- {target} ping statistics ---\n\
                  3 packets transmitted, 0 received, 100% packet loss, time {{N}}ms\n\n"
-            ))
-            .code(1)
-            .run();
+            ));
+            client.code(1).start()
+        });
+        for client in runs {
+            client.finish();
+        }
     }
 
     #[test]
@@ -252,17 +257,18 @@ mod text {
                 "PING {target} (127.0.0.1) 56(84) bytes of data.\n{{*}}\n\
                  --- {target} ping statistics ---\n\
                  500 packets transmitted, 500 received, 0% packet loss, time {{N}}ms\n\
-                 rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms\n"
+                 rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms{{*}}, ipg/ewma {{N}}/{{N}} ms\n"
             ))
             .run();
         // One that was not answered at once has others behind it.
         let mut open = 0;
         let marks = client.stdout.split(|&byte| byte == b'\n').nth(1).unwrap();
-        for mark in marks {
-            open += if *mark == b'.' { 1 } else { -1 };
+        let shown = String::from_utf8_lossy(marks).replace("\u{8} \u{8}", "-");
+        for mark in shown.chars() {
+            open += if mark == '.' { 1 } else { -1 };
             assert!(open >= 0);
         }
-        assert_eq!((open, marks.len()), (0, 1000));
+        assert_eq!((open, shown.len()), (0, 1000));
     }
 }
 
