@@ -38,7 +38,7 @@ pub struct CheckArgs {
     )]
     parallel: u16,
     /// Try one port N times, and end with ping's statistics
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), requires = "wanted", conflicts_with = "retry")]
+    #[arg(short, long, value_name = "N", value_parser = crate::units::count, requires = "wanted", conflicts_with = "retry")]
     count: Option<u64>,
     /// Try one port every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, requires = "wanted", conflicts_with = "retry")]

@@ -22,7 +22,7 @@ use crate::route::Route;
 use crate::signal::Attention;
 use crate::statistics::{Statistics, percent};
 use crate::tap::Watch;
-use crate::units::{positive_duration, size};
+use crate::units::{count, positive_duration, size};
 use crate::wait::{self, Alarm, poll};
 
 /// The header of a datagram (RFC 768).
@@ -50,7 +50,7 @@ pub struct PingArgs {
     #[arg(long)]
     ping: bool,
     /// Stop after N probes
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", value_parser = count)]
     count: Option<u64>,
     /// Send one every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]

@@ -51,6 +51,18 @@ pub fn patience(text: &str) -> Result<Patience, String> {
     }
 }
 
+/// How often, at least once.
+pub fn count(text: &str) -> Result<u64, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("'{text}' is not a whole number; write 1, 2, 100"));
+    }
+    match text.parse() {
+        Ok(0) => Err(format!("'{text}' must be more than zero")),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("'{text}' is too large")),
+    }
+}
+
 /// A number of bytes, more than zero; `k`, `M` and `G` are powers of 1024.
 pub fn size(text: &str) -> Result<usize, String> {
     let wrong = || {
@@ -212,10 +224,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn counts_are_whole_numbers_from_one() {
+        assert_eq!(count("1"), Ok(1));
+        assert_eq!(count("18446744073709551615"), Ok(u64::MAX));
+        for text in ["", "0", "-1", "+1", "1.5", "1k", "18446744073709551616"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_answered_without_a_panic(text in "\\PC*") {
-            let _ = (duration(&text), patience(&text), size(&text));
+            let _ = (duration(&text), patience(&text), size(&text), count(&text));
         }
 
         #[test]

@@ -620,6 +620,23 @@ mod usage {
     }
 
     #[test]
+    fn a_count_is_a_whole_number() {
+        for (count, reason) in [
+            ("-1", "is not a whole number; write 1, 2, 100"),
+            ("0", "must be more than zero"),
+            ("99999999999999999999", "is too large"),
+        ] {
+            ping("127.0.0.1:9", ["-c", count])
+                .stderr(format!(
+                    "netkit: invalid value '{count}' for '--count <N>': '{count}' {reason}; see \
+                     'netkit udp-client --help'\n"
+                ))
+                .code(2)
+                .run();
+        }
+    }
+
+    #[test]
     fn data_is_for_the_exchange() {
         ping("127.0.0.1:9", ["data"])
             .stderr(
