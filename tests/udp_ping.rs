@@ -347,20 +347,104 @@ mod events {
 mod ending {
     use super::*;
 
+    /// Each row: the arguments; which of the probes that come are answered; whether an interrupt
+    /// ends it then; and the exit code.
     #[test]
-    fn loss_up_to_the_limit_is_allowed() {
-        let runs = [("50", 0), ("49.9%", 1), ("100", 0)].map(|(limit, code)| {
+    fn the_exit_code_says_whether_every_probe_was_answered() {
+        let rows: [(&str, &[bool], bool, i32); 18] = [
+            ("-c 2 -i 0.01", &[true, true], false, 0),
+            ("-c 2 -i 0.01 -W 1", &[false, false], false, 1),
+            ("-c 2 -i 0.01 -W 2", &[true, false], false, 1),
+            (
+                "-c 2 -i 0.01 -W 2 --max-loss 49.9%",
+                &[true, false],
+                false,
+                1,
+            ),
+            ("-c 2 -i 0.01 -W 2 --max-loss 50", &[true, false], false, 0),
+            (
+                "-c 2 -i 0.01 -W 1 --max-loss 100",
+                &[false, false],
+                false,
+                0,
+            ),
+            // The deadline is far away.
+            ("-c 2 -i 0.01 -W 1h -w 1h", &[true, true], false, 0),
+            // It comes before the time limit of a probe.
+            ("-c 1 -W 1h -w 2", &[false], false, 1),
+            ("-c 1 -W 1h -w 2 --max-loss 100", &[false], false, 0),
+            // It comes before the last probes: as for ping(8), those are not answered.
+            ("-c 2 -i 1h -w 2", &[true], false, 1),
+            ("-c 2 -i 1h -w 2 --max-loss 50", &[true], false, 0),
+            ("-c 4 -i 1h -w 2 --max-loss 50", &[true], false, 1),
+            // It is the only end.
+            ("-i 1h -w 2", &[true], false, 0),
+            ("-i 1h -w 2", &[false], false, 1),
+            // What was not sent before an interrupt was not wanted any more.
+            ("-c 5 -i 1h", &[true], true, 0),
+            ("-c 5 -i 1h -w 1h", &[true], true, 0),
+            ("-i 1h -W 1h", &[false], true, 1),
+            ("-i 1h -W 1h --max-loss 100", &[false], true, 0),
+        ];
+        let runs = rows.map(|row| {
             let server = mailbox();
-            let arguments = ["-c", "2", "-i", "0.01", "-W", "2", "--max-loss", limit];
-            let client = ping(&address(&server), arguments);
-            (client.any_stdout().code(code).start(), server)
+            let client = ping(&address(&server), row.0.split(' '));
+            (client.any_stdout().code(row.3).start(), server, row)
         });
-        for (_, server) in &runs {
-            send_back(server, &receive(server));
-            receive(server);
+        let mut clients = Vec::new();
+        for (mut client, server, (_, answered, is_interrupted, _)) in runs {
+            let probes: Vec<_> = answered.iter().map(|_| receive(&server)).collect();
+            for (probe, is_answered) in probes.iter().zip(answered) {
+                if *is_answered {
+                    send_back(&server, probe);
+                }
+            }
+            if is_interrupted {
+                client.receive_line("PING {*}");
+                if answered[0] {
+                    client.receive_line("{*}: udp_seq=1 time={N} ms");
+                }
+                client.signal(Signal::INT);
+            }
+            // The socket stays open: nothing is refused.
+            clients.push((client, server));
         }
-        for (client, _) in runs {
+        for (client, _server) in clients {
             client.finish();
+        }
+    }
+
+    #[test]
+    fn no_limit_of_loss_excuses_what_is_wrong_here() {
+        for (target, arguments, code, message) in [
+            (
+                "no-such-host.invalid:9",
+                "-c 1",
+                3,
+                "resolve no-such-host.invalid: {*}",
+            ),
+            // Whoever may not broadcast may not connect to such an address either.
+            (
+                "255.255.255.255:9",
+                "-c 1",
+                2,
+                "send to 255.255.255.255:9: {*}",
+            ),
+        ] {
+            let arguments = arguments.split(' ').chain(["--max-loss", "100"]);
+            ping(target, arguments)
+                .stderr(format!("netkit: could not {message}\n"))
+                .code(code)
+                .run();
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_a_loss_and_may_be_allowed() {
+        let closed = closed_port();
+        for (limit, code) in [("99.9", 1), ("100", 0)] {
+            let client = ping(&address(&closed), ["-c", "1", "--max-loss", limit]);
+            client.any_stdout().code(code).run();
         }
     }
 
@@ -368,17 +452,12 @@ mod ending {
     fn the_deadline_ends_it_whatever_happened() {
         let echo = udp_server(["--service", "echo"]).listen();
         let silent = mailbox();
-        for (target, arguments, code) in [
-            // A probe that goes out just before the end is not answered in time.
-            (echo.address(), "-i 1h -w 2", 0),
-            (echo.address(), "-i 0.05 -w 0.3 -c 1000", 1),
-            (echo.address(), "-i 0.05 -w 0.3 -c 1000 --max-loss 100", 0),
-            (address(&silent), "-i 0.05 -w 0.3 -W 1h", 1),
+        for (target, arguments) in [
+            (echo.address(), "-i 0.05 -w 0.3 -c 1000"),
+            (address(&silent), "-i 0.05 -w 0.3 -W 1h"),
         ] {
-            let client = ping(&target, arguments.split(' '))
-                .any_stdout()
-                .code(code)
-                .run();
+            let client = ping(&target, arguments.split(' '));
+            let client = client.any_stdout().code(1).run();
             assert!(client.took >= Duration::from_millis(300), "{client:?}");
             assert!(client.took < DEADLINE / 2, "{client:?}");
         }
