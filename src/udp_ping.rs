@@ -55,7 +55,7 @@ pub struct PingArgs {
     /// Send one every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
     interval: Option<Duration>,
-    /// Stop when TIME has passed in all
+    /// Stop when TIME has passed in all; of N probes, what was not sent by then is lost
     #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration, requires = "pinging")]
     pub deadline: Option<Duration>,
     /// Bytes a probe carries, at least 16
