@@ -14,6 +14,7 @@ mod contest;
 mod datagrams;
 mod growth;
 mod hello;
+mod ping;
 mod programs;
 mod short;
 
@@ -74,6 +75,7 @@ fn rows() -> Vec<(&'static str, Make)> {
         ("open-10000", || Ok(hello::open())),
         ("udp-1", || datagrams::answers(1)),
         ("udp-64", || datagrams::answers(64)),
+        ("ping", ping::time),
         ("client", short::client),
         ("start-up", || Ok(short::start_up())),
         ("growth-bytes", growth::bytes),
