@@ -44,9 +44,9 @@ pub struct PingArgs {
     /// time limit is printed as late, and its probe is lost all the same; at the end late ones are
     /// waited for as long again (2s at most).
     ///
-    /// -q leaves the statistics, and what -O says; -v adds percentiles, to half a percent, and jitter (how much one time
-    /// differs from the one before), also to -q. Ctrl-C ends with the statistics; SIGQUIT, or Enter,
-    /// prints interim ones.
+    /// -q leaves the statistics, and what -O says; -v adds percentiles, to half a percent, and
+    /// jitter (how much one time differs from the one before), also to -q. Ctrl-C ends with the
+    /// statistics; SIGQUIT, or Enter, prints interim ones.
     #[arg(long)]
     ping: bool,
     /// Stop after N probes
