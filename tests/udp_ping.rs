@@ -994,18 +994,32 @@ mod interop {
     #[test]
     fn python_is_pinged() {
         if let Some((_server, address)) = python_udp_server() {
-            let arguments = ["-c", "100", "-i", "0.01", "-W", "10"];
-            ping(&address, arguments).any_stdout().run();
+            answers_a_hundred(&address);
         }
     }
 
     #[test]
     fn what_others_echo_counts() {
         for (_server, port) in udp_echoes() {
-            let target = format!("127.0.0.1:{}", port.text());
-            let arguments = ["-c", "20", "-i", "0.02", "-W", "10"];
-            ping(&target, arguments).any_stdout().run();
+            answers_a_hundred(&format!("127.0.0.1:{}", port.text()));
         }
+    }
+
+    #[test]
+    fn our_own_services_are_pinged() {
+        for service in ["hello", "echo"] {
+            let server = udp_server(["--service", service]).listen();
+            answers_a_hundred(&server.address());
+        }
+    }
+
+    #[track_caller]
+    fn answers_a_hundred(target: &str) {
+        let arguments = ["-c", "100", "-i", "0.01", "-W", "10"];
+        let client = ping(target, arguments).any_stdout().run();
+        let text = String::from_utf8_lossy(&client.stdout);
+        let counts = "\n100 packets transmitted, 100 received, 0% packet loss, time ";
+        assert!(text.contains(counts), "{text}");
     }
 
     /// The text and the events of the same replies and losses.
