@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::exit::{Exit, Failure, exit_of};
 use crate::flow::{Cause, Event, Flows, Whose};
 use crate::payloads::{Next, Payload, Payloads};
+use crate::receiver::Receiver;
 use crate::signal::Interrupt;
 use crate::wait::poll;
 use crate::{output, report};
@@ -32,7 +33,8 @@ pub struct ExchangeArgs {
     retries: u32,
     /// Send only; do not wait for answers
     ///
-    /// No more than 32 datagrams a millisecond go out, for which an ordinary receiver has room.
+    /// No more than 32 datagrams a millisecond go out, for which an ordinary receiver has room. A
+    /// receiver on this machine is waited for (Linux); what it has no room for is counted at the end.
     #[arg(long, conflicts_with_all = ["timeout", "retries", "pinging"])]
     no_wait: bool,
     /// Print answers as they are, also on a terminal
@@ -58,13 +60,19 @@ pub fn run(
     let mut worst = None;
     if args.no_wait {
         let mut burst = Burst::new(Instant::now());
+        let mut receiver = Receiver::new(flows.address());
         while let Some(payload) = payloads.wait()? {
             if let Some(pause) = burst.pause(payload.bytes.len(), Instant::now()) {
                 poll(&mut [], Some(pause))?;
+                if receiver.address() != flows.address() {
+                    receiver = Receiver::new(flows.address());
+                }
+                receiver.wait()?;
             }
             send(flows, &payload, &mut worst)?;
             flows.check()?;
         }
+        report_lost(flows, &receiver, &mut worst);
     } else {
         let mut report = Report::start(flows, args.raw, json)?;
         let asked = ask_all(flows, payloads, args, &mut report, &mut worst);
@@ -131,19 +139,33 @@ impl Burst {
         Self { began, weight: 0 }
     }
 
-    /// How long the next datagram, which has `size` bytes, has to wait, if at all.
+    /// How long to wait before the next datagram, which has `size` bytes, if it begins a burst.
     fn pause(&mut self, size: usize, now: Instant) -> Option<Duration> {
         let end = self.began + BURST_TIME;
-        let mut pause = None;
-        if now >= end {
+        let pause = if self.weight == 0 || now >= end {
             // Time that was not used is not made up for.
-            *self = Self::new(now);
-        } else if self.weight >= BURST {
-            *self = Self::new(end);
-            pause = Some(end.saturating_duration_since(now));
+            Some(Duration::ZERO)
+        } else {
+            (self.weight >= BURST).then(|| end - now)
+        };
+        if let Some(pause) = pause {
+            *self = Self::new(now + pause);
         }
         self.weight += 1 + size / WEIGHT;
         pause
+    }
+}
+
+/// Says what `receiver` had no room for.
+fn report_lost(flows: &Flows<'_>, receiver: &Receiver, worst: &mut Option<Exit>) {
+    let lost = receiver.lost();
+    if lost > 0 {
+        let name = flows.name(receiver.address());
+        let message = format!(
+            "could not deliver all datagrams to {name}: its queue was full, and {lost} of all that came were \
+             lost"
+        );
+        fail(&message, Exit::Network, worst);
     }
 }
 
@@ -421,7 +443,8 @@ mod tests {
         let mut burst = Burst::new(start);
         let later = start + 100 * BURST_TIME;
         let pauses: Vec<_> = (0..=BURST).map(|_| burst.pause(1, later)).collect();
-        assert!(pauses[..BURST].iter().all(Option::is_none));
+        assert_eq!(pauses[0], Some(Duration::ZERO));
+        assert!(pauses[1..BURST].iter().all(Option::is_none));
         assert_eq!(pauses[BURST], Some(BURST_TIME));
     }
 }

@@ -5,8 +5,9 @@
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
 //! `listen`, `socket`, `wait` (poll(2)), and the pure parts `address`, `units`, `escape`. What UDP
 //! needs stands apart: `route` (addresses and sockets of a target), `exchange` (asks and waits for
-//! answers), `flow` (the sockets it asks on), `udp_relay`, `udp_check`, `refusal`, `multicast`; and
-//! `udp_ping` (the loop) with its pure halves `probes` and `statistics`.
+//! answers), `flow` (the sockets it asks on), `receiver` (when a queue is full), `udp_relay`,
+//! `udp_check`, `refusal`, `multicast`; and `udp_ping` (the loop) with its pure halves `probes` and
+//! `statistics`.
 
 mod access;
 mod address;
@@ -33,6 +34,7 @@ mod ping_report;
 mod port_check;
 mod probes;
 mod program;
+mod receiver;
 mod refusal;
 mod relay;
 mod report;
