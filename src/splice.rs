@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The most that is moved at once, and how much a pipe holds that carries much data.
+#[cfg(target_os = "linux")]
 const MOST: usize = 1 << 20;
 
 /// A full pipe of the default size; who moves this much at once will move more.

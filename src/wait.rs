@@ -111,6 +111,7 @@ fn start(timer: &OwnedFd, left: Duration) -> io::Result<()> {
 
 /// There is none.
 #[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn start(_timer: &OwnedFd, _left: Duration) -> io::Result<()> {
     Ok(())
 }

@@ -371,9 +371,7 @@ mod client {
             let port = closed_port().local_addr().unwrap().port();
             let arguments = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
             let client = netkit(arguments)
-                .arg(&target)
-                .arg("Michael")
-                .arg("Tracy")
+                .args([&target, "Michael", "Tracy"])
                 .stdout("Hello, Tracy!\n")
                 .stderr(format!(
                     "netkit: could not get an answer to datagram 1, \"Michael\" from {target}: \
@@ -1561,6 +1559,7 @@ s.close()
     }
 }
 
+#[cfg(target_os = "linux")]
 pub use privileged::forge;
 
 mod privileged {

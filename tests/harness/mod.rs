@@ -27,7 +27,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use folder::{Folder, temporary_folder};
+#[cfg(target_os = "linux")]
+pub use folder::Folder;
+pub use folder::temporary_folder;
 pub use peer::{Connection, Peer, closed_port, mailbox};
 pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
