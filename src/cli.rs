@@ -141,14 +141,18 @@ fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
         line.truncate(line.trim_end().len());
         line.push_str("; ");
     }
+    let unexpected = line.strip_prefix("unexpected argument '-").unwrap_or("");
+    if unexpected.starts_with(|first: char| first.is_ascii_digit()) {
+        line.push_str("no option takes less than zero");
+        if subcommand == Some("udp-client") {
+            line.push_str(", and data that begins with - follows --");
+        }
+        line.push_str("; ");
+    }
+    let line = line.replace(PING.0, PING.1);
     let subcommand = subcommand
         .map(|name| format!(" {name}"))
         .unwrap_or_default();
-    let unexpected = line.strip_prefix("unexpected argument '-").unwrap_or("");
-    if unexpected.starts_with(|first: char| first.is_ascii_digit()) {
-        line.push_str("no option takes less than zero, and data that begins with - follows --; ");
-    }
-    let line = line.replace(PING.0, PING.1);
     format!("{line}see 'netkit{subcommand} --help'")
 }
 
@@ -165,7 +169,7 @@ mod tests {
     fn an_error_of_clap_is_one_line() {
         let line = |args: &[&str]| {
             let error = Cli::command().try_get_matches_from(args).err().unwrap();
-            on_one_line(&error.render().to_string(), Some("tcp-server"))
+            on_one_line(&error.render().to_string(), Some(args[1]))
         };
         assert_eq!(
             line(&["netkit", "tcp-server"]),
@@ -179,8 +183,13 @@ mod tests {
         );
         assert_eq!(
             line(&["netkit", "tcp-server", "--idle-timeout", "-5ms"]),
+            "unexpected argument '-5' found; no option takes less than zero; \
+             see 'netkit tcp-server --help'"
+        );
+        assert_eq!(
+            line(&["netkit", "udp-client", ":9999", "-5"]),
             "unexpected argument '-5' found; no option takes less than zero, and data that begins \
-             with - follows --; see 'netkit tcp-server --help'"
+             with - follows --; see 'netkit udp-client --help'"
         );
     }
 }

@@ -18,9 +18,9 @@ use crate::{output, report};
 pub struct ExchangeArgs {
     /// How long one answer may take
     ///
-    /// One that comes later is shown on standard error only. So is, with --source-port, one that may
-    /// belong to an earlier datagram, as it does not repeat what was asked: nothing else tells them
-    /// apart. While no address of a name has answered, the next is asked too after 250ms.
+    /// A ping prints one that comes later as late. Otherwise it is no answer, and is shown on
+    /// standard error. So is, with --source-port, one that may belong to an earlier datagram, as it
+    /// does not repeat what was asked: nothing else tells them apart. While no address of a name has answered, the next is asked too after 250ms.
     #[arg(short = 'W', long, value_name = "TIME", default_value = "1s", value_parser = crate::units::positive_duration)]
     pub timeout: Duration,
     /// Send a datagram again up to N times while it is not answered

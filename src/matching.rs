@@ -32,9 +32,11 @@ pub struct Earlier<'a> {
 ///
 /// What is left answers `awaited` for certain if it holds that, or if the others were answered. It
 /// is doubtful if it holds nothing that tells (or what was asked twice) while the answer to an
-/// earlier one may still come, or on a crowded socket. So an answer that was still to come is never
-/// taken for another's. A second one to a datagram that was answered is, if it repeats nothing and
-/// is the first that is too much.
+/// earlier one may still come, or on a crowded socket.
+///
+/// So an answer that was still to come is never taken for another's. A second answer to an earlier
+/// datagram is, if it does not belong to that one as said above; but only once: the answer to
+/// `awaited` is then one too many itself, and the socket is crowded.
 pub fn judge(
     received: &[u8],
     awaited: Option<&[u8]>,

@@ -67,6 +67,7 @@ impl Alarm {
     }
 
     /// Waits until one of `descriptors` is ready, or for the alarm; a signal ends the wait early.
+    /// The timer, if there is one, is added to them, at the end.
     pub fn poll<'a>(&'a self, descriptors: &mut Vec<PollFd<'a>>) -> io::Result<()> {
         if let Some(timer) = &self.timer {
             descriptors.push(PollFd::new(timer, PollFlags::IN));
@@ -80,7 +81,8 @@ impl Alarm {
     }
 }
 
-/// The system takes no time at all; what is farther away than this comes too early.
+/// The system takes no time that is too far away. A wait for one that is farther than this ends
+/// early.
 const FARTHEST: Duration = Duration::from_secs(3600);
 
 #[cfg(target_os = "linux")]
