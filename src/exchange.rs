@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure, exit_of};
+use crate::exit::{Exit, Failure};
 use crate::flow::{Cause, Event, Flows, Whose};
 use crate::payloads::{Next, Payload, Payloads};
 use crate::receiver::Receiver;
@@ -76,14 +76,11 @@ pub fn run(
     } else {
         let mut report = Report::start(flows, args.raw, json)?;
         let asked = ask_all(flows, payloads, args, &mut report, &mut worst);
-        let interrupted = asked
-            .as_ref()
-            .is_err_and(|error| exit_of(error) == Exit::Interrupted);
-        if !interrupted {
+        if !flows.is_interrupted() {
             asked?;
         }
         report.finish()?;
-        if interrupted {
+        if flows.is_interrupted() {
             Interrupt::end()?;
         }
     }

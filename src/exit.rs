@@ -15,8 +15,6 @@ pub enum Exit {
     Resolve = 3,
     /// A time limit passed.
     Timeout = 4,
-    /// SIGINT (128 + 2), where something was still to be written.
-    Interrupted = 130,
     /// The reader of standard output went away (128 + SIGPIPE); never announced by a message.
     OutputClosed = 141,
 }

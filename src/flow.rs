@@ -654,9 +654,7 @@ impl<'a> Flows<'a> {
     ) -> anyhow::Result<Option<Event>> {
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let ready = self.poll(timeout, input)?;
-        if self.interrupt.as_ref().is_some_and(Interrupt::arrived) {
-            return Err(Failure::announced(Exit::Interrupted).into());
-        }
+        anyhow::ensure!(!self.is_interrupted(), "interrupted");
         if ready.output_closed {
             let error = io::Error::from(io::ErrorKind::BrokenPipe);
             return Err(Failure::of_output(output::NAME, &error).into());
@@ -680,6 +678,11 @@ impl<'a> Flows<'a> {
             Some(Duration::ZERO) => Some(Event::Time),
             _ => None,
         }))
+    }
+
+    /// Whether SIGINT has arrived, where that is to be reported: every wait fails from then on.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::has_come)
     }
 
     /// Whether what was sent last has only a doubtful answer.

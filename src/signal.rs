@@ -1,5 +1,6 @@
 //! Signals as something that poll(2) can wait for.
 
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -22,9 +23,7 @@ impl Stop {
         let sign = Sign::new()?;
         let seen = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // The order matters: the first signal passes the first line, and arms it by the second.
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen))?;
-            signal_hook::flag::register(signal, Arc::clone(&seen))?;
+            end_at_second(signal, &seen)?;
             signal_hook::low_level::pipe::register(signal, sign.sender()?)?;
         }
         Ok(Self { sign, seen })
@@ -79,22 +78,21 @@ impl Children {
 /// Readable once SIGINT has arrived; a second one ends the process at once, by that signal.
 pub struct Interrupt {
     sign: Sign,
-    arrived: Arc<AtomicBool>,
+    seen: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     pub fn install() -> io::Result<Self> {
         let sign = Sign::new()?;
-        let arrived = Arc::default();
-        // The order matters: the first signal passes the first line, and arms it by the second.
-        signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&arrived))?;
-        signal_hook::flag::register(SIGINT, Arc::clone(&arrived))?;
+        let seen = Arc::default();
+        end_at_second(SIGINT, &seen)?;
         signal_hook::low_level::pipe::register(SIGINT, sign.sender()?)?;
-        Ok(Self { sign, arrived })
+        Ok(Self { sign, seen })
     }
 
-    pub fn arrived(&self) -> bool {
-        self.arrived.load(Ordering::Relaxed)
+    /// Whether the signal has ever arrived; costs no system call.
+    pub fn has_come(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// Ends the process as if SIGINT had not been caught: a shell then ends its loop too.
@@ -121,10 +119,7 @@ impl Attention {
             asked: Arc::default(),
             resumed: Arc::default(),
         };
-        let interrupted = &attention.interrupted;
-        // The order matters: the first signal passes the first line, and arms it by the second.
-        signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(interrupted))?;
-        signal_hook::flag::register(SIGINT, Arc::clone(interrupted))?;
+        end_at_second(SIGINT, &attention.interrupted)?;
         signal_hook::flag::register(SIGQUIT, Arc::clone(&attention.asked))?;
         signal_hook::flag::register(SIGCONT, Arc::clone(&attention.resumed))?;
         for signal in [SIGINT, SIGQUIT] {
@@ -148,6 +143,14 @@ impl Attention {
     pub fn resumed(&self) -> bool {
         self.resumed.swap(false, Ordering::Relaxed)
     }
+}
+
+/// The first `signal` only sets `seen`; a second one ends the process at once, by that signal.
+fn end_at_second(signal: c_int, seen: &Arc<AtomicBool>) -> io::Result<()> {
+    // The order matters: the first signal passes the first line, and arms it by the second.
+    signal_hook::flag::register_conditional_default(signal, Arc::clone(seen))?;
+    signal_hook::flag::register(signal, Arc::clone(seen))?;
+    Ok(())
 }
 
 impl AsFd for Attention {
