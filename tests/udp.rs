@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Server, Terminal, closed_port, mailbox, netkit, udp_server};
+use crate::harness::{
+    DEADLINE, Program, ReservedPort, Server, Terminal, closed_port, mailbox, netkit, udp_server,
+};
 
 pub fn address(socket: &UdpSocket) -> String {
     socket.local_addr().unwrap().to_string()
@@ -294,11 +296,11 @@ mod client {
         fn a_late_answer_is_reported_and_not_taken_for_the_next_ones() {
             let server = mailbox();
             let target = address(&server);
-            let client = netkit(["udp-client", "-W", "1", &target, "a", "b"])
+            let client = netkit(["udp-client", "-W", "2", &target, "a", "b"])
                 .stdout("to b\n")
                 .stderr(format!(
                     "netkit: could not get an answer to datagram 1, \"a\" from {target}: nothing \
-                     came within 1s\n\
+                     came within 2s\n\
                      netkit: late answer from {target} to datagram 1, \"a\": \"to a\\u{{1b}}\"\n"
                 ))
                 .code(1)
@@ -364,25 +366,29 @@ mod client {
             client.finish();
         }
 
+        /// One with a port of its own, that waits two seconds for each answer.
+        fn client_from(port: &ReservedPort, words: &[&str]) -> Program {
+            let options = ["udp-client", "-W", "2", "--reuse-port", "--source-port"];
+            netkit(options).arg(port.text()).args(words)
+        }
+
         #[test]
         fn with_a_given_port_the_content_tells_which_answer_is_late() {
             let server = mailbox();
             let target = address(&server);
-            let port = closed_port().local_addr().unwrap().port();
-            let arguments = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
-            let client = netkit(arguments)
-                .args([&target, "Michael", "Tracy"])
+            let port = ReservedPort::udp();
+            let client = client_from(&port, &[&target, "Michael", "Tracy"])
                 .stdout("Hello, Tracy!\n")
                 .stderr(format!(
                     "netkit: could not get an answer to datagram 1, \"Michael\" from {target}: \
-                     nothing came within 1s\n\
+                     nothing came within 2s\n\
                      netkit: late answer from {target} to datagram 1, \"Michael\": \
                      \"Hello, Michael!\"\n"
                 ))
                 .code(1)
                 .start();
             let source = expect(&server, "Michael");
-            assert_eq!(source.port(), port);
+            assert_eq!(source.port(), port.number());
             assert_eq!(expect(&server, "Tracy"), source);
             send(&server, "Hello, Michael!", source);
             send(&server, "Hello, Tracy!", source);
@@ -393,14 +399,12 @@ mod client {
         fn with_a_given_port_an_answer_that_tells_nothing_is_doubtful_and_not_printed() {
             let server = mailbox();
             let target = address(&server);
-            let port = closed_port().local_addr().unwrap().port();
-            let options = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
-            let words = [&target, "date", "time", "year"];
-            let client = netkit(options.into_iter().chain(words))
+            let port = ReservedPort::udp();
+            let client = client_from(&port, &[&target, "date", "time", "year"])
                 .stdout("2026\n")
                 .stderr(format!(
                     "netkit: could not get an answer to datagram 1, \"date\" from {target}: \
-                     nothing came within 1s\n\
+                     nothing came within 2s\n\
                      netkit: doubtful answer from {target} to datagram 2, \"time\": \"7.3.\"\n\
                      netkit: doubtful answer from {target} to datagram 2, \"time\": \"12:34\"\n\
                      netkit: could not get an answer to datagram 2, \"time\" from {target}: what \
@@ -423,10 +427,8 @@ mod client {
         fn with_a_given_port_one_doubtful_answer_is_waited_on_after() {
             let server = mailbox();
             let target = address(&server);
-            let port = closed_port().local_addr().unwrap().port();
-            let options = ["udp-client", "-W", "1", "--source-port", &port.to_string()];
-            let words = [&target, "date", "time"];
-            let client = netkit(options.into_iter().chain(words))
+            let port = ReservedPort::udp();
+            let client = client_from(&port, &[&target, "date", "time"])
                 .stdout("time 12:34\n")
                 .any_stderr()
                 .code(1)
@@ -1781,8 +1783,15 @@ mod privileged {
         std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
         let (first, second) = both_families();
         let target = format!("both:{}", second.local_addr().unwrap().port());
-        let port = closed_port().local_addr().unwrap().port().to_string();
-        let options = ["udp-client", "-W", "1", "--source-port", &port];
+        let port = ReservedPort::udp();
+        let options = [
+            "udp-client",
+            "-W",
+            "2",
+            "--reuse-port",
+            "--source-port",
+            &port.text(),
+        ];
         let words = [&*target, "date", "year", "time"];
         let arguments: Vec<&str> = options.into_iter().chain(words).collect();
         let mut client = with_two_addresses(&arguments)

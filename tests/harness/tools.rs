@@ -59,7 +59,7 @@ pub fn udp_echoes() -> Vec<(Process, ReservedPort)> {
         ("socat", socat, "{*} receiving on {*}"),
     ];
     let servers = servers.into_iter().filter_map(|(name, arguments, ready)| {
-        let port = ReservedPort::on(Ipv4Addr::LOCALHOST.into(), Type::DGRAM);
+        let port = ReservedPort::udp();
         let arguments = arguments.replace("PORT", &port.text());
         let server = peer(name, arguments.split(' '))?.start();
         server.wait_for_line(ready);
@@ -87,7 +87,7 @@ while True:
 }
 
 /// A free port that nobody is given by chance while this lives, for programs that cannot take one
-/// by themselves. They have to set `SO_REUSEADDR`, as servers do.
+/// by themselves. They have to set `SO_REUSEADDR`, as servers do, or for UDP `SO_REUSEPORT`.
 pub struct ReservedPort {
     socket: Socket,
 }
@@ -98,10 +98,16 @@ impl ReservedPort {
         Self::on(Ipv4Addr::LOCALHOST.into(), Type::STREAM)
     }
 
+    /// On 127.0.0.1. What is sent to it reaches only a socket that is connected.
+    pub fn udp() -> Self {
+        Self::on(Ipv4Addr::LOCALHOST.into(), Type::DGRAM)
+    }
+
     pub fn on(ip: IpAddr, kind: Type) -> Self {
         let address = SocketAddr::new(ip, 0);
         let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
         socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(true).unwrap();
         socket.bind(&address.into()).unwrap();
         Self { socket }
     }
