@@ -326,7 +326,40 @@ mod tests {
     }
 
     #[test]
-    fn other_programs_read_the_same_numbers_from_the_text_as_stand_in_the_event() {
+    fn jc_reads_the_same_numbers_from_the_text_as_stand_in_the_event() {
+        let names = [
+            ("packets_transmitted", "transmitted"),
+            ("packets_received", "received"),
+            ("packet_loss_percent", "loss_percent"),
+            ("duplicates", "duplicates"),
+            ("errors", "errors"),
+            ("round_trip_ms_min", "rtt_min_ms"),
+            ("round_trip_ms_avg", "rtt_avg_ms"),
+            ("round_trip_ms_max", "rtt_max_ms"),
+            ("round_trip_ms_stddev", "rtt_mdev_ms"),
+        ];
+        compare("jc", "--ping", &names);
+    }
+
+    #[test]
+    fn pingparsing_reads_the_same_numbers_from_the_text_as_stand_in_the_event() {
+        let names = [
+            ("packet_transmit", "transmitted"),
+            ("packet_receive", "received"),
+            ("packet_loss_count", "lost"),
+            ("packet_loss_rate", "loss_percent"),
+            ("packet_duplicate_count", "duplicates"),
+            ("rtt_min", "rtt_min_ms"),
+            ("rtt_avg", "rtt_avg_ms"),
+            ("rtt_max", "rtt_max_ms"),
+            ("rtt_mdev", "rtt_mdev_ms"),
+        ];
+        compare("pingparsing", "-", &names);
+    }
+
+    /// `program` has to find in the text what stands in the event; `names` are its own and ours.
+    #[track_caller]
+    fn compare(program: &str, argument: &str, names: &[(&str, &str)]) {
         for target in ["127.0.0.1:9999", "[::1]:9999", "localhost:9999"] {
             let target: HostPort = target.parse().unwrap();
             for (received, duplicates, errors, late) in [
@@ -357,40 +390,14 @@ mod tests {
                     "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",
                     statistics.summary(&name(&target), time, false)
                 );
-                let jc = [
-                    ("packets_transmitted", "transmitted"),
-                    ("packets_received", "received"),
-                    ("packet_loss_percent", "loss_percent"),
-                    ("duplicates", "duplicates"),
-                    ("errors", "errors"),
-                    ("round_trip_ms_min", "rtt_min_ms"),
-                    ("round_trip_ms_avg", "rtt_avg_ms"),
-                    ("round_trip_ms_max", "rtt_max_ms"),
-                    ("round_trip_ms_stddev", "rtt_mdev_ms"),
-                ];
-                let pingparsing = [
-                    ("packet_transmit", "transmitted"),
-                    ("packet_receive", "received"),
-                    ("packet_loss_count", "lost"),
-                    ("packet_loss_rate", "loss_percent"),
-                    ("packet_duplicate_count", "duplicates"),
-                    ("rtt_min", "rtt_min_ms"),
-                    ("rtt_avg", "rtt_avg_ms"),
-                    ("rtt_max", "rtt_max_ms"),
-                    ("rtt_mdev", "rtt_mdev_ms"),
-                ];
-                for (program, argument, names) in
-                    [("jc", "--ping", &jc), ("pingparsing", "-", &pingparsing)]
-                {
-                    let Some(parsed) = parse(program, argument, &text) else {
-                        return;
-                    };
-                    for (theirs, ours) in names {
-                        let (read, written) = (parsed[theirs].as_f64(), event[ours].as_f64());
-                        // What does not occur is left out. Six digits of a percentage are shown.
-                        let (read, written) = (read.unwrap_or(0.0), written.unwrap_or(0.0));
-                        assert!((read - written).abs() < 1e-4, "{ours}: {parsed}\n{text}");
-                    }
+                let Some(parsed) = parse(program, argument, &text) else {
+                    return;
+                };
+                for (theirs, ours) in names {
+                    let (read, written) = (parsed[theirs].as_f64(), event[ours].as_f64());
+                    // What does not occur is left out. Six digits of a percentage are shown.
+                    let (read, written) = (read.unwrap_or(0.0), written.unwrap_or(0.0));
+                    assert!((read - written).abs() < 1e-4, "{ours}: {parsed}\n{text}");
                 }
             }
         }
