@@ -68,9 +68,9 @@ impl fmt::Display for Refusal {
             Self::Rate => "the source is over --rate-limit",
             Self::TooLarge => "the answer does not fit into a datagram",
             Self::Full => "programs run for as many peers as --max-peers allows",
-            Self::Crowd => "its host has three quarters of --max-peers",
+            Self::Crowd => "its host has its share of --max-peers",
             Self::NotTaken => "its program does not read what is sent to it",
-            Self::Unheard => "its program has sent a mebibyte since it was last heard",
+            Self::Unheard => "its program has sent all that it may before it is heard again",
         })
     }
 }

@@ -71,7 +71,8 @@ pub struct Args {
     /// End a program whose peer has sent nothing for TIME
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration, requires = "program")]
     idle_timeout: Duration,
-    /// Run programs for at most N peers at once, three quarters of them of one host
+    /// Run programs for at most N peers at once, at most three quarters of them of one host,
+    /// loopback aside
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), requires = "program")]
     max_peers: u32,
     /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:

@@ -54,6 +54,7 @@ struct Session {
 const MOST_UNASKED: usize = 1 << 20;
 
 struct Leaving {
+    peer: Peer,
     running: Running,
     kill_at: Instant,
     killed: bool,
@@ -102,15 +103,8 @@ impl Programs {
         desk: &mut Desk,
     ) {
         if !self.sessions.contains_key(&peer) {
-            if self.sessions.len() + self.leaving.len() >= self.max_peers {
-                return desk.refuse(Refusal::Full, peer.address);
-            }
-            // The address of a peer can be forged; and a single host must not shut out all others.
-            let host = Source::of(peer.address.ip());
-            let is_same = |other: &&Peer| Source::of(other.address.ip()) == host;
-            let most = self.max_peers - self.max_peers / 4;
-            if !peer.is_loopback() && self.sessions.keys().filter(is_same).count() >= most {
-                return desk.refuse(Refusal::Crowd, peer.address);
+            if let Some(refusal) = self.refusal(&peer) {
+                return desk.refuse(refusal, peer.address);
             }
             match self.start(&peer, inlet) {
                 Ok(session) => self.sessions.insert(peer, session),
@@ -129,6 +123,20 @@ impl Programs {
                 desk.refuse(Refusal::NotTaken, peer.address);
             }
         }
+    }
+
+    /// Why `peer`, which has no program, gets none.
+    fn refusal(&self, peer: &Peer) -> Option<Refusal> {
+        if self.sessions.len() + self.leaving.len() >= self.max_peers {
+            return Some(Refusal::Full);
+        }
+        let leaving = self.leaving.iter().map(|leaving| &leaving.peer);
+        let peers = self.sessions.keys().chain(leaving);
+        // The address of a peer can be forged; and a single host must not shut out all others.
+        let host = Source::of(peer.address.ip());
+        let same = peers.filter(|other| Source::of(other.address.ip()) == host);
+        let most = self.max_peers - self.max_peers / 4;
+        (!peer.is_loopback() && same.count() >= most).then_some(Refusal::Crowd)
     }
 
     fn start(&self, peer: &Peer, inlet: &Inlet) -> io::Result<Session> {
@@ -222,6 +230,7 @@ impl Programs {
         );
         running.signal(Signal::TERM);
         self.leaving.push(Leaving {
+            peer,
             running,
             kill_at,
             killed: false,
