@@ -9,8 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
-#[cfg(target_os = "linux")]
-use super::headers;
+use super::headers::{self, Headers};
 use crate::listen::Bound;
 use crate::multicast::Group;
 use crate::socket::{self, SocketArgs};
@@ -37,10 +36,12 @@ impl Peer {
 pub struct Received {
     pub size: usize,
     pub source: SocketAddr,
-    /// As of [`Peer`].
+    /// The address of ours that an answer is to leave from, as in [`Peer`].
     pub local: Option<SocketAddr>,
-    /// How many routers it might still have passed, itself included; `None`: that is not counted.
-    pub hops: Option<u8>,
+    /// The hop limit of an answer, one less than that of the datagram, as if this server were a
+    /// router on its way, or the usual one if that is lower; 0: no answer may leave. `None`: the
+    /// usual one, as nobody counts.
+    pub hops_left: Option<u8>,
 }
 
 pub struct Inlet {
@@ -48,10 +49,10 @@ pub struct Inlet {
     local: SocketAddr,
     /// Whether more than payload and source is received.
     reads_headers: bool,
-    /// The limit that its datagrams have if nothing else is said.
-    hops: u8,
-    /// The limit that they have now.
-    limit: Cell<u8>,
+    /// The hop limit that its datagrams have if nothing else is said.
+    usual_hops: u8,
+    /// The hop limit that they have now.
+    hops: Cell<u8>,
 }
 
 impl Inlet {
@@ -68,17 +69,17 @@ impl Inlet {
             headers::ask(socket, address.is_ipv4(), destination, counts_hops)
         })?;
         let local = socket.local_addr()?;
-        let hops = match local {
+        let usual_hops = match local {
             SocketAddr::V4(_) => socket.ttl()?,
             SocketAddr::V6(_) => SockRef::from(&socket).unicast_hops_v6()?,
         };
-        let hops = u8::try_from(hops).unwrap_or(u8::MAX);
+        let usual_hops = u8::try_from(usual_hops).unwrap_or(u8::MAX);
         Ok(Self {
             socket,
             local,
             reads_headers: destination || counts_hops,
-            hops,
-            limit: Cell::new(hops),
+            usual_hops,
+            hops: Cell::new(usual_hops),
         })
     }
 
@@ -89,29 +90,27 @@ impl Inlet {
         self.socket.set_write_timeout(limit)
     }
 
-    /// A datagram; the `hops` are those that an answer has left.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        if !self.reads_headers {
+        let (size, source, headers) = if self.reads_headers {
+            headers::receive(&self.socket, buffer, self.local.port())?
+        } else {
             let (size, source) = self.socket.recv_from(buffer)?;
-            return Ok(Received {
-                size,
-                source,
-                local: None,
-                hops: None,
-            });
-        }
-        let received = headers::receive(&self.socket, buffer, self.local.port())?;
-        let hops = received
-            .hops
-            .map(|hops| hops.saturating_sub(1).min(self.hops));
-        Ok(Received { hops, ..received })
+            (size, source, Headers::default())
+        };
+        let left = |limit: u8| limit.saturating_sub(1).min(self.usual_hops);
+        Ok(Received {
+            size,
+            source,
+            local: headers.local,
+            hops_left: headers.hop_limit.map(left),
+        })
     }
 
-    /// Sends an answer. Where the system has no room it waits a moment for it, as a socket that
-    /// blocks would; all other clients wait as well.
+    /// Sends an answer, with `hops` as its hop limit. Where the system has no room it waits a moment
+    /// for it, as a socket that blocks would; all other clients wait as well.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
         const PATIENCE: Duration = Duration::from_millis(10);
-        self.limit_hops(hops.unwrap_or(self.hops))?;
+        self.limit_hops(hops.unwrap_or(self.usual_hops))?;
         let send = || match peer.local {
             Some(local) => headers::send(&self.socket, payload, peer.address, local),
             None => self.socket.send_to(payload, peer.address),
@@ -124,20 +123,21 @@ impl Inlet {
             result => result,
         }
     }
-}
 
-impl Inlet {
     /// From now on. Most clients are as far away as the last, and that costs less than to say it
     /// with each datagram.
     fn limit_hops(&self, hops: u8) -> io::Result<()> {
-        if self.limit.replace(hops) == hops {
+        if self.hops.get() == hops {
             return Ok(());
         }
         if self.local.is_ipv4() {
-            self.socket.set_ttl(hops.into())
+            self.socket.set_ttl(hops.into())?;
         } else {
-            SockRef::from(&self.socket).set_unicast_hops_v6(hops.into())
+            SockRef::from(&self.socket).set_unicast_hops_v6(hops.into())?;
         }
+        // Not before: after a failure the next answer has to try again.
+        self.hops.set(hops);
+        Ok(())
     }
 }
 
@@ -152,40 +152,5 @@ impl Bound for Inlet {
 impl AsFd for Inlet {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// Elsewhere the system chooses the address of an answer by its route, and nobody counts.
-#[cfg(not(target_os = "linux"))]
-mod headers {
-    use std::io;
-    use std::net::{SocketAddr, UdpSocket};
-
-    use socket2::Socket;
-
-    use super::Received;
-
-    #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
-    pub fn ask(_: &Socket, _is_ipv4: bool, _destination: bool, _hops: bool) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub fn receive(socket: &UdpSocket, buffer: &mut [u8], _port: u16) -> io::Result<Received> {
-        let (size, source) = socket.recv_from(buffer)?;
-        Ok(Received {
-            size,
-            source,
-            local: None,
-            hops: None,
-        })
-    }
-
-    pub fn send(
-        socket: &UdpSocket,
-        payload: &[u8],
-        peer: SocketAddr,
-        _local: SocketAddr,
-    ) -> io::Result<usize> {
-        socket.send_to(payload, peer)
     }
 }

@@ -1,7 +1,6 @@
 //! Answers datagrams.
 
 mod desk;
-#[cfg(target_os = "linux")]
 mod headers;
 mod inlet;
 mod programs;
@@ -380,7 +379,7 @@ impl Server {
             Handler::Discard | Handler::Stdio(_) => return self.desk.of_access(source),
             Handler::Hello => refusal::of_greeting(payload),
             Handler::Echo | Handler::Programs(_) => {
-                (received.hops == Some(0)).then_some(Refusal::Hops)
+                (received.hops_left == Some(0)).then_some(Refusal::Hops)
             }
         };
         let refusal = self
@@ -402,7 +401,7 @@ impl Server {
             address: received.source,
             local: received.local,
         };
-        let hops = received.hops;
+        let hops = received.hops_left;
         let end = GREETING.len() + received.size;
         let payload = &self.buffer[GREETING.len()..end];
         self.desk.received(payload, peer.address);

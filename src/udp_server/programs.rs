@@ -39,7 +39,7 @@ struct Session {
     stdout: Option<ChildStdout>,
     /// What is left of a datagram of which the program's input has taken the beginning.
     rest: Vec<u8>,
-    /// What the last datagram of the peer left for answers.
+    /// The hop limit of answers, after the last datagram of the peer.
     hops: Option<u8>,
     /// How many bytes the program may still send before the peer is heard again.
     unasked: usize,

@@ -1,5 +1,4 @@
-//! What the headers of a datagram say: which of our addresses it was sent to, and how many routers it
-//! might still have passed; and which address an answer is sent from. Linux tells, per datagram.
+//! Linux tells of the headers, and takes the address of an answer, in control messages.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -11,25 +10,28 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
     sockopt,
 };
-
 use socket2::Socket;
 
-use super::inlet::Received;
+use super::Headers;
 
 /// Has `receive` learn what is asked for, of what arrives from now on.
-pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hops: bool) -> io::Result<()> {
+pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -> io::Result<()> {
     if is_ipv4 {
         setsockopt(socket, sockopt::Ipv4PacketInfo, &destination)?;
-        setsockopt(socket, sockopt::Ipv4RecvTtl, &hops)?;
+        setsockopt(socket, sockopt::Ipv4RecvTtl, &hop_limit)?;
     } else {
         setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &destination)?;
-        setsockopt(socket, sockopt::Ipv6RecvHopLimit, &hops)?;
+        setsockopt(socket, sockopt::Ipv6RecvHopLimit, &hop_limit)?;
     }
     Ok(())
 }
 
 /// As `recv_from`, with what was asked for. `port` is the socket's.
-pub fn receive(socket: &UdpSocket, buffer: &mut [u8], port: u16) -> io::Result<Received> {
+pub fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    port: u16,
+) -> io::Result<(usize, SocketAddr, Headers)> {
     let mut control = cmsg_space!(in6_pktinfo, c_int);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrStorage>(
@@ -39,7 +41,7 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8], port: u16) -> io::Result<R
         MsgFlags::empty(),
     )?;
     let source = message.address.as_ref().and_then(standard);
-    let (mut local, mut hops, mut to_group) = (None, None, false);
+    let (mut local, mut hop_limit, mut to_group) = (None, None, false);
     for control in message.cmsgs()? {
         match control {
             // ip(7): of a datagram to a group, the address that the answer should have.
@@ -59,18 +61,18 @@ pub fn receive(socket: &UdpSocket, buffer: &mut [u8], port: u16) -> io::Result<R
                 local = (!to_group).then(|| SocketAddrV6::new(ip, port, 0, zone).into());
             }
             ControlMessageOwned::Ipv4Ttl(limit) | ControlMessageOwned::Ipv6HopLimit(limit) => {
-                hops = u8::try_from(limit).ok();
+                hop_limit = u8::try_from(limit).ok();
             }
             _ => {}
         }
     }
-    Ok(Received {
-        size: message.bytes,
-        source: source.ok_or(io::ErrorKind::InvalidData)?,
+    let source = source.ok_or(io::ErrorKind::InvalidData)?;
+    let headers = Headers {
         local,
-        // RFC 1112: what is sent to a group begins with 1.
-        hops: hops.filter(|_| !to_group),
-    })
+        // RFC 1112: what is sent to a group begins with 1, which says nothing of its way.
+        hop_limit: hop_limit.filter(|_| !to_group),
+    };
+    Ok((message.bytes, source, headers))
 }
 
 /// As `send_to`, from `local`.

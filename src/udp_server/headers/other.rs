@@ -1,0 +1,32 @@
+//! Without headers: the system chooses the address of an answer by its route, and nobody counts
+//! hops.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use socket2::Socket;
+
+use super::Headers;
+
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+pub fn ask(_: &Socket, _is_ipv4: bool, _destination: bool, _hop_limit: bool) -> io::Result<()> {
+    Ok(())
+}
+
+pub fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    _port: u16,
+) -> io::Result<(usize, SocketAddr, Headers)> {
+    let (size, source) = socket.recv_from(buffer)?;
+    Ok((size, source, Headers::default()))
+}
+
+pub fn send(
+    socket: &UdpSocket,
+    payload: &[u8],
+    peer: SocketAddr,
+    _local: SocketAddr,
+) -> io::Result<usize> {
+    socket.send_to(payload, peer)
+}
