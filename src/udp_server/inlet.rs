@@ -49,6 +49,8 @@ pub struct Inlet {
     local: SocketAddr,
     /// Whether more than payload and source is received.
     reads_headers: bool,
+    /// Whether calls wait.
+    blocks: bool,
     /// The hop limit that its datagrams have if nothing else is said.
     usual_hops: u8,
     /// The hop limit that they have now.
@@ -78,14 +80,16 @@ impl Inlet {
             socket,
             local,
             reads_headers: destination || counts_hops,
+            blocks: false,
             usual_hops,
             hops: Cell::new(usual_hops),
         })
     }
 
     /// With a limit, calls wait for so long; without, they do not wait.
-    pub fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.socket.set_nonblocking(limit.is_none())?;
+    pub fn set_patience(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.blocks = limit.is_some();
+        self.socket.set_nonblocking(!self.blocks)?;
         self.socket.set_read_timeout(limit)?;
         self.socket.set_write_timeout(limit)
     }
@@ -116,7 +120,8 @@ impl Inlet {
             None => self.socket.send_to(payload, peer.address),
         };
         match send() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            // One that blocks has waited for as long already.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.blocks => {
                 poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(PATIENCE))?;
                 send()
             }
