@@ -249,6 +249,9 @@ impl Handler {
     }
 }
 
+/// Where a receive waits, poll(2) is asked again once no datagram has come for so long.
+const LINGER: Duration = Duration::from_millis(10);
+
 struct Server {
     inlets: Vec<Inlet>,
     handler: Handler,
@@ -272,11 +275,7 @@ impl Server {
 
     /// Serves what comes to any socket, until a signal arrives.
     fn serve(&mut self, stop: &Stop) -> anyhow::Result<()> {
-        /// How many datagrams of one socket are served before the others, and signals, have a turn.
-        const BATCH: usize = 256;
         if self.waits_for_one_socket_alone() {
-            /// poll(2) is asked again once no datagram has come for so long.
-            const LINGER: Duration = Duration::from_millis(10);
             // A receive that waits saves a poll(2), and a receive that finds nothing, for every
             // datagram. Signals end it early (signal(7)); one just before it waits so long.
             self.inlets[0].set_patience(Some(LINGER))?;
@@ -312,18 +311,28 @@ impl Server {
             let (sockets, others) = ready[fixed..].split_at(receiving);
             self.handler.serve(others, &self.inlets, &mut self.desk)?;
             for (index, _) in sockets.iter().enumerate().filter(|(_, ready)| **ready) {
-                let mut turns = 0..BATCH;
-                while turns.next().is_some()
-                    && !stop.has_come()
-                    && self.handler.has_room()
-                    && self.handle(index)?
-                {}
+                self.serve_batch(index, stop)?;
             }
             let now = Instant::now();
             if wake.is_some_and(|at| at <= now) {
                 self.desk.close_episodes(|end| end <= now);
             }
         }
+    }
+
+    /// Serves what comes to one socket, until the others, and signals, are to have a turn.
+    fn serve_batch(&mut self, index: usize, stop: &Stop) -> Result<(), Failure> {
+        const MOST: usize = 256;
+        /// After so many the clock is asked too: they may have been waited for, one by one.
+        const STRIDE: usize = 8;
+        let end = Instant::now() + LINGER;
+        for count in 1..=MOST {
+            let goes_on = !stop.has_come() && self.handler.has_room() && self.handle(index)?;
+            if !goes_on || count % STRIDE == 0 && Instant::now() >= end {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is nothing but one socket, signals and time to wait for.
