@@ -26,9 +26,13 @@ impl Episode {
         self.last.map(|last| last + QUIET)
     }
 
-    /// Closes the episode: how many events it had.
-    pub fn close(&mut self) -> u64 {
-        std::mem::take(self).events
+    /// Closes the episode, if its end `is_over`: how many events it had, if not only the one that was
+    /// logged when it began.
+    pub fn close(&mut self, is_over: impl Fn(Instant) -> bool) -> Option<u64> {
+        if !self.end().is_some_and(is_over) {
+            return None;
+        }
+        Some(std::mem::take(self).events).filter(|events| *events > 1)
     }
 }
 
@@ -44,7 +48,10 @@ mod tests {
         assert!(episode.happened(now));
         assert!(!episode.happened(now + QUIET / 2));
         assert_eq!(episode.end(), Some(now + QUIET / 2 + QUIET));
-        assert_eq!(episode.close(), 2);
+        assert_eq!(episode.close(|end| end <= now + QUIET), None);
+        assert_eq!(episode.close(|_| true), Some(2));
+        assert!(episode.happened(now));
+        assert_eq!(episode.close(|_| true), None);
         assert!(episode.happened(now));
     }
 }

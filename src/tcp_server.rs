@@ -410,11 +410,7 @@ impl Episodes {
             ),
         ];
         for (episode, why) in turned_away {
-            if !episode.end().is_some_and(&is_over) {
-                continue;
-            }
-            let count = episode.close();
-            if count > 1 {
+            if let Some(count) = episode.close(&is_over) {
                 tracing::warn!(
                     event = "limit",
                     count,
@@ -422,9 +418,7 @@ impl Episodes {
                 );
             }
         }
-        if self.exhausted.end().is_some_and(is_over) {
-            self.exhausted.close();
-        }
+        self.exhausted.close(is_over);
     }
 }
 

@@ -125,16 +125,13 @@ impl Desk {
     /// Says of the episodes whose end `is_over` how much happened, where that is not said yet.
     pub fn close_episodes(&mut self, is_over: impl Fn(Instant) -> bool) {
         for (refusal, episode) in &mut self.refused {
-            if episode.end().is_some_and(&is_over) {
-                let count = episode.close();
-                if count > 1 {
-                    tracing::warn!(
-                        event = "refuse",
-                        count,
-                        reason = %refusal,
-                        "no answer to {count} datagrams in all: {refusal}"
-                    );
-                }
+            if let Some(count) = episode.close(&is_over) {
+                tracing::warn!(
+                    event = "refuse",
+                    count,
+                    reason = %refusal,
+                    "no answer to {count} datagrams in all: {refusal}"
+                );
             }
         }
         let failures = [
@@ -142,15 +139,12 @@ impl Desk {
             (&mut self.unwatched, "written down"),
         ];
         for (episode, what) in failures {
-            if episode.end().is_some_and(&is_over) {
-                let count = episode.close();
-                if count > 1 {
-                    tracing::warn!(
-                        event = "fail",
-                        count,
-                        "{count} datagrams in all could not be {what}"
-                    );
-                }
+            if let Some(count) = episode.close(&is_over) {
+                tracing::warn!(
+                    event = "fail",
+                    count,
+                    "{count} datagrams in all could not be {what}"
+                );
             }
         }
     }
