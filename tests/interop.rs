@@ -35,10 +35,14 @@ mod client {
             .start();
         let line = listener.wait_for_line(ready);
         let port = port.unwrap_or_else(|| line.rsplit([' ', ':']).next().unwrap());
-        netkit(["tcp-client", address, port])
-            .stdin("from netkit")
+        let mut client = netkit(["tcp-client", address, port])
+            .stdin_open()
             .stdout("from the peer")
-            .run();
+            .start();
+        client.send("from netkit");
+        // Not before: ncat leaves what it has to say unsaid if it hears of the end first.
+        client.wait_for_stdout("from the peer".len());
+        client.finish();
         listener.finish();
     }
 
