@@ -35,7 +35,7 @@ mod client {
             .start();
         let line = listener.wait_for_line(ready);
         let port = port.unwrap_or_else(|| line.rsplit([' ', ':']).next().unwrap());
-        let mut client = netkit(["tcp-client", address, port])
+        let client = netkit(["tcp-client", address, port])
             .stdin_open()
             .stdout("from the peer")
             .start();
