@@ -484,13 +484,7 @@ impl Writer {
     /// After both ends have finished: waits until the peer has acknowledged everything or broken the
     /// connection off, for `most` at most, and returns the error if there is one.
     pub fn wait_until_taken(&self, most: Duration) -> Option<io::Error> {
-        let Sink::Descriptor(Descriptor {
-            fd,
-            kind: Kind::Socket,
-        }) = &self.sink
-        else {
-            return None;
-        };
+        let fd = self.socket()?;
         let end = Instant::now() + most;
         let mut nap = Duration::from_micros(100);
         // poll(2) cannot tell: it shows the end of both directions from now on. But a connection that
@@ -505,16 +499,20 @@ impl Writer {
     /// The error that is pending on a connection: how the peer went away, if it did not close
     /// cleanly.
     pub fn take_error(&self) -> Option<io::Error> {
-        let Sink::Descriptor(Descriptor {
-            fd,
-            kind: Kind::Socket,
-        }) = &self.sink
-        else {
-            return None;
-        };
+        let fd = self.socket()?;
         match rustix::net::sockopt::socket_error(fd) {
             Ok(Err(errno)) | Err(errno) => Some(errno.into()),
             Ok(Ok(())) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.sink {
+            Sink::Descriptor(Descriptor {
+                fd,
+                kind: Kind::Socket,
+            }) => Some(fd.as_fd()),
+            _ => None,
         }
     }
 
