@@ -3,14 +3,15 @@
 //! Read on in this order: `cli` (what can be asked for), one subcommand (`tcp_client`,
 //! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
 //! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
-//! `listen`, `socket`, `wait` (poll(2)), and the pure parts `address`, `units`, `escape`. What UDP
-//! needs stands apart: `route` (addresses and sockets of a target), `exchange` (asks and waits for
-//! answers), `flow` (the sockets it asks on), `receiver` (when a queue is full), `udp_relay`,
-//! `udp_check`, `refusal`, `multicast`; and `udp_ping` (the loop) with its pure halves `probes` and
-//! `statistics`.
+//! `listen`, `socket`, `wait` (poll(2)), and the pure parts `address`, `units`, `escape`. How the
+//! threads of a server work: `crew`, `scheduling`, `busy_poll`. What UDP needs stands apart: `route`
+//! (addresses and sockets of a target), `exchange` (asks and waits for answers), `flow` (the sockets
+//! it asks on), `receiver` (when a queue is full), `udp_relay`, `udp_check`, `refusal`, `multicast`;
+//! and `udp_ping` (the loop) with its pure halves `probes` and `statistics`.
 
 mod access;
 mod address;
+mod busy_poll;
 mod cli;
 mod connect;
 mod connections;
@@ -40,6 +41,7 @@ mod relay;
 mod report;
 mod resolve;
 mod route;
+mod scheduling;
 mod service;
 mod signal;
 mod socket;

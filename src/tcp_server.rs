@@ -17,6 +17,7 @@ use crate::crew::{self, Crew, Taken};
 use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
+use crate::scheduling;
 use crate::service::{Connection, Ended, Handler, ServiceArgs};
 use crate::signal::Stop;
 use crate::socket::{self, TcpSocketArgs};
@@ -448,6 +449,10 @@ impl Server {
 
     /// Has connections accepted by the threads that serve them, until this is to stop.
     fn have_accepted(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
+        // A program would inherit that, and may compute for long.
+        if !self.host.handler.runs_programs() {
+            scheduling::let_others_go_on();
+        }
         for listener in listeners {
             let listener = Arc::downgrade(listener);
             let [accepting, serving, refusing] = [(); 3].map(|()| Arc::clone(&self.host));

@@ -51,6 +51,27 @@ mod hello {
     }
 
     #[test]
+    fn a_peer_that_is_quick_for_long_is_answered_as_at_first() {
+        let server = tcp_server(["--idle-timeout", "1s"]).listen();
+        let mut client = server.connect();
+        client.expect("Welcome!");
+        for number in 0..2000 {
+            client.send(format!("{number}\n"));
+            client.expect(format!("Hello, {number}!\n"));
+        }
+        client.send("slow");
+        client.expect_nothing_for(Duration::from_millis(50));
+        client.send("er\n");
+        client.expect("Hello, slower!\n");
+        // Neither is its end, nor its silence.
+        client.expect_eof();
+        let local = client.local();
+        server.wait_for_line(&format!(
+            "Connection from {local} closed: nothing moved for 1s."
+        ));
+    }
+
+    #[test]
     fn lines_in_one_segment_are_answered_as_lines() {
         assert_eq!(
             answer(&[], "a\nb\nexit\n"),
@@ -228,6 +249,40 @@ mod hello {
 
 mod services {
     use super::*;
+
+    /// The scheduling policy of every thread of a process (proc(5)).
+    #[cfg(target_os = "linux")]
+    fn policies(process: impl std::fmt::Display) -> std::collections::BTreeSet<String> {
+        std::fs::read_dir(format!("/proc/{process}/task"))
+            .unwrap()
+            // A thread may end meanwhile.
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok())
+            .map(|stat| {
+                let fields = stat.rsplit_once(") ").unwrap().1;
+                fields.split(' ').nth(38).unwrap().to_owned()
+            })
+            .collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_server_does_not_interrupt_its_clients_but_a_program_is_run_as_ever() {
+        let own = policies("self");
+        let ordinary = ["0".to_owned()].into();
+        let batch = if own == ordinary {
+            ["3".to_owned()].into()
+        } else {
+            own.clone()
+        };
+        for (arguments, policy) in [
+            (&[][..], batch),
+            (&["-e", "printf", "Welcome!"][..], own.clone()),
+        ] {
+            let server = tcp_server(arguments.iter().copied()).listen();
+            server.connect().expect("Welcome!");
+            assert_eq!(policies(server.pid()), policy, "{arguments:?}");
+        }
+    }
 
     #[test]
     fn echo_sends_back_what_it_gets() {

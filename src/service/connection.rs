@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use crate::busy_poll::{BusyPoll, Wait};
 use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
@@ -75,6 +76,7 @@ pub struct Connection {
     torn: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
+    busy_poll: Cell<BusyPoll>,
 }
 
 impl Connection {
@@ -93,6 +95,7 @@ impl Connection {
             torn: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
+            busy_poll: Cell::default(),
         }
     }
 
@@ -135,9 +138,19 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's input.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        let count = self.within_limits(TcpStream::set_read_timeout, |mut stream| {
-            stream.read(buffer)
-        })?;
+        let mut busy_poll = self.busy_poll.get();
+        let result = self.within_limits(TcpStream::set_read_timeout, |stream| {
+            busy_poll.call(|wait| {
+                let flags = match wait {
+                    Wait::No => RecvFlags::DONTWAIT,
+                    Wait::Yes => RecvFlags::empty(),
+                };
+                let (_, count) = recv(stream, &mut *buffer, flags)?;
+                Ok(count)
+            })
+        });
+        self.busy_poll.set(busy_poll);
+        let count = result?;
         self.count_received(count as u64);
         Ok(count)
     }
