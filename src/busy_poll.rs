@@ -4,6 +4,8 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::RecvFlags;
+
 use crate::wait::is_wait;
 
 /// How long to look. To be woken on a processor that was idle takes some ten microseconds, under a
@@ -26,6 +28,16 @@ pub enum Wait {
     /// It fails where it would have to (EWOULDBLOCK).
     No,
     Yes,
+}
+
+impl From<Wait> for RecvFlags {
+    /// For a socket that blocks.
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::No => Self::DONTWAIT,
+            Wait::Yes => Self::empty(),
+        }
+    }
 }
 
 /// What one thread knows of how soon its peer has sent what the thread waits for. Only a thread whose

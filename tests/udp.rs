@@ -1431,6 +1431,23 @@ pub mod server {
     }
 
     #[test]
+    fn a_client_that_is_quick_for_long_is_answered_as_at_first() {
+        for service in ["hello", "echo"] {
+            let client = mailbox();
+            let server = udp_server(["--service", service]).listen();
+            for number in 0..2000 {
+                let payload = number.to_string();
+                let answer = match service {
+                    "hello" => format!("Hello, {payload}!"),
+                    _ => payload.clone(),
+                };
+                assert_eq!(ask_from(&client, &server, payload), answer.as_bytes());
+            }
+            server.stop();
+        }
+    }
+
+    #[test]
     fn what_has_arrived_before_the_signal_is_answered() {
         for signal in [Signal::INT, Signal::TERM] {
             let server = udp_server([]).listen();

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::busy_poll::{BusyPoll, Wait};
+use crate::busy_poll::BusyPoll;
 use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
@@ -141,11 +141,7 @@ impl Connection {
         let mut busy_poll = self.busy_poll.get();
         let result = self.within_limits(TcpStream::set_read_timeout, |stream| {
             busy_poll.call(|wait| {
-                let flags = match wait {
-                    Wait::No => RecvFlags::DONTWAIT,
-                    Wait::Yes => RecvFlags::empty(),
-                };
-                let (_, count) = recv(stream, &mut *buffer, flags)?;
+                let (_, count) = recv(stream, &mut *buffer, wait.into())?;
                 Ok(count)
             })
         });

@@ -7,9 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::recvfrom;
 use socket2::SockRef;
 
 use super::headers::{self, Headers};
+use crate::busy_poll::{BusyPoll, Wait};
 use crate::listen::Bound;
 use crate::multicast::Group;
 use crate::socket::{self, SocketArgs};
@@ -51,6 +53,7 @@ pub struct Inlet {
     reads_headers: bool,
     /// Whether calls wait.
     blocks: bool,
+    busy_poll: Cell<BusyPoll>,
     /// The hop limit that its datagrams have if nothing else is said.
     usual_hops: u8,
     /// The hop limit that they have now.
@@ -81,6 +84,7 @@ impl Inlet {
             local,
             reads_headers: destination || counts_hops,
             blocks: false,
+            busy_poll: Cell::default(),
             usual_hops,
             hops: Cell::new(usual_hops),
         })
@@ -95,11 +99,13 @@ impl Inlet {
     }
 
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let (size, source, headers) = if self.reads_headers {
-            headers::receive(&self.socket, buffer, self.local.port())?
+        let (size, source, headers) = if self.blocks {
+            let mut busy_poll = self.busy_poll.get();
+            let result = busy_poll.call(|wait| self.receive_with(buffer, wait));
+            self.busy_poll.set(busy_poll);
+            result?
         } else {
-            let (size, source) = self.socket.recv_from(buffer)?;
-            (size, source, Headers::default())
+            self.receive_with(buffer, Wait::No)?
         };
         let left = |limit: u8| limit.saturating_sub(1).min(self.usual_hops);
         Ok(Received {
@@ -108,6 +114,19 @@ impl Inlet {
             local: headers.local,
             hops_left: headers.hop_limit.map(left),
         })
+    }
+
+    fn receive_with(
+        &self,
+        buffer: &mut [u8],
+        wait: Wait,
+    ) -> io::Result<(usize, SocketAddr, Headers)> {
+        if self.reads_headers {
+            return headers::receive(&self.socket, buffer, self.local.port(), wait);
+        }
+        let (_, size, source) = recvfrom(&self.socket, buffer, wait.into())?;
+        let source = source.ok_or(io::ErrorKind::InvalidData)?;
+        Ok((size, source.try_into()?, Headers::default()))
     }
 
     /// Sends an answer, with `hops` as its hop limit. Where the system has no room it waits a moment

@@ -13,6 +13,7 @@ use nix::sys::socket::{
 use socket2::Socket;
 
 use super::Headers;
+use crate::busy_poll::Wait;
 
 /// Has `receive` learn what is asked for, of what arrives from now on.
 pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -> io::Result<()> {
@@ -31,15 +32,16 @@ pub fn receive(
     socket: &UdpSocket,
     buffer: &mut [u8],
     port: u16,
+    wait: Wait,
 ) -> io::Result<(usize, SocketAddr, Headers)> {
+    let flags = match wait {
+        Wait::No => MsgFlags::MSG_DONTWAIT,
+        Wait::Yes => MsgFlags::empty(),
+    };
     let mut control = cmsg_space!(in6_pktinfo, c_int);
     let mut parts = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut control),
-        MsgFlags::empty(),
-    )?;
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let source = message.address.as_ref().and_then(standard);
     let (mut local, mut hop_limit, mut to_group) = (None, None, false);
     for control in message.cmsgs()? {
