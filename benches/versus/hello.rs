@@ -149,7 +149,8 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
         ("netkit -q".to_owned(), server(&["-q"])),
         ("netkit, logging".to_owned(), server(&[])),
     ];
-    if let Some(program) = std::env::var_os("VERSUS_SERVER").map(PathBuf::from) {
+    let others = std::env::var_os("VERSUS_SERVER").unwrap_or_default();
+    for program in std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()) {
         let name = program.file_name().unwrap_or_default();
         let name = name.to_string_lossy().into_owned();
         let start: Start = Box::new(move || {
@@ -213,17 +214,19 @@ fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)
     servers
 }
 
-/// Adds a contestant that does `work` with a server that is started at the first round.
+/// Adds a contestant that does `work` with a server that is started at the first round; one that
+/// runs a program for each connection may take seconds to be done with them, and is started anew.
 fn add(
     row: &mut Row,
     (name, start): (String, Start),
     mut work: impl FnMut(&Server) -> anyhow::Result<Vec<f64>> + 'static,
 ) {
-    let mut server = None;
+    let mut server: Option<Server> = None;
     row.add(name, move |round| {
-        if server.is_none() {
-            server = Some(start()?);
-        }
+        server = match server.take() {
+            Some(server) if server.protocol.hello => Some(server),
+            _ => Some(start()?),
+        };
         let server = server.as_ref().context("it did not start")?;
         let result = work(server);
         if round == Round::WarmUp {
@@ -339,11 +342,13 @@ pub fn requests(connections: usize) -> Row {
             load.ask_all()?;
             let answered = load.run(|| start.elapsed() < TIME)?;
             let rate = f64::from(u32::try_from(answered)?) / start.elapsed().as_secs_f64();
-            load.end()?;
+            if server.protocol.hello {
+                load.end()?;
+            }
             Ok(vec![rate])
         });
     }
-    row
+    row.with_rounds(9)
 }
 
 pub fn open() -> Row {

@@ -4,8 +4,8 @@
 //! them. Each row starts its own programs on loopback, runs them in turn (A B A B), once to warm up
 //! and to check that the bytes arrive, then in at least five rounds that count, and stops them.
 //!
-//! `VERSUS_SERVER=PROGRAM` adds a server of the `hello` protocol to the rows that measure one; it is
-//! started with a port as its only argument.
+//! `VERSUS_SERVER=PROGRAM[:PROGRAM]...` adds servers of the `hello` protocol to the rows that measure
+//! one; each is started with a port as its only argument.
 
 #![expect(clippy::print_stdout, reason = "it prints a report")]
 
