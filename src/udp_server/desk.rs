@@ -60,7 +60,7 @@ impl Desk {
     /// Why `source` is not answered now; counts towards its rate.
     pub fn of_rate(&mut self, source: SocketAddr) -> Option<Refusal> {
         let limiter = self.limiter.as_mut()?;
-        (!limiter.allows(source.ip(), Instant::now())).then_some(Refusal::Rate)
+        (!limiter.allows(source.ip(), Instant::now)).then_some(Refusal::Rate)
     }
 
     /// Says and notes that a datagram was let in.
