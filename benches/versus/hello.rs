@@ -214,19 +214,17 @@ fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)
     servers
 }
 
-/// Adds a contestant that does `work` with a server that is started at the first round; one that
-/// runs a program for each connection may take seconds to be done with them, and is started anew.
+/// Adds a contestant that does `work` with a server that is started at the first round.
 fn add(
     row: &mut Row,
     (name, start): (String, Start),
     mut work: impl FnMut(&Server) -> anyhow::Result<Vec<f64>> + 'static,
 ) {
-    let mut server: Option<Server> = None;
+    let mut server = None;
     row.add(name, move |round| {
-        server = match server.take() {
-            Some(server) if server.protocol.hello => Some(server),
-            _ => Some(start()?),
-        };
+        if server.is_none() {
+            server = Some(start()?);
+        }
         let server = server.as_ref().context("it did not start")?;
         let result = work(server);
         if round == Round::WarmUp {
@@ -332,19 +330,18 @@ pub fn requests(connections: usize) -> Row {
         servers.extend(spawners(&mut row, "/bin/cat", Protocol::ECHO));
     }
     for server in servers {
+        // The connections stay for all rounds: ncat takes five seconds to accept 64.
+        let mut load = None;
         add(&mut row, server, move |server| {
-            let mut load = Load::new(server)?;
-            for source in 0..connections {
-                let stream = server.greeted(u8::try_from(source % 100)?)?;
-                load.add(stream, 0)?;
-            }
+            let mut open = match load.take() {
+                Some(load) => load,
+                None => Load::greeted(server, connections)?,
+            };
             let start = Instant::now();
-            load.ask_all()?;
-            let answered = load.run(|| start.elapsed() < TIME)?;
+            open.ask_all()?;
+            let answered = open.run(|| start.elapsed() < TIME)?;
             let rate = f64::from(u32::try_from(answered)?) / start.elapsed().as_secs_f64();
-            if server.protocol.hello {
-                load.end()?;
-            }
+            load = Some(open);
             Ok(vec![rate])
         });
     }
@@ -428,6 +425,15 @@ impl Load {
             protocol: server.protocol,
             answer: server.protocol.answer(),
         })
+    }
+
+    /// With so many connections, opened one after another.
+    fn greeted(server: &Server, connections: usize) -> anyhow::Result<Self> {
+        let mut load = Self::new(server)?;
+        for source in 0..connections {
+            load.add(server.greeted(u8::try_from(source % 100)?)?, 0)?;
+        }
+        Ok(load)
     }
 
     fn add(&mut self, stream: TcpStream, received: usize) -> anyhow::Result<()> {
