@@ -99,7 +99,7 @@ impl Gate {
 
     /// Whether the lists let `peer` in.
     pub fn permits(&self, peer: IpAddr) -> bool {
-        // Most servers have no lists, and ask for every connection and every datagram.
+        // Without lists there is nothing to lock, for every connection and every datagram.
         if self.args.allow.is_empty() && self.args.deny.is_empty() {
             return true;
         }

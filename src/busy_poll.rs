@@ -1,5 +1,6 @@
 //! Busy polling: what comes at once is looked for rather than slept for, as being woken takes longer.
 
+use std::cell::Cell;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,100 +10,92 @@ use rustix::net::RecvFlags;
 use crate::wait::is_wait;
 
 /// How long to look. To be woken on a processor that was idle takes some ten microseconds, under a
-/// hypervisor twice that; a peer that is woken too answers within this, and one on a network does not.
-const MOST: Duration = Duration::from_micros(50);
+/// hypervisor twice that; a peer that is woken too answers within this, and one far away does not.
+const LONGEST_LOOK: Duration = Duration::from_micros(50);
 
 /// A look that took longer was held up by others who need the processor more.
-const TOO_LONG: Duration = Duration::from_millis(1);
+const HELD_UP: Duration = Duration::from_millis(1);
 
 /// So many waits in a row have to be short before the next one is spent looking.
-const FEWEST_SHORT: u32 = 16;
+const FEWEST_NEEDED: u32 = 16;
 
-/// A wait is long or short at random, or others compute all the time: the price of trying is paid
-/// this rarely.
-const MOST_SHORT: u32 = 1 << 16;
+/// Where looking is in vain again and again, it is tried this rarely: it costs less than a
+/// microsecond for each wait then.
+const MOST_NEEDED: u32 = 1024;
 
-/// Whether a call may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// It fails where it would have to (EWOULDBLOCK).
-    No,
-    Yes,
-}
-
-impl From<Wait> for RecvFlags {
-    /// For a socket that blocks.
-    fn from(wait: Wait) -> Self {
-        match wait {
-            Wait::No => Self::DONTWAIT,
-            Wait::Yes => Self::empty(),
-        }
-    }
-}
-
-/// What one thread knows of how soon its peer has sent what the thread waits for. Only a thread whose
-/// waits are all short looks, so that nobody else pays for it.
-#[derive(Clone, Copy, Debug)]
+/// What one thread knows of how soon what it waits for is there. Only a thread whose waits are all
+/// short looks; meanwhile it takes a processor that nobody else asks for.
+#[derive(Debug)]
 pub struct BusyPoll {
     /// How many waits in a row have been short.
-    short: u32,
-    needed: u32,
+    short: Cell<u32>,
+    /// How many it takes for a look.
+    needed: Cell<u32>,
 }
 
 impl Default for BusyPoll {
     fn default() -> Self {
         Self {
-            short: 0,
-            needed: FEWEST_SHORT,
+            short: Cell::new(0),
+            needed: Cell::new(FEWEST_NEEDED),
         }
     }
 }
 
 impl BusyPoll {
-    /// Makes `call` until it has something to return, at first without waiting if that is likely to
-    /// be worth it; blocks as long as the last call does. Others have their turn between the looks.
-    pub fn call<T>(&mut self, mut call: impl FnMut(Wait) -> io::Result<T>) -> io::Result<T> {
-        if self.short >= self.needed
-            && let Some(result) = self.look(|| call(Wait::No))
-        {
+    /// Receives by `call` from a socket that blocks: with `DONTWAIT` for a moment, where that is
+    /// likely to be worth it, and then as long as it takes. A timeout of the socket begins with the
+    /// last call.
+    pub fn receive<T>(&self, mut call: impl FnMut(RecvFlags) -> io::Result<T>) -> io::Result<T> {
+        let mut look = || {
+            let result = call(RecvFlags::DONTWAIT);
+            (!result.as_ref().is_err_and(is_wait)).then_some(result)
+        };
+        let looks = self.short.get() >= self.needed.get();
+        // Of a steady stream there is always more, and the time does not matter.
+        if looks && let Some(result) = look() {
             return result;
         }
         let start = Instant::now();
-        let result = call(Wait::Yes);
-        self.waited(start.elapsed());
+        if looks && let Some(result) = self.look_on(start, look) {
+            return result;
+        }
+        let result = call(RecvFlags::empty());
+        let took = start.elapsed();
+        // A signal that ends a wait early says nothing of the peer.
+        if result.is_ok() || took >= LONGEST_LOOK {
+            self.waited(took);
+        }
         result
     }
 
-    fn look<T>(&mut self, mut call: impl FnMut() -> io::Result<T>) -> Option<io::Result<T>> {
-        let mut result = call();
-        if !result.as_ref().is_err_and(is_wait) {
-            return Some(result);
-        }
-        let start = Instant::now();
+    /// Looks until there is something, or for too long since `start`.
+    fn look_on<T>(&self, start: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         loop {
-            // A thread of ours that has something to do would wait for this one in vain.
+            // The peer may need this very processor to answer.
             thread::yield_now();
-            result = call();
+            let found = look();
             let took = start.elapsed();
-            let found = !result.as_ref().is_err_and(is_wait);
-            if found || took >= MOST {
-                self.looked(found, took);
-                return found.then_some(result);
+            if found.is_some() || took >= LONGEST_LOOK {
+                self.looked(found.is_some(), took);
+                return found;
             }
         }
     }
 
     /// What is to be learnt from a wait that took so long.
-    fn waited(&mut self, took: Duration) {
-        self.short = if took < MOST { self.short + 1 } else { 0 };
+    fn waited(&self, took: Duration) {
+        let more = self.short.get().saturating_add(1);
+        self.short.set(if took < LONGEST_LOOK { more } else { 0 });
     }
 
-    fn looked(&mut self, found: bool, took: Duration) {
-        if found && took < TOO_LONG {
-            self.needed = (self.needed / 2).max(FEWEST_SHORT);
+    fn looked(&self, found: bool, took: Duration) {
+        let needed = self.needed.get();
+        if found && took < HELD_UP {
+            self.needed.set((needed / 2).max(FEWEST_NEEDED));
         } else {
-            self.needed = (self.needed * 2).min(MOST_SHORT);
-            self.short = 0;
+            self.needed.set((needed * 2).min(MOST_NEEDED));
+            self.short.set(0);
         }
     }
 }
@@ -110,28 +103,29 @@ impl BusyPoll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::ErrorKind::WouldBlock;
+    use std::io::ErrorKind::{ConnectionReset, Interrupted, WouldBlock};
 
     const SHORT: Duration = Duration::from_micros(49);
 
     /// One whose waits have been short.
-    fn ready(needed: u32) -> BusyPoll {
+    fn ready() -> BusyPoll {
         BusyPoll {
-            short: needed,
-            needed,
+            short: Cell::new(FEWEST_NEEDED),
+            ..BusyPoll::default()
         }
     }
 
-    /// How often calls were made without waiting, and with it, until there was a result.
-    fn calls(busy_poll: &mut BusyPoll, found: impl Fn(Wait, u32) -> bool) -> [u32; 2] {
+    /// How often calls were made without waiting, and with it, until there was a result; `found`
+    /// says which of their kind has one.
+    fn calls(busy_poll: &BusyPoll, found: impl Fn(RecvFlags, u32) -> bool) -> [u32; 2] {
         let mut calls = [0, 0];
-        let result = busy_poll.call(|wait| {
-            let made = &mut calls[usize::from(wait == Wait::Yes)];
+        let result = busy_poll.receive(|flags| {
+            let made = &mut calls[usize::from(flags.is_empty())];
             *made += 1;
-            if found(wait, *made) {
+            if found(flags, *made) {
                 return Ok(());
             }
-            Err(WouldBlock.into())
+            Err(if *made == 1 { Interrupted } else { WouldBlock }.into())
         });
         result.unwrap();
         calls
@@ -139,52 +133,61 @@ mod tests {
 
     #[test]
     fn only_who_has_waited_shortly_again_and_again_looks() {
-        let mut busy_poll = BusyPoll::default();
-        for _ in 1..FEWEST_SHORT {
+        let busy_poll = BusyPoll::default();
+        for _ in 1..FEWEST_NEEDED {
             busy_poll.waited(SHORT);
         }
-        busy_poll.waited(MOST);
-        for _ in 1..FEWEST_SHORT {
+        busy_poll.waited(LONGEST_LOOK);
+        for _ in 1..FEWEST_NEEDED {
             busy_poll.waited(SHORT);
         }
-        assert_eq!(calls(&mut busy_poll.clone(), |_, _| true), [0, 1]);
-        busy_poll.waited(SHORT);
-        assert_eq!(calls(&mut busy_poll, |_, _| true), [1, 0]);
+        assert_eq!(busy_poll.short.get(), FEWEST_NEEDED - 1);
+        assert_eq!(calls(&busy_poll, |_, _| true), [0, 1]);
+        busy_poll.short.set(FEWEST_NEEDED);
+        assert_eq!(calls(&busy_poll, |_, _| true), [1, 0]);
+    }
+
+    #[test]
+    fn what_comes_while_it_looks_is_found_without_waiting() {
+        assert_eq!(calls(&ready(), |_, made| made == 2), [2, 0]);
     }
 
     #[test]
     fn what_is_not_found_is_waited_for() {
-        let mut busy_poll = ready(FEWEST_SHORT);
-        let [looks, waits] = calls(&mut busy_poll, |wait, _| wait == Wait::Yes);
+        let busy_poll = ready();
+        let [looks, waits] = calls(&busy_poll, |flags, _| flags.is_empty());
         assert!(looks >= 2 && waits == 1, "{looks} looks, {waits} waits");
-        assert_eq!(busy_poll.needed, 2 * FEWEST_SHORT);
-        assert_eq!(calls(&mut busy_poll, |_, _| true), [0, 1]);
+        assert_eq!(busy_poll.needed.get(), 2 * FEWEST_NEEDED);
+        assert_eq!(calls(&busy_poll, |_, _| true), [0, 1]);
     }
 
     #[test]
-    fn an_error_ends_the_look() {
-        let result = ready(FEWEST_SHORT).call(|wait| {
-            assert_eq!(wait, Wait::No);
-            Err::<(), _>(io::ErrorKind::ConnectionReset.into())
+    fn an_error_ends_the_look_and_a_wait_that_failed_tells_nothing() {
+        let result = ready().receive(|flags| {
+            assert_eq!(flags, RecvFlags::DONTWAIT);
+            Err::<(), _>(ConnectionReset.into())
         });
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(result.unwrap_err().kind(), ConnectionReset);
+        let busy_poll = BusyPoll::default();
+        let result = busy_poll.receive(|_| Err::<(), _>(Interrupted.into()));
+        assert_eq!(result.unwrap_err().kind(), Interrupted);
+        assert_eq!(busy_poll.short.get(), 0);
     }
 
     #[test]
     fn looking_in_vain_or_for_long_is_tried_ever_less_often() {
-        let mut busy_poll = ready(FEWEST_SHORT);
+        let busy_poll = ready();
+        let state = || (busy_poll.short.get(), busy_poll.needed.get());
         busy_poll.looked(true, SHORT);
-        assert_eq!(busy_poll.needed, FEWEST_SHORT);
-        assert_eq!(busy_poll.short, FEWEST_SHORT);
-        busy_poll.looked(false, MOST);
-        busy_poll.looked(true, TOO_LONG);
-        assert_eq!(busy_poll.needed, 4 * FEWEST_SHORT);
-        assert_eq!(busy_poll.short, 0);
+        assert_eq!(state(), (FEWEST_NEEDED, FEWEST_NEEDED));
+        busy_poll.looked(false, LONGEST_LOOK);
+        busy_poll.looked(true, HELD_UP);
+        assert_eq!(state(), (0, 4 * FEWEST_NEEDED));
         busy_poll.looked(true, SHORT);
-        assert_eq!(busy_poll.needed, 2 * FEWEST_SHORT);
+        assert_eq!(state(), (0, 2 * FEWEST_NEEDED));
         for _ in 0..40 {
-            busy_poll.looked(false, MOST);
+            busy_poll.looked(false, LONGEST_LOOK);
         }
-        assert_eq!(busy_poll.needed, MOST_SHORT);
+        assert_eq!(state(), (0, MOST_NEEDED));
     }
 }

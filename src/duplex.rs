@@ -213,7 +213,7 @@ impl Reader {
 
     /// Moves what there is to `writer` without copying it through this process; `None` where that
     /// is not possible. `WouldBlock` says that either the reader has nothing or the writer takes
-    /// nothing; 0 is the end, which `read` is to be asked about: it knows what is delivered instead.
+    /// nothing.
     pub fn splice_to(&mut self, writer: &Writer) -> Option<Result<usize, Fault>> {
         let (from, to) = self.unseen(writer)?;
         let (result, pipe) = match (from.kind, to.kind) {
@@ -234,7 +234,8 @@ impl Reader {
                 Some(Err(Fault::Write(error)))
             }
             Err(error) => Some(Err(Fault::Read(error))),
-            Ok(0) => Some(Ok(0)),
+            // The end is left to `read`, which knows what is delivered instead.
+            Ok(0) => None,
             Ok(count) => {
                 if let Some(pipe) = pipe.filter(|_| count == MUCH) {
                     enlarge(pipe.fd.as_fd());

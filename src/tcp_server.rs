@@ -449,9 +449,8 @@ impl Server {
 
     /// Has connections accepted by the threads that serve them, until this is to stop.
     fn have_accepted(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
-        // A program would inherit that, and may compute for long.
-        if !self.host.handler.runs_programs() {
-            scheduling::let_others_go_on();
+        if self.host.handler.answers_itself() {
+            scheduling::use_batch_policy();
         }
         for listener in listeners {
             let listener = Arc::downgrade(listener);

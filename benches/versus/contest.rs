@@ -92,10 +92,13 @@ impl Row {
             } else {
                 Round::Counts
             };
-            for (index, contestant) in self.contestants.iter_mut().enumerate() {
+            // Another one begins each time: who follows whom must not matter.
+            let count = self.contestants.len();
+            for index in (0..count).map(|place| (place + round) % count) {
                 if failed[index] {
                     continue;
                 }
+                let contestant = &mut self.contestants[index];
                 match (contestant.run)(kind) {
                     Ok(measured) if kind == Round::Counts => values[index].push(measured),
                     Ok(_) => {}

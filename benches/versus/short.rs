@@ -10,8 +10,8 @@ use anyhow::{Context, ensure};
 use crate::contest::{Better, Measure, Row};
 use crate::programs::{Program, find, netkit};
 
-/// One run takes milliseconds, or ten times as many when the machine is busy with something else:
-/// many, each beside those of the others, tell what is usual.
+/// A run takes a millisecond, or ten while the machine does something else: the median of many, taken
+/// in turn, is what is usual.
 const ROUNDS: usize = 80;
 
 const IN_MILLISECONDS: Measure = Measure {

@@ -76,7 +76,7 @@ pub struct Connection {
     torn: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
-    busy_poll: Cell<BusyPoll>,
+    busy_poll: BusyPoll,
 }
 
 impl Connection {
@@ -95,7 +95,7 @@ impl Connection {
             torn: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
-            busy_poll: Cell::default(),
+            busy_poll: BusyPoll::default(),
         }
     }
 
@@ -138,15 +138,12 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's input.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        let mut busy_poll = self.busy_poll.get();
-        let result = self.within_limits(TcpStream::set_read_timeout, |stream| {
-            busy_poll.call(|wait| {
-                let (_, count) = recv(stream, &mut *buffer, wait.into())?;
+        let count = self.within_limits(TcpStream::set_read_timeout, |stream| {
+            self.busy_poll.receive(|flags| {
+                let (_, count) = recv(stream, &mut *buffer, flags)?;
                 Ok(count)
             })
-        });
-        self.busy_poll.set(busy_poll);
-        let count = result?;
+        })?;
         self.count_received(count as u64);
         Ok(count)
     }

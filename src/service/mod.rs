@@ -153,9 +153,15 @@ impl Handler {
         matches!(self, Self::Stdio(_))
     }
 
-    /// Ending a program takes longer than closing a connection.
+    /// Whether it runs a program for each connection: to end it takes longer than to close that.
     pub fn runs_programs(&self) -> bool {
         matches!(self, Self::Exec(..))
+    }
+
+    /// Whether a message is answered by the thread that receives it, at once: no program inherits
+    /// how that is scheduled, and nobody else waits for it.
+    pub fn answers_itself(&self) -> bool {
+        matches!(self, Self::Hello(_) | Self::Echo)
     }
 
     /// Serves one connection to its end. Whoever called it closes the connection.

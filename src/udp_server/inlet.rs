@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::recvfrom;
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 
-use super::headers::{self, Headers};
-use crate::busy_poll::{BusyPoll, Wait};
+use super::headers;
+use crate::busy_poll::BusyPoll;
 use crate::listen::Bound;
 use crate::multicast::Group;
 use crate::socket::{self, SocketArgs};
@@ -53,7 +53,7 @@ pub struct Inlet {
     reads_headers: bool,
     /// Whether calls wait.
     blocks: bool,
-    busy_poll: Cell<BusyPoll>,
+    busy_poll: BusyPoll,
     /// The hop limit that its datagrams have if nothing else is said.
     usual_hops: u8,
     /// The hop limit that they have now.
@@ -84,7 +84,7 @@ impl Inlet {
             local,
             reads_headers: destination || counts_hops,
             blocks: false,
-            busy_poll: Cell::default(),
+            busy_poll: BusyPoll::default(),
             usual_hops,
             hops: Cell::new(usual_hops),
         })
@@ -99,13 +99,17 @@ impl Inlet {
     }
 
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut receive = |flags| {
+            if self.reads_headers {
+                headers::receive(&self.socket, buffer, self.local.port(), flags)
+            } else {
+                headers::receive_without(&self.socket, buffer, flags)
+            }
+        };
         let (size, source, headers) = if self.blocks {
-            let mut busy_poll = self.busy_poll.get();
-            let result = busy_poll.call(|wait| self.receive_with(buffer, wait));
-            self.busy_poll.set(busy_poll);
-            result?
+            self.busy_poll.receive(receive)?
         } else {
-            self.receive_with(buffer, Wait::No)?
+            receive(RecvFlags::DONTWAIT)?
         };
         let left = |limit: u8| limit.saturating_sub(1).min(self.usual_hops);
         Ok(Received {
@@ -114,19 +118,6 @@ impl Inlet {
             local: headers.local,
             hops_left: headers.hop_limit.map(left),
         })
-    }
-
-    fn receive_with(
-        &self,
-        buffer: &mut [u8],
-        wait: Wait,
-    ) -> io::Result<(usize, SocketAddr, Headers)> {
-        if self.reads_headers {
-            return headers::receive(&self.socket, buffer, self.local.port(), wait);
-        }
-        let (_, size, source) = recvfrom(&self.socket, buffer, wait.into())?;
-        let source = source.ok_or(io::ErrorKind::InvalidData)?;
-        Ok((size, source.try_into()?, Headers::default()))
     }
 
     /// Sends an answer, with `hops` as its hop limit. Where the system has no room it waits a moment

@@ -10,10 +10,10 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
     sockopt,
 };
+use rustix::net::RecvFlags;
 use socket2::Socket;
 
 use super::Headers;
-use crate::busy_poll::Wait;
 
 /// Has `receive` learn what is asked for, of what arrives from now on.
 pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -> io::Result<()> {
@@ -27,19 +27,16 @@ pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -
     Ok(())
 }
 
-/// As `recv_from`, with what was asked for. `port` is the socket's.
+/// As `recv_from`, with what was asked for. `port` is the socket's; `flags` are as in recvmsg(2).
 pub fn receive(
     socket: &UdpSocket,
     buffer: &mut [u8],
     port: u16,
-    wait: Wait,
+    flags: RecvFlags,
 ) -> io::Result<(usize, SocketAddr, Headers)> {
-    let flags = match wait {
-        Wait::No => MsgFlags::MSG_DONTWAIT,
-        Wait::Yes => MsgFlags::empty(),
-    };
     let mut control = cmsg_space!(in6_pktinfo, c_int);
     let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::from_bits_retain(flags.bits().cast_signed());
     let message =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let source = message.address.as_ref().and_then(standard);

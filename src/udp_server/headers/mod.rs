@@ -5,7 +5,10 @@ mod linux;
 #[cfg(not(target_os = "linux"))]
 mod other;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use rustix::net::{RecvFlags, recvfrom};
 
 #[cfg(target_os = "linux")]
 pub use linux::{ask, receive, send};
@@ -20,4 +23,15 @@ pub struct Headers {
     pub local: Option<SocketAddr>,
     /// The hop limit (IPv4: time to live) as it arrived.
     pub hop_limit: Option<u8>,
+}
+
+/// As `receive`, of a socket that was not asked for anything.
+pub fn receive_without(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, SocketAddr, Headers)> {
+    let (_, size, source) = recvfrom(socket, buffer, flags)?;
+    let source = source.ok_or(io::ErrorKind::InvalidData)?;
+    Ok((size, source.try_into()?, Headers::default()))
 }

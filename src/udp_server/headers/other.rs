@@ -4,11 +4,10 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-use rustix::net::recvfrom;
+use rustix::net::RecvFlags;
 use socket2::Socket;
 
 use super::Headers;
-use crate::busy_poll::Wait;
 
 #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 pub fn ask(_: &Socket, _is_ipv4: bool, _destination: bool, _hop_limit: bool) -> io::Result<()> {
@@ -19,11 +18,9 @@ pub fn receive(
     socket: &UdpSocket,
     buffer: &mut [u8],
     _port: u16,
-    wait: Wait,
+    flags: RecvFlags,
 ) -> io::Result<(usize, SocketAddr, Headers)> {
-    let (_, size, source) = recvfrom(socket, buffer, wait.into())?;
-    let source = source.ok_or(io::ErrorKind::InvalidData)?;
-    Ok((size, source.try_into()?, Headers::default()))
+    super::receive_without(socket, buffer, flags)
 }
 
 pub fn send(
