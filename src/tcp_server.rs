@@ -17,7 +17,7 @@ use crate::crew::{self, Crew, Taken};
 use crate::episode::Episode;
 use crate::exit::{self, Exit, Failure, cause};
 use crate::listen::ListenArgs;
-use crate::scheduling;
+use crate::scheduling::Scheduling;
 use crate::service::{Connection, Ended, Handler, ServiceArgs};
 use crate::signal::Stop;
 use crate::socket::{self, TcpSocketArgs};
@@ -104,6 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         limits: args.limits.clone(),
         gate,
         connections: Arc::new(Connections::new()?),
+        scheduling: Arc::new(Scheduling::new()),
         episodes: Mutex::default(),
         episode_began: Sign::new()?,
         failure: Mutex::default(),
@@ -182,6 +183,7 @@ struct Host {
     once: bool,
     gate: Gate,
     connections: Arc<Connections>,
+    scheduling: Arc<Scheduling>,
     episodes: Mutex<Episodes>,
     /// There is an end of an episode to wait for.
     episode_began: Sign,
@@ -314,16 +316,19 @@ impl Host {
         let number = slot.number;
         let start = Instant::now();
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
+        self.scheduling.are_open(slot.open);
+        let scheduling = self.handler.answers_itself().then_some(&self.scheduling);
         let connection = Connection::new(
             number,
             stream,
+            scheduling.cloned(),
             self.limits.idle_timeout,
             self.limits.max_session,
         );
         let ended = self.handler.handle(&connection);
         let cut = slot.was_cut();
         // Before the client learns of the end, and may connect again at once.
-        slot.close();
+        self.scheduling.are_open(slot.close());
         if matches!(
             ended,
             Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_) | Ended::Program(_))
@@ -449,9 +454,6 @@ impl Server {
 
     /// Has connections accepted by the threads that serve them, until this is to stop.
     fn have_accepted(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
-        if self.host.handler.answers_itself() {
-            scheduling::use_batch_policy();
-        }
         for listener in listeners {
             let listener = Arc::downgrade(listener);
             let [accepting, serving, refusing] = [(); 3].map(|()| Arc::clone(&self.host));

@@ -16,6 +16,7 @@ use crate::duplex::Duplex;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::resolve::TimeLimit;
+use crate::scheduling::Scheduling;
 use crate::socket::reset_when_closed;
 use crate::tap;
 use crate::wait::poll;
@@ -70,6 +71,8 @@ pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
     stream: Arc<TcpStream>,
+    /// What the thread that reads is to follow, if anything.
+    scheduling: Option<Arc<Scheduling>>,
     idle_timeout: Option<Duration>,
     /// When the session has to end, and how long that is from its start.
     session: Option<(Instant, Duration)>,
@@ -83,6 +86,7 @@ impl Connection {
     pub fn new(
         number: u64,
         stream: Arc<TcpStream>,
+        scheduling: Option<Arc<Scheduling>>,
         idle_timeout: Option<Duration>,
         max_session: Option<Duration>,
     ) -> Self {
@@ -90,6 +94,7 @@ impl Connection {
         Self {
             number,
             stream,
+            scheduling,
             idle_timeout,
             session,
             torn: Cell::new(false),
@@ -138,6 +143,9 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's input.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
+        if let Some(scheduling) = &self.scheduling {
+            scheduling.follow();
+        }
         let count = self.within_limits(TcpStream::set_read_timeout, |stream| {
             self.busy_poll.receive(|flags| {
                 let (_, count) = recv(stream, &mut *buffer, flags)?;

@@ -158,8 +158,8 @@ impl Handler {
         matches!(self, Self::Exec(..))
     }
 
-    /// Whether a message is answered by the thread that receives it, at once: no program inherits
-    /// how that is scheduled, and nobody else waits for it.
+    /// Whether a message is answered by the thread that receives it, at once: nobody else waits for
+    /// it, and no program inherits how it is scheduled.
     pub fn answers_itself(&self) -> bool {
         matches!(self, Self::Hello(_) | Self::Echo)
     }
