@@ -195,12 +195,14 @@ struct Host {
 impl Host {
     /// Waits for a connection that is to be served, or to be logged: not here, where the next ones
     /// would have to wait for it.
-    fn accept(&self, listener: &TcpListener) -> Taken<Arrival> {
+    fn accept(&self, listener: &TcpListener) -> Taken<Box<Arrival>> {
         loop {
             match listener.accept() {
                 Ok((stream, peer)) => {
                     if let Some(arrival) = self.admit(stream, peer) {
-                        return Taken::Job(arrival);
+                        // Whole, it would stand on the stack of a thread several times, which is a
+                        // page more for each.
+                        return Taken::Job(Box::new(arrival));
                     }
                 }
                 // accept(2): it listens no longer.
@@ -462,7 +464,7 @@ impl Server {
                     Some(listener) => accepting.accept(&listener),
                     None => Taken::End,
                 },
-                move |arrival| serving.handle(arrival),
+                move |arrival: Box<Arrival>| serving.handle(*arrival),
                 move |error| refusing.no_thread(&error),
             )
             .map_err(|error| {
