@@ -36,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     // Cargo's own, `--bench`.
     words.retain(|word| !word.starts_with('-'));
     raise_descriptor_limit().context("could not raise the limit of descriptors")?;
+    programs::install().context("could not copy the program")?;
     programs::watch()?;
 
     let start = Instant::now();

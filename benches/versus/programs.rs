@@ -1,8 +1,9 @@
 //! The programs that are measured: found, started, waited for within a time, and never left behind.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -24,9 +25,28 @@ pub struct Program {
     watched: OwnedFd,
 }
 
-/// The netkit of this build.
+/// The netkit of this build, as it is when it is installed: a copy. The file that the linker has
+/// written piece by piece lies in memory in as many pieces, and takes longer to start.
 pub fn netkit() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_netkit"))
+    Command::new(installed())
+}
+
+fn installed() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_netkit")).with_file_name("netkit-installed")
+}
+
+/// To be called before anything is measured.
+pub fn install() -> anyhow::Result<()> {
+    let mut program = File::open(env!("CARGO_BIN_EXE_netkit"))?;
+    let path = installed();
+    // One that still runs, or that something else is linked to, stays as it is.
+    let _ = fs::remove_file(&path);
+    let mut copy = File::create(&path)?;
+    let mut bytes = Vec::new();
+    program.read_to_end(&mut bytes)?;
+    copy.write_all(&bytes)?;
+    copy.set_permissions(program.metadata()?.permissions())?;
+    Ok(())
 }
 
 /// An installed program. `nc` is OpenBSD's.
