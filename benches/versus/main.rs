@@ -1,8 +1,8 @@
 //! `cargo bench`: netkit and the other tools that are installed here, on the same work.
 //!
 //! `cargo bench -- WORD` runs the rows whose names contain WORD, and `cargo bench -- --list` names
-//! them. Each row starts its own programs on loopback, runs them in turn (A B A B), once to warm up
-//! and to check that the bytes arrive, then in at least five rounds that count, and stops them.
+//! them. Each row starts its own programs on loopback, runs them in turn (A B C, B C A), once to warm
+//! up and to check that the bytes arrive, then in at least five rounds that count, and stops them.
 //!
 //! `VERSUS_SERVER=PROGRAM[:PROGRAM]...` adds servers of the `hello` protocol to the rows that measure
 //! one; each is started with a port as its only argument.

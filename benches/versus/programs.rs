@@ -1,7 +1,6 @@
 //! The programs that are measured: found, started, waited for within a time, and never left behind.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,15 +36,13 @@ fn installed() -> PathBuf {
 
 /// To be called before anything is measured.
 pub fn install() -> anyhow::Result<()> {
-    let mut program = File::open(env!("CARGO_BIN_EXE_netkit"))?;
+    let program = env!("CARGO_BIN_EXE_netkit");
     let path = installed();
-    // One that still runs, or that something else is linked to, stays as it is.
+    // One that still runs cannot be written to.
     let _ = fs::remove_file(&path);
-    let mut copy = File::create(&path)?;
-    let mut bytes = Vec::new();
-    program.read_to_end(&mut bytes)?;
-    copy.write_all(&bytes)?;
-    copy.set_permissions(program.metadata()?.permissions())?;
+    // Not `fs::copy`, which may share the pieces: in one write.
+    fs::write(&path, fs::read(program)?)?;
+    fs::set_permissions(&path, fs::metadata(program)?.permissions())?;
     Ok(())
 }
 
