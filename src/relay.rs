@@ -18,6 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use crate::duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer};
 use crate::splice::{Channel, MUCH};
@@ -278,7 +279,8 @@ impl Session {
             }
             Ok(Step::Ended) => {
                 self.outgoing_end = Some(Instant::now());
-                if self.outgoing.reader.finishes {
+                // After a failure its receiver must not take for complete what may be cut short.
+                if self.outgoing.reader.finishes && self.output_lost.is_none() {
                     self.outgoing.writer.finish();
                     if let Some(most) = self.reset_may_take(rules) {
                         self.undelivered = self.outgoing.writer.wait_until_taken(most);
@@ -290,7 +292,14 @@ impl Session {
             Err(Fault::Write(error)) => {
                 self.outgoing.ended = true;
                 self.outgoing_end = Some(Instant::now());
-                self.undelivered = Some(error);
+                // splice(2) keeps the reset to itself if it moved something before it.
+                let is_reset =
+                    error.kind() == io::ErrorKind::BrokenPipe && self.incoming_end.is_none();
+                self.undelivered = Some(if is_reset {
+                    Errno::CONNRESET.into()
+                } else {
+                    error
+                });
             }
         }
         Ok(())
@@ -318,7 +327,7 @@ impl Session {
             }
             Ok(Step::Ended) => {
                 self.incoming_end = Some(Instant::now());
-                if self.incoming.reader.finishes {
+                if self.incoming.reader.finishes && self.undelivered.is_none() {
                     self.incoming.writer.finish();
                 }
             }

@@ -2,6 +2,7 @@
 //! a program, another server, other connections.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::harness::{
@@ -550,6 +551,22 @@ mod forward {
         server.wait_for_line("Accept new connection from {*}");
         client.reset();
         target.finish();
+    }
+
+    #[test]
+    fn what_is_broken_off_while_much_is_on_its_way_does_not_look_complete() {
+        // Which call meets the reset is chance, and the kernel tells it only once.
+        for received in (1..=10).map(|round| round * 300_000) {
+            let target = Peer::listen(move |mut connection| {
+                connection.send("half a fi");
+                connection.expect(vec![b'x'; received]);
+                connection.reset();
+            });
+            let server = tcp_server(["--forward", target.address()]).listen();
+            let mut client = server.connect();
+            client.expect("half a fi");
+            assert_eq!(client.send_until_left(), ErrorKind::ConnectionReset);
+        }
     }
 
     #[test]

@@ -229,11 +229,15 @@ impl Connection {
         assert!(!broken, "the connection was broken off");
     }
 
-    /// Sends as fast as the other end takes it, until that has gone away.
+    /// Sends as fast as the other end takes it, until that has gone away. Returns how that showed:
+    /// `ConnectionReset`, or `BrokenPipe` if it had ended its direction before.
     #[track_caller]
-    pub fn send_until_left(&mut self) {
+    pub fn send_until_left(&mut self) -> ErrorKind {
         let end = Instant::now() + DEADLINE;
-        while self.stream.write_all(&[b'x'; 4096]).is_ok() {
+        loop {
+            if let Err(error) = self.stream.write_all(&[b'x'; 4096]) {
+                return error.kind();
+            }
             assert!(Instant::now() < end, "the other end should have left");
         }
     }
