@@ -316,6 +316,80 @@ impl Messages {
 mod tests {
     use super::*;
 
+    const SENDER: u64 = 0;
+
+    /// A room of the sender and others, whose backlogs are as full as that.
+    fn room<const N: usize>(backlogs: [usize; N]) -> (Broker, Vec<UnixStream>) {
+        let broker = Broker::new(Kind::Bytes);
+        let mut threads = Vec::new();
+        for (number, bytes) in (SENDER..).zip([0].into_iter().chain(backlogs)) {
+            let (wake_up, wake) = UnixStream::pair().unwrap();
+            threads.push(wake_up);
+            std::mem::forget(broker.join(number, wake));
+            if bytes > 0 {
+                let mut room = broker.lock();
+                let member = room.members.get_mut(&number).unwrap();
+                member.backlog.push_back(vec![0; bytes].into());
+                member.bytes = bytes;
+            }
+        }
+        (broker, threads)
+    }
+
+    fn is_member(broker: &Broker, number: u64) -> bool {
+        broker.lock().members.contains_key(&number)
+    }
+
+    #[test]
+    fn who_alone_holds_up_the_rest_is_dropped() {
+        let (broker, _threads) = room([BACKLOG, 0]);
+        let now = Instant::now();
+        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
+        let unsent = broker.offer(unsent, now).unwrap();
+        assert_eq!(unsent.waiting_for, [1]);
+        assert_eq!(&*broker.take(2).unwrap(), b"message");
+
+        let soon = now + BEHIND.checked_sub(RETRY).unwrap();
+        let unsent = broker.offer(unsent, soon).unwrap();
+        assert!(is_member(&broker, 1));
+        assert!(broker.offer(unsent, now + BEHIND).is_none());
+        assert!(!is_member(&broker, 1));
+        assert!(is_member(&broker, 2));
+        assert!(matches!(broker.take(1), Err(Ended::Slow(BACKLOG))));
+    }
+
+    #[test]
+    fn nobody_is_dropped_while_others_are_behind_too_and_all_read() {
+        let (broker, _threads) = room([BACKLOG, BACKLOG / 4]);
+        let now = Instant::now();
+        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
+        let unsent = broker.offer(unsent, now).unwrap();
+        let late = now + STUCK.checked_sub(RETRY).unwrap();
+        let unsent = broker.offer(unsent, late).unwrap();
+        assert!(is_member(&broker, 1));
+
+        // It is the only one from here on.
+        broker.take(2).unwrap();
+        broker.take(2).unwrap();
+        let unsent = broker.offer(unsent, late).unwrap();
+        assert!(is_member(&broker, 1));
+        broker.take(1).unwrap();
+        assert!(broker.offer(unsent, late + BEHIND).is_none());
+        assert!(is_member(&broker, 1));
+        assert_eq!(&*broker.take(1).unwrap(), b"message");
+    }
+
+    #[test]
+    fn who_reads_nothing_is_dropped_though_others_are_behind_too() {
+        let (broker, _threads) = room([BACKLOG, BACKLOG / 4]);
+        let now = Instant::now();
+        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
+        let unsent = broker.offer(unsent, now).unwrap();
+        assert!(broker.offer(unsent, now + STUCK).is_none());
+        assert!(!is_member(&broker, 1));
+        assert!(is_member(&broker, 2));
+    }
+
     #[test]
     fn a_chat_sends_lines_with_names_and_without_control() {
         let mut messages = Messages::new(Kind::Chat, 3);
