@@ -1025,26 +1025,15 @@ mod multicast {
 
     #[test]
     fn all_receivers_on_a_machine_join_a_group_on_the_same_port() {
-        let first = udp_server(["--join", "239.1.2.3%lo"]).listen();
-        let port = first.port();
-        let same = [
-            "udp-server",
-            "--join",
-            "239.1.2.3%lo",
-            "-p",
-            &port.to_string(),
-        ];
-        let second = netkit(same).any_stderr().listen();
-        let same = [
-            "udp-server",
-            "-b",
-            "any",
-            "--join",
-            "239.9.9.9%lo",
-            "-p",
-            &port.to_string(),
-        ];
-        let other = netkit(same).any_stderr().listen();
+        // First the one that needs the port on all addresses.
+        let other = udp_server(["-b", "any", "--join", "239.9.9.9%lo"]).listen();
+        let port = other.port();
+        let [first, second] = [(); 2].map(|()| {
+            netkit(["udp-server", "--join", "239.1.2.3%lo", "-p"])
+                .arg(port.to_string())
+                .any_stderr()
+                .listen()
+        });
         let sender = sender();
         send(&sender, "x", SocketAddr::new([239, 1, 2, 3].into(), port));
         for _ in 0..2 {
