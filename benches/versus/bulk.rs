@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use rustix::fs::sendfile;
+use rustix::net::sockopt::set_tcp_congestion;
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -332,7 +333,7 @@ pub fn pipe_to_pipe() -> anyhow::Result<Row> {
 
 pub fn tcp_to_pipe() -> anyhow::Result<Row> {
     let mut row = Row::new(
-        "512 MiB, TCP → pipe, the receiver alone (the sender is in the kernel)",
+        "512 MiB, TCP → pipe, the receiver alone (the sender is in the kernel, and not paced)",
         vec![GIGABYTES],
     )
     .with_rounds(9);
@@ -344,6 +345,8 @@ pub fn tcp_to_pipe() -> anyhow::Result<Row> {
             let output = server.child.stdout.take().context("no output")?;
             let start = Instant::now();
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+            // BBR would hold back the sender, at a pace that it has to find out first.
+            set_tcp_congestion(&stream, "reno")?;
             thread::scope(|scope| {
                 let feeder = scope.spawn(|| {
                     data.send(data.size, &stream)?;
