@@ -506,6 +506,17 @@ impl Writer {
         }
     }
 
+    /// How the peer went away, if it broke the connection off; for a connection that neither side
+    /// has finished, or only the peer. Reading may have shown an end: splice(2) keeps the reset to
+    /// itself if it moved something before it, and it is told only once.
+    pub fn broken_off(&self) -> Option<io::Error> {
+        let fd = self.socket().filter(|_| self.finish == Finish::Shutdown)?;
+        // As in `wait_until_taken`: after the peer's end alone it would still be there.
+        rustix::net::getpeername(fd).err()?;
+        let error = self.take_error();
+        Some(error.unwrap_or_else(|| rustix::io::Errno::CONNRESET.into()))
+    }
+
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         match &self.sink {
             Sink::Descriptor(Descriptor {

@@ -279,6 +279,11 @@ impl Session {
             }
             Ok(Step::Ended) => {
                 self.outgoing_end = Some(Instant::now());
+                if !self.incoming.ended
+                    && let Some(error) = self.incoming.writer.broken_off()
+                {
+                    self.output_failed(error)?;
+                }
                 // After a failure its receiver must not take for complete what may be cut short.
                 if self.outgoing.reader.finishes && self.output_lost.is_none() {
                     self.outgoing.writer.finish();
@@ -290,12 +295,10 @@ impl Session {
             Err(Fault::Read(error)) => return Err(Broken::Input(error)),
             Err(Fault::Tap(error)) => return Err(Broken::Tap(error)),
             Err(Fault::Write(error)) => {
-                self.outgoing.ended = true;
-                self.outgoing_end = Some(Instant::now());
-                // splice(2) keeps the reset to itself if it moved something before it.
+                // As in `Writer::broken_off`, the reset may have been lost.
                 let is_reset =
                     error.kind() == io::ErrorKind::BrokenPipe && self.incoming_end.is_none();
-                self.undelivered = Some(if is_reset {
+                self.sending_failed(if is_reset {
                     Errno::CONNRESET.into()
                 } else {
                     error
@@ -327,6 +330,11 @@ impl Session {
             }
             Ok(Step::Ended) => {
                 self.incoming_end = Some(Instant::now());
+                if !self.outgoing.ended
+                    && let Some(error) = self.outgoing.writer.broken_off()
+                {
+                    self.sending_failed(error);
+                }
                 if self.incoming.reader.finishes && self.undelivered.is_none() {
                     self.incoming.writer.finish();
                 }
@@ -343,6 +351,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn sending_failed(&mut self, error: io::Error) {
+        self.outgoing.ended = true;
+        self.outgoing_end = Some(Instant::now());
+        self.undelivered = Some(error);
     }
 
     fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
