@@ -232,8 +232,7 @@ mod ending {
     #[test]
     fn bytes_that_a_peer_did_not_take_are_an_error() {
         let peer = Peer::listen(|mut connection| {
-            // After so much many bytes are moved by one call, which is told of the reset but does not
-            // tell it.
+            // By then one call moves much at once: it meets the reset, and does not tell of it.
             connection.expect(vec![b'x'; 2_000_000]);
             connection.reset();
         });

@@ -336,6 +336,12 @@ mod tests {
         (broker, threads)
     }
 
+    /// A message that somebody has no room for.
+    fn offered(broker: &Broker, now: Instant) -> Unsent {
+        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
+        broker.offer(unsent, now).unwrap()
+    }
+
     fn is_member(broker: &Broker, number: u64) -> bool {
         broker.lock().members.contains_key(&number)
     }
@@ -344,8 +350,7 @@ mod tests {
     fn who_alone_holds_up_the_rest_is_dropped() {
         let (broker, _threads) = room([BACKLOG, 0]);
         let now = Instant::now();
-        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
-        let unsent = broker.offer(unsent, now).unwrap();
+        let unsent = offered(&broker, now);
         assert_eq!(unsent.waiting_for, [1]);
         assert_eq!(&*broker.take(2).unwrap(), b"message");
 
@@ -362,8 +367,7 @@ mod tests {
     fn nobody_is_dropped_while_others_are_behind_too_and_all_read() {
         let (broker, _threads) = room([BACKLOG, BACKLOG / 4]);
         let now = Instant::now();
-        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
-        let unsent = broker.offer(unsent, now).unwrap();
+        let unsent = offered(&broker, now);
         let late = now + STUCK.checked_sub(RETRY).unwrap();
         let unsent = broker.offer(unsent, late).unwrap();
         assert!(is_member(&broker, 1));
@@ -383,8 +387,7 @@ mod tests {
     fn who_reads_nothing_is_dropped_though_others_are_behind_too() {
         let (broker, _threads) = room([BACKLOG, BACKLOG / 4]);
         let now = Instant::now();
-        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
-        let unsent = broker.offer(unsent, now).unwrap();
+        let unsent = offered(&broker, now);
         assert!(broker.offer(unsent, now + STUCK).is_none());
         assert!(!is_member(&broker, 1));
         assert!(is_member(&broker, 2));
