@@ -1,61 +1,25 @@
 //! netkit: TCP and UDP clients and servers for the command line.
 //!
-//! Read on in this order: `cli` (what can be asked for), one subcommand (`tcp_client`,
-//! `tcp_server`, `udp_client`, `udp_server`: its arguments and its `run`), then what they stand on:
-//! `relay` (moves the bytes of a session), `duplex` (one end of it), `connect`, `resolve`,
-//! `listen`, `socket`, `wait` (poll(2)), and the pure parts `address`, `units`, `escape`. How the
-//! threads of a server work: `crew`, `scheduling`, `busy_poll`. What UDP needs stands apart: `route`
-//! (addresses and sockets of a target), `exchange` (asks and waits for answers), `flow` (the sockets
-//! it asks on), `receiver` (when a queue is full), `udp_relay`, `udp_check`, `refusal`, `multicast`;
-//! and `udp_ping` (the loop) with its pure halves `probes` and `statistics`.
+//! `main` parses the command line, sets up the log, runs one subcommand, and turns its result into
+//! the exit code. Each subcommand has a folder; so has what they share: `relay` (moves the bytes of
+//! a session), `ping` (numbers and text of pings), `server` (what servers share) and `net`
+//! (addresses and sockets). Dependencies run one way, in that order.
 
-mod access;
-mod address;
-mod busy_poll;
 mod cli;
-mod connect;
-mod connections;
-mod crew;
-mod datagram;
-mod duplex;
-mod episode;
 mod escape;
-mod exchange;
 mod exit;
-mod flow;
-mod http;
-mod limit;
-mod listen;
+mod json;
 mod logging;
-mod matching;
-mod multicast;
+mod net;
 mod output;
-mod payloads;
-mod ping_report;
-mod port_check;
-mod probes;
-mod program;
-mod receiver;
-mod refusal;
+mod ping;
 mod relay;
-mod report;
-mod resolve;
-mod route;
-mod scheduling;
-mod service;
+mod server;
 mod signal;
-mod socket;
-mod splice;
-mod statistics;
-mod stream;
 mod tap;
 mod tcp_client;
-mod tcp_ping;
 mod tcp_server;
-mod udp_check;
 mod udp_client;
-mod udp_ping;
-mod udp_relay;
 mod udp_server;
 mod units;
 mod wait;

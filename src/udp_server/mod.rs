@@ -1,11 +1,13 @@
 //! Answers datagrams.
 
-mod desk;
+mod guard;
 mod headers;
-mod inlet;
+mod limit;
+mod numbered_tap;
 mod programs;
+mod refusal;
+mod socket;
 mod stdio;
-mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -16,24 +18,24 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::access::{AccessArgs, Gate};
-use crate::datagram::BUFFER;
 use crate::exit::{self, Exit, Failure, cause};
-use crate::limit::Limiter;
-use crate::listen::{Bound, ListenArgs};
-use crate::multicast::Group;
-use crate::program::Program;
-use crate::refusal::{self, GREETING, Refusal};
+use crate::net::datagram::BUFFER;
+use crate::net::multicast::Group;
+use crate::net::socket::SocketArgs;
+use crate::server::access::{AccessArgs, Gate};
+use crate::server::listen::{Bound, ListenArgs};
+use crate::server::program::Program;
 use crate::signal::Stop;
-use crate::socket::SocketArgs;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
 use crate::wait::{self, is_wait, poll};
-use desk::Desk;
-use inlet::{Inlet, Peer, Received};
+use guard::Desk;
+use limit::Limiter;
+use numbered_tap::Watch;
 use programs::Programs;
+use refusal::{GREETING, Refusal};
+use socket::{Inlet, Peer, Received};
 use stdio::Stdio;
-use watch::Watch;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,7 +78,7 @@ pub struct Args {
     max_peers: u32,
     /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:
     /// 10000]
-    #[arg(long, value_name = "N", value_parser = crate::limit::rate)]
+    #[arg(long, value_name = "N", value_parser = limit::rate)]
     rate_limit: Option<u32>,
     /// After SIGINT or SIGTERM finish what has arrived already, and end programs, within TIME
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]

@@ -9,13 +9,13 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Signal;
 
-use super::desk::Desk;
-use super::inlet::{Inlet, Peer};
-use crate::datagram::{LARGEST, largest};
-use crate::limit::Source;
-use crate::listen::Bound;
-use crate::program::{Ends, GRACE, Program, Running};
-use crate::refusal::Refusal;
+use super::guard::Desk;
+use super::limit::Source;
+use super::refusal::Refusal;
+use super::socket::{Inlet, Peer};
+use crate::net::datagram::{LARGEST, largest};
+use crate::server::listen::Bound;
+use crate::server::program::{Ends, GRACE, Program, Running};
 use crate::signal::Children;
 use crate::wait::{self, poll};
 

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::desk::Desk;
-use super::inlet::{Inlet, Peer};
-use crate::datagram::{LARGEST, largest};
-use crate::duplex::Writer;
+use super::guard::Desk;
+use super::socket::{Inlet, Peer};
 use crate::exit::{Exit, Failure, cause};
+use crate::net::datagram::{LARGEST, largest};
+use crate::output;
+use crate::relay::duplex::Writer;
+use crate::relay::options;
 use crate::wait::{is_wait, poll};
-use crate::{output, stream};
 
 /// Prints what anybody sends, and sends what is read to the first who did.
 pub struct Stdio {
@@ -28,7 +29,7 @@ pub struct Stdio {
 impl Stdio {
     /// With `raw` a terminal gets control characters as they are.
     pub fn new(raw: bool) -> Result<Self, Failure> {
-        let stdout = stream::stdout(raw).map_err(|error| {
+        let stdout = options::stdout(raw).map_err(|error| {
             let message = format!("could not open {}: {}", output::NAME, cause(&error));
             Failure::new(Exit::Local, message)
         })?;

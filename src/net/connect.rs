@@ -1,0 +1,326 @@
+//! A TCP connection to a name: all its addresses are tried, side by side (Happy Eyeballs, RFC
+//! 8305).
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use socket2::Socket;
+
+use crate::exit::{Exit, Failure, blame, cause, exit_of};
+use crate::net::address::HostPort;
+use crate::net::resolve::{ResolveArgs, TimeLimit};
+use crate::net::socket::{self, SourceArgs, TcpSocketArgs};
+use crate::wait::{self, poll};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connecting")]
+pub struct ConnectArgs {
+    /// Give up when resolving and connecting together took TIME
+    #[arg(short = 'w', long, value_name = "TIME", default_value = "10s", value_parser = crate::units::positive_duration)]
+    pub connect_timeout: Duration,
+    #[command(flatten)]
+    pub resolve: ResolveArgs,
+    /// When connecting fails, try again up to N times
+    #[arg(long, value_name = "N", default_value = "0")]
+    retry: u32,
+    /// Wait TIME before trying again
+    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration)]
+    retry_delay: Duration,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    socket: TcpSocketArgs,
+}
+
+impl ConnectArgs {
+    /// As if no option was given but those for resolving names.
+    pub fn new(resolve: ResolveArgs) -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            resolve,
+            retry: 0,
+            retry_delay: Duration::ZERO,
+            source: SourceArgs::default(),
+            socket: TcpSocketArgs::default(),
+        }
+    }
+
+    /// Does `attempt` again as long as it fails for a reason that may pass, and as often as asked for.
+    /// Blocks in between, but not beyond `deadline`.
+    pub fn with_retries<T>(
+        &self,
+        deadline: Option<TimeLimit>,
+        mut attempt: impl FnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut left = self.retry;
+        loop {
+            let error = match attempt() {
+                Err(error) if left > 0 && exit_of(&error) != Exit::Local => error,
+                result => return result,
+            };
+            left -= 1;
+            tracing::debug!(left, "{error:#}; trying again in {:?}", self.retry_delay);
+            if let Some(deadline) = deadline
+                && deadline.remaining() <= self.retry_delay
+            {
+                thread::sleep(deadline.remaining());
+                let message = format!("{error:#}; gave up after {:?}", deadline.after);
+                return Err(Failure::new(Exit::Timeout, message).into());
+            }
+            thread::sleep(self.retry_delay);
+        }
+    }
+
+    /// The time limit of one attempt that begins now.
+    pub fn limit(&self, deadline: Option<TimeLimit>) -> TimeLimit {
+        let limit = TimeLimit::after(self.connect_timeout);
+        deadline
+            .filter(|deadline| deadline.at < limit.at)
+            .unwrap_or(limit)
+    }
+
+    /// The addresses of `target` that can be connected to with these options; never none.
+    pub fn addresses(
+        &self,
+        target: &HostPort,
+        limit: TimeLimit,
+    ) -> anyhow::Result<Vec<SocketAddr>> {
+        let mut addresses = self
+            .resolve
+            .resolve(&target.host, target.port, Some(limit))?;
+        addresses.retain(|address| self.source.suits(address));
+        if addresses.is_empty() {
+            let message = format!(
+                "could not connect to {target}: it has no address of the family of --source"
+            );
+            return Err(Failure::new(Exit::Local, message).into());
+        }
+        Ok(addresses)
+    }
+}
+
+/// A connection, and when each step towards it was done.
+pub struct Connected {
+    /// Blocking.
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub resolved: Instant,
+    pub established: Instant,
+}
+
+/// RFC 8305, section 5: how long an attempt is alone before the next address is tried beside it.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connects to the first address of `target` that answers, and drops all other attempts. Gives up
+/// at the connect timeout or at `deadline`, whichever is first, and after the retries asked for.
+pub fn connect(
+    target: &HostPort,
+    args: &ConnectArgs,
+    deadline: Option<TimeLimit>,
+) -> anyhow::Result<Connected> {
+    args.with_retries(deadline, || {
+        let limit = args.limit(deadline);
+        let addresses = args.addresses(target, limit)?;
+        let resolved = Instant::now();
+        let (stream, peer) = connect_to(target, addresses, args, limit)?;
+        Ok(Connected {
+            stream,
+            peer,
+            resolved,
+            established: Instant::now(),
+        })
+    })
+}
+
+/// As [`connect`], once and with addresses that are known already; also says which of them it was.
+pub fn connect_to(
+    target: &HostPort,
+    addresses: Vec<SocketAddr>,
+    args: &ConnectArgs,
+    limit: TimeLimit,
+) -> anyhow::Result<(TcpStream, SocketAddr)> {
+    let mut race = Race {
+        args,
+        attempts: Vec::new(),
+        failures: Vec::new(),
+        untried: Vec::new(),
+    };
+    match race.run(interleave(addresses), limit) {
+        Ok(Some(connected)) => Ok(connected),
+        Ok(None) => Err(race.failure(target, limit).into()),
+        Err(error) => {
+            let message = format!("could not connect to {target}: {}", cause(&error));
+            Err(Failure::new(Exit::Local, message).into())
+        }
+    }
+}
+
+/// RFC 8305, section 4: the families take turns, beginning with that of the first address.
+fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
+    let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv4() == first_is_ipv4);
+    let mut mixed = VecDeque::with_capacity(first.len() + second.len());
+    while !first.is_empty() || !second.is_empty() {
+        mixed.extend(first.pop_front());
+        mixed.extend(second.pop_front());
+    }
+    mixed
+}
+
+struct Race<'a> {
+    args: &'a ConnectArgs,
+    /// Under way, oldest first; dropping one ends it.
+    attempts: Vec<(SocketAddr, Socket)>,
+    failures: Vec<(SocketAddr, io::Error)>,
+    /// There was no time left for these.
+    untried: Vec<SocketAddr>,
+}
+
+impl Race<'_> {
+    /// `None`: all failed, or the time was up with some under way.
+    fn run(
+        &mut self,
+        mut waiting: VecDeque<SocketAddr>,
+        limit: TimeLimit,
+    ) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        let mut next_start = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= limit.at {
+                self.untried.extend(waiting);
+                return Ok(None);
+            }
+            if (self.attempts.is_empty() || now >= next_start)
+                && let Some(address) = waiting.pop_front()
+            {
+                match self.start(address) {
+                    Ok(()) => next_start = now + ATTEMPT_DELAY,
+                    Err(error) => self.failures.push((address, error)),
+                }
+                continue;
+            }
+            if self.attempts.is_empty() {
+                return Ok(None);
+            }
+            let wake = if waiting.is_empty() {
+                limit.at
+            } else {
+                limit.at.min(next_start)
+            };
+            let mut descriptors: Vec<_> = self
+                .attempts
+                .iter()
+                .map(|(_, socket)| PollFd::new(socket, PollFlags::OUT))
+                .collect();
+            poll(&mut descriptors, Some(wake.saturating_duration_since(now)))?;
+            let ready: Vec<bool> = wait::ready(&descriptors).collect();
+            for index in (0..ready.len()).rev().filter(|&index| ready[index]) {
+                let (address, socket) = self.attempts.remove(index);
+                match outcome(&socket) {
+                    Ok(()) => {
+                        self.attempts.clear();
+                        socket.set_nonblocking(false)?;
+                        return Ok(Some((socket.into(), address)));
+                    }
+                    Err(error) => {
+                        self.failures.push((address, error));
+                        next_start = now;
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, address: SocketAddr) -> io::Result<()> {
+        let socket = socket::tcp_client(&address, &self.args.source, &self.args.socket)?;
+        match socket.connect(&address.into()) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
+                return Err(socket::with_advice(&address, error));
+            }
+            // One that is connected already is as ready as one that will be.
+            _ => self.attempts.push((address, socket)),
+        }
+        Ok(())
+    }
+
+    /// Says of every address that was tried how it failed.
+    fn failure(&self, target: &HostPort, limit: TimeLimit) -> Failure {
+        let mut message = format!("could not connect to {target}: ");
+        let as_typed = |address: &SocketAddr| address.to_string() == target.to_string();
+        for (index, (address, error)) in self.failures.iter().enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            let _ = if as_typed(address) {
+                write!(message, "{separator}{}", cause(error))
+            } else {
+                write!(message, "{separator}{address}: {}", cause(error))
+            };
+        }
+        if self.attempts.is_empty() && self.untried.is_empty() {
+            let exit = self
+                .failures
+                .iter()
+                .map(|(_, error)| blame(error))
+                .find(|exit| *exit == Exit::Network);
+            return Failure::new(exit.unwrap_or(Exit::Local), message);
+        }
+        let separator = if self.failures.is_empty() { "" } else { "; " };
+        let _ = write!(message, "{separator}no answer within {:?}", limit.after);
+        let silent = self
+            .attempts
+            .iter()
+            .map(|(address, _)| address)
+            .chain(&self.untried);
+        let silent: Vec<String> = silent.map(ToString::to_string).collect();
+        if silent != [target.to_string()] {
+            let _ = write!(message, " from {}", silent.join(", "));
+        }
+        Failure::new(Exit::Timeout, message)
+    }
+}
+
+/// What became of an attempt that poll(2) has shown to be over.
+fn outcome(socket: &Socket) -> io::Result<()> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    // A port of the ephemeral range on this machine may be chosen as our own: TCP then connects the
+    // socket to itself (RFC 9293, simultaneous open), though nobody listens.
+    if socket.peer_addr()?.as_socket() == socket.local_addr()?.as_socket() {
+        return Err(Errno::CONNREFUSED.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_beginning_with_the_preferred_one() {
+        let parse = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| text.parse().unwrap())
+                .collect::<Vec<SocketAddr>>()
+        };
+        let mixed = interleave(parse(&[
+            "[::1]:1",
+            "[::2]:1",
+            "[::3]:1",
+            "1.1.1.1:1",
+            "2.2.2.2:1",
+        ]));
+        assert_eq!(
+            mixed,
+            parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"])
+        );
+    }
+}

@@ -1,0 +1,406 @@
+//! What a ping prints: lines as ping(8)'s, or events.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
+
+use crate::exit::{Failure, cause};
+use crate::json::{Event, milliseconds};
+use crate::net::address::HostPort;
+use crate::output;
+use crate::ping::statistics::{Statistics, reply};
+
+pub struct Report {
+    pub style: Style,
+    /// Nothing but the first line, the statistics, and what is missing where that is asked for.
+    pub quiet: bool,
+    /// What the number of a probe is called: `udp_seq`.
+    pub label: &'static str,
+    /// Percentiles too.
+    pub verbose: bool,
+    /// When each line was printed.
+    pub timestamps: bool,
+    pub target: HostPort,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Lines,
+    /// A dot for what was sent, taken back by what is answered.
+    Dots,
+    Events,
+}
+
+/// An answer to a probe.
+pub struct Answer {
+    pub kind: Kind,
+    pub number: u64,
+    pub bytes: usize,
+    pub source: SocketAddr,
+    /// `None`: this process was stopped, so that nobody knows.
+    pub time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Reply,
+    Late,
+    Duplicate,
+}
+
+impl Report {
+    /// The first line.
+    pub fn start(
+        &self,
+        size: usize,
+        transport_header: usize,
+        timeout: Duration,
+    ) -> Result<(), Failure> {
+        let ip = self.address.ip();
+        if self.style == Style::Events {
+            return Event::new("start")
+                .with("v", 1)
+                .with("target", self.target.to_string())
+                .with("address", ip.to_string())
+                .with("port", self.address.port())
+                .with("size_bytes", size)
+                .with("timeout_ms", milliseconds(timeout))
+                .print();
+        }
+        let headers = if ip.is_ipv4() { 20 } else { 40 } + transport_header;
+        let target = &self.target;
+        let whole = size + headers;
+        print(&format!(
+            "PING {target} ({ip}) {size}({whole}) bytes of data.\n"
+        ))
+    }
+
+    /// A probe is about to be sent.
+    pub fn sending(&self) -> Result<(), Failure> {
+        self.dot(".")
+    }
+
+    pub fn answer(&self, answer: &Answer) -> Result<(), Failure> {
+        let (event, mark) = match answer.kind {
+            Kind::Reply => ("reply", ""),
+            Kind::Late => ("late", "late"),
+            Kind::Duplicate => ("duplicate", "DUP!"),
+        };
+        match self.style {
+            Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}"),
+            Style::Dots => Ok(()),
+            Style::Lines => self.line(&reply(
+                answer.bytes,
+                &self.from(answer.source),
+                self.label,
+                answer.number,
+                answer.time,
+                mark,
+            )),
+            Style::Events => self.event(
+                Event::new(event)
+                    .with("seq", answer.number)
+                    .with("from", answer.source.to_string())
+                    .with("bytes", answer.bytes)
+                    .with("rtt_ms", answer.time.map(milliseconds)),
+            ),
+        }
+    }
+
+    /// The time of a probe is up.
+    pub fn lost(&self, number: u64) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => self.event(Event::new("lost").with("seq", number)),
+            Style::Lines | Style::Dots => Ok(()),
+        }
+    }
+
+    /// The next probe is about to be sent, and this one is not answered; said also when quiet, as
+    /// ping(8) does.
+    pub fn missing(&self, number: u64) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => self.print_event(Event::new("missing").with("seq", number)),
+            Style::Lines | Style::Dots => {
+                self.print_line(&format!("no answer yet for {}={number}", self.label))
+            }
+        }
+    }
+
+    /// The network said that a probe did not arrive.
+    pub fn refused(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
+        let what = match Errno::from_io_error(error) {
+            Some(Errno::CONNREFUSED) => "Destination Port Unreachable".to_owned(),
+            Some(Errno::HOSTUNREACH) => "Destination Host Unreachable".to_owned(),
+            Some(Errno::NETUNREACH) => "Destination Net Unreachable".to_owned(),
+            _ => cause(error),
+        };
+        let from = self.address.ip();
+        match self.style {
+            Style::Dots => self.dot("\u{8}E"),
+            Style::Lines => self.line(&format!("From {from} {}={number} {what}", self.label)),
+            Style::Events => self.error(number, error),
+        }
+    }
+
+    /// A probe could not be sent.
+    pub fn unsent(&self, number: u64, error: &io::Error, name: &str) -> Result<(), Failure> {
+        let cause = cause(error);
+        tracing::error!("could not send probe {number} to {name}: {cause}");
+        match self.style {
+            Style::Dots => self.dot("\u{8}E"),
+            Style::Lines => Ok(()),
+            Style::Events => self.error(number, error),
+        }
+    }
+
+    fn error(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
+        self.failed(number, &cause(error))
+    }
+
+    /// Why a probe failed, for programs; people are told by a message.
+    pub fn failed(&self, number: u64, message: &str) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => {
+                let event = Event::new("error").with("seq", number);
+                self.event(event.with("message", message))
+            }
+            Style::Lines | Style::Dots => Ok(()),
+        }
+    }
+
+    /// A datagram that answers no probe.
+    pub fn unexpected(&self, received: &[u8]) -> Result<(), Failure> {
+        match self.style {
+            Style::Events => {
+                let event = Event::new("unexpected").with("bytes", received.len());
+                self.event(event.with_data(received))
+            }
+            Style::Lines | Style::Dots => Ok(()),
+        }
+    }
+
+    /// Statistics while it goes on: not among the answers.
+    pub fn interim(&self, statistics: &Statistics, time: Duration) -> Result<(), Failure> {
+        if self.style == Style::Events {
+            return numbers(Event::new("interim"), statistics, time).print();
+        }
+        let mut stderr = io::stderr();
+        // Over the ^\ that a terminal shows of the key.
+        let start = if stderr.is_terminal() { "\r" } else { "" };
+        // A closed standard error is not an error.
+        let _ = stderr.write_all([start, &statistics.interim()].concat().as_bytes());
+        Ok(())
+    }
+
+    /// The statistics at the end.
+    pub fn summary(&self, statistics: &Statistics, time: Duration) -> Result<(), Failure> {
+        if self.style == Style::Events {
+            return numbers(Event::new("summary"), statistics, time).print();
+        }
+        print(&statistics.summary(&name(&self.target), time, self.verbose))
+    }
+
+    /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
+    fn from(&self, source: SocketAddr) -> String {
+        if source != self.address {
+            // One of a group.
+            return source.to_string();
+        }
+        let (typed, resolved) = (self.target.to_string(), self.address.to_string());
+        if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({})", self.address.ip())
+        }
+    }
+
+    fn line(&self, line: &str) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        self.print_line(line)
+    }
+
+    fn print_line(&self, line: &str) -> Result<(), Failure> {
+        let mut text = String::with_capacity(line.len() + 22);
+        if self.timestamps {
+            let time = since_epoch();
+            text = format!("[{}.{:06}] ", time.as_secs(), time.subsec_micros());
+        }
+        text.push_str(line);
+        text.push('\n');
+        print(&text)
+    }
+
+    fn dot(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet || self.style != Style::Dots {
+            return Ok(());
+        }
+        print(text)
+    }
+
+    fn event(&self, event: Event) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        self.print_event(event)
+    }
+
+    fn print_event(&self, event: Event) -> Result<(), Failure> {
+        if self.timestamps {
+            return event.with("unix_s", since_epoch().as_secs_f64()).print();
+        }
+        event.print()
+    }
+}
+
+/// The target in the line above the statistics.
+fn name(target: &HostPort) -> String {
+    if target.host.contains(':') {
+        // Programs that read this line know addresses without brackets only.
+        format!("{} {}", target.host, target.port)
+    } else {
+        target.to_string()
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    output::write_once(text.as_bytes())
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+fn numbers(event: Event, statistics: &Statistics, time: Duration) -> Event {
+    let times = &statistics.times;
+    let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
+    event
+        .with("transmitted", statistics.transmitted)
+        .with("received", statistics.received)
+        .with("lost", statistics.lost())
+        .with("loss_percent", statistics.loss_percent())
+        .with("duplicates", statistics.duplicates)
+        .with("errors", statistics.errors)
+        .with("late", statistics.late)
+        .with("time_ms", milliseconds(time))
+        .with("rtt_min_ms", rtt(times.min()))
+        .with("rtt_avg_ms", rtt(times.mean()))
+        .with("rtt_max_ms", rtt(times.max()))
+        .with("rtt_mdev_ms", rtt(times.mdev()))
+        .with("rtt_p50_ms", rtt(times.percentile(50)))
+        .with("rtt_p95_ms", rtt(times.percentile(95)))
+        .with("rtt_p99_ms", rtt(times.percentile(99)))
+        .with("jitter_ms", rtt(times.jitter()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What `program` makes of `text`; `None`, where it is not installed and need not be.
+    fn parse(program: &str, argument: &str, text: &str) -> Option<Value> {
+        let mut command = Command::new(program);
+        let command = command.arg(argument).stdin(Stdio::piped());
+        let mut child = match command.stdout(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) if std::env::var_os("NETKIT_REQUIRE_PEERS").is_none() => {
+                let _ = writeln!(io::stderr(), "skipped: {program}: {error}");
+                return None;
+            }
+            Err(error) => panic!("{program}: {error}"),
+        };
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        Some(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    #[test]
+    fn jc_reads_the_same_numbers_from_the_text_as_stand_in_the_event() {
+        let names = [
+            ("packets_transmitted", "transmitted"),
+            ("packets_received", "received"),
+            ("packet_loss_percent", "loss_percent"),
+            ("duplicates", "duplicates"),
+            ("errors", "errors"),
+            ("round_trip_ms_min", "rtt_min_ms"),
+            ("round_trip_ms_avg", "rtt_avg_ms"),
+            ("round_trip_ms_max", "rtt_max_ms"),
+            ("round_trip_ms_stddev", "rtt_mdev_ms"),
+        ];
+        compare("jc", "--ping", &names);
+    }
+
+    #[test]
+    fn pingparsing_reads_the_same_numbers_from_the_text_as_stand_in_the_event() {
+        let names = [
+            ("packet_transmit", "transmitted"),
+            ("packet_receive", "received"),
+            ("packet_loss_count", "lost"),
+            ("packet_loss_rate", "loss_percent"),
+            ("packet_duplicate_count", "duplicates"),
+            ("rtt_min", "rtt_min_ms"),
+            ("rtt_avg", "rtt_avg_ms"),
+            ("rtt_max", "rtt_max_ms"),
+            ("rtt_mdev", "rtt_mdev_ms"),
+        ];
+        compare("pingparsing", "-", &names);
+    }
+
+    /// `program` has to find in the text what stands in the event; `names` are its own and ours.
+    #[track_caller]
+    fn compare(program: &str, argument: &str, names: &[(&str, &str)]) {
+        for target in ["127.0.0.1:9999", "[::1]:9999", "localhost:9999"] {
+            let target: HostPort = target.parse().unwrap();
+            for (received, duplicates, errors, late) in [
+                (7, 0, 0, 0),
+                (5, 2, 0, 1),
+                (4, 0, 3, 0),
+                (2, 1, 1, 4),
+                (0, 0, 2, 0),
+            ] {
+                let mut statistics = Statistics {
+                    transmitted: 7,
+                    received,
+                    duplicates,
+                    errors,
+                    late,
+                    pipe: errors + late,
+                    is_adaptive: duplicates > 0,
+                    ..Statistics::default()
+                };
+                for number in 0..received {
+                    let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
+                    statistics.times.add(time);
+                }
+                let time = Duration::from_millis(6012);
+                let event = numbers(Event::new("summary"), &statistics, time).line();
+                let event: Value = serde_json::from_str(&event).unwrap();
+                let text = format!(
+                    "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",
+                    statistics.summary(&name(&target), time, false)
+                );
+                let Some(parsed) = parse(program, argument, &text) else {
+                    return;
+                };
+                for (theirs, ours) in names {
+                    let (read, written) = (parsed[theirs].as_f64(), event[ours].as_f64());
+                    // What does not occur is left out. Six digits of a percentage are shown.
+                    let (read, written) = (read.unwrap_or(0.0), written.unwrap_or(0.0));
+                    assert!((read - written).abs() < 1e-4, "{ours}: {parsed}\n{text}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What both servers share: where they listen, who may talk to them, and the programs they run.
+
+pub mod access;
+pub mod busy_poll;
+pub mod episode;
+pub mod listen;
+pub mod program;

@@ -1,0 +1,270 @@
+//! Says which ports of a host are open, without sending anything.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+
+use super::ping::{self, Pace};
+use crate::exit::{Exit, Failure, exit_of};
+use crate::json::{Event, milliseconds};
+use crate::logging::LoggingArgs;
+use crate::net::address::{HostPort, host_and_ports};
+use crate::net::connect::{ConnectArgs, connect_to};
+use crate::net::resolve::TimeLimit;
+use crate::output;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Checking ports")]
+pub struct CheckArgs {
+    /// Only say which ports are open: of HOST PORTS, as in `db 22,80,8000-8010`, or of HOST:PORT
+    #[arg(short = 'z', long = "check", conflicts_with_all = [
+        "send", "get", "interactive", "crlf", "send_only", "recv_only", "raw", "no_shutdown", "half_close_wait",
+        "wait_after_eof", "idle_timeout", "hex_dump", "record", "timing",
+    ])]
+    pub wanted: bool,
+    /// How many ports to try at a time
+    #[arg(
+        hide_short_help = true,
+        long,
+        value_name = "N",
+        default_value = "64",
+        value_parser = clap::value_parser!(u16).range(1..),
+        requires = "wanted"
+    )]
+    parallel: u16,
+    /// Try one port N times, and end with ping's statistics
+    #[arg(short, long, value_name = "N", value_parser = crate::units::count, requires = "wanted", conflicts_with = "retry")]
+    count: Option<u64>,
+    /// Try one port every TIME [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, requires = "wanted", conflicts_with = "retry")]
+    interval: Option<Duration>,
+    /// Report as JSON, one object a line
+    #[arg(long, requires = "wanted")]
+    json: bool,
+}
+
+/// What became of one port.
+struct Checked {
+    index: usize,
+    /// Who answered and how long it took.
+    result: anyhow::Result<(IpAddr, Duration)>,
+}
+
+/// Tries all ports side by side, a bounded number at a time, and reports them in order. An error if
+/// one of them is not open.
+pub fn run(
+    words: &[String],
+    args: &CheckArgs,
+    connect: &ConnectArgs,
+    deadline: Option<TimeLimit>,
+    logging: &LoggingArgs,
+) -> anyhow::Result<()> {
+    let (host, ports) =
+        host_and_ports(words).map_err(|message| Failure::new(Exit::Local, message))?;
+    let targets: Vec<HostPort> = ports
+        .0
+        .into_iter()
+        .map(|port| HostPort {
+            host: host.clone(),
+            port,
+        })
+        .collect();
+    if args.count.is_some() || args.interval.is_some() {
+        let [target] = &targets[..] else {
+            let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
+            return Err(Failure::new(Exit::Local, message).into());
+        };
+        let pace = Pace {
+            count: args.count,
+            interval: args.interval.unwrap_or(Duration::from_secs(1)),
+            json: args.json,
+        };
+        return ping::run(target, connect, deadline, &pace, logging);
+    }
+    let mut report = Report {
+        json: args.json,
+        open: 0,
+        failed: BTreeMap::new(),
+    };
+    report.start(&host, targets.len())?;
+    let addresses = connect.with_retries(deadline, || {
+        let limit = connect.limit(deadline);
+        let first = &targets[0];
+        connect.addresses(first, limit)
+    })?;
+
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let work = |results: &Sender<Checked>| {
+        while !stop.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(target) = targets.get(index) else {
+                return;
+            };
+            let result = check(target, &addresses, connect, deadline);
+            if results.send(Checked { index, result }).is_err() {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let (sender, results) = mpsc::channel();
+        for _ in 0..at_a_time(args.parallel.into(), addresses.len()).min(targets.len()) {
+            let sender = sender.clone();
+            let spawned = thread::Builder::new()
+                .name("check".to_owned())
+                .spawn_scoped(scope, || {
+                    let sender = sender;
+                    work(&sender);
+                });
+            if spawned.is_err() {
+                // Those that run already have to do.
+                break;
+            }
+        }
+        drop(sender);
+        let printed = report.print_in_order(&targets, &results);
+        // Nobody reads on.
+        stop.store(printed.is_err(), Ordering::Relaxed);
+        drop(results);
+        printed
+    })?;
+    report.end()
+}
+
+/// Connects to `target` and closes the connection again.
+fn check(
+    target: &HostPort,
+    addresses: &[SocketAddr],
+    connect: &ConnectArgs,
+    deadline: Option<TimeLimit>,
+) -> anyhow::Result<(IpAddr, Duration)> {
+    connect.with_retries(deadline, || {
+        let mut addresses = addresses.to_vec();
+        for address in &mut addresses {
+            address.set_port(target.port);
+        }
+        let start = Instant::now();
+        let limit = connect.limit(deadline);
+        let (_, peer) = connect_to(target, addresses, connect, limit)?;
+        Ok((peer.ip(), start.elapsed()))
+    })
+}
+
+/// As many as asked for, or as the limit of open descriptors allows.
+fn at_a_time(asked: usize, addresses: usize) -> usize {
+    /// What netkit has open besides.
+    const RESERVE: u64 = 16;
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return asked;
+    };
+    let most = limit.saturating_sub(RESERVE) / addresses.max(1) as u64;
+    asked
+        .min(usize::try_from(most).unwrap_or(usize::MAX))
+        .max(1)
+}
+
+struct Report {
+    json: bool,
+    open: usize,
+    /// How many failed, by exit code.
+    failed: BTreeMap<u8, (Exit, usize)>,
+}
+
+impl Report {
+    fn start(&self, host: &str, ports: usize) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        Event::new("start")
+            .with("v", 1)
+            .with("host", host)
+            .with("ports", ports)
+            .print()
+    }
+
+    /// Prints results in the order of `targets`, each as soon as all before it are known.
+    fn print_in_order(
+        &mut self,
+        targets: &[HostPort],
+        results: &Receiver<Checked>,
+    ) -> Result<(), Failure> {
+        let mut early = BTreeMap::new();
+        for (index, target) in targets.iter().enumerate() {
+            let result = loop {
+                if let Some(result) = early.remove(&index) {
+                    break result;
+                }
+                let Ok(checked) = results.recv() else {
+                    let message = "could not check all ports: no thread could be started";
+                    return Err(Failure::new(Exit::Local, message));
+                };
+                early.insert(checked.index, checked.result);
+            };
+            self.print(target, result)?;
+        }
+        Ok(())
+    }
+
+    fn print(
+        &mut self,
+        target: &HostPort,
+        result: anyhow::Result<(IpAddr, Duration)>,
+    ) -> Result<(), Failure> {
+        let event = |name| {
+            Event::new(name)
+                .with("host", target.host.as_str())
+                .with("port", target.port)
+        };
+        match result {
+            Ok((address, time)) => {
+                self.open += 1;
+                let time = milliseconds(time);
+                if self.json {
+                    let address = address.to_string();
+                    event("open")
+                        .with("address", address)
+                        .with("rtt_ms", time)
+                        .print()
+                } else {
+                    let line = format!("{target} ({address}) open, {time:.3} ms\n");
+                    output::write_once(line.as_bytes())
+                }
+            }
+            Err(error) => {
+                let exit = exit_of(&error);
+                self.failed.entry(exit as u8).or_insert((exit, 0)).1 += 1;
+                if self.json {
+                    event("failed")
+                        .with("exit", exit as u8)
+                        .with("reason", format!("{error:#}"))
+                        .print()
+                } else {
+                    tracing::warn!("{error:#}");
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    /// Fails with the exit code of the first kind of failure that there was.
+    fn end(&self) -> anyhow::Result<()> {
+        let failed: usize = self.failed.values().map(|(_, count)| count).sum();
+        if self.json {
+            Event::new("summary")
+                .with("open", self.open)
+                .with("failed", failed)
+                .print()?;
+        }
+        match self.failed.values().next() {
+            None => Ok(()),
+            // Each has been reported already.
+            Some((exit, _)) => Err(Failure::announced(*exit).into()),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Connects to a TCP server: standard input goes to it, and what it sends goes to standard output.
+
+mod check;
+mod http;
+mod ping;
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::exit::{self, Exit, Failure, blame, cause};
+use crate::logging::LoggingArgs;
+use crate::net::address::HostPort;
+use crate::net::connect::{ConnectArgs, connect};
+use crate::net::resolve::TimeLimit;
+use crate::relay::duplex::{Duplex, Reader};
+use crate::relay::options::{self, StreamArgs};
+use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::units::positive_duration;
+use crate::{escape, output, tap};
+use check::CheckArgs;
+
+const EXAMPLES: &str = "\
+Examples:
+  netkit tcp-client 127.0.0.1:9999                talk to a server
+  netkit tcp-client www.sina.com.cn:80            fetch a page
+  netkit tcp-client --get /robots.txt HOST 8080   fetch another page
+  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
+  netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
+
+#[derive(Clone, clap::Args)]
+#[command(
+    override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
+)]
+pub struct Args {
+    // Not a doc comment: rustdoc would look for what is in brackets.
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
+    target: Vec<String>,
+
+    /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
+    send: Vec<Text>,
+    /// Send an HTTP request for PATH [/] instead of standard input
+    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/", conflicts_with_all = ["send_only", "recv_only"])]
+    get: Option<String>,
+    /// Send standard input also on port 80, where a terminal fetches a page
+    #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
+    interactive: bool,
+    #[command(flatten)]
+    stream: StreamArgs,
+
+    /// Give up when nothing moved in either direction for TIME
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    idle_timeout: Option<Duration>,
+    /// Give up when TIME has passed in all
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    deadline: Option<Duration>,
+
+    /// At the end, say when resolving, connecting and the first byte were done, from the start
+    #[arg(long)]
+    timing: bool,
+
+    #[command(flatten)]
+    check: CheckArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// The bytes of one `--send`.
+#[derive(Clone)]
+struct Text(Vec<u8>);
+
+fn unescaped(text: &str) -> Result<Text, String> {
+    escape::unescape(text).map(Text)
+}
+
+/// Ends when both directions have ended; see `relay` for how each does.
+pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
+    let deadline = args.deadline.map(TimeLimit::after);
+    if args.check.wanted {
+        return check::run(&args.target, &args.check, &args.connect, deadline, logging);
+    }
+    let args = &args.clone().with_address();
+    let wrong = |message| Failure::new(Exit::Local, message);
+    let path = args.get.as_deref();
+    path.map_or(Ok(()), http::check_path).map_err(wrong)?;
+    let target = HostPort::from_words(&args.target).map_err(wrong)?;
+    let reader = args.reader(&target, path)?;
+    let start = Instant::now();
+    let connection = connect(&target, &args.connect, deadline)?;
+    let stream = connection.stream;
+    let peer = connection.peer;
+    // Only now: what an earlier session left in the files is not lost to a failing attempt.
+    let taps = args.stream.tap.open(false)?;
+    let local = stream.local_addr().ok().map(tracing::field::display);
+    tracing::debug!(%peer, local, "connected to {peer}");
+
+    let remote = args
+        .stream
+        .remote(Arc::new(stream), taps.map(|taps| taps.session(1)))?;
+    let local = args.stream.local(Duplex {
+        reader,
+        writer: options::stdout(args.stream.raw)?,
+    });
+    let rules = Rules {
+        idle_timeout: args.idle_timeout,
+        deadline: deadline.map(|limit| limit.at),
+        ..args.stream.rules()
+    };
+    let mut traffic = Traffic::default();
+    let result = relay(local, remote, &rules, &mut traffic);
+    if args.timing {
+        let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
+        let first_byte = traffic
+            .first_received
+            .map_or_else(|| "none".to_owned(), since_start);
+        tracing::info!(
+            "resolve {}, connect {}, first byte {first_byte}, total {}",
+            since_start(connection.resolved),
+            since_start(connection.established),
+            since_start(Instant::now()),
+        );
+    }
+    result.map_err(|broken| {
+        let typed = target.to_string();
+        let resolved = peer.to_string();
+        let name = if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({resolved})")
+        };
+        args.failure(&name, &broken).into()
+    })
+}
+
+impl Args {
+    /// The value of `--get` and of `-x` is optional, and takes the word that follows. When that leaves
+    /// no address, the word was the address.
+    fn with_address(mut self) -> Self {
+        if HostPort::from_words(&self.target).is_ok() {
+            return self;
+        }
+        let with = |word: &str| [&[word.to_owned()], &self.target[..]].concat();
+        let path = self
+            .get
+            .as_deref()
+            .filter(|path| !path.starts_with('/'))
+            .map(with);
+        let file = self
+            .stream
+            .tap
+            .hex_dump
+            .iter()
+            .flatten()
+            .filter_map(|path| path.to_str())
+            .map(with)
+            .next();
+        if let Some(words) = path.filter(|words| HostPort::from_words(words).is_ok()) {
+            self.target = words;
+            self.get = Some("/".to_owned());
+        } else if let Some(words) = file.filter(|words| HostPort::from_words(words).is_ok()) {
+            self.target = words;
+            self.stream.tap.hex_dump = Some(None);
+        }
+        self
+    }
+
+    fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
+        Ok(if let Some(path) = path {
+            Reader::bytes(http::get(target, path)).without_finish()
+        } else if !self.send.is_empty() {
+            Reader::bytes(
+                self.send
+                    .iter()
+                    .flat_map(|text| text.0.iter().copied())
+                    .collect(),
+            )
+        } else if target.port != 80
+            || self.interactive
+            || self.stream.send_only
+            || self.stream.recv_only
+        {
+            Reader::stdin()?
+        } else if io::stdin().is_terminal() {
+            tracing::info!(
+                "Fetching http://{}/ (--interactive lets you type a request)",
+                target.host_field()
+            );
+            Reader::bytes(http::get(target, "/")).without_finish()
+        } else {
+            Reader::stdin()?.or_if_empty(http::get(target, "/"))
+        })
+    }
+
+    fn failure(&self, peer: &str, broken: &Broken) -> Failure {
+        match broken {
+            Broken::Output(error) => Failure::of_output(output::NAME, error),
+            Broken::Input(error) => Failure::new(
+                Exit::Local,
+                format!("could not read standard input: {}", cause(error)),
+            ),
+            Broken::Receive { error, sent } => {
+                let sent = match sent {
+                    0 => String::new(),
+                    _ => format!("; {sent} bytes were sent"),
+                };
+                Failure::new(
+                    blame(error),
+                    format!("could not receive from {peer}: {}{sent}", cause(error)),
+                )
+            }
+            Broken::Send { error, sent } => {
+                let why = match error.kind() {
+                    io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
+                    _ => cause(error),
+                };
+                Failure::new(
+                    blame(error),
+                    format!("could not send everything to {peer}: {why}; {sent} bytes were sent"),
+                )
+            }
+            Broken::Tap(error) => tap::failure(error),
+            Broken::Idle => {
+                let time = self.idle_timeout.unwrap_or_default();
+                Failure::new(
+                    Exit::Timeout,
+                    format!("could not go on with {peer}: nothing moved for {time:?}"),
+                )
+            }
+            Broken::Deadline => {
+                let time = self.deadline.unwrap_or_default();
+                Failure::new(
+                    Exit::Timeout,
+                    format!("could not finish with {peer}: {time:?} have passed"),
+                )
+            }
+        }
+    }
+}

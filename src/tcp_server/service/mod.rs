@@ -1,0 +1,186 @@
+//! What a TCP server does with a connection.
+
+mod broker;
+mod chargen;
+mod discard;
+mod echo;
+mod exec;
+mod forward;
+mod hello;
+mod stdio;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+
+use broker::Broker;
+use hello::HelloArgs;
+
+use super::connection::{Connection, Ended};
+use crate::exit::{Exit, Failure};
+use crate::net::address::HostPort;
+use crate::net::connect::ConnectArgs;
+use crate::relay::duplex::Duplex;
+use crate::relay::options::StreamArgs;
+use crate::server::program::Program;
+use crate::tap::Taps;
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Service")]
+pub struct ServiceArgs {
+    /// What to do with a connection
+    #[arg(long, value_name = "NAME", default_value = "hello")]
+    service: Service,
+    /// Run PROGRAM, with the connection as its standard input and output; takes all that follows
+    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]
+    exec: Option<Vec<OsString>>,
+    /// Run COMMAND by /bin/sh in the same way
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["service", "forward"])]
+    sh_exec: Option<String>,
+    /// Relay every connection to HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "service")]
+    forward: Option<HostPort>,
+    #[command(flatten)]
+    hello: HelloArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Service {
+    /// Greets, and answers every message X with `Hello, X!` until `exit`
+    Hello,
+    /// Sends back what it gets (RFC 862)
+    Echo,
+    /// Throws away what it gets (RFC 863)
+    Discard,
+    /// Sends printable characters for ever (RFC 864)
+    Chargen,
+    /// Joins the connection to standard input and output
+    Stdio,
+    /// Sends what one connection sends to all others
+    Broker,
+    /// Sends every line to all others, with the name of its sender
+    Chat,
+}
+
+/// How the streams of connections are treated, and what watches them.
+pub struct Streams {
+    args: StreamArgs,
+    taps: Option<Arc<Taps>>,
+}
+
+impl Streams {
+    fn remote(&self, connection: &Connection) -> Result<Duplex, Ended> {
+        let tap = self
+            .taps
+            .as_ref()
+            .map(|taps| taps.session(connection.number));
+        self.args
+            .remote(Arc::clone(connection.stream()), tap)
+            .map_err(Ended::Failed)
+    }
+}
+
+/// What a server does with a connection, and what it needs for that.
+pub enum Handler {
+    Hello(HelloArgs),
+    Echo,
+    Discard,
+    Chargen,
+    Stdio(Streams),
+    Broker(Broker),
+    Exec(Program, Streams),
+    Forward(HostPort, ConnectArgs),
+}
+
+impl Handler {
+    /// Refuses options that would do nothing with the service that is asked for.
+    pub fn new(
+        args: &ServiceArgs,
+        stream: &StreamArgs,
+        connect: ConnectArgs,
+    ) -> anyhow::Result<Self> {
+        let runs_program = args.exec.is_some() || args.sh_exec.is_some();
+        let has_streams = runs_program || args.service == Service::Stdio;
+        let is_other = has_streams || args.forward.is_some() || args.service != Service::Hello;
+        let useless = if is_other && !is_default(&args.hello) {
+            Some("--welcome, --delay, --framing and --max-message are for `hello` only")
+        } else if runs_program && !is_default(&stream.without_what_programs_use()) {
+            Some(
+                "--raw, --no-shutdown, --half-close-wait and --wait-after-eof are for `--service stdio` only",
+            )
+        } else if !has_streams && !is_default(stream) {
+            Some(
+                "-C, -x, --record, --send-only, --recv-only and the like are for `--service stdio`, --exec and --sh-exec only",
+            )
+        } else {
+            None
+        };
+        if let Some(message) = useless {
+            return Err(Failure::new(Exit::Local, message).into());
+        }
+        let streams = || {
+            anyhow::Ok(Streams {
+                args: stream.clone(),
+                taps: stream.tap.open(true)?,
+            })
+        };
+        if let Some(words) = &args.exec {
+            let program = Program::Direct(words.clone());
+            program.check()?;
+            return Ok(Self::Exec(program, streams()?));
+        }
+        if let Some(line) = &args.sh_exec {
+            return Ok(Self::Exec(Program::Shell(line.clone()), streams()?));
+        }
+        if let Some(target) = &args.forward {
+            return Ok(Self::Forward(target.clone(), connect));
+        }
+        Ok(match args.service {
+            Service::Hello => Self::Hello(args.hello.clone()),
+            Service::Echo => Self::Echo,
+            Service::Discard => Self::Discard,
+            Service::Chargen => Self::Chargen,
+            Service::Stdio => Self::Stdio(streams()?),
+            Service::Broker => Self::Broker(Broker::new(broker::Kind::Bytes)),
+            Service::Chat => Self::Broker(Broker::new(broker::Kind::Chat)),
+        })
+    }
+
+    /// Standard input and output are for one connection at a time.
+    pub fn takes_one_at_a_time(&self) -> bool {
+        matches!(self, Self::Stdio(_))
+    }
+
+    /// Whether it runs a program for each connection: to end it takes longer than to close that.
+    pub fn runs_programs(&self) -> bool {
+        matches!(self, Self::Exec(..))
+    }
+
+    /// Whether a message is answered by the thread that receives it, at once: nobody else waits for
+    /// it, and no program inherits how it is scheduled.
+    pub fn answers_itself(&self) -> bool {
+        matches!(self, Self::Hello(_) | Self::Echo)
+    }
+
+    /// Serves one connection to its end. Whoever called it closes the connection.
+    pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
+        // None of them is inlined: a stack would be touched as deep as the deepest needs.
+        match self {
+            Self::Hello(args) => hello::handle(connection, args),
+            Self::Echo => echo::handle(connection),
+            Self::Discard => discard::handle(connection),
+            Self::Chargen => chargen::handle(connection),
+            Self::Stdio(streams) => stdio::handle(connection, streams),
+            Self::Broker(broker) => broker.handle(connection),
+            Self::Exec(program, streams) => exec::handle(program, connection, streams),
+            Self::Forward(target, args) => forward::handle(connection, target, args),
+        }
+    }
+}
+
+/// Whether a group of options is as it is when none of them is given.
+fn is_default<T: clap::Args + PartialEq>(given: &T) -> bool {
+    let matches = T::augment_args(clap::Command::new("default")).get_matches_from(["default"]);
+    T::from_arg_matches(&matches).is_ok_and(|default| default == *given)
+}

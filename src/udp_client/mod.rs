@@ -1,0 +1,153 @@
+//! Sends datagrams to a server and prints its answers.
+
+mod check;
+mod exchange;
+mod ping;
+mod relay;
+mod socket;
+mod target;
+
+use std::ffi::OsString;
+
+use crate::exit::{self, Exit, Failure};
+use crate::logging::LoggingArgs;
+use crate::net::address::HostPort;
+use crate::net::resolve::TimeLimit;
+use exchange::ExchangeArgs;
+use exchange::payloads::{InputArgs, Payloads};
+use exchange::sockets::Flows;
+use ping::PingArgs;
+use relay::RelayArgs;
+use target::{Route, RouteArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  netkit udp-client 127.0.0.1:9999 Michael Tracy     two datagrams, two answers
+  printf 'a\\nb\\n' | netkit udp-client HOST 9999      every line is a datagram
+  echo 'x:1|c' | netkit udp-client --no-wait :8125   send and do not wait (statsd)
+  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes, their times and statistics";
+
+/// Options that `-h` leaves to `--help`.
+const RARE: &[&str] = &[
+    "raw",
+    "timestamp",
+    "report_missing",
+    "adaptive",
+    "ipv4",
+    "ipv6",
+    "numeric",
+    "source",
+    "source_port",
+    "interface",
+    "ttl",
+    "dscp",
+    "recv_buffer",
+    "send_buffer",
+    "reuse_port",
+    "record",
+    "broadcast",
+    "multicast_ttl",
+    "multicast_interface",
+    "no_multicast_loop",
+    "wait_after_eof",
+];
+
+#[derive(Clone, clap::Args)]
+#[command(
+    override_usage = "netkit udp-client [OPTIONS] HOST:PORT [DATA]...\n       netkit udp-client [OPTIONS] HOST PORT [DATA]...",
+    mut_args(|arg| {
+        let is_rare = RARE.contains(&arg.get_id().as_str());
+        if is_rare { arg.hide_short_help(true) } else { arg }
+    }),
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
+)]
+pub struct Args {
+    // Not a doc comment: rustdoc would look for what is in brackets.
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then what to send", value_name = "HOST:PORT [DATA]", num_args = 0..)]
+    words: Vec<OsString>,
+
+    #[command(flatten)]
+    exchange: ExchangeArgs,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    relay: RelayArgs,
+    /// Check the port with an empty datagram: open, closed, or open|filtered (silent)
+    #[arg(short = 'z', long, conflicts_with_all = ["pinging", "relay", "retries", "no_wait", "raw", "whole", "chunk"])]
+    check: bool,
+    /// Report as JSON, one object a line
+    #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
+    json: bool,
+    #[command(flatten)]
+    route: RouteArgs,
+    #[command(flatten)]
+    ping: PingArgs,
+}
+
+/// Ends when everything was sent, and answered or given up.
+pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
+    let deadline = args.ping.deadline.map(TimeLimit::after);
+    let args = &args.clone().with_address();
+    let (target, data) = args
+        .target_and_data()
+        .map_err(|message| Failure::new(Exit::Local, message))?;
+    if !data.is_empty()
+        && let Some(mode) = args.mode_without_data()
+    {
+        let message = format!("could not send DATA: {mode}");
+        return Err(Failure::new(Exit::Local, message).into());
+    }
+    let route = Route::new(&target, &args.route, deadline)?;
+    let timeout = args.exchange.timeout;
+    if args.ping.is_wanted() {
+        ping::run(&route, timeout, deadline, &args.ping, args.json, logging)
+    } else if args.relay.relay {
+        relay::run(&route, &args.relay, args.exchange.raw)
+    } else if args.check {
+        check::run(&route, timeout, args.json)
+    } else {
+        let mut payloads = Payloads::new(data, &args.input)?;
+        let mut flows = Flows::new(route, args.json)?;
+        exchange::run(&mut flows, &mut payloads, &args.exchange, args.json)
+    }
+}
+
+impl Args {
+    /// The value of `-x` is optional, and takes the word that follows. When that leaves no address,
+    /// the word was the address.
+    fn with_address(mut self) -> Self {
+        if let Some(Some(file)) = &self.route.tap.hex_dump
+            && self.target_and_data().is_err()
+        {
+            self.words.insert(0, file.clone().into_os_string());
+            self.route.tap.hex_dump = Some(None);
+        }
+        self
+    }
+
+    /// Why nothing can be done with DATA, if so.
+    fn mode_without_data(&self) -> Option<&'static str> {
+        if self.ping.is_wanted() {
+            Some("a ping, which -c and -i imply, sends probes of its own")
+        } else if self.relay.relay {
+            Some("--relay sends standard input")
+        } else if self.check {
+            Some("-z sends an empty datagram")
+        } else {
+            None
+        }
+    }
+
+    /// Addresses are text; data may be any bytes.
+    fn target_and_data(&self) -> Result<(HostPort, Vec<OsString>), String> {
+        let words: Vec<String> = self
+            .words
+            .iter()
+            .take(2)
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let (target, rest) = HostPort::take_from(&words)?;
+        Ok((target, self.words[words.len() - rest.len()..].to_vec()))
+    }
+}

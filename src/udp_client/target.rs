@@ -1,0 +1,102 @@
+//! The way to a UDP target: its addresses, and links to one of them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use crate::exit::{Exit, Failure, cause};
+use crate::net::address::HostPort;
+use crate::net::resolve::{ResolveArgs, TimeLimit};
+use crate::net::socket::{self, GroupArgs, SocketArgs, SourceArgs};
+use crate::tap::{TapArgs, Watch};
+use crate::udp_client::socket::Link;
+
+/// How a UDP client reaches its target.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RouteArgs {
+    #[command(flatten)]
+    pub tap: TapArgs,
+    #[command(flatten)]
+    resolve: ResolveArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    socket: SocketArgs,
+    #[command(flatten)]
+    group: GroupArgs,
+}
+
+pub struct Route<'a> {
+    pub target: &'a HostPort,
+    /// Never none.
+    pub addresses: Vec<SocketAddr>,
+    /// Sees all that passes.
+    pub watch: Rc<Watch>,
+    args: &'a RouteArgs,
+}
+
+impl<'a> Route<'a> {
+    /// Resolves `target` within `limit`; opens no socket yet.
+    pub fn new(
+        target: &'a HostPort,
+        args: &'a RouteArgs,
+        limit: Option<TimeLimit>,
+    ) -> anyhow::Result<Self> {
+        let mut addresses = args.resolve.resolve(&target.host, target.port, limit)?;
+        addresses.retain(|address| args.source.suits(address));
+        if addresses.is_empty() {
+            let message =
+                format!("could not send to {target}: it has no address of the family of --source");
+            return Err(Failure::new(Exit::Local, message).into());
+        }
+        Ok(Self {
+            target,
+            addresses,
+            watch: Rc::new(Watch::new(args.tap.open(false)?)),
+            args,
+        })
+    }
+
+    /// A link to `address`.
+    pub fn open(&self, address: SocketAddr) -> io::Result<Link> {
+        let RouteArgs {
+            source,
+            socket,
+            group,
+            ..
+        } = self.args;
+        let socket = socket::udp_client(&address, source, socket, group).map_err(|error| {
+            if error.kind() != io::ErrorKind::PermissionDenied || group.is_group(&address) {
+                return error;
+            }
+            let message = format!("{} (a broadcast address takes --broadcast)", cause(&error));
+            io::Error::new(error.kind(), message)
+        })?;
+        let local = socket.local_addr()?;
+        tracing::debug!(%address, %local, "sending to {address} from {local}");
+        let is_group = group.is_group(&address);
+        Ok(Link::new(socket, address, is_group, Rc::clone(&self.watch)))
+    }
+
+    /// Whether the user has said which port to send from.
+    pub fn has_source_port(&self) -> bool {
+        self.args.source.source_port.is_some()
+    }
+
+    /// The target as typed, and an address of it where that is another text.
+    pub fn name(&self, address: SocketAddr) -> String {
+        let typed = self.target.to_string();
+        let resolved = address.to_string();
+        if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({resolved})")
+        }
+    }
+
+    /// Why nothing can be sent to `address`.
+    pub fn failure(&self, exit: Exit, address: SocketAddr, error: &io::Error) -> Failure {
+        let name = self.name(address);
+        Failure::new(exit, format!("could not send to {name}: {}", cause(error)))
+    }
+}
