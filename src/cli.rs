@@ -90,7 +90,7 @@ impl<A: FromArgMatches> FromArgMatches for Chosen<A> {
 }
 
 /// Reads the command line. `None`: help or the version was asked for, and has been printed.
-pub fn parse() -> anyhow::Result<Option<Cli>> {
+pub fn parse() -> Result<Option<Cli>, Failure> {
     let parsed = Cli::command()
         .try_get_matches()
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
@@ -116,7 +116,10 @@ pub fn parse() -> anyhow::Result<Option<Cli>> {
     // Not every argument is text.
     let words = std::env::args_os().skip(1);
     let subcommand = words.filter_map(|word| word.into_string().ok()).find(known);
-    Err(Failure::new(Exit::Local, on_one_line(&text, subcommand.as_deref())).into())
+    Err(Failure::new(
+        Exit::Local,
+        on_one_line(&text, subcommand.as_deref()),
+    ))
 }
 
 /// What clap says over several lines, on one: its reason, its tip, and where to read more.

@@ -1,7 +1,9 @@
-//! The exit codes of netkit, and the error that carries one.
+//! The exit codes of netkit, and [`Failure`], the one error type.
 
 use std::fmt;
 use std::io;
+
+use rustix::io::Errno;
 
 /// Why netkit ended unsuccessfully; the number is what the shell sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,61 +31,116 @@ Exit codes:
     4  a time limit passed
   130, 141, 143  a client ended by SIGINT, by a closed standard output, by SIGTERM";
 
-/// A finished sentence for the user, and the exit code that goes with it.
+/// Why something could not be done: a finished sentence for the user, and the exit code.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
-    message: String,
+    sentence: String,
 }
 
 impl Failure {
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { exit, message }
+    pub fn new(exit: Exit, sentence: impl Into<String>) -> Self {
+        let sentence = sentence.into();
+        Self { exit, sentence }
     }
 
-    /// For what has been said already, each time when it happened; only the exit code is left.
+    /// The command line or this machine said no.
+    pub fn local(sentence: impl Into<String>) -> Self {
+        Self::new(Exit::Local, sentence)
+    }
+
+    /// `sentence: the system's words for the error`.
+    pub fn of(exit: Exit, sentence: impl fmt::Display, error: &io::Error) -> Self {
+        Self::new(exit, format!("{sentence}: {}", cause(error)))
+    }
+
+    /// Only an exit code: the user has been told already.
     pub fn announced(exit: Exit) -> Self {
         Self::new(exit, "")
     }
 
-    /// Whether there is nothing to be said.
+    /// Whether nothing is left to be told.
     pub fn is_silent(&self) -> bool {
-        self.message.is_empty() || self.exit == Exit::OutputClosed
+        self.sentence.is_empty() || self.exit == Exit::OutputClosed
     }
 
-    /// What a failed write to `name` means: a reader that left is no fault of anybody.
+    /// A failed write to `name`. A reader that has left is nobody's fault.
     pub fn of_output(name: &str, error: &io::Error) -> Self {
         let exit = match error.kind() {
             io::ErrorKind::BrokenPipe => Exit::OutputClosed,
             _ => Exit::Local,
         };
-        Self::new(exit, format!("could not write {name}: {}", cause(error)))
+        Self::of(exit, format_args!("could not write {name}"), error)
+    }
+
+    /// Puts where or in what it happened before the sentence.
+    pub fn within(self, context: impl fmt::Display) -> Self {
+        Self::new(self.exit, format!("{context}: {}", self.sentence))
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.sentence)
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// The exit code of any error; one that names none is this machine's.
-pub fn exit_of(error: &anyhow::Error) -> Exit {
-    failure_of(error).map_or(Exit::Local, |failure| failure.exit)
+/// An error that nothing more is known of is this machine's.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::of(Exit::Local, "could not go on", &error)
+    }
 }
 
-/// Whether an error ends the program without a message.
-pub fn is_silent(error: &anyhow::Error) -> bool {
-    failure_of(error).is_some_and(Failure::is_silent)
+/// Turns the error of a system call into a [`Failure`].
+pub trait OrFail<T> {
+    /// `sentence` says what could not be done; the cause is added.
+    fn or_fail<S: fmt::Display>(
+        self,
+        exit: Exit,
+        sentence: impl FnOnce() -> S,
+    ) -> Result<T, Failure>;
 }
 
-fn failure_of(error: &anyhow::Error) -> Option<&Failure> {
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Failure>())
+impl<T> OrFail<T> for io::Result<T> {
+    fn or_fail<S: fmt::Display>(
+        self,
+        exit: Exit,
+        sentence: impl FnOnce() -> S,
+    ) -> Result<T, Failure> {
+        self.map_err(|error| Failure::of(exit, sentence(), &error))
+    }
+}
+
+/// The exit code where several things failed: the first of 2, 3, 4, 1 that occurred.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Worst(Option<Exit>);
+
+impl Worst {
+    pub fn add(&mut self, exit: Exit) {
+        let rank = |exit: Exit| match exit {
+            Exit::OutputClosed => 0,
+            Exit::Local => 1,
+            Exit::Resolve => 2,
+            Exit::Timeout => 3,
+            Exit::Network => 4,
+        };
+        if self.0.is_none_or(|worst| rank(exit) < rank(worst)) {
+            self.0 = Some(exit);
+        }
+    }
+
+    /// Whether nothing has failed.
+    pub fn is_none(self) -> bool {
+        self.0.is_none()
+    }
+
+    /// An error that carries only the exit code, if something failed.
+    pub fn result(self) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), |exit| Err(Failure::announced(exit)))
+    }
 }
 
 /// Who is to blame for a failed socket call: the network, or this machine.
@@ -103,7 +160,6 @@ pub fn blame(error: &io::Error) -> Exit {
 /// Whether the system has run out of descriptors, buffers or memory: errors that pass by
 /// themselves.
 pub fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     matches!(
         Errno::from_io_error(error),
         Some(Errno::NFILE | Errno::MFILE | Errno::NOBUFS | Errno::NOMEM)
@@ -135,19 +191,31 @@ mod tests {
 
     #[test]
     fn a_cause_is_lower_case_and_has_no_number() {
-        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        let refused = io::Error::from(Errno::CONNREFUSED);
         assert_eq!(cause(&refused), "connection refused");
     }
 
     #[test]
-    fn the_exit_code_is_found_under_context() {
-        let error = anyhow::Error::new(Failure::new(Exit::Resolve, "inner")).context("outer");
-        assert_eq!(exit_of(&error), Exit::Resolve);
-        assert_eq!(format!("{error:#}"), "outer: inner");
+    fn an_error_that_nothing_is_known_of_is_this_machines() {
+        let failure = Failure::from(io::Error::from(Errno::NOMEM));
+        assert_eq!(failure.exit, Exit::Local);
+        assert!(failure.to_string().starts_with("could not go on: "));
     }
 
     #[test]
-    fn an_error_without_a_code_is_this_machines() {
-        assert_eq!(exit_of(&anyhow::anyhow!("anything")), Exit::Local);
+    fn the_first_of_2_3_4_1_that_occurred_is_the_exit_code() {
+        let order = [Exit::Local, Exit::Resolve, Exit::Timeout, Exit::Network];
+        for (index, worst) in order.into_iter().enumerate() {
+            for less in &order[index..] {
+                for pair in [[worst, *less], [*less, worst]] {
+                    let mut all = Worst::default();
+                    assert!(all.result().is_ok());
+                    for exit in pair {
+                        all.add(exit);
+                    }
+                    assert_eq!(all.result().unwrap_err().exit, worst);
+                }
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@
 mod cli;
 mod escape;
 mod exit;
+mod input;
 mod json;
 mod logging;
 mod net;
@@ -27,25 +28,22 @@ mod wait;
 use std::process::ExitCode;
 
 use cli::{Chosen, Cli, Command};
+use exit::Failure;
 
 fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), |cli| run(&cli)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if !exit::is_silent(&error) {
-                if let Some(error) = error.downcast_ref::<std::io::Error>() {
-                    tracing::error!("could not go on: {}", exit::cause(error));
-                } else {
-                    tracing::error!("{error:#}");
-                }
+        Err(failure) => {
+            if !failure.is_silent() {
+                tracing::error!("{failure}");
             }
-            ExitCode::from(exit::exit_of(&error) as u8)
+            ExitCode::from(failure.exit as u8)
         }
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> Result<(), Failure> {
     logging::init(&cli.logging);
     match &cli.command {
         Command::TcpClient(Chosen(args)) => tcp_client::run(args, &cli.logging),

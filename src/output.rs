@@ -1,15 +1,19 @@
-//! Standard output of everything that is not a stream: what is written has arrived when a function
-//! here returns.
+//! Standard output of everything but a stream session. What a function here writes has been handed
+//! to the system when it returns.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::FileType;
 
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
+use crate::wait::{Deadline, OUT, wait_for};
 
 /// What it is called in messages.
 pub const NAME: &str = "standard output";
 
-/// Whether bytes from a peer have to be made harmless before they are printed.
+/// Whether a peer's control characters must be escaped: on a terminal, unless `raw`.
 pub fn escapes(raw: bool) -> bool {
     !raw && io::stdout().is_terminal()
 }
@@ -23,16 +27,50 @@ pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::of_output(NAME, &error))
 }
 
-/// Writes what a peer sent and a newline; on a terminal (`escaped`) without control characters.
-pub fn write_answer(answer: &[u8], escaped: bool) -> Result<(), Failure> {
-    let mut line = Vec::with_capacity(answer.len() + 1);
+/// Writes what a peer sent, then `end`. On a terminal (`escaped`) control characters are escaped.
+pub fn write_answer(answer: &[u8], end: &[u8], escaped: bool) -> Result<(), Failure> {
+    let mut text = Vec::with_capacity(answer.len() + end.len());
     if escaped {
         let mut escape = TerminalEscape::default();
-        escape.push(answer, &mut line);
-        escape.finish(&mut line);
+        escape.push(answer, &mut text);
+        escape.finish(&mut text);
     } else {
-        line.extend_from_slice(answer);
+        text.extend_from_slice(answer);
     }
-    line.push(b'\n');
-    write_once(&line)
+    text.extend_from_slice(end);
+    write_once(&text)
+}
+
+/// Standard output as something whose reader may leave. poll(2) shows that of a pipe.
+pub struct Reader(Option<OwnedFd>);
+
+impl Reader {
+    pub fn new() -> io::Result<Self> {
+        let stdout = io::stdout();
+        let mode = rustix::fs::fstat(&stdout)?.st_mode;
+        let is_pipe = FileType::from_raw_mode(mode) == FileType::Fifo;
+        let pipe = is_pipe.then(|| stdout.as_fd().try_clone_to_owned());
+        Ok(Self(pipe.transpose()?))
+    }
+
+    /// What to wait for with [`crate::wait::GONE`]; `None`: nothing shows that a reader leaves.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// What it means that the reader has left.
+    pub fn left() -> Failure {
+        Failure::of_output(NAME, &io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Writes as much of `bytes` as goes without waiting to a descriptor that may block, such as an
+/// inherited one. `WouldBlock` when nothing does.
+pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    /// pipe(7): a pipe that polls as writable takes this much, and more might block.
+    const PIPE_ATOM: usize = 4096;
+    if !wait_for(fd, OUT, Deadline::now())? {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
 }

@@ -8,30 +8,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::wait::Sign;
+use crate::wait::Waker;
 
 /// Readable once SIGINT or SIGTERM has arrived. A second one ends the process at once, by that
 /// signal.
 pub struct Stop {
-    sign: Sign,
+    waker: Waker,
     seen: Arc<AtomicBool>,
 }
 
 impl Stop {
     /// From now on the two signals no longer end the process by themselves.
     pub fn install() -> io::Result<Self> {
-        let sign = Sign::new()?;
+        let waker = Waker::new()?;
         let seen = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             end_at_second(signal, &seen)?;
-            signal_hook::low_level::pipe::register(signal, sign.sender()?)?;
+            signal_hook::low_level::pipe::register(signal, waker.sender()?)?;
         }
-        Ok(Self { sign, seen })
+        Ok(Self { waker, seen })
     }
 
     /// Whether a signal has arrived since this was last asked.
     pub fn arrived(&self) -> bool {
-        self.sign.take()
+        self.waker.clear()
     }
 
     /// Whether a signal has ever arrived; costs no system call.
@@ -41,53 +41,53 @@ impl Stop {
 }
 
 /// Readable once SIGHUP has arrived.
-pub struct Reload(Sign);
+pub struct Reload(Waker);
 
 impl Reload {
     /// With `wanted` SIGHUP no longer ends the process; without, it never arrives here.
     pub fn install(wanted: bool) -> io::Result<Self> {
-        let sign = Sign::new()?;
+        let waker = Waker::new()?;
         if wanted {
-            signal_hook::low_level::pipe::register(SIGHUP, sign.sender()?)?;
+            signal_hook::low_level::pipe::register(SIGHUP, waker.sender()?)?;
         }
-        Ok(Self(sign))
+        Ok(Self(waker))
     }
 
     /// Whether the signal has arrived since this was last asked.
     pub fn arrived(&self) -> bool {
-        self.0.take()
+        self.0.clear()
     }
 }
 
 /// Readable once a child may have ended.
-pub struct Children(Sign);
+pub struct Children(Waker);
 
 impl Children {
     pub fn install() -> io::Result<Self> {
-        let sign = Sign::new()?;
-        signal_hook::low_level::pipe::register(SIGCHLD, sign.sender()?)?;
-        Ok(Self(sign))
+        let waker = Waker::new()?;
+        signal_hook::low_level::pipe::register(SIGCHLD, waker.sender()?)?;
+        Ok(Self(waker))
     }
 
     /// Whether one may have ended since this was last asked.
     pub fn may_have_ended(&self) -> bool {
-        self.0.take()
+        self.0.clear()
     }
 }
 
 /// Readable once SIGINT has arrived; a second one ends the process at once, by that signal.
 pub struct Interrupt {
-    sign: Sign,
+    waker: Waker,
     seen: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     pub fn install() -> io::Result<Self> {
-        let sign = Sign::new()?;
+        let waker = Waker::new()?;
         let seen = Arc::default();
         end_at_second(SIGINT, &seen)?;
-        signal_hook::low_level::pipe::register(SIGINT, sign.sender()?)?;
-        Ok(Self { sign, seen })
+        signal_hook::low_level::pipe::register(SIGINT, waker.sender()?)?;
+        Ok(Self { waker, seen })
     }
 
     /// Whether the signal has ever arrived; costs no system call.
@@ -104,7 +104,7 @@ impl Interrupt {
 /// What the person in front of a client that measures can tell it. Readable once SIGINT or SIGQUIT
 /// has arrived; a second SIGINT ends the process at once, by that signal.
 pub struct Attention {
-    sign: Sign,
+    waker: Waker,
     interrupted: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
     resumed: Arc<AtomicBool>,
@@ -112,9 +112,9 @@ pub struct Attention {
 
 impl Attention {
     pub fn install() -> io::Result<Self> {
-        let sign = Sign::new()?;
+        let waker = Waker::new()?;
         let attention = Self {
-            sign,
+            waker,
             interrupted: Arc::default(),
             asked: Arc::default(),
             resumed: Arc::default(),
@@ -123,7 +123,7 @@ impl Attention {
         signal_hook::flag::register(SIGQUIT, Arc::clone(&attention.asked))?;
         signal_hook::flag::register(SIGCONT, Arc::clone(&attention.resumed))?;
         for signal in [SIGINT, SIGQUIT] {
-            signal_hook::low_level::pipe::register(signal, attention.sign.sender()?)?;
+            signal_hook::low_level::pipe::register(signal, attention.waker.sender()?)?;
         }
         Ok(attention)
     }
@@ -135,7 +135,7 @@ impl Attention {
 
     /// Whether SIGQUIT has arrived since this was last asked.
     pub fn asked(&self) -> bool {
-        self.sign.take();
+        self.waker.clear();
         self.asked.swap(false, Ordering::Relaxed)
     }
 
@@ -155,13 +155,13 @@ fn end_at_second(signal: c_int, seen: &Arc<AtomicBool>) -> io::Result<()> {
 
 impl AsFd for Attention {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.sign.as_fd()
+        self.waker.as_fd()
     }
 }
 
 impl AsFd for Interrupt {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.sign.as_fd()
+        self.waker.as_fd()
     }
 }
 
@@ -179,6 +179,6 @@ impl AsFd for Children {
 
 impl AsFd for Stop {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.sign.as_fd()
+        self.waker.as_fd()
     }
 }

@@ -75,7 +75,7 @@ pub struct Tap {
 impl TapArgs {
     /// Creates the files; `None` when nothing is to be watched. With `numbered` every record carries
     /// the number of its session.
-    pub fn open(&self, numbered: bool) -> anyhow::Result<Option<Arc<Taps>>> {
+    pub fn open(&self, numbered: bool) -> Result<Option<Arc<Taps>>, Failure> {
         let create = |path: &PathBuf| {
             File::create(path).map_err(|error| {
                 Failure::new(

@@ -1,16 +1,88 @@
-//! What a thread waits for: descriptors, time, and a sign from elsewhere.
+//! Waiting: for descriptors, until a point in time, and for a sign from another thread.
 
 use std::io::{self, Read, Write};
+use std::ops::Index;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+pub use rustix::event::PollFlags;
+use rustix::event::{PollFd, Timespec};
 use rustix::io::Errno;
+
+/// There is something to read, or the end.
+pub const IN: PollFlags = PollFlags::IN;
+/// There is room to write.
+pub const OUT: PollFlags = PollFlags::OUT;
+/// Nothing but an error or a hang-up, which poll(2) reports unasked.
+pub const GONE: PollFlags = PollFlags::empty();
+
+/// The descriptors of one wait. Each gets a key, by which [`Ready`] knows it after the wait.
+#[derive(Default)]
+pub struct Set<'a>(Vec<PollFd<'a>>);
+
+/// One descriptor of a [`Set`]; or none, which is never ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(Option<usize>);
+
+impl Key {
+    /// The key of no descriptor.
+    pub const ABSENT: Self = Self(None);
+}
+
+/// What poll(2) found of the descriptors of a [`Set`].
+pub struct Ready(Vec<PollFlags>);
+
+impl<'a> Set<'a> {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a descriptor that is waited for until one of `events`, an error or a hang-up.
+    pub fn add(&mut self, fd: impl Into<Option<BorrowedFd<'a>>>, events: PollFlags) -> Key {
+        let fd = fd.into();
+        Key(fd.map(|fd| {
+            self.0.push(PollFd::from_borrowed_fd(fd, events));
+            self.0.len() - 1
+        }))
+    }
+
+    /// Blocks until a descriptor is ready or `deadline` has passed. A signal ends the wait early.
+    pub fn wait(mut self, deadline: Deadline) -> io::Result<Ready> {
+        // A timeout too long for the system is as good as none.
+        let timeout = deadline.left();
+        let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut self.0, timeout.as_ref()) {
+            Ok(_) => Ok(Ready(self.0.iter().map(PollFd::revents).collect())),
+            Err(Errno::INTR) => Ok(Ready(Vec::new())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Ready {
+    /// What poll(2) reported of a descriptor.
+    pub fn events(&self, key: Key) -> PollFlags {
+        let events = key.0.and_then(|index| self.0.get(index));
+        events.copied().unwrap_or(PollFlags::empty())
+    }
+}
+
+/// Whether a descriptor is ready: for what was asked, or because of an error or a hang-up.
+impl Index<Key> for Ready {
+    type Output = bool;
+
+    fn index(&self, key: Key) -> &bool {
+        if self.events(key).is_empty() {
+            &false
+        } else {
+            &true
+        }
+    }
+}
 
 /// Waits until one of `descriptors` is ready or `timeout` has passed; a signal ends the wait early.
 pub fn poll(descriptors: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-    // A timeout too long for the system is as good as none.
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     match rustix::event::poll(descriptors, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -25,12 +97,89 @@ pub fn ready(descriptors: &[PollFd<'_>]) -> impl Iterator<Item = bool> {
         .map(|descriptor| !descriptor.revents().is_empty())
 }
 
+/// Does nothing until `deadline`, or until a signal.
+pub fn pause(deadline: Deadline) -> io::Result<()> {
+    Set::new().wait(deadline).map(drop)
+}
+
+/// Blocks until `fd` is ready for `events` or `deadline` has passed; whether it is ready.
+pub fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> io::Result<bool> {
+    let mut set = Set::new();
+    let key = set.add(fd, events);
+    Ok(set.wait(deadline)?[key])
+}
+
 /// Whether nothing is wrong: the call has to be made again when poll(2) says so.
 pub fn is_wait(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+/// A point in time by which something has to be done, or never. It remembers how long it was when
+/// it was set, so that a message can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    at: Option<Instant>,
+    length: Duration,
+}
+
+impl Deadline {
+    pub const NEVER: Self = Self {
+        at: None,
+        length: Duration::MAX,
+    };
+
+    /// Has passed already: a wait with it only looks.
+    pub fn now() -> Self {
+        Self::after(Duration::ZERO)
+    }
+
+    /// `length` from now. One that is too far away to be reckoned never comes.
+    pub fn after(length: Duration) -> Self {
+        Self::since(Instant::now(), length)
+    }
+
+    /// `length` after `start`. One that is too far away to be reckoned never comes.
+    pub fn since(start: Instant, length: Duration) -> Self {
+        let at = start.checked_add(length);
+        Self { at, length }
+    }
+
+    /// [`Self::after`], or never.
+    pub fn within(length: Option<Duration>) -> Self {
+        length.map_or(Self::NEVER, Self::after)
+    }
+
+    /// The earlier of the two; of equal ones the first.
+    pub fn min(self, other: Self) -> Self {
+        match (self.at, other.at) {
+            (Some(at), Some(than)) if at <= than => self,
+            (Some(_), None) => self,
+            _ => other,
+        }
+    }
+
+    /// How long it is from now: nothing once it has passed. `None`: without end.
+    pub fn left(self) -> Option<Duration> {
+        let at = self.at?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+
+    pub fn has_passed(self) -> bool {
+        self.has_passed_at(Instant::now())
+    }
+
+    /// As [`Self::has_passed`], for who has asked the clock already.
+    pub fn has_passed_at(self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now)
+    }
+
+    /// How long it was when it was set.
+    pub fn length(self) -> Duration {
+        self.length
+    }
 }
 
 /// The end of a wait, set before it begins: a timer that the system starts and stops within poll(2)
@@ -66,18 +215,13 @@ impl Alarm {
         }
     }
 
-    /// Waits until one of `descriptors` is ready, or for the alarm; a signal ends the wait early.
-    /// The timer, if there is one, is added to them, at the end.
-    pub fn poll<'a>(&'a self, descriptors: &mut Vec<PollFd<'a>>) -> io::Result<()> {
-        if let Some(timer) = &self.timer {
-            descriptors.push(PollFd::new(timer, PollFlags::IN));
-            let polled = poll(descriptors, None);
-            // It is none of the caller's.
-            descriptors.pop();
-            return polled;
-        }
-        let left = self.at.saturating_sub(self.start.elapsed());
-        poll(descriptors, Some(left))
+    /// Blocks until a descriptor of `set` is ready, or for the alarm. A signal ends the wait early.
+    pub fn wait<'a>(&'a self, mut set: Set<'a>) -> io::Result<Ready> {
+        let Some(timer) = &self.timer else {
+            return set.wait(Deadline::since(self.start, self.at));
+        };
+        set.add(timer.as_fd(), IN);
+        set.wait(Deadline::NEVER)
     }
 }
 
@@ -118,15 +262,14 @@ fn start(_timer: &OwnedFd, _left: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// A sign that a thread or a signal handler gives, and that poll(2) can wait for: readable from when
-/// it is given until it is taken.
-pub struct Sign {
+/// Wakes a thread that waits in poll(2): readable from [`Self::wake`] until [`Self::clear`].
+pub struct Waker {
     receiver: UnixStream,
     /// Open as long as the receiver: one without a sender would be readable.
     sender: UnixStream,
 }
 
-impl Sign {
+impl Waker {
     pub fn new() -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
@@ -134,33 +277,105 @@ impl Sign {
         Ok(Self { receiver, sender })
     }
 
-    /// Never blocks.
-    pub fn give(&self) {
+    /// Never blocks. May be called from any thread.
+    pub fn wake(&self) {
         // A full buffer is readable, which is all that is wanted.
         let _ = (&self.sender).write(&[0]);
     }
 
-    /// A descriptor to which every byte written gives the sign.
+    /// A descriptor that wakes by every byte written to it: for signal handlers.
     pub fn sender(&self) -> io::Result<UnixStream> {
         self.sender.try_clone()
     }
 
-    /// Whether it was given since it was last taken.
-    pub fn take(&self) -> bool {
-        let mut given = false;
+    /// Makes it unreadable; whether it was readable.
+    pub fn clear(&self) -> bool {
+        let mut woken = false;
         loop {
             match (&self.receiver).read(&mut [0; 64]) {
-                Ok(64) => given = true,
-                Ok(count) => return given || count > 0,
+                Ok(64) => woken = true,
+                Ok(count) => return woken || count > 0,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return given,
+                Err(_) => return woken,
             }
         }
     }
 }
 
-impl AsFd for Sign {
+impl AsFd for Waker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_earlier_deadline_wins_and_never_loses_to_all() {
+        let now = Instant::now();
+        let soon = Deadline::since(now, SECOND);
+        let late = Deadline::since(now, 2 * SECOND);
+        for (a, b) in [(soon, late), (soon, Deadline::NEVER)] {
+            assert_eq!(a.min(b), soon);
+            assert_eq!(b.min(a), soon);
+        }
+        assert_eq!(Deadline::NEVER.min(Deadline::NEVER), Deadline::NEVER);
+    }
+
+    #[test]
+    fn of_two_equal_deadlines_the_first_tells_its_length() {
+        let now = Instant::now();
+        let first = Deadline::since(now, SECOND);
+        let second = Deadline::since(now + SECOND, Duration::ZERO);
+        assert_eq!(first.min(second).length(), SECOND);
+        assert_eq!(second.min(first).length(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_deadline_passes_at_its_point_in_time() {
+        let now = Instant::now();
+        let deadline = Deadline::since(now, SECOND);
+        assert!(!deadline.has_passed_at(now));
+        assert!(deadline.has_passed_at(now + SECOND));
+        assert!(!Deadline::NEVER.has_passed());
+        assert_eq!(
+            Deadline::since(now, Duration::ZERO).left(),
+            Some(Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn a_deadline_too_far_away_never_comes() {
+        let deadline = Deadline::after(Duration::MAX);
+        assert_eq!(deadline.left(), None);
+        assert_eq!(Deadline::within(None), Deadline::NEVER);
+        assert_eq!(Deadline::within(Some(SECOND)).length(), SECOND);
+    }
+
+    #[test]
+    fn a_key_tells_its_own_descriptor() {
+        let (woken, idle) = (Waker::new().unwrap(), Waker::new().unwrap());
+        woken.wake();
+        let mut set = Set::new();
+        let absent = set.add(None::<BorrowedFd<'_>>, IN);
+        let idle = set.add(idle.as_fd(), IN);
+        let ready = set.add(woken.as_fd(), IN);
+        let result = set.wait(Deadline::NEVER).unwrap();
+        assert!(result[ready]);
+        assert!(!result[idle] && !result[absent]);
+        assert!(woken.clear());
+        assert!(!woken.clear());
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline() {
+        let idle = Waker::new().unwrap();
+        let deadline = Deadline::after(Duration::from_millis(1));
+        assert!(!wait_for(idle.as_fd(), IN, deadline).unwrap());
+        assert!(deadline.has_passed());
     }
 }

@@ -1,7 +1,7 @@
 //! Addresses as people type them: `HOST:PORT`, `HOST PORT`, `[IPv6]:PORT`, `:PORT`.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// A host, by name or by address, and a port that is not zero. Nothing is resolved yet.
@@ -48,6 +48,16 @@ impl HostPort {
             (address, [extra, ..]) => Err(format!(
                 "'{extra}' is too much: the address is {address} already"
             )),
+        }
+    }
+
+    /// The target as typed, and the address that it was resolved to where that is another text.
+    pub fn at(&self, address: SocketAddr) -> impl fmt::Display {
+        let (typed, resolved) = (self.to_string(), address.to_string());
+        if typed == resolved {
+            typed
+        } else {
+            format!("{typed} ({resolved})")
         }
     }
 

@@ -4,19 +4,20 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use socket2::Socket;
 
-use crate::exit::{Exit, Failure, blame, cause, exit_of};
+use crate::exit::{Exit, Failure, OrFail as _, blame, cause};
 use crate::net::address::HostPort;
-use crate::net::resolve::{ResolveArgs, TimeLimit};
+use crate::net::resolve::ResolveArgs;
 use crate::net::socket::{self, SourceArgs, TcpSocketArgs};
-use crate::wait::{self, poll};
+use crate::net::stream::Stream;
+use crate::wait::{Deadline, Key, OUT, Set};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connecting")]
@@ -51,55 +52,49 @@ impl ConnectArgs {
         }
     }
 
-    /// Does `attempt` again as long as it fails for a reason that may pass, and as often as asked for.
-    /// Blocks in between, but not beyond `deadline`.
+    /// Repeats `attempt` while it fails for a reason that may pass, as often as asked for. Blocks in
+    /// between, but not beyond `deadline`.
     pub fn with_retries<T>(
         &self,
-        deadline: Option<TimeLimit>,
-        mut attempt: impl FnMut() -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+        deadline: Deadline,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut left = self.retry;
         loop {
-            let error = match attempt() {
-                Err(error) if left > 0 && exit_of(&error) != Exit::Local => error,
+            let failure = match attempt() {
+                Err(failure) if left > 0 && failure.exit != Exit::Local => failure,
                 result => return result,
             };
             left -= 1;
-            tracing::debug!(left, "{error:#}; trying again in {:?}", self.retry_delay);
-            if let Some(deadline) = deadline
-                && deadline.remaining() <= self.retry_delay
-            {
-                thread::sleep(deadline.remaining());
-                let message = format!("{error:#}; gave up after {:?}", deadline.after);
-                return Err(Failure::new(Exit::Timeout, message).into());
+            tracing::debug!(left, "{failure}; trying again in {:?}", self.retry_delay);
+            let next = Deadline::after(self.retry_delay);
+            if deadline.min(next) == deadline {
+                thread::sleep(deadline.left().unwrap_or_default());
+                let message = format!("{failure}; gave up after {:?}", deadline.length());
+                return Err(Failure::new(Exit::Timeout, message));
             }
             thread::sleep(self.retry_delay);
         }
     }
 
     /// The time limit of one attempt that begins now.
-    pub fn limit(&self, deadline: Option<TimeLimit>) -> TimeLimit {
-        let limit = TimeLimit::after(self.connect_timeout);
-        deadline
-            .filter(|deadline| deadline.at < limit.at)
-            .unwrap_or(limit)
+    pub fn limit(&self, deadline: Deadline) -> Deadline {
+        Deadline::after(self.connect_timeout).min(deadline)
     }
 
     /// The addresses of `target` that can be connected to with these options; never none.
     pub fn addresses(
         &self,
         target: &HostPort,
-        limit: TimeLimit,
-    ) -> anyhow::Result<Vec<SocketAddr>> {
-        let mut addresses = self
-            .resolve
-            .resolve(&target.host, target.port, Some(limit))?;
+        limit: Deadline,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let mut addresses = self.resolve.resolve(&target.host, target.port, limit)?;
         addresses.retain(|address| self.source.suits(address));
         if addresses.is_empty() {
             let message = format!(
                 "could not connect to {target}: it has no address of the family of --source"
             );
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         }
         Ok(addresses)
     }
@@ -108,22 +103,22 @@ impl ConnectArgs {
 /// A connection, and when each step towards it was done.
 pub struct Connected {
     /// Blocking.
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub peer: SocketAddr,
     pub resolved: Instant,
     pub established: Instant,
 }
 
-/// RFC 8305, section 5: how long an attempt is alone before the next address is tried beside it.
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// RFC 8305, section 5: how long an address is tried alone before the next is tried beside it.
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Connects to the first address of `target` that answers, and drops all other attempts. Gives up
 /// at the connect timeout or at `deadline`, whichever is first, and after the retries asked for.
 pub fn connect(
     target: &HostPort,
     args: &ConnectArgs,
-    deadline: Option<TimeLimit>,
-) -> anyhow::Result<Connected> {
+    deadline: Deadline,
+) -> Result<Connected, Failure> {
     args.with_retries(deadline, || {
         let limit = args.limit(deadline);
         let addresses = args.addresses(target, limit)?;
@@ -143,22 +138,17 @@ pub fn connect_to(
     target: &HostPort,
     addresses: Vec<SocketAddr>,
     args: &ConnectArgs,
-    limit: TimeLimit,
-) -> anyhow::Result<(TcpStream, SocketAddr)> {
+    limit: Deadline,
+) -> Result<(Stream, SocketAddr), Failure> {
     let mut race = Race {
         args,
         attempts: Vec::new(),
         failures: Vec::new(),
         untried: Vec::new(),
     };
-    match race.run(interleave(addresses), limit) {
-        Ok(Some(connected)) => Ok(connected),
-        Ok(None) => Err(race.failure(target, limit).into()),
-        Err(error) => {
-            let message = format!("could not connect to {target}: {}", cause(&error));
-            Err(Failure::new(Exit::Local, message).into())
-        }
-    }
+    let winner = race.run(interleave(addresses), limit);
+    let winner = winner.or_fail(Exit::Local, || format!("could not connect to {target}"))?;
+    winner.ok_or_else(|| race.failure(target, limit))
 }
 
 /// RFC 8305, section 4: the families take turns, beginning with that of the first address.
@@ -189,20 +179,19 @@ impl Race<'_> {
     fn run(
         &mut self,
         mut waiting: VecDeque<SocketAddr>,
-        limit: TimeLimit,
-    ) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        let mut next_start = Instant::now();
+        limit: Deadline,
+    ) -> io::Result<Option<(Stream, SocketAddr)>> {
+        let mut next_start = Deadline::now();
         loop {
-            let now = Instant::now();
-            if now >= limit.at {
+            if limit.has_passed() {
                 self.untried.extend(waiting);
                 return Ok(None);
             }
-            if (self.attempts.is_empty() || now >= next_start)
+            if (self.attempts.is_empty() || next_start.has_passed())
                 && let Some(address) = waiting.pop_front()
             {
                 match self.start(address) {
-                    Ok(()) => next_start = now + ATTEMPT_DELAY,
+                    Ok(()) => next_start = Deadline::after(ATTEMPT_DELAY),
                     Err(error) => self.failures.push((address, error)),
                 }
                 continue;
@@ -211,32 +200,48 @@ impl Race<'_> {
                 return Ok(None);
             }
             let wake = if waiting.is_empty() {
-                limit.at
+                limit
             } else {
-                limit.at.min(next_start)
+                limit.min(next_start)
             };
-            let mut descriptors: Vec<_> = self
-                .attempts
-                .iter()
-                .map(|(_, socket)| PollFd::new(socket, PollFlags::OUT))
-                .collect();
-            poll(&mut descriptors, Some(wake.saturating_duration_since(now)))?;
-            let ready: Vec<bool> = wait::ready(&descriptors).collect();
-            for index in (0..ready.len()).rev().filter(|&index| ready[index]) {
-                let (address, socket) = self.attempts.remove(index);
-                match outcome(&socket) {
-                    Ok(()) => {
-                        self.attempts.clear();
-                        socket.set_nonblocking(false)?;
-                        return Ok(Some((socket.into(), address)));
-                    }
-                    Err(error) => {
-                        self.failures.push((address, error));
-                        next_start = now;
-                    }
+            if let Some(winner) = self.wait(wake, &mut next_start)? {
+                return Ok(Some(winner));
+            }
+        }
+    }
+
+    /// Waits until `wake` for the attempts: one that has succeeded is the winner and drops the others;
+    /// after one that has failed the next address is tried at once.
+    fn wait(
+        &mut self,
+        wake: Deadline,
+        next_start: &mut Deadline,
+    ) -> io::Result<Option<(Stream, SocketAddr)>> {
+        let mut set = Set::new();
+        let keys: Vec<Key> = self
+            .attempts
+            .iter()
+            .map(|(_, socket)| set.add(socket.as_fd(), OUT))
+            .collect();
+        let ready = set.wait(wake)?;
+        for (index, key) in keys.into_iter().enumerate().rev() {
+            if !ready[key] {
+                continue;
+            }
+            let (address, socket) = self.attempts.remove(index);
+            match outcome(&socket) {
+                Ok(()) => {
+                    self.attempts.clear();
+                    socket.set_nonblocking(false)?;
+                    return Ok(Some((Stream::new(socket), address)));
+                }
+                Err(error) => {
+                    self.failures.push((address, error));
+                    *next_start = Deadline::now();
                 }
             }
         }
+        Ok(None)
     }
 
     fn start(&mut self, address: SocketAddr) -> io::Result<()> {
@@ -252,7 +257,7 @@ impl Race<'_> {
     }
 
     /// Says of every address that was tried how it failed.
-    fn failure(&self, target: &HostPort, limit: TimeLimit) -> Failure {
+    fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
         let mut message = format!("could not connect to {target}: ");
         let as_typed = |address: &SocketAddr| address.to_string() == target.to_string();
         for (index, (address, error)) in self.failures.iter().enumerate() {
@@ -272,7 +277,7 @@ impl Race<'_> {
             return Failure::new(exit.unwrap_or(Exit::Local), message);
         }
         let separator = if self.failures.is_empty() { "" } else { "; " };
-        let _ = write!(message, "{separator}no answer within {:?}", limit.after);
+        let _ = write!(message, "{separator}no answer within {:?}", limit.length());
         let silent = self
             .attempts
             .iter()

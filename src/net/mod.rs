@@ -7,3 +7,4 @@ pub mod datagram;
 pub mod multicast;
 pub mod resolve;
 pub mod socket;
+pub mod stream;

@@ -4,10 +4,11 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::exit::{Exit, Failure, cause};
 use crate::net::address::is_numeric;
+use crate::wait::Deadline;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ResolveArgs {
@@ -22,26 +23,6 @@ pub struct ResolveArgs {
     numeric: bool,
 }
 
-/// A point in time by which something has to be done, and how long that was from the start.
-#[derive(Clone, Copy, Debug)]
-pub struct TimeLimit {
-    pub at: Instant,
-    pub after: Duration,
-}
-
-impl TimeLimit {
-    pub fn after(after: Duration) -> Self {
-        Self {
-            at: Instant::now() + after,
-            after,
-        }
-    }
-
-    pub fn remaining(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
-    }
-}
-
 impl ResolveArgs {
     /// Whether `address` is of a family that is wanted.
     pub fn allows(&self, address: &SocketAddr) -> bool {
@@ -53,24 +34,25 @@ impl ResolveArgs {
     }
 
     /// All addresses of `host` that the options allow, in the system's order (RFC 6724); never
-    /// none. A zone (`%eth0`) is kept. Blocks until `limit`; without one, as long as the system's
-    /// resolver does.
+    /// none. A zone (`%eth0`) is kept. Blocks until `limit`; if that is never, as long as the
+    /// system's resolver does.
     pub fn resolve(
         &self,
         host: &str,
         port: u16,
-        limit: Option<TimeLimit>,
-    ) -> anyhow::Result<Vec<SocketAddr>> {
+        limit: Deadline,
+    ) -> Result<Vec<SocketAddr>, Failure> {
         let numeric = is_numeric(host);
         if self.numeric && !numeric {
             let message =
                 format!("could not resolve {host}: it is a name, and -n allows addresses only");
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         }
-        let found = match limit {
-            // Nothing is asked for an address, so nothing blocks.
-            Some(limit) if !numeric => lookup_until(host, port, limit)?,
-            _ => lookup(host, port),
+        // Nothing is asked for an address, so nothing blocks.
+        let found = if numeric || limit == Deadline::NEVER {
+            lookup(host, port)
+        } else {
+            lookup_until(host, port, limit)?
         };
         let failed = |cause: String| {
             Failure::new(Exit::Resolve, format!("could not resolve {host}: {cause}"))
@@ -84,7 +66,7 @@ impl ResolveArgs {
         }
         if addresses.is_empty() {
             let family = if self.ipv6 { "IPv6" } else { "IPv4" };
-            return Err(failed(format!("it has no {family} address")).into());
+            return Err(failed(format!("it has no {family} address")));
         }
         Ok(addresses)
     }
@@ -99,7 +81,7 @@ fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 fn lookup_until(
     host: &str,
     port: u16,
-    limit: TimeLimit,
+    limit: Deadline,
 ) -> Result<io::Result<Vec<SocketAddr>>, Failure> {
     let (sender, receiver) = mpsc::channel();
     let name = host.to_owned();
@@ -112,7 +94,7 @@ fn lookup_until(
     if let Err(error) = spawned {
         return Ok(Err(error));
     }
-    match receiver.recv_timeout(limit.remaining()) {
+    match receiver.recv_timeout(limit.left().unwrap_or(Duration::MAX)) {
         Ok(found) => Ok(found),
         Err(RecvTimeoutError::Disconnected) => Ok(Err(io::Error::other(
             "the resolver ended without an answer",
@@ -120,7 +102,7 @@ fn lookup_until(
         Err(RecvTimeoutError::Timeout) => {
             let message = format!(
                 "could not resolve {host}: no answer within {:?}",
-                limit.after
+                limit.length()
             );
             Err(Failure::new(Exit::Timeout, message))
         }

@@ -493,12 +493,6 @@ fn hear_own_groups_only(socket: &Socket, address: &SocketAddr) {
 #[cfg(not(target_os = "linux"))]
 fn hear_own_groups_only(_socket: &Socket, _address: &SocketAddr) {}
 
-/// From now on closing `stream` breaks the connection off: the peer sees a reset and no end.
-pub fn reset_when_closed(stream: &std::net::TcpStream) {
-    // One that has gone away already shows no end either.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
 /// Whether `stop_accepting` wakes those who block in accept(2).
 pub const ACCEPTING_CAN_BE_STOPPED: bool = cfg!(target_os = "linux");
 

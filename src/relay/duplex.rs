@@ -2,17 +2,16 @@
 //! socket all fit.
 
 use std::io::{self, IsTerminal};
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
 
 use super::splice::{Channel, MUCH, enlarge, send_file, splice};
 use crate::escape::TerminalEscape;
+use crate::output::write_ready;
 use crate::tap::{Direction, Tap};
 use crate::wait::is_wait;
 
@@ -23,12 +22,12 @@ pub struct Duplex {
 }
 
 impl Duplex {
-    /// A connection. It becomes non-blocking; it is closed when both halves, and everybody else who
-    /// shares it, have dropped it.
-    pub fn of_stream(stream: Arc<TcpStream>) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
+    /// A connected socket. It becomes non-blocking; it is closed when both halves, and everybody else
+    /// who shares it, have dropped it.
+    pub fn of_socket(socket: Arc<dyn AsFd + Send + Sync>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = Descriptor {
-            fd: stream,
+            fd: socket,
             kind: Kind::Socket,
         };
         let reader = Reader::new(Source::Descriptor(socket.clone()));
@@ -440,20 +439,12 @@ impl Writer {
 
     /// Writes as much of `bytes` as goes without waiting; `WouldBlock` when nothing does.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        /// pipe(7): a pipe that polls as writable takes this much, and more might block.
-        const PIPE_ATOM: usize = 4096;
         let Sink::Descriptor(Descriptor { fd, kind }) = &self.sink else {
             return Ok(bytes.len());
         };
         match kind {
             Kind::Socket | Kind::File => Ok(rustix::io::write(fd, bytes)?),
-            Kind::Pipe | Kind::Other => {
-                let mut ready = [PollFd::new(fd, PollFlags::OUT)];
-                if rustix::event::poll(&mut ready, Some(&Timespec::default()))? == 0 {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
-            }
+            Kind::Pipe | Kind::Other => write_ready(fd.as_fd(), bytes),
         }
     }
 

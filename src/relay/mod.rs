@@ -21,11 +21,10 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::units::Patience;
-use crate::wait::{self, poll};
+use crate::wait::{Deadline, GONE, Key, PollFlags, Set};
 use duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer};
 use splice::{Channel, MUCH};
 
@@ -39,7 +38,7 @@ pub struct Rules {
     /// How long nothing may move in either direction.
     pub idle_timeout: Option<Duration>,
     /// The end of everything, whatever is under way.
-    pub deadline: Option<Instant>,
+    pub deadline: Deadline,
 }
 
 impl Rules {
@@ -48,7 +47,7 @@ impl Rules {
         half_close_wait: Patience::Forever,
         wait_after_eof: None,
         idle_timeout: None,
-        deadline: None,
+        deadline: Deadline::NEVER,
     };
 }
 
@@ -127,6 +126,12 @@ struct Session {
     first_received: Option<Instant>,
 }
 
+struct Limits {
+    /// The session is over, and that is no error.
+    end: Deadline,
+    idle: Deadline,
+}
+
 /// What can go on after a wait.
 #[expect(clippy::struct_excessive_bools, reason = "each comes true by itself")]
 struct Ready {
@@ -159,23 +164,21 @@ impl Session {
                         .map_or(Ok(()), |error| Err(Broken::Output(error)));
                 }
             }
-            let now = Instant::now();
-            let timeout = match self.next_limit(rules) {
-                Some((at, outcome)) if at <= now => {
-                    // Reaching a limit does not make up for bytes that were lost before.
-                    return match (outcome, self.undelivered.take()) {
-                        (None, Some(error)) => {
-                            let sent = self.outgoing.written;
-                            Err(Broken::Send { error, sent })
-                        }
-                        (None, None) => Ok(()),
-                        (Some(broken), _) => Err(broken),
-                    };
-                }
-                Some((at, _)) => Some(at - now),
-                None => None,
-            };
-            let ready = self.wait(timeout).map_err(Broken::Input)?;
+            let limits = self.limits(rules);
+            if limits.end.has_passed() {
+                // Reaching it does not make up for bytes that were lost before.
+                let sent = self.outgoing.written;
+                let lost = self.undelivered.take();
+                return lost.map_or(Ok(()), |error| Err(Broken::Send { error, sent }));
+            }
+            if limits.idle.has_passed() {
+                return Err(Broken::Idle);
+            }
+            if rules.deadline.has_passed() {
+                return Err(Broken::Deadline);
+            }
+            let first = limits.end.min(limits.idle).min(rules.deadline);
+            let ready = self.wait(first).map_err(Broken::Input)?;
             if ready.outgoing {
                 self.send(rules)?;
             } else if ready.remote_gone {
@@ -193,56 +196,36 @@ impl Session {
         }
     }
 
-    /// The limit that is reached first, if nothing moves until then, and what reaching it means.
-    fn next_limit(&self, rules: &Rules) -> Option<(Instant, Option<Broken>)> {
-        let silence = match rules.half_close_wait {
-            Patience::For(wait) => Some(wait),
-            Patience::Forever => None,
-        };
-        let half_closed = match (self.incoming_end, silence) {
+    /// The limits that are reached if nothing moves from now on.
+    fn limits(&self, rules: &Rules) -> Limits {
+        let half_closed = match (self.incoming_end, rules.half_close_wait) {
             // Bytes on their way to a peer that takes its time are no silence.
-            (Some(end), Some(silence)) if !self.outgoing.is_writing() => {
-                Some((end.max(self.last_sent) + silence, None))
+            (Some(end), Patience::For(silence)) if !self.outgoing.is_writing() => {
+                Deadline::since(end.max(self.last_sent), silence)
             }
-            _ => None,
+            _ => Deadline::NEVER,
         };
-        let after_eof = self
-            .outgoing_end
-            .zip(rules.wait_after_eof)
-            .map(|(end, wait)| (end + wait, None));
-        let idle = rules
-            .idle_timeout
-            .map(|timeout| (self.last_move + timeout, Some(Broken::Idle)));
-        let deadline = rules.deadline.map(|at| (at, Some(Broken::Deadline)));
-        [half_closed, after_eof, idle, deadline]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        let after_eof = match (self.outgoing_end, rules.wait_after_eof) {
+            (Some(end), Some(wait)) => Deadline::since(end, wait),
+            _ => Deadline::NEVER,
+        };
+        let idle = rules.idle_timeout;
+        Limits {
+            end: half_closed.min(after_eof),
+            idle: idle.map_or(Deadline::NEVER, |time| {
+                Deadline::since(self.last_move, time)
+            }),
+        }
     }
 
-    /// Waits until a direction can go on, or for `timeout`.
-    fn wait(&self, timeout: Option<Duration>) -> io::Result<Ready> {
+    /// Waits until a direction can go on, or until `limit`.
+    fn wait(&self, limit: Deadline) -> io::Result<Ready> {
         let outgoing = self.outgoing.wants();
         let incoming = self.incoming.wants();
-        let mut ready = Ready {
-            outgoing: matches!(outgoing, Want::Nothing),
-            incoming: matches!(incoming, Want::Nothing),
-            output_closed: false,
-            remote_gone: false,
-        };
-        let timeout = if ready.outgoing || ready.incoming {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
-
+        let at_once = matches!(outgoing, Want::Nothing) || matches!(incoming, Want::Nothing);
         // Errors are reported for every descriptor, also where no event is asked for.
         let output = match &incoming {
-            Want::Event(_, PollFlags::IN) => self
-                .incoming
-                .writer
-                .pipe()
-                .map(|fd| (fd, PollFlags::empty())),
+            Want::Event(_, PollFlags::IN) => self.incoming.writer.pipe(),
             _ => None,
         };
         // While the remote still sends, its going away shows there.
@@ -253,25 +236,20 @@ impl Session {
             }
             _ => None,
         };
-        let watched = [
-            outgoing.event(),
-            incoming.event(),
-            output,
-            remote.map(|fd| (fd, PollFlags::empty())),
-        ];
-        let mut descriptors: Vec<PollFd<'_>> = watched
-            .iter()
-            .flatten()
-            .map(|&(fd, events)| PollFd::from_borrowed_fd(fd, events))
-            .collect();
-        poll(&mut descriptors, timeout)?;
-        let mut results = wait::ready(&descriptors);
-        let mut result_of = |watched: bool| watched && results.next().unwrap_or(false);
-        ready.outgoing |= result_of(watched[0].is_some());
-        ready.incoming |= result_of(watched[1].is_some());
-        ready.output_closed = result_of(watched[2].is_some());
-        ready.remote_gone = result_of(watched[3].is_some());
-        Ok(ready)
+        let mut set = Set::new();
+        let [outgoing_key, incoming_key] = [&outgoing, &incoming].map(|want| match want {
+            Want::Event(fd, events) => set.add(*fd, *events),
+            Want::Nothing | Want::Forever => Key::ABSENT,
+        });
+        let output = set.add(output, GONE);
+        let remote = set.add(remote, GONE);
+        let ready = set.wait(if at_once { Deadline::now() } else { limit })?;
+        Ok(Ready {
+            outgoing: matches!(outgoing, Want::Nothing) || ready[outgoing_key],
+            incoming: matches!(incoming, Want::Nothing) || ready[incoming_key],
+            output_closed: ready[output],
+            remote_gone: ready[remote],
+        })
     }
 
     fn send(&mut self, rules: &Rules) -> Result<(), Broken> {
@@ -319,9 +297,7 @@ impl Session {
         let Patience::For(most) = rules.half_close_wait else {
             return None;
         };
-        let left = rules
-            .deadline
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let left = rules.deadline.left();
         sent_late.then(|| left.map_or(most, |left| most.min(left)))
     }
 
@@ -416,15 +392,6 @@ enum Want<'a> {
     Nothing,
     Event(BorrowedFd<'a>, PollFlags),
     Forever,
-}
-
-impl<'a> Want<'a> {
-    fn event(&self) -> Option<(BorrowedFd<'a>, PollFlags)> {
-        match self {
-            Self::Event(fd, events) => Some((*fd, *events)),
-            Self::Nothing | Self::Forever => None,
-        }
-    }
 }
 
 impl Pump {

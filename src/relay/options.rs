@@ -1,7 +1,7 @@
 //! How a stream session treats its bytes: the options that clients and servers share.
 
 use std::io;
-use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,8 +56,12 @@ impl StreamArgs {
     }
 
     /// The end that the peer is at.
-    pub fn remote(&self, stream: Arc<TcpStream>, tap: Option<Tap>) -> io::Result<Duplex> {
-        let remote = Duplex::of_stream(stream)?;
+    pub fn remote(
+        &self,
+        socket: Arc<dyn AsFd + Send + Sync>,
+        tap: Option<Tap>,
+    ) -> io::Result<Duplex> {
+        let remote = Duplex::of_socket(socket)?;
         let remote = Duplex {
             reader: remote.reader.with_tap(tap.clone()),
             writer: remote.writer.with_tap(tap),

@@ -11,6 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::exit::{Exit, Failure, cause};
 use crate::net::resolve::ResolveArgs;
 use crate::signal::Reload;
+use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct AccessArgs {
@@ -40,7 +41,7 @@ impl AccessArgs {
     }
 
     /// Reads the files and resolves the names. Blocks as long as the system's resolver does.
-    fn load(&self, resolve: &ResolveArgs) -> anyhow::Result<Access> {
+    fn load(&self, resolve: &ResolveArgs) -> Result<Access, Failure> {
         let networks = |peers: &[String]| {
             let mut networks = Vec::new();
             for peer in peers {
@@ -49,7 +50,7 @@ impl AccessArgs {
                     None => networks.extend(networks_of(peer, resolve)?),
                 }
             }
-            anyhow::Ok(networks)
+            Ok::<_, Failure>(networks)
         };
         let allow = if self.allow.is_empty() {
             None
@@ -87,7 +88,7 @@ pub struct Gate {
 impl Gate {
     /// Reads the lists; with files among them SIGHUP no longer ends the process. Blocks as long as
     /// the system's resolver does.
-    pub fn open(args: &AccessArgs, resolve: &ResolveArgs) -> anyhow::Result<Self> {
+    pub fn open(args: &AccessArgs, resolve: &ResolveArgs) -> Result<Self, Failure> {
         let access = args.load(resolve)?;
         Ok(Self {
             args: args.clone(),
@@ -127,7 +128,7 @@ impl Gate {
                 );
             }
             Err(error) => {
-                tracing::error!(event = "reload", "{error:#}; what was read before holds");
+                tracing::error!(event = "reload", "{error}; what was read before holds");
             }
         };
         let spawned = thread::Builder::new().name("access".to_owned()).spawn(read);
@@ -147,7 +148,7 @@ impl AsFd for Gate {
     }
 }
 
-fn file(path: &str, resolve: &ResolveArgs) -> anyhow::Result<Vec<IpNet>> {
+fn file(path: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| {
         Failure::new(
             Exit::Local,
@@ -160,7 +161,7 @@ fn file(path: &str, resolve: &ResolveArgs) -> anyhow::Result<Vec<IpNet>> {
         if !peer.is_empty() {
             let found = networks_of(peer, resolve);
             networks.extend(
-                found.map_err(|error| error.context(format!("{path}, line {}", number + 1)))?,
+                found.map_err(|error| error.within(format_args!("{path}, line {}", number + 1)))?,
             );
         }
     }
@@ -168,7 +169,7 @@ fn file(path: &str, resolve: &ResolveArgs) -> anyhow::Result<Vec<IpNet>> {
 }
 
 /// A network, an address, or all addresses of a name.
-fn networks_of(peer: &str, resolve: &ResolveArgs) -> anyhow::Result<Vec<IpNet>> {
+fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
     if let Ok(network) = peer.parse::<IpNet>() {
         return Ok(vec![canonical(network)]);
     }
@@ -180,9 +181,9 @@ fn networks_of(peer: &str, resolve: &ResolveArgs) -> anyhow::Result<Vec<IpNet>> 
             "'{}' is not a peer; write a network (10.0.0.0/8, fe80::/10), an address, a name or @FILE",
             peer.escape_debug()
         );
-        return Err(Failure::new(Exit::Local, message).into());
+        return Err(Failure::local(message));
     }
-    let addresses = resolve.resolve(peer, 0, None)?;
+    let addresses = resolve.resolve(peer, 0, Deadline::NEVER)?;
     Ok(addresses
         .into_iter()
         .map(|address| address.ip().to_canonical().into())

@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, cause};
 use crate::net::address::HostPort;
 use crate::net::resolve::ResolveArgs;
 use crate::output;
+use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
@@ -58,7 +59,7 @@ impl ListenArgs {
         &self,
         addresses: &[SocketAddr],
         open: impl Fn(SocketAddr) -> io::Result<S>,
-    ) -> anyhow::Result<Vec<S>> {
+    ) -> Result<Vec<S>, Failure> {
         /// A port that is free on one address may be taken on the next.
         const ROUNDS: usize = 16;
         let mut round = 1;
@@ -71,7 +72,7 @@ impl ListenArgs {
                 {
                     round += 1;
                 }
-                Err((address, error)) => return Err(failure(address, &error).into()),
+                Err((address, error)) => return Err(failure(address, &error)),
                 Ok(sockets) => return Ok(sockets),
             }
         }
@@ -103,7 +104,7 @@ impl ListenArgs {
     }
 
     /// Says on standard error, and on standard output if asked to, where the server can be reached.
-    pub fn announce<S: Bound>(&self, sockets: &[S]) -> anyhow::Result<()> {
+    pub fn announce<S: Bound>(&self, sockets: &[S]) -> Result<(), Failure> {
         let locals = sockets
             .iter()
             .map(Bound::local)
@@ -133,7 +134,7 @@ impl ListenArgs {
     }
 
     /// The addresses of `--bind`, save for the port.
-    pub fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let ipv4 = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let ip: IpAddr = if self.resolve.allows(&ipv4) {
             ipv4.ip()
@@ -163,9 +164,9 @@ impl ListenArgs {
                     let message = format!(
                         "could not listen on '{host}': it is not an address; the port belongs to -p"
                     );
-                    return Err(Failure::new(Exit::Local, message).into());
+                    return Err(Failure::local(message));
                 }
-                self.resolve.resolve(host, 0, None)?
+                self.resolve.resolve(host, 0, Deadline::NEVER)?
             };
             for address in found {
                 if !addresses.contains(&address) {

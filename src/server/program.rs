@@ -14,7 +14,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Failure, cause};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Program {
     pub fn check(&self) -> Result<(), Failure> {
         self.find().map_err(|error| {
             let message = format!("could not run {self}: {}", cause(&error));
-            Failure::new(Exit::Local, message)
+            Failure::local(message)
         })
     }
 

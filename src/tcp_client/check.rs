@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use super::ping::{self, Pace};
-use crate::exit::{Exit, Failure, exit_of};
+use crate::exit::{Failure, Worst};
 use crate::json::{Event, milliseconds};
 use crate::logging::LoggingArgs;
 use crate::net::address::{HostPort, host_and_ports};
 use crate::net::connect::{ConnectArgs, connect_to};
-use crate::net::resolve::TimeLimit;
 use crate::output;
+use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Checking ports")]
@@ -52,7 +52,7 @@ pub struct CheckArgs {
 struct Checked {
     index: usize,
     /// Who answered and how long it took.
-    result: anyhow::Result<(IpAddr, Duration)>,
+    result: Result<(IpAddr, Duration), Failure>,
 }
 
 /// Tries all ports side by side, a bounded number at a time, and reports them in order. An error if
@@ -61,11 +61,10 @@ pub fn run(
     words: &[String],
     args: &CheckArgs,
     connect: &ConnectArgs,
-    deadline: Option<TimeLimit>,
+    deadline: Deadline,
     logging: &LoggingArgs,
-) -> anyhow::Result<()> {
-    let (host, ports) =
-        host_and_ports(words).map_err(|message| Failure::new(Exit::Local, message))?;
+) -> Result<(), Failure> {
+    let (host, ports) = host_and_ports(words).map_err(Failure::local)?;
     let targets: Vec<HostPort> = ports
         .0
         .into_iter()
@@ -77,7 +76,7 @@ pub fn run(
     if args.count.is_some() || args.interval.is_some() {
         let [target] = &targets[..] else {
             let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         };
         let pace = Pace {
             count: args.count,
@@ -89,7 +88,8 @@ pub fn run(
     let mut report = Report {
         json: args.json,
         open: 0,
-        failed: BTreeMap::new(),
+        failed: 0,
+        worst: Worst::default(),
     };
     report.start(&host, targets.len())?;
     let addresses = connect.with_retries(deadline, || {
@@ -142,8 +142,8 @@ fn check(
     target: &HostPort,
     addresses: &[SocketAddr],
     connect: &ConnectArgs,
-    deadline: Option<TimeLimit>,
-) -> anyhow::Result<(IpAddr, Duration)> {
+    deadline: Deadline,
+) -> Result<(IpAddr, Duration), Failure> {
     connect.with_retries(deadline, || {
         let mut addresses = addresses.to_vec();
         for address in &mut addresses {
@@ -172,8 +172,8 @@ fn at_a_time(asked: usize, addresses: usize) -> usize {
 struct Report {
     json: bool,
     open: usize,
-    /// How many failed, by exit code.
-    failed: BTreeMap<u8, (Exit, usize)>,
+    failed: usize,
+    worst: Worst,
 }
 
 impl Report {
@@ -202,7 +202,7 @@ impl Report {
                 }
                 let Ok(checked) = results.recv() else {
                     let message = "could not check all ports: no thread could be started";
-                    return Err(Failure::new(Exit::Local, message));
+                    return Err(Failure::local(message));
                 };
                 early.insert(checked.index, checked.result);
             };
@@ -214,7 +214,7 @@ impl Report {
     fn print(
         &mut self,
         target: &HostPort,
-        result: anyhow::Result<(IpAddr, Duration)>,
+        result: Result<(IpAddr, Duration), Failure>,
     ) -> Result<(), Failure> {
         let event = |name| {
             Event::new(name)
@@ -237,34 +237,31 @@ impl Report {
                 }
             }
             Err(error) => {
-                let exit = exit_of(&error);
-                self.failed.entry(exit as u8).or_insert((exit, 0)).1 += 1;
+                let exit = error.exit;
+                self.failed += 1;
+                self.worst.add(exit);
                 if self.json {
                     event("failed")
                         .with("exit", exit as u8)
-                        .with("reason", format!("{error:#}"))
+                        .with("reason", format!("{error}"))
                         .print()
                 } else {
-                    tracing::warn!("{error:#}");
+                    tracing::warn!("{error}");
                     Ok(())
                 }
             }
         }
     }
 
-    /// Fails with the exit code of the first kind of failure that there was.
-    fn end(&self) -> anyhow::Result<()> {
-        let failed: usize = self.failed.values().map(|(_, count)| count).sum();
+    /// Fails if a port was not open.
+    fn end(&self) -> Result<(), Failure> {
         if self.json {
             Event::new("summary")
                 .with("open", self.open)
-                .with("failed", failed)
+                .with("failed", self.failed)
                 .print()?;
         }
-        match self.failed.values().next() {
-            None => Ok(()),
-            // Each has been reported already.
-            Some((exit, _)) => Err(Failure::announced(*exit).into()),
-        }
+        // Each has been reported already.
+        self.worst.result()
     }
 }

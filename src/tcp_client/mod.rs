@@ -12,12 +12,12 @@ use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
-use crate::net::resolve::TimeLimit;
 use crate::relay::duplex::{Duplex, Reader};
 use crate::relay::options::{self, StreamArgs};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::units::positive_duration;
-use crate::{escape, output, tap};
+use crate::wait::Deadline;
+use crate::{escape, input, output, tap};
 use check::CheckArgs;
 
 const EXAMPLES: &str = "\
@@ -77,13 +77,13 @@ fn unescaped(text: &str) -> Result<Text, String> {
 }
 
 /// Ends when both directions have ended; see `relay` for how each does.
-pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
-    let deadline = args.deadline.map(TimeLimit::after);
+pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+    let deadline = Deadline::within(args.deadline);
     if args.check.wanted {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
     let args = &args.clone().with_address();
-    let wrong = |message| Failure::new(Exit::Local, message);
+    let wrong = |message| Failure::local(message);
     let path = args.get.as_deref();
     path.map_or(Ok(()), http::check_path).map_err(wrong)?;
     let target = HostPort::from_words(&args.target).map_err(wrong)?;
@@ -94,7 +94,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
     let peer = connection.peer;
     // Only now: what an earlier session left in the files is not lost to a failing attempt.
     let taps = args.stream.tap.open(false)?;
-    let local = stream.local_addr().ok().map(tracing::field::display);
+    let local = stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
 
     let remote = args
@@ -106,7 +106,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
     });
     let rules = Rules {
         idle_timeout: args.idle_timeout,
-        deadline: deadline.map(|limit| limit.at),
+        deadline,
         ..args.stream.rules()
     };
     let mut traffic = Traffic::default();
@@ -123,16 +123,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
             since_start(Instant::now()),
         );
     }
-    result.map_err(|broken| {
-        let typed = target.to_string();
-        let resolved = peer.to_string();
-        let name = if typed == resolved {
-            typed
-        } else {
-            format!("{typed} ({resolved})")
-        };
-        args.failure(&name, &broken).into()
-    })
+    result.map_err(|broken| args.failure(&target.at(peer).to_string(), &broken))
 }
 
 impl Args {
@@ -197,10 +188,7 @@ impl Args {
     fn failure(&self, peer: &str, broken: &Broken) -> Failure {
         match broken {
             Broken::Output(error) => Failure::of_output(output::NAME, error),
-            Broken::Input(error) => Failure::new(
-                Exit::Local,
-                format!("could not read standard input: {}", cause(error)),
-            ),
+            Broken::Input(error) => input::unreadable(input::NAME, error),
             Broken::Receive { error, sent } => {
                 let sent = match sent {
                     0 => String::new(),

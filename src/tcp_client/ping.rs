@@ -1,18 +1,16 @@
 //! Connects to a port again and again, and says how long each connection took.
 
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
-
-use crate::exit::{Exit, Failure, exit_of};
+use crate::exit::{Failure, Worst};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect_to};
-use crate::net::resolve::TimeLimit;
 use crate::ping::report::{Answer, Kind, Report, Style};
 use crate::ping::statistics::Statistics;
 use crate::signal::Attention;
-use crate::wait::poll;
+use crate::wait::{Deadline, IN, wait_for};
 
 /// How often, and how it is told.
 pub struct Pace {
@@ -30,10 +28,10 @@ const TCP_HEADER: usize = 20;
 pub fn run(
     target: &HostPort,
     connect: &ConnectArgs,
-    deadline: Option<TimeLimit>,
+    deadline: Deadline,
     pace: &Pace,
     logging: &LoggingArgs,
-) -> anyhow::Result<()> {
+) -> Result<(), Failure> {
     let addresses = connect.addresses(target, connect.limit(deadline))?;
     let attention = Attention::install()?;
     let mut report = Report {
@@ -51,18 +49,23 @@ pub fn run(
     };
     report.start(0, TCP_HEADER, connect.connect_timeout)?;
     let mut statistics = Statistics::default();
-    let mut worst: Option<Exit> = None;
+    let mut worst = Worst::default();
     let start = Instant::now();
     let mut next = start;
     let mut last = start;
     for number in 1..=pace.count.unwrap_or(u64::MAX) {
-        if !wait_until(next, deadline, &attention, |asked| {
-            if asked {
-                report.interim(&statistics, start.elapsed())
-            } else {
-                Ok(())
-            }
-        })? {
+        if !wait_until(
+            Deadline::since(next, Duration::ZERO),
+            deadline,
+            &attention,
+            |asked| {
+                if asked {
+                    report.interim(&statistics, start.elapsed())
+                } else {
+                    Ok(())
+                }
+            },
+        )? {
             break;
         }
         next += pace.interval;
@@ -87,41 +90,33 @@ pub fn run(
             Err(error) => {
                 last = Instant::now();
                 statistics.errors += 1;
-                let exit = exit_of(&error);
-                worst = Some(
-                    worst
-                        .filter(|worst| (*worst as u8) < exit as u8)
-                        .unwrap_or(exit),
-                );
-                tracing::warn!("{error:#}");
-                report.failed(number, &format!("{error:#}"))?;
+                worst.add(error.exit);
+                tracing::warn!("{error}");
+                report.failed(number, &format!("{error}"))?;
             }
         }
     }
     report.summary(&statistics, last - start)?;
     // Each failure has been told.
-    worst.map_or(Ok(()), |exit| Err(Failure::announced(exit).into()))
+    worst.result()
 }
 
 /// Whether the next attempt is due; not when SIGINT or the deadline has come first. `tell` is told
 /// when SIGQUIT asks for statistics.
 fn wait_until(
-    due: Instant,
-    deadline: Option<TimeLimit>,
+    due: Deadline,
+    deadline: Deadline,
     attention: &Attention,
     tell: impl Fn(bool) -> Result<(), Failure>,
-) -> anyhow::Result<bool> {
+) -> Result<bool, Failure> {
     loop {
         tell(attention.asked())?;
-        let now = Instant::now();
-        if attention.interrupted() || deadline.is_some_and(|deadline| deadline.at <= now) {
+        if attention.interrupted() || deadline.has_passed() {
             return Ok(false);
         }
-        if due <= now {
+        if due.has_passed() {
             return Ok(true);
         }
-        let wake = deadline.map_or(due, |deadline| due.min(deadline.at));
-        let mut descriptors = [PollFd::new(attention, PollFlags::IN)];
-        poll(&mut descriptors, Some(wake - now))?;
+        wait_for(attention.as_fd(), IN, due.min(deadline))?;
     }
 }

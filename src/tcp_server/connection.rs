@@ -2,24 +2,24 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv};
 
 use super::scheduling::Scheduling;
 use crate::exit::{Exit, Failure, blame, cause};
-use crate::net::resolve::TimeLimit;
-use crate::net::socket::reset_when_closed;
+use crate::input;
+use crate::net::stream::Stream;
 use crate::relay::duplex::Duplex;
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::tap;
-use crate::wait::poll;
+use crate::wait::{Deadline, GONE, IN, wait_for};
 
 /// Why a connection ended otherwise than by its service.
 #[derive(Debug)]
@@ -70,12 +70,12 @@ impl fmt::Display for Ended {
 pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     /// What the thread that reads is to follow, if anything.
     scheduling: Option<Arc<Scheduling>>,
     idle_timeout: Option<Duration>,
-    /// When the session has to end, and how long that is from its start.
-    session: Option<(Instant, Duration)>,
+    /// When the session has to end.
+    session: Deadline,
     torn: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
@@ -85,12 +85,12 @@ pub struct Connection {
 impl Connection {
     pub fn new(
         number: u64,
-        stream: Arc<TcpStream>,
+        stream: Arc<Stream>,
         scheduling: Option<Arc<Scheduling>>,
         idle_timeout: Option<Duration>,
         max_session: Option<Duration>,
     ) -> Self {
-        let session = max_session.map(|time| (Instant::now() + time, time));
+        let session = Deadline::within(max_session);
         Self {
             number,
             stream,
@@ -104,7 +104,7 @@ impl Connection {
         }
     }
 
-    pub fn stream(&self) -> &Arc<TcpStream> {
+    pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
 
@@ -119,7 +119,7 @@ impl Connection {
     ) -> Result<(), Ended> {
         let rules = Rules {
             idle_timeout: self.idle_timeout,
-            deadline: self.session.map(|(end, _)| end),
+            deadline: self.session,
             ..rules.clone()
         };
         let mut traffic = Traffic::default();
@@ -128,16 +128,11 @@ impl Connection {
         self.count_sent(traffic.sent);
         result.map_err(|broken| match broken {
             Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
-            Broken::Input(error) => {
-                let message = format!("could not read {name}: {}", cause(&error));
-                Ended::Near(Failure::new(Exit::Local, message))
-            }
+            Broken::Input(error) => Ended::Near(input::unreadable(name, &error)),
             Broken::Output(error) => Ended::Near(Failure::of_output(name, &error)),
             Broken::Tap(error) => Ended::Near(tap::failure(&error)),
             Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
-            Broken::Deadline => {
-                Ended::Session(self.session.map_or(Duration::ZERO, |(_, time)| time))
-            }
+            Broken::Deadline => Ended::Session(self.session.length()),
         })
     }
 
@@ -146,11 +141,9 @@ impl Connection {
         if let Some(scheduling) = &self.scheduling {
             scheduling.follow();
         }
-        let count = self.within_limits(TcpStream::set_read_timeout, |stream| {
-            self.busy_poll.receive(|flags| {
-                let (_, count) = recv(stream, &mut *buffer, flags)?;
-                Ok(count)
-            })
+        let count = self.within_limits(Stream::set_read_timeout, |stream| {
+            self.busy_poll
+                .receive(|flags| stream.receive(buffer, flags))
         })?;
         self.count_received(count as u64);
         Ok(count)
@@ -171,8 +164,8 @@ impl Connection {
     /// Writes all of `bytes`.
     pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Ended> {
         while !bytes.is_empty() {
-            let count = self.within_limits(TcpStream::set_write_timeout, |mut stream| {
-                stream.write(bytes)
+            let count = self.within_limits(Stream::set_write_timeout, |stream| {
+                stream.send(bytes, SendFlags::empty())
             })?;
             self.count_sent(count as u64);
             bytes = &bytes[count..];
@@ -191,7 +184,7 @@ impl Connection {
 
     /// The peer is to see that the connection has been broken off, when it is closed.
     pub fn tear(&self) {
-        reset_when_closed(&self.stream);
+        self.stream.reset_on_close();
         self.torn.set(true);
     }
 
@@ -204,54 +197,51 @@ impl Connection {
     }
 
     /// When the session has to end, for what cannot be ended from outside.
-    pub fn session_limit(&self) -> Option<TimeLimit> {
-        self.session.map(|(at, after)| TimeLimit { at, after })
+    pub fn session_limit(&self) -> Deadline {
+        self.session
     }
 
     /// Does nothing for `time`, or until the peer has gone away.
     pub fn pause(&self, time: Duration) -> Result<(), Ended> {
-        let end = Instant::now() + time;
-        let wake = self
-            .session
-            .map_or(end, |(session_end, _)| end.min(session_end));
-        loop {
-            let left = wake.saturating_duration_since(Instant::now());
-            let mut descriptors = [PollFd::new(&*self.stream, PollFlags::empty())];
-            poll(&mut descriptors, Some(left)).map_err(Ended::Failed)?;
-            if !descriptors[0].revents().is_empty() {
+        let end = Deadline::after(time);
+        let wake = self.session.min(end);
+        while !wake.has_passed() {
+            let is_gone = wait_for(self.stream.as_fd(), GONE, wake);
+            if is_gone.map_err(Ended::Failed)? {
                 return Ok(());
             }
-            if Instant::now() >= wake {
-                return match self.session {
-                    Some((session_end, most)) if session_end <= end => Err(Ended::Session(most)),
-                    _ => Ok(()),
-                };
-            }
+        }
+        if wake == end {
+            Ok(())
+        } else {
+            Err(Ended::Session(self.session.length()))
         }
     }
 
-    /// The limit that is reached next if nothing moves from now on, and what reaching it means.
-    pub fn next_limit(&self) -> Option<(Instant, Ended)> {
-        let idle = self
-            .idle_timeout
-            .map(|time| (Instant::now() + time, Ended::Idle(time)));
-        let session = self.session.map(|(end, time)| (end, Ended::Session(time)));
-        idle.into_iter().chain(session).min_by_key(|(at, _)| *at)
+    /// When the connection reaches a limit if nothing moves from now on.
+    pub fn limit(&self) -> Deadline {
+        Deadline::within(self.idle_timeout).min(self.session)
+    }
+
+    /// Fails if a [`Self::limit`] has passed.
+    pub fn check(&self, limit: Deadline) -> Result<(), Ended> {
+        match limit {
+            _ if !limit.has_passed() => Ok(()),
+            _ if limit == self.session => Err(Ended::Session(limit.length())),
+            _ => Err(Ended::Idle(limit.length())),
+        }
     }
 
     fn within_limits(
         &self,
-        set_timeout: impl Fn(&TcpStream, Option<Duration>) -> io::Result<()>,
-        mut call: impl FnMut(&TcpStream) -> io::Result<usize>,
+        set_timeout: impl Fn(&Stream, Option<Duration>) -> io::Result<()>,
+        mut call: impl FnMut(&Stream) -> io::Result<usize>,
     ) -> Result<usize, Ended> {
-        let mut limit = self.next_limit();
+        let limit = self.limit();
         loop {
             // Before the call: a peer that always has more makes every call succeed.
-            if let Some((_, ended)) = limit.take_if(|(at, _)| *at <= Instant::now()) {
-                return Err(ended);
-            }
-            if let Some((at, _)) = &limit {
-                let left = at.saturating_duration_since(Instant::now());
+            self.check(limit)?;
+            if let Some(left) = limit.left() {
                 // Zero is no timeout at all, to the system.
                 set_timeout(&self.stream, Some(left.max(Duration::from_micros(1))))
                     .map_err(Ended::Failed)?;
@@ -275,16 +265,14 @@ impl Connection {
         if self.torn.get() {
             return;
         }
-        let end = Instant::now() + MOST;
+        let end = Deadline::after(MOST);
         if self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         // A larger one would be touched by the thread of every connection to come.
         let mut scratch = [0; 1024];
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let mut readable = [PollFd::new(&*self.stream, PollFlags::IN)];
-            if left.is_zero() || poll(&mut readable, Some(left)).is_err() {
+            if end.has_passed() || wait_for(self.stream.as_fd(), IN, end).is_err() {
                 return;
             }
             match recv(&self.stream, &mut scratch, RecvFlags::DONTWAIT) {

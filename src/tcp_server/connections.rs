@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::wait::Sign;
+use crate::net::stream::Stream;
+use crate::wait::Waker;
 
 /// All connections that are open. A server can wait for their end in poll(2): see `watch`.
 pub struct Connections {
     open: Mutex<Open>,
-    ended: Sign,
+    ended: Waker,
     cut: AtomicBool,
 }
 
 #[derive(Default)]
 struct Open {
-    streams: HashMap<u64, Arc<TcpStream>>,
+    streams: HashMap<u64, Arc<Stream>>,
     /// How much is held: connections whose threads are not done with them, though some may be closed
     /// already, and what is to be logged.
     unfinished: usize,
@@ -60,7 +61,7 @@ impl Connections {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             open: Mutex::default(),
-            ended: Sign::new()?,
+            ended: Waker::new()?,
             cut: AtomicBool::new(false),
         })
     }
@@ -68,7 +69,7 @@ impl Connections {
     /// Counts a connection, if fewer than `most` are open, and fewer than `from_one` from `peer`.
     pub fn add(
         self: &Arc<Self>,
-        stream: Arc<TcpStream>,
+        stream: Arc<Stream>,
         peer: IpAddr,
         most: u32,
         from_one: Option<u32>,
@@ -124,7 +125,7 @@ impl Connections {
 
     /// Makes the descriptor unreadable until the next time.
     pub fn clear(&self) {
-        self.ended.take();
+        self.ended.clear();
     }
 
     /// Ends the connections that are still open: their threads see the end of input.
@@ -185,7 +186,7 @@ impl Drop for Hold {
         let mut open = self.connections.lock();
         open.unfinished -= 1;
         if open.watched {
-            self.connections.ended.give();
+            self.connections.ended.wake();
         }
     }
 }

@@ -7,7 +7,7 @@ mod scheduling;
 mod service;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,13 +19,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::exit::{self, Exit, Failure, cause};
 use crate::net::connect::ConnectArgs;
 use crate::net::socket::{self, TcpSocketArgs};
+use crate::net::stream::Stream;
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
 use crate::signal::Stop;
 use crate::units::positive_duration;
-use crate::wait::{self, Sign, is_wait, poll};
+use crate::wait::{self, Waker, is_wait, poll};
 use connection::{Connection, Ended};
 use connections::{Connections, Full, Hold, Slot};
 use pool::{Crew, Taken};
@@ -93,7 +94,7 @@ struct LimitArgs {
 }
 
 /// Listens until SIGINT or SIGTERM, or until the one connection of `--once` has ended.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> Result<(), Failure> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
@@ -113,7 +114,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         connections: Arc::new(Connections::new()?),
         scheduling: Arc::new(Scheduling::new()),
         episodes: Mutex::default(),
-        episode_began: Sign::new()?,
+        episode_began: Waker::new()?,
         failure: Mutex::default(),
     });
     args.listen.announce(&listeners)?;
@@ -130,7 +131,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     server.host.episodes().close(|_| true);
     drained?;
     match server.host.failure().take() {
-        Some(failure) => Err(failure.into()),
+        Some(failure) => Err(failure),
         None => Ok(()),
     }
 }
@@ -177,7 +178,7 @@ enum Arrival {
 
 /// A connection on its way to be served.
 struct Accepted {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     peer: SocketAddr,
     /// Given back when the connection has ended, however it does.
     slot: Slot,
@@ -193,7 +194,7 @@ struct Host {
     scheduling: Arc<Scheduling>,
     episodes: Mutex<Episodes>,
     /// There is an end of an episode to wait for.
-    episode_began: Sign,
+    episode_began: Waker,
     /// Why the server as a whole has failed: with its one connection, or with standard input or
     /// output.
     failure: Mutex<Option<Failure>>,
@@ -204,7 +205,7 @@ impl Host {
     /// would have to wait for it.
     fn accept(&self, listener: &TcpListener) -> Taken<Box<Arrival>> {
         loop {
-            match listener.accept() {
+            match Stream::accept(listener) {
                 Ok((stream, peer)) => {
                     if let Some(arrival) = self.admit(stream, peer) {
                         // Whole, it would stand on the stack of a thread several times, which is a
@@ -235,7 +236,7 @@ impl Host {
             return None;
         }
         if self.episodes().exhausted.happened(Instant::now()) {
-            self.episode_began.give();
+            self.episode_began.wake();
             let cause = cause(error);
             tracing::error!("could not accept a connection: {cause}; new ones have to wait");
         }
@@ -245,7 +246,7 @@ impl Host {
 
     /// Counts a connection as open, if it may be served; or else it is closed, and forgotten if it is
     /// one of many.
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Arrival> {
+    fn admit(&self, stream: Stream, peer: SocketAddr) -> Option<Arrival> {
         let ip = peer.ip().to_canonical();
         let stream = Arc::new(stream);
         let limits = &self.limits;
@@ -262,7 +263,7 @@ impl Host {
             Err(turn) => {
                 let begins = self.episodes().of(turn).happened(Instant::now());
                 if begins {
-                    self.episode_began.give();
+                    self.episode_began.wake();
                     return Some(Arrival::TurnedAway(turn, peer, self.connections.hold()));
                 }
                 tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
@@ -299,7 +300,7 @@ impl Host {
     /// Says that a connection was closed, as it cannot have a thread.
     fn no_thread(&self, error: &io::Error) {
         if self.episodes().exhausted.happened(Instant::now()) {
-            self.episode_began.give();
+            self.episode_began.wake();
             let cause = cause(error);
             tracing::error!("could not start a thread for a connection, closed it: {cause}");
         }
@@ -462,7 +463,7 @@ impl Server {
     }
 
     /// Has connections accepted by the threads that serve them, until this is to stop.
-    fn have_accepted(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
+    fn have_accepted(&self, listeners: &[Arc<TcpListener>]) -> Result<Stopped, Failure> {
         for listener in listeners {
             let listener = Arc::downgrade(listener);
             let [accepting, serving, refusing] = [(); 3].map(|()| Arc::clone(&self.host));
@@ -476,7 +477,7 @@ impl Server {
             )
             .map_err(|error| {
                 let message = format!("could not start a thread: {}", cause(&error));
-                Failure::new(Exit::Local, message)
+                Failure::local(message)
             })?;
         }
         loop {
@@ -488,7 +489,7 @@ impl Server {
 
     /// Accepts in this thread, and has each connection served by another, until this is to stop. No
     /// failing accept ends it, and neither does a connection.
-    fn accept_from(&self, listeners: &[Arc<TcpListener>]) -> anyhow::Result<Stopped> {
+    fn accept_from(&self, listeners: &[Arc<TcpListener>]) -> Result<Stopped, Failure> {
         for listener in listeners {
             listener.set_nonblocking(true)?;
         }
@@ -510,7 +511,7 @@ impl Server {
                 ControlFlow::Continue(ready) => ready,
             };
             for listener in ready.into_iter().map(|index| &accepting[index]) {
-                match listener.accept() {
+                match Stream::accept(listener) {
                     Ok((stream, peer)) => {
                         let is_served = self.start(stream, peer);
                         if is_served && self.host.once {
@@ -531,7 +532,7 @@ impl Server {
     }
 
     /// Has a connection served, or closes it; whether it is served.
-    fn start(&self, stream: TcpStream, peer: SocketAddr) -> bool {
+    fn start(&self, stream: Stream, peer: SocketAddr) -> bool {
         // On some systems it is as non-blocking as its listener.
         if let Err(error) = stream.set_nonblocking(false) {
             // It has gone away already.
@@ -587,7 +588,7 @@ impl Server {
             host.connections.clear();
         }
         if ready.next() == Some(true) {
-            host.episode_began.take();
+            host.episode_began.clear();
         }
         if host.failure().is_some() {
             return Ok(ControlFlow::Break(Stopped::Failed));
@@ -600,7 +601,7 @@ impl Server {
     }
 
     /// Waits for the open connections; after a signal not longer than the drain timeout.
-    fn drain(&self, mut stopped: Stopped) -> anyhow::Result<()> {
+    fn drain(&self, mut stopped: Stopped) -> Result<(), Failure> {
         self.host.connections.watch();
         let mut cut_off_at = None;
         loop {
@@ -637,7 +638,7 @@ impl Server {
         }
     }
 
-    fn cut_off(&self, open: usize) -> anyhow::Result<()> {
+    fn cut_off(&self, open: usize) -> Result<(), Failure> {
         /// For the threads to log what they have to say, and to end their programs.
         const GRACE: Duration = Duration::from_millis(500);
         const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);
@@ -659,6 +660,6 @@ impl Server {
         }
         let time = self.host.limits.drain_timeout;
         let message = format!("could not drain {open} connection(s): cut off after {time:?}");
-        Err(Failure::new(Exit::Timeout, message).into())
+        Err(Failure::new(Exit::Timeout, message))
     }
 }

@@ -31,7 +31,7 @@ const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints one line, about the first address that is open, else about one that is silent. The error
 /// says that all are closed.
-pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> anyhow::Result<()> {
+pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
     if json {
         Event::new("start")
             .with("v", 1)
@@ -41,7 +41,7 @@ pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> anyhow::Result<(
     let (mut silent, mut closed, mut failure) = (None, None, None);
     for &address in &route.addresses {
         match check(route, address, timeout) {
-            Ok(state @ State::Open(_)) => return Ok(print(route, address, state, json)?),
+            Ok(state @ State::Open(_)) => return print(route, address, state, json),
             Ok(State::Silent) => silent = silent.or(Some((address, State::Silent))),
             Ok(state) => closed = Some((address, state)),
             Err(error) => failure = Some(route.failure(blame(&error), address, &error)),
@@ -49,13 +49,13 @@ pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> anyhow::Result<(
         route.watch.check()?;
     }
     if let Some((address, state)) = silent {
-        return Ok(print(route, address, state, json)?);
+        return print(route, address, state, json);
     }
     let Some((address, state)) = closed else {
-        return failure.map_or(Ok(()), |failure| Err(failure.into()));
+        return failure.map_or(Ok(()), Err);
     };
     print(route, address, state, json)?;
-    Err(Failure::announced(Exit::Network).into())
+    Err(Failure::announced(Exit::Network))
 }
 
 fn check(route: &Route<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {

@@ -9,10 +9,10 @@ mod target;
 
 use std::ffi::OsString;
 
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Failure};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
-use crate::net::resolve::TimeLimit;
+use crate::wait::Deadline;
 use exchange::ExchangeArgs;
 use exchange::payloads::{InputArgs, Payloads};
 use exchange::sockets::Flows;
@@ -86,17 +86,15 @@ pub struct Args {
 }
 
 /// Ends when everything was sent, and answered or given up.
-pub fn run(args: &Args, logging: &LoggingArgs) -> anyhow::Result<()> {
-    let deadline = args.ping.deadline.map(TimeLimit::after);
+pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+    let deadline = Deadline::within(args.ping.deadline);
     let args = &args.clone().with_address();
-    let (target, data) = args
-        .target_and_data()
-        .map_err(|message| Failure::new(Exit::Local, message))?;
+    let (target, data) = args.target_and_data().map_err(Failure::local)?;
     if !data.is_empty()
         && let Some(mode) = args.mode_without_data()
     {
         let message = format!("could not send DATA: {mode}");
-        return Err(Failure::new(Exit::Local, message).into());
+        return Err(Failure::local(message));
     }
     let route = Route::new(&target, &args.route, deadline)?;
     let timeout = args.exchange.timeout;

@@ -2,18 +2,15 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-
-use crate::escape::TerminalEscape;
-use crate::exit::{Exit, Failure, blame, cause};
+use crate::exit::{Failure, Worst, blame, cause};
+use crate::input;
 use crate::net::datagram::{BUFFER, largest};
 use crate::output;
-use crate::relay::duplex::Writer;
 use crate::udp_client::socket::{Link, send_when_room};
 use crate::udp_client::target::Route;
-use crate::wait::{self, poll};
+use crate::wait::{Deadline, GONE, IN, Set};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct RelayArgs {
@@ -31,7 +28,7 @@ const SEND_PATIENCE: Duration = Duration::from_secs(2);
 /// Ends when input has ended and nothing came for a while. That something could not be sent, or did
 /// not arrive, is said when it happens, once until something arrives; the error at the end carries
 /// only the exit code.
-pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> anyhow::Result<()> {
+pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
     let mut relay = Relay {
         route,
         at: 0,
@@ -39,35 +36,34 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> anyhow::Result<()>
         last: Vec::new(),
         heard: false,
         said: false,
-        worst: None,
+        worst: Worst::default(),
     };
     let escaped = output::escapes(raw);
-    let stdout = Writer::stdout()?;
+    let reader = output::Reader::new()?;
     let mut buffer = vec![0; BUFFER];
-    // Until when, once input has ended.
-    let mut until = None;
+    let mut reading = true;
+    let mut end = Deadline::NEVER;
     loop {
-        let left = until.map(|until: Instant| until.saturating_duration_since(Instant::now()));
-        let (arrived, input) = wait(&relay.link, until.is_none(), &stdout, left)?;
+        let is_over = end.has_passed();
+        let (arrived, input) = wait(&relay.link, reading, &reader, end)?;
         if arrived && let Some(count) = relay.receive(&mut buffer) {
-            output::write_once(&shown(&buffer[..count], escaped))?;
-            until = until.map(|_| Instant::now() + args.wait_after_eof);
+            output::write_answer(&buffer[..count], b"", escaped)?;
+            if !reading {
+                end = Deadline::after(args.wait_after_eof);
+            }
         }
-        if input && let Some(count) = read(&mut buffer[..largest(&relay.link.address())])? {
+        if input && let Some(count) = input::read(&mut buffer[..largest(&relay.link.address())])? {
             if count == 0 {
-                until = Some(Instant::now() + args.wait_after_eof);
+                reading = false;
+                end = Deadline::after(args.wait_after_eof);
             } else {
                 relay.send(&buffer[..count]);
             }
         }
         route.watch.check()?;
-        if left == Some(Duration::ZERO) && !arrived {
-            break;
+        if is_over && !arrived {
+            return relay.worst.result();
         }
-    }
-    match relay.worst {
-        None => Ok(()),
-        Some(exit) => Err(Failure::announced(exit).into()),
     }
 }
 
@@ -82,7 +78,7 @@ struct Relay<'a> {
     heard: bool,
     /// It has been said that nothing can be sent.
     said: bool,
-    worst: Option<Exit>,
+    worst: Worst,
 }
 
 impl Relay<'_> {
@@ -148,9 +144,7 @@ impl Relay<'_> {
             tracing::error!("could not send to {name}: {}", cause(error));
         }
         self.said = true;
-        if self.worst != Some(Exit::Local) {
-            self.worst = Some(blame(error));
-        }
+        self.worst.add(blame(error));
     }
 }
 
@@ -165,50 +159,17 @@ fn open(route: &Route<'_>, at: usize) -> Result<Link, Failure> {
 fn wait(
     link: &Link,
     reading: bool,
-    stdout: &Writer,
-    timeout: Option<Duration>,
-) -> anyhow::Result<(bool, bool)> {
+    output: &output::Reader,
+    deadline: Deadline,
+) -> Result<(bool, bool), Failure> {
     let stdin = io::stdin();
-    let mut descriptors = vec![PollFd::new(link, PollFlags::IN)];
-    if reading {
-        descriptors.push(PollFd::new(&stdin, PollFlags::IN));
+    let mut set = Set::new();
+    let arrived = set.add(link.as_fd(), IN);
+    let input = set.add(reading.then(|| stdin.as_fd()), IN);
+    let left = set.add(output.fd(), GONE);
+    let ready = set.wait(deadline)?;
+    if ready[left] {
+        return Err(output::Reader::left());
     }
-    if let Some(output) = stdout.pipe() {
-        // POLLERR comes unasked: the reader is gone (poll(2)).
-        descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
-    }
-    poll(&mut descriptors, timeout)?;
-    let mut ready = wait::ready(&descriptors);
-    let arrived = ready.next() == Some(true);
-    let input = reading && ready.next() == Some(true);
-    if ready.next() == Some(true) {
-        let error = io::Error::from(io::ErrorKind::BrokenPipe);
-        return Err(Failure::of_output(output::NAME, &error).into());
-    }
-    Ok((arrived, input))
-}
-
-/// Reads standard input once; 0 is its end, and `None` says that there is nothing yet.
-fn read(buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
-    match rustix::io::read(io::stdin().as_fd(), buffer).map_err(io::Error::from) {
-        Ok(count) => Ok(Some(count)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-            _ => {
-                let message = format!("could not read standard input: {}", cause(&error));
-                Err(Failure::new(Exit::Local, message))
-            }
-        },
-    }
-}
-
-fn shown(received: &[u8], escaped: bool) -> Vec<u8> {
-    if !escaped {
-        return received.to_vec();
-    }
-    let mut text = Vec::with_capacity(received.len());
-    let mut escape = TerminalEscape::default();
-    escape.push(received, &mut text);
-    escape.finish(&mut text);
-    text
+    Ok((ready[arrived], ready[input]))
 }

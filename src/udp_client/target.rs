@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use crate::exit::{Exit, Failure, cause};
 use crate::net::address::HostPort;
-use crate::net::resolve::{ResolveArgs, TimeLimit};
+use crate::net::resolve::ResolveArgs;
 use crate::net::socket::{self, GroupArgs, SocketArgs, SourceArgs};
 use crate::tap::{TapArgs, Watch};
 use crate::udp_client::socket::Link;
+use crate::wait::Deadline;
 
 /// How a UDP client reaches its target.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,14 +41,14 @@ impl<'a> Route<'a> {
     pub fn new(
         target: &'a HostPort,
         args: &'a RouteArgs,
-        limit: Option<TimeLimit>,
-    ) -> anyhow::Result<Self> {
+        limit: Deadline,
+    ) -> Result<Self, Failure> {
         let mut addresses = args.resolve.resolve(&target.host, target.port, limit)?;
         addresses.retain(|address| args.source.suits(address));
         if addresses.is_empty() {
             let message =
                 format!("could not send to {target}: it has no address of the family of --source");
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         }
         Ok(Self {
             target,
@@ -85,13 +86,7 @@ impl<'a> Route<'a> {
 
     /// The target as typed, and an address of it where that is another text.
     pub fn name(&self, address: SocketAddr) -> String {
-        let typed = self.target.to_string();
-        let resolved = address.to_string();
-        if typed == resolved {
-            typed
-        } else {
-            format!("{typed} ({resolved})")
-        }
+        self.target.at(address).to_string()
     }
 
     /// Why nothing can be sent to `address`.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use rustix::event::{PollFd, PollFlags};
 
-use crate::exit::{self, Exit, Failure, cause};
+use crate::exit::{self, Failure, cause};
 use crate::net::datagram::BUFFER;
 use crate::net::multicast::Group;
 use crate::net::socket::SocketArgs;
@@ -28,7 +28,7 @@ use crate::server::program::Program;
 use crate::signal::Stop;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
-use crate::wait::{self, is_wait, poll};
+use crate::wait::{self, Deadline, is_wait, poll};
 use guard::Desk;
 use limit::Limiter;
 use numbered_tap::Watch;
@@ -112,7 +112,7 @@ enum Service {
 }
 
 /// Serves until SIGINT or SIGTERM.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> Result<(), Failure> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     let stop = Stop::install()?;
@@ -133,7 +133,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 impl Args {
     /// Where to listen, save for the port: a group for which nothing fits has a socket of its own.
-    fn addresses(&self) -> anyhow::Result<Vec<SocketAddr>> {
+    fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let mut addresses = if self.join.is_empty() || !self.listen.bind.is_empty() {
             self.listen.addresses()?
         } else {
@@ -143,10 +143,10 @@ impl Args {
             // Whether its family is wanted at all.
             self.listen
                 .resolve
-                .resolve(&group.ip.to_string(), 0, None)?;
+                .resolve(&group.ip.to_string(), 0, Deadline::NEVER)?;
             let address = group.address().map_err(|error| {
                 let message = format!("could not join {group}: {}", cause(&error));
-                Failure::new(Exit::Local, message)
+                Failure::local(message)
             })?;
             if !addresses.iter().any(|address| group.suits(address)) {
                 addresses.push(address);
@@ -173,7 +173,7 @@ enum Handler {
 
 impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
-    fn new(args: &Args) -> anyhow::Result<Self> {
+    fn new(args: &Args) -> Result<Self, Failure> {
         let answers = !matches!(args.service, Service::Discard | Service::Stdio);
         let useless = if args.rate_limit.is_some() && !answers {
             Some("--rate-limit is for services that answer")
@@ -183,7 +183,7 @@ impl Handler {
             None
         };
         if let Some(message) = useless {
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         }
         let direct = args.exec.clone().map(Program::Direct);
         if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
@@ -242,7 +242,7 @@ impl Handler {
     }
 
     /// Ends what is not done yet, until `limit` at most.
-    fn finish(&mut self, limit: Instant, inlets: &[Inlet], desk: &mut Desk) -> anyhow::Result<()> {
+    fn finish(&mut self, limit: Instant, inlets: &[Inlet], desk: &mut Desk) -> Result<(), Failure> {
         match self {
             Self::Stdio(stdio) => stdio.finish(limit),
             Self::Programs(programs) => Ok(programs.finish(limit, inlets, desk)?),
@@ -276,7 +276,7 @@ impl Server {
     }
 
     /// Serves what comes to any socket, until a signal arrives.
-    fn serve(&mut self, stop: &Stop) -> anyhow::Result<()> {
+    fn serve(&mut self, stop: &Stop) -> Result<(), Failure> {
         if self.waits_for_one_socket_alone() {
             // A receive that waits saves a poll(2), and a receive that finds nothing, for every
             // datagram. Signals end it early (signal(7)); one just before it waits so long.
@@ -347,7 +347,7 @@ impl Server {
     }
 
     /// Serves what has arrived already, until `limit` at most.
-    fn drain(&mut self, limit: Instant) -> anyhow::Result<()> {
+    fn drain(&mut self, limit: Instant) -> Result<(), Failure> {
         for index in 0..self.inlets.len() {
             self.inlets[index].set_patience(None)?;
             while Instant::now() < limit && self.handle(index)? {

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::guard::Desk;
 use super::socket::{Inlet, Peer};
 use crate::exit::{Exit, Failure, cause};
+use crate::input;
 use crate::net::datagram::{LARGEST, largest};
 use crate::output;
 use crate::relay::duplex::Writer;
@@ -31,7 +32,7 @@ impl Stdio {
     pub fn new(raw: bool) -> Result<Self, Failure> {
         let stdout = options::stdout(raw).map_err(|error| {
             let message = format!("could not open {}: {}", output::NAME, cause(&error));
-            Failure::new(Exit::Local, message)
+            Failure::local(message)
         })?;
         Ok(Self {
             peer: None,
@@ -109,26 +110,22 @@ impl Stdio {
             && input
         {
             let buffer = &mut self.buffer[..largest(&peer.address)];
-            match rustix::io::read(&self.stdin, &mut *buffer).map_err(io::Error::from) {
-                Ok(0) => self.input_has_ended = true,
-                Ok(count) => desk.send(&inlets[peer.inlet], &buffer[..count], &peer, None),
-                Err(error) if is_wait(&error) => {}
-                Err(error) => {
-                    let message = format!("could not read standard input: {}", cause(&error));
-                    return Err(Failure::new(Exit::Local, message));
-                }
+            match input::read(buffer)? {
+                Some(0) => self.input_has_ended = true,
+                Some(count) => desk.send(&inlets[peer.inlet], &buffer[..count], &peer, None),
+                None => {}
             }
         }
         Ok(())
     }
 
     /// Waits until all is written, to `limit` at most.
-    pub fn finish(&mut self, limit: Instant) -> anyhow::Result<()> {
+    pub fn finish(&mut self, limit: Instant) -> Result<(), Failure> {
         while !self.has_room() {
             let now = Instant::now();
             if now >= limit {
                 let message = format!("{} took no more data in time", output::NAME);
-                return Err(Failure::new(Exit::Timeout, message).into());
+                return Err(Failure::new(Exit::Timeout, message));
             }
             let mut descriptors: Vec<_> = self.output().into_iter().collect();
             poll(&mut descriptors, Some(limit - now))?;

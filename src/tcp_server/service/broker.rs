@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags};
 
 use crate::escape::TerminalEscape;
 use crate::tcp_server::connection::{Connection, Ended};
@@ -86,7 +87,7 @@ impl Broker {
         let (wake_up, wake) = UnixStream::pair().map_err(Ended::Failed)?;
         wake_up.set_nonblocking(true).map_err(Ended::Failed)?;
         wake.set_nonblocking(true).map_err(Ended::Failed)?;
-        let mut stream = &**connection.stream();
+        let stream = &**connection.stream();
         stream.set_nonblocking(true).map_err(Ended::Failed)?;
 
         let number = connection.number;
@@ -96,7 +97,7 @@ impl Broker {
         let mut unsent: Option<Unsent> = None;
         let mut sending: (Arc<[u8]>, usize) = (Arc::from([]), 0);
         let mut ended = false;
-        let mut limit = connection.next_limit();
+        let mut limit = connection.limit();
         loop {
             unsent = unsent.and_then(|unsent| self.offer(unsent, Instant::now()));
             if sending.1 == sending.0.len() {
@@ -107,9 +108,7 @@ impl Broker {
                 return Ok(());
             }
             // Before anything is moved: a busy member reaches its limits too.
-            if let Some((_, reason)) = limit.take_if(|(at, _)| *at <= Instant::now()) {
-                return Err(reason);
-            }
+            connection.check(limit)?;
             let mut events = PollFlags::empty();
             events.set(PollFlags::IN, !ended && unsent.is_none());
             events.set(PollFlags::OUT, is_sending);
@@ -117,9 +116,7 @@ impl Broker {
                 PollFd::new(stream, events),
                 PollFd::new(&wake_up, PollFlags::IN),
             ];
-            let left = limit
-                .as_ref()
-                .map(|(at, _)| at.saturating_duration_since(Instant::now()));
+            let left = limit.left();
             let retry = unsent.as_ref().map(|_| RETRY);
             poll(&mut descriptors, left.into_iter().chain(retry).min()).map_err(Ended::Failed)?;
             let [ready, wakened] = descriptors.map(|descriptor| descriptor.revents());
@@ -130,7 +127,7 @@ impl Broker {
             while !wakened.is_empty() && matches!((&wake_up).read(&mut [0; 64]), Ok(64)) {}
             let mut moved = false;
             if is_sending && !ready.is_empty() {
-                match stream.write(&sending.0[sending.1..]) {
+                match stream.send(&sending.0[sending.1..], SendFlags::empty()) {
                     Ok(count) => {
                         connection.count_sent(count as u64);
                         sending.1 += count;
@@ -141,7 +138,7 @@ impl Broker {
                 moved = true;
             }
             if !ended && unsent.is_none() && ready.intersects(!PollFlags::OUT) {
-                let message = match stream.read(&mut buffer) {
+                let message = match stream.receive(&mut buffer, RecvFlags::empty()) {
                     Ok(count) => {
                         connection.count_received(count as u64);
                         ended = count == 0;
@@ -154,7 +151,7 @@ impl Broker {
                 moved = true;
             }
             if moved {
-                limit = connection.next_limit();
+                limit = connection.limit();
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Sends lines of printable characters until the peer goes away (RFC 864).
 
 use std::io;
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -17,20 +16,17 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
     let mut sent = 0;
     let mut scratch = [0; 4096];
     let mut wanted = PollFlags::IN | PollFlags::OUT;
-    let mut limit = connection.next_limit();
+    let mut limit = connection.limit();
     loop {
-        let mut descriptors = [PollFd::new(connection.stream(), wanted)];
-        let left = limit
-            .as_ref()
-            .map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        poll(&mut descriptors, left).map_err(Ended::Failed)?;
+        let mut descriptors = [PollFd::new(&**connection.stream(), wanted)];
+        poll(&mut descriptors, limit.left()).map_err(Ended::Failed)?;
         let ready = descriptors[0].revents();
         if ready.contains(PollFlags::IN) {
-            match recv(connection.stream(), &mut scratch, RecvFlags::DONTWAIT) {
+            match recv(&**connection.stream(), &mut scratch, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => wanted = PollFlags::OUT,
                 Ok((_, count)) => {
                     connection.count_received(count as u64);
-                    limit = connection.next_limit();
+                    limit = connection.limit();
                 }
                 Err(error) => match waits_or_ends(error.into()) {
                     Err(Ended::Failed(error)) if is_gone(&error) => return Ok(()),
@@ -39,11 +35,15 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
             }
         }
         if ready.intersects(PollFlags::OUT | PollFlags::ERR | PollFlags::HUP) {
-            match send(connection.stream(), &pattern[sent..], SendFlags::DONTWAIT) {
+            match send(
+                &**connection.stream(),
+                &pattern[sent..],
+                SendFlags::DONTWAIT,
+            ) {
                 Ok(count) => {
                     connection.count_sent(count as u64);
                     sent = (sent + count) % pattern.len();
-                    limit = connection.next_limit();
+                    limit = connection.limit();
                 }
                 Err(error) => match waits_or_ends(error.into()) {
                     // The only way in which this service ends, here and above.
@@ -52,12 +52,7 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
                 },
             }
         }
-        if let Some((at, _)) = &limit
-            && *at <= Instant::now()
-            && let Some((_, ended)) = limit
-        {
-            return Err(ended);
-        }
+        connection.check(limit)?;
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::Streams;
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Failure, cause};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
@@ -59,7 +59,7 @@ fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Resul
         }
     };
     let stream = connection.stream();
-    let ends = match (stream.peer_addr(), stream.local_addr()) {
+    let ends = match (stream.peer(), stream.local()) {
         (Ok(remote), Ok(local)) => Some(Ends {
             protocol: "TCP",
             remote,
@@ -75,13 +75,13 @@ fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Resul
         )
         .map_err(|error| {
             let message = format!("could not run {program}: {}", cause(&error));
-            Ended::Near(Failure::new(Exit::Local, message))
+            Ended::Near(Failure::local(message))
         })
 }
 
 /// Waits for the program, as long as its client does.
 fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
-    let mut limit = connection.next_limit();
+    let limit = connection.limit();
     let mut gone_at = None;
     for nap in naps() {
         if running.has_ended().map_err(Ended::Failed)? {
@@ -91,9 +91,7 @@ fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
         if gone_at.is_some_and(|at: Instant| now >= at + GRACE) {
             return Ok(());
         }
-        if let Some((_, ended)) = limit.take_if(|(at, _)| *at <= now) {
-            return Err(ended);
-        }
+        connection.check(limit)?;
         if gone_at.is_some() {
             thread::sleep(nap);
             continue;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::exit::{Failure, exit_of};
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
-use crate::net::socket::reset_when_closed;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, WhenClosed};
 use crate::tcp_server::connection::{Connection, Ended};
@@ -14,18 +12,17 @@ use crate::tcp_server::connection::{Connection, Ended};
 #[inline(never)]
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();
-    let connected = connect(target, args, connection.session_limit())
-        .map_err(|error| Ended::Near(Failure::new(exit_of(&error), format!("{error:#}"))))?;
+    let connected = connect(target, args, connection.session_limit()).map_err(Ended::Near)?;
     let target = Arc::new(connected.stream);
-    let local = Duplex::of_stream(Arc::clone(&target)).map_err(Ended::Failed)?;
+    let local = Duplex::of_socket(Arc::clone(&target) as _).map_err(Ended::Failed)?;
     // What the target said before it went away still reaches the client.
     let writer = local.writer.when_closed(WhenClosed::FailsAtTheEnd);
     let local = Duplex { writer, ..local };
-    let remote = Duplex::of_stream(Arc::clone(connection.stream())).map_err(Ended::Failed)?;
+    let remote = Duplex::of_socket(Arc::clone(connection.stream()) as _).map_err(Ended::Failed)?;
     let result = connection.relay(&name, local, remote, &Rules::PATIENT);
     if result.is_err() {
         // What was broken off on one side must not look complete on the other.
-        reset_when_closed(&target);
+        target.reset_on_close();
         connection.tear();
     }
     result

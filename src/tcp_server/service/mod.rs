@@ -18,7 +18,7 @@ use broker::Broker;
 use hello::HelloArgs;
 
 use super::connection::{Connection, Ended};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
 use crate::relay::duplex::Duplex;
@@ -76,7 +76,7 @@ impl Streams {
             .as_ref()
             .map(|taps| taps.session(connection.number));
         self.args
-            .remote(Arc::clone(connection.stream()), tap)
+            .remote(Arc::clone(connection.stream()) as _, tap)
             .map_err(Ended::Failed)
     }
 }
@@ -99,7 +99,7 @@ impl Handler {
         args: &ServiceArgs,
         stream: &StreamArgs,
         connect: ConnectArgs,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, Failure> {
         let runs_program = args.exec.is_some() || args.sh_exec.is_some();
         let has_streams = runs_program || args.service == Service::Stdio;
         let is_other = has_streams || args.forward.is_some() || args.service != Service::Hello;
@@ -117,10 +117,10 @@ impl Handler {
             None
         };
         if let Some(message) = useless {
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         }
         let streams = || {
-            anyhow::Ok(Streams {
+            Ok::<_, Failure>(Streams {
                 args: stream.clone(),
                 taps: stream.tap.open(true)?,
             })

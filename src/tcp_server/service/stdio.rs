@@ -1,7 +1,7 @@
 //! Joins a connection to standard input and output, as netcat's `-l` does.
 
 use super::Streams;
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Failure, cause};
 use crate::output;
 use crate::relay::duplex::{Duplex, Reader};
 use crate::relay::options;
@@ -21,7 +21,7 @@ pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
             "could not open standard input and output: {}",
             cause(&error)
         );
-        Ended::Near(Failure::new(Exit::Local, message))
+        Ended::Near(Failure::local(message))
     })?;
     let remote = streams.remote(connection)?;
     let local = streams.args.local(local);

@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, Worst};
 use crate::signal::Interrupt;
-use crate::wait::poll;
+use crate::wait::{self, Deadline};
 use crate::{json, output};
 use pacing::Receiver;
 use payloads::{Next, Payload, Payloads};
@@ -61,14 +61,14 @@ pub fn run(
     payloads: &mut Payloads,
     args: &ExchangeArgs,
     json: bool,
-) -> anyhow::Result<()> {
-    let mut worst = None;
+) -> Result<(), Failure> {
+    let mut worst = Worst::default();
     if args.no_wait {
         let mut burst = Burst::new(Instant::now());
         let mut receiver = Receiver::new(flows.address());
         while let Some(payload) = payloads.wait()? {
             if let Some(pause) = burst.pause(payload.bytes.len(), Instant::now()) {
-                poll(&mut [], Some(pause))?;
+                wait::pause(Deadline::after(pause))?;
                 if receiver.address() != flows.address() {
                     receiver = Receiver::new(flows.address());
                 }
@@ -89,10 +89,7 @@ pub fn run(
             Interrupt::end()?;
         }
     }
-    match worst {
-        None => Ok(()),
-        Some(exit) => Err(Failure::announced(exit).into()),
-    }
+    worst.result()
 }
 
 fn ask_all(
@@ -100,8 +97,8 @@ fn ask_all(
     payloads: &mut Payloads,
     args: &ExchangeArgs,
     report: &mut Report,
-    worst: &mut Option<Exit>,
-) -> anyhow::Result<()> {
+    worst: &mut Worst,
+) -> Result<(), Failure> {
     let mut silent = None;
     while let Some(payload) = next(flows, payloads)? {
         report.sent += 1;
@@ -117,7 +114,7 @@ fn ask_all(
     }
     flows.settle_at_end()?;
     if flows.is_suspicious() && worst.is_none() {
-        *worst = Some(Exit::Network);
+        worst.add(Exit::Network);
     }
     Ok(())
 }
@@ -159,7 +156,7 @@ impl Burst {
 }
 
 /// Says what `receiver` had no room for.
-fn report_lost(flows: &Flows<'_>, receiver: &Receiver, worst: &mut Option<Exit>) {
+fn report_lost(flows: &Flows<'_>, receiver: &Receiver, worst: &mut Worst) {
     let lost = receiver.lost();
     if lost > 0 {
         let name = flows.name(receiver.address());
@@ -207,7 +204,7 @@ impl Report {
             self.answered += 1;
         }
         match (self.json, causes.is_empty()) {
-            (false, true) => output::write_answer(answer, self.escaped),
+            (false, true) => output::write_answer(answer, b"\n", self.escaped),
             (false, false) => Ok(()),
             (true, true) => json::Event::new("answer")
                 .with("number", payload.number)
@@ -236,7 +233,7 @@ impl Report {
 }
 
 /// The next datagram, as soon as there is one; what arrives before it is reported.
-fn next(flows: &mut Flows<'_>, payloads: &mut Payloads) -> anyhow::Result<Option<Rc<Payload>>> {
+fn next(flows: &mut Flows<'_>, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
     loop {
         match payloads.next() {
             Next::Payload(payload) => return Ok(Some(payload)),
@@ -257,8 +254,8 @@ fn ask(
     flows: &mut Flows<'_>,
     payload: &Rc<Payload>,
     args: &ExchangeArgs,
-    worst: &mut Option<Exit>,
-) -> anyhow::Result<Causes> {
+    worst: &mut Worst,
+) -> Result<Causes, Failure> {
     let mut sent: u64 = 0;
     loop {
         let limit = Instant::now() + args.timeout;
@@ -306,7 +303,7 @@ fn attempt(
     flows: &mut Flows<'_>,
     payload: &Rc<Payload>,
     timeout: Duration,
-) -> anyhow::Result<Option<Causes>> {
+) -> Result<Option<Causes>, Failure> {
     let mut causes = Vec::new();
     for others in (0..flows.candidates()).rev() {
         let address = flows.address();
@@ -337,7 +334,7 @@ fn attempt(
 }
 
 /// Waits until `limit` for an answer that comes in spite of all: whether it does.
-fn rest(flows: &mut Flows<'_>, payload: &Payload, limit: Instant) -> anyhow::Result<bool> {
+fn rest(flows: &mut Flows<'_>, payload: &Payload, limit: Instant) -> Result<bool, Failure> {
     loop {
         match flows.wait(Some(payload), Some(limit), None)? {
             Event::Answer => return Ok(true),
@@ -348,11 +345,7 @@ fn rest(flows: &mut Flows<'_>, payload: &Payload, limit: Instant) -> anyhow::Res
 }
 
 /// Sends `payload` and waits for nothing.
-fn send(
-    flows: &mut Flows<'_>,
-    payload: &Rc<Payload>,
-    worst: &mut Option<Exit>,
-) -> anyhow::Result<()> {
+fn send(flows: &mut Flows<'_>, payload: &Rc<Payload>, worst: &mut Worst) -> Result<(), Failure> {
     let mut causes = Vec::new();
     while causes.len() < flows.candidates() {
         let address = flows.address();
@@ -381,11 +374,9 @@ fn send(
 }
 
 /// Says that a datagram has failed; `worst` becomes the exit code of all.
-fn fail(message: &str, exit: Exit, worst: &mut Option<Exit>) {
+fn fail(message: &str, exit: Exit, worst: &mut Worst) {
     tracing::error!("{message}");
-    if *worst != Some(Exit::Local) {
-        *worst = Some(exit);
-    }
+    worst.add(exit);
 }
 
 fn blame(causes: &Causes) -> Exit {

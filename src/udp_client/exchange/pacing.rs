@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::wait::poll;
+use crate::wait::{Deadline, pause};
 
 /// How much may be queued where more is about to be sent: half of what Linux's queue holds, if the
 /// receiver has not asked for another.
@@ -52,7 +52,7 @@ impl Receiver {
                 until = now + PATIENCE;
             }
             self.stuck = now >= until;
-            poll(&mut [], Some(NAP))?;
+            pause(Deadline::after(NAP))?;
         }
         Ok(())
     }

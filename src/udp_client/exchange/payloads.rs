@@ -8,12 +8,11 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::rc::Rc;
 
-use rustix::event::{PollFd, PollFlags};
-
 use crate::escape::beginning;
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::Failure;
+use crate::input;
 use crate::net::datagram::LARGEST;
-use crate::wait::poll;
+use crate::wait::{Deadline, IN, wait_for};
 
 /// How standard input is cut.
 #[derive(Clone, Debug, clap::Args)]
@@ -86,7 +85,7 @@ impl Payloads {
         if cut.is_some() && !data.is_empty() {
             let message = "--whole and --chunk cut standard input, which is not read when DATA is \
                 given";
-            return Err(Failure::new(Exit::Local, message));
+            return Err(Failure::local(message));
         }
         let source = if data.is_empty() {
             Source::Input(Input::new(cut.unwrap_or(Cut::Lines)))
@@ -126,25 +125,21 @@ impl Payloads {
 
     /// Reads standard input once; blocks unless that is ready.
     pub fn read(&mut self) -> Result<(), Failure> {
-        let Source::Input(input) = &mut self.source else {
-            return Ok(());
-        };
-        input.read().map_err(|error| {
-            let message = format!("could not read standard input: {}", cause(&error));
-            Failure::new(Exit::Local, message)
-        })
+        match &mut self.source {
+            Source::Input(input) => input.read(),
+            Source::Arguments(_) => Ok(()),
+        }
     }
 
     /// As `next`, but blocks until there is something; `None` is the end.
-    pub fn wait(&mut self) -> anyhow::Result<Option<Rc<Payload>>> {
+    pub fn wait(&mut self) -> Result<Option<Rc<Payload>>, Failure> {
         loop {
             match self.next() {
                 Next::Payload(payload) => return Ok(Some(payload)),
                 Next::End => return Ok(None),
                 Next::Input => {
                     // It may have been made non-blocking by whom it is shared with.
-                    let stdin = io::stdin();
-                    poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None)?;
+                    wait_for(io::stdin().as_fd(), IN, Deadline::NEVER)?;
                     self.read()?;
                 }
             }
@@ -180,23 +175,12 @@ impl Input {
     }
 
     /// Everything read before must have been taken by `next`.
-    fn read(&mut self) -> io::Result<()> {
-        match rustix::io::read(io::stdin().as_fd(), &mut *self.buffer).map_err(io::Error::from) {
-            Ok(count) => {
-                self.unread = 0..count;
-                self.ended = count == 0;
-                Ok(())
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
+    fn read(&mut self) -> Result<(), Failure> {
+        if let Some(count) = input::read(&mut self.buffer)? {
+            self.unread = 0..count;
+            self.ended = count == 0;
         }
+        Ok(())
     }
 }
 

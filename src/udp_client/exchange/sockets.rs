@@ -17,11 +17,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags};
 
 use super::ledger::{Earlier, Verdict, judge, repeats};
 use super::payloads::Payload;
@@ -31,11 +29,10 @@ use crate::json;
 use crate::net::address::HostPort;
 use crate::net::datagram::{BUFFER, LARGEST, largest};
 use crate::output;
-use crate::relay::duplex::Writer;
 use crate::signal::Interrupt;
 use crate::udp_client::socket::{Link, send_when_room};
 use crate::udp_client::target::Route;
-use crate::wait::{self, is_wait, poll};
+use crate::wait::{Deadline, GONE, IN, Key, Set, is_wait};
 
 /// How many earlier datagrams are remembered whose answers may still come. With a time limit of a
 /// second each, an answer that is later than this is not even late.
@@ -389,7 +386,7 @@ pub struct Flows<'a> {
     /// What was sent before to other addresses, where the source port is given: it is all that is
     /// left of their sockets.
     former: Vec<(SocketAddr, VecDeque<Asked>)>,
-    stdout: Writer,
+    stdout: output::Reader,
     /// Where an end by Ctrl-C has to be reported.
     interrupt: Option<Interrupt>,
     buffer: Vec<u8>,
@@ -402,7 +399,7 @@ pub struct Flows<'a> {
 
 impl<'a> Flows<'a> {
     /// Opens no socket yet. With `json` SIGINT no longer ends the process by itself.
-    pub fn new(route: Route<'a>, json: bool) -> anyhow::Result<Self> {
+    pub fn new(route: Route<'a>, json: bool) -> Result<Self, Failure> {
         Ok(Self {
             route,
             at: 0,
@@ -413,7 +410,7 @@ impl<'a> Flows<'a> {
             current: None,
             retired: VecDeque::new(),
             former: Vec::new(),
-            stdout: Writer::stdout()?,
+            stdout: output::Reader::new()?,
             interrupt: json.then(Interrupt::install).transpose()?,
             buffer: vec![0; BUFFER],
             received: 0,
@@ -480,7 +477,7 @@ impl<'a> Flows<'a> {
     }
 
     /// Sends to the current address. The outer error is this machine's, and will not pass.
-    pub fn send(&mut self, payload: &Rc<Payload>) -> anyhow::Result<Result<(), Cause>> {
+    pub fn send(&mut self, payload: &Rc<Payload>) -> Result<Result<(), Cause>, Failure> {
         if let Some(cause) = self.too_large(payload) {
             return Ok(Err(cause));
         }
@@ -525,7 +522,7 @@ impl<'a> Flows<'a> {
     pub fn send_only(
         &mut self,
         payload: &Rc<Payload>,
-    ) -> anyhow::Result<Result<(), (Whose, Cause)>> {
+    ) -> Result<Result<(), (Whose, Cause)>, Failure> {
         if let Some(cause) = self.too_large(payload) {
             return Ok(Err((Whose::This, cause)));
         }
@@ -553,7 +550,7 @@ impl<'a> Flows<'a> {
     }
 
     /// Waits while more may come than the first answer.
-    fn settle(&mut self) -> anyhow::Result<()> {
+    fn settle(&mut self) -> Result<(), Failure> {
         let until = self.settling.take();
         while until.is_some() && !self.talkative {
             if let Some(Event::Time) = self.turn(None, until, None)? {
@@ -564,7 +561,7 @@ impl<'a> Flows<'a> {
     }
 
     /// After the last datagram: waits while it may show that an answer was another's.
-    pub fn settle_at_end(&mut self) -> anyhow::Result<()> {
+    pub fn settle_at_end(&mut self) -> Result<(), Failure> {
         if self.current.as_ref().and_then(Flow::suspect).is_some() {
             self.settling = Some(Instant::now() + SETTLING);
             self.settle()?;
@@ -579,7 +576,7 @@ impl<'a> Flows<'a> {
     }
 
     /// Makes sure of a current socket.
-    fn open(&mut self) -> anyhow::Result<Result<(), Cause>> {
+    fn open(&mut self) -> Result<Result<(), Cause>, Failure> {
         if self.current.is_some() {
             return Ok(Ok(()));
         }
@@ -596,7 +593,7 @@ impl<'a> Flows<'a> {
                 Ok(Ok(()))
             }
             Err(error) if blame(&error) == Exit::Network => Ok(Err(Cause::Refused(error))),
-            Err(error) => Err(self.route.failure(Exit::Local, address, &error).into()),
+            Err(error) => Err(self.route.failure(Exit::Local, address, &error)),
         }
     }
 
@@ -628,7 +625,7 @@ impl<'a> Flows<'a> {
         awaited: Option<&Payload>,
         until: Option<Instant>,
         input: Option<BorrowedFd<'_>>,
-    ) -> anyhow::Result<Event> {
+    ) -> Result<Event, Failure> {
         loop {
             if let Some(event) = self.turn(awaited, until, input)? {
                 return Ok(event);
@@ -637,7 +634,7 @@ impl<'a> Flows<'a> {
     }
 
     /// Waits until `until` for late answers, as long as some may come.
-    pub fn linger(&mut self, until: Instant) -> anyhow::Result<()> {
+    pub fn linger(&mut self, until: Instant) -> Result<(), Failure> {
         while self.retired.iter().chain(&self.current).any(Flow::is_owed) {
             if let Some(Event::Time) = self.turn(None, Some(until), None)? {
                 break;
@@ -652,13 +649,15 @@ impl<'a> Flows<'a> {
         awaited: Option<&Payload>,
         until: Option<Instant>,
         input: Option<BorrowedFd<'_>>,
-    ) -> anyhow::Result<Option<Event>> {
+    ) -> Result<Option<Event>, Failure> {
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let ready = self.poll(timeout, input)?;
-        anyhow::ensure!(!self.is_interrupted(), "interrupted");
+        if self.is_interrupted() {
+            return Err(Failure::announced(Exit::Network));
+        }
         if ready.output_closed {
             let error = io::Error::from(io::ErrorKind::BrokenPipe);
-            return Err(Failure::of_output(output::NAME, &error).into());
+            return Err(Failure::of_output(output::NAME, &error));
         }
         let mut event = None;
         for index in ready.retired.into_iter().rev() {
@@ -705,33 +704,22 @@ impl<'a> Flows<'a> {
         &self,
         timeout: Option<Duration>,
         input: Option<BorrowedFd<'_>>,
-    ) -> anyhow::Result<Ready> {
-        let mut descriptors: Vec<PollFd<'_>> = self
-            .retired
-            .iter()
-            .chain(&self.current)
-            .map(|flow| PollFd::new(&flow.link, PollFlags::IN))
+    ) -> Result<Ready, Failure> {
+        let mut set = Set::new();
+        let retired: Vec<Key> = (self.retired.iter())
+            .map(|flow| set.add(flow.link.as_fd(), IN))
             .collect();
-        if let Some(input) = input {
-            descriptors.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
-        }
-        if let Some(output) = self.stdout.pipe() {
-            // POLLERR comes unasked: the reader is gone (poll(2)).
-            descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
-        }
-        if let Some(interrupt) = &self.interrupt {
-            descriptors.push(PollFd::new(interrupt, PollFlags::IN));
-        }
-        poll(&mut descriptors, timeout)?;
-        let mut ready = wait::ready(&descriptors);
-        let retired = (0..self.retired.len())
-            .filter(|_| ready.next() == Some(true))
-            .collect();
+        let current = set.add(self.current.as_ref().map(|flow| flow.link.as_fd()), IN);
+        let input = set.add(input, IN);
+        let output = set.add(self.stdout.fd(), GONE);
+        set.add(self.interrupt.as_ref().map(Interrupt::as_fd), IN);
+        let ready = set.wait(timeout.map_or(Deadline::NEVER, Deadline::after))?;
+        let indices = 0..retired.len();
         Ok(Ready {
-            retired,
-            current: self.current.is_some() && ready.next() == Some(true),
-            input: input.is_some() && ready.next() == Some(true),
-            output_closed: self.stdout.pipe().is_some() && ready.next() == Some(true),
+            retired: indices.filter(|&index| ready[retired[index]]).collect(),
+            current: ready[current],
+            input: ready[input],
+            output_closed: ready[output],
         })
     }
 

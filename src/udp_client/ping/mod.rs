@@ -15,17 +15,16 @@ use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::datagram::{BUFFER, largest};
-use crate::net::resolve::TimeLimit;
 use crate::output;
 use crate::ping::report::{Answer, Kind, Report, Style};
 use crate::ping::statistics::{Statistics, percent};
-use crate::relay::duplex::Writer;
 use crate::signal::Attention;
 use crate::tap::Watch;
 use crate::udp_client::socket::{Link, send_when_room};
 use crate::udp_client::target::Route;
 use crate::units::{count, positive_duration, size};
-use crate::wait::{self, Alarm, poll};
+use crate::wait::Deadline;
+use crate::wait::{self, Alarm, GONE, IN, Set, poll};
 use probes::{Meaning, Probes};
 
 /// The header of a datagram (RFC 768).
@@ -202,11 +201,11 @@ const MOST_LINGER: Duration = Duration::from_secs(10);
 pub fn run(
     route: &Route<'_>,
     timeout: Duration,
-    deadline: Option<TimeLimit>,
+    deadline: Deadline,
     args: &PingArgs,
     json: bool,
     logging: &LoggingArgs,
-) -> anyhow::Result<()> {
+) -> Result<(), Failure> {
     for address in &route.addresses {
         if args.size > largest(address) {
             let message = format!(
@@ -217,7 +216,7 @@ pub fn run(
                 if address.is_ipv4() { "IPv4" } else { "IPv6" },
                 largest(address)
             );
-            return Err(Failure::new(Exit::Local, message).into());
+            return Err(Failure::local(message));
         }
     }
     let attention = Attention::install()?;
@@ -247,7 +246,7 @@ pub fn run(
     let mut ping = Ping {
         args,
         timeout,
-        deadline: deadline.map(|limit| limit.at),
+        deadline,
         name: route.name(address),
         link,
         probes,
@@ -260,7 +259,7 @@ pub fn run(
         schedule: Schedule::new(args.pace()),
         attention,
         alarm: Alarm::new(start),
-        stdout: Writer::stdout()?,
+        stdout: output::Reader::new()?,
         buffer: vec![0; BUFFER],
         start,
         began: None,
@@ -294,7 +293,7 @@ struct Chosen {
 
 /// Where there are several addresses the first probe is sent to one after another, until one
 /// answers. If none does it is the first that did not refuse; or else the last.
-fn choose(route: &Route<'_>, probes: &mut Probes) -> anyhow::Result<Chosen> {
+fn choose(route: &Route<'_>, probes: &mut Probes) -> Result<Chosen, Failure> {
     let mut candidates: Vec<Chosen> = Vec::new();
     let mut failure = None;
     for &address in &route.addresses {
@@ -329,13 +328,13 @@ fn choose(route: &Route<'_>, probes: &mut Probes) -> anyhow::Result<Chosen> {
     let index = open.or(candidates.len().checked_sub(1));
     match (index, failure) {
         (Some(index), _) => Ok(candidates.swap_remove(index)),
-        (None, Some(failure)) => Err(failure.into()),
-        (None, None) => Err(anyhow::anyhow!("could not send: there is no address")),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Err(Failure::local("could not send: there is no address")),
     }
 }
 
 /// Gives the last candidate its head start; which one has been answered, if one has.
-fn first_answer(candidates: &mut [Chosen]) -> anyhow::Result<Option<usize>> {
+fn first_answer(candidates: &mut [Chosen]) -> Result<Option<usize>, Failure> {
     let until = Instant::now() + HEAD_START;
     loop {
         let is_over = candidates
@@ -367,7 +366,7 @@ fn first_answer(candidates: &mut [Chosen]) -> anyhow::Result<Option<usize>> {
 struct Ping<'a> {
     args: &'a PingArgs,
     timeout: Duration,
-    deadline: Option<Instant>,
+    deadline: Deadline,
     /// The peer in messages.
     name: String,
     link: Link,
@@ -378,7 +377,7 @@ struct Ping<'a> {
     schedule: Schedule,
     attention: Attention,
     alarm: Alarm,
-    stdout: Writer,
+    stdout: output::Reader,
     buffer: Vec<u8>,
     /// All durations that are points in time count from here.
     start: Instant,
@@ -408,7 +407,7 @@ struct Ready {
 }
 
 impl Ping<'_> {
-    fn run(&mut self) -> anyhow::Result<()> {
+    fn run(&mut self) -> Result<(), Failure> {
         loop {
             if self.attention.interrupted() || self.is_past_deadline() {
                 return Ok(());
@@ -422,7 +421,7 @@ impl Ping<'_> {
             let ready = self.wait(until)?;
             if ready.output_closed {
                 let error = io::Error::from(io::ErrorKind::BrokenPipe);
-                return Err(Failure::of_output(output::NAME, &error).into());
+                return Err(Failure::of_output(output::NAME, &error));
             }
             self.stopped |= self.attention.resumed();
             // Also when its time seems to be up: it may have come while this process did nothing.
@@ -438,10 +437,10 @@ impl Ping<'_> {
     }
 
     /// The statistics, and what they mean.
-    fn finish(&self) -> anyhow::Result<()> {
+    fn finish(&self) -> Result<(), Failure> {
         self.report.summary(&self.statistics, self.time())?;
         if self.is_local_fault {
-            return Err(Failure::announced(Exit::Local).into());
+            return Err(Failure::announced(Exit::Local));
         }
         let Statistics {
             transmitted,
@@ -455,7 +454,7 @@ impl Ping<'_> {
         };
         let loss = percent(wanted - received.min(wanted), wanted);
         if loss > self.args.max_loss || (transmitted == 0 && self.args.max_loss < 100.0) {
-            return Err(Failure::announced(Exit::Network).into());
+            return Err(Failure::announced(Exit::Network));
         }
         Ok(())
     }
@@ -470,7 +469,7 @@ impl Ping<'_> {
     }
 
     fn is_past_deadline(&self) -> bool {
-        self.deadline.is_some_and(|at| Instant::now() >= at)
+        self.deadline.has_passed()
     }
 
     fn is_sending(&self) -> bool {
@@ -503,34 +502,23 @@ impl Ping<'_> {
         self.probes.last_lost(since).map(|sent| sent + keep)
     }
 
-    fn wait(&mut self, until: Duration) -> anyhow::Result<Ready> {
-        let deadline = self.deadline;
-        let deadline = deadline.map(|at| at.saturating_duration_since(self.start));
-        self.alarm.set(deadline.map_or(until, |at| until.min(at)))?;
+    fn wait(&mut self, until: Duration) -> Result<Ready, Failure> {
+        let left = self.deadline.left();
+        let until = left.map_or(until, |left| until.min(self.now() + left));
+        self.alarm.set(until)?;
         let stdin = io::stdin();
         let listens = self.has_keyboard && is_foreground(stdin.as_fd());
-        let output = self.stdout.pipe();
-        let mut descriptors = vec![
-            PollFd::new(&self.link, PollFlags::IN),
-            PollFd::new(&self.attention, PollFlags::IN),
-        ];
-        if listens {
-            descriptors.push(PollFd::new(&stdin, PollFlags::IN));
-        }
-        if let Some(output) = output {
-            // POLLERR comes unasked: the reader is gone (poll(2)).
-            descriptors.push(PollFd::from_borrowed_fd(output, PollFlags::empty()));
-        }
-        self.alarm.poll(&mut descriptors)?;
+        let mut set = Set::new();
+        let socket = set.add(self.link.as_fd(), IN);
+        set.add(self.attention.as_fd(), IN);
+        let stdin = set.add(listens.then(|| stdin.as_fd()), IN);
+        let output = set.add(self.stdout.fd(), GONE);
+        let ready = self.alarm.wait(set)?;
         let now = self.now();
-        let mut ready = wait::ready(&descriptors);
-        let socket = ready.next() == Some(true);
-        ready.next();
         Ok(Ready {
-            socket: socket.then_some(now),
-            stdin: listens && ready.next() == Some(true),
-            // What follows is the alarm.
-            output_closed: output.is_some() && ready.next() == Some(true),
+            socket: ready[socket].then_some(now),
+            stdin: ready[stdin],
+            output_closed: ready[output],
         })
     }
 
@@ -541,7 +529,7 @@ impl Ping<'_> {
         self.has_keyboard
     }
 
-    fn send(&mut self) -> anyhow::Result<()> {
+    fn send(&mut self) -> Result<(), Failure> {
         /// So many errors of earlier probes may be waiting to be told.
         const MOST_PENDING: usize = 16;
         let last = self.probes.sent();
@@ -576,13 +564,13 @@ impl Ping<'_> {
     }
 
     /// A probe that could not be sent counts, and is not waited for.
-    fn unsent(&mut self, error: &io::Error) -> anyhow::Result<()> {
+    fn unsent(&mut self, error: &io::Error) -> Result<(), Failure> {
         self.note(self.now());
         let number = self.probes.sent();
         self.probes.refuse_last();
         self.statistics.errors += 1;
         self.is_local_fault |= blame(error) == Exit::Local;
-        Ok(self.report.unsent(number, error, &self.name)?)
+        self.report.unsent(number, error, &self.name)
     }
 
     fn note(&mut self, at: Duration) {
@@ -595,7 +583,7 @@ impl Ping<'_> {
 
     /// Takes what has arrived, the first of it before `first`; not for ever, should somebody send
     /// without end.
-    fn receive(&mut self, mut first: Option<Duration>) -> anyhow::Result<()> {
+    fn receive(&mut self, mut first: Option<Duration>) -> Result<(), Failure> {
         const MOST: usize = 64;
         for _ in 0..MOST {
             match self.link.receive(&mut self.buffer) {
@@ -619,7 +607,7 @@ impl Ping<'_> {
         Ok(())
     }
 
-    fn arrived(&mut self, count: usize, source: SocketAddr, at: Duration) -> anyhow::Result<()> {
+    fn arrived(&mut self, count: usize, source: SocketAddr, at: Duration) -> Result<(), Failure> {
         if !self.stopped {
             self.expire(at)?;
         }
@@ -640,7 +628,7 @@ impl Ping<'_> {
                 );
             }
             self.unexpected += 1;
-            return Ok(self.report.unexpected(received)?);
+            return self.report.unexpected(received);
         }
         self.ended = at;
         for answer in answers {
@@ -684,7 +672,7 @@ impl Ping<'_> {
         }
     }
 
-    fn refused(&mut self, error: &io::Error) -> anyhow::Result<()> {
+    fn refused(&mut self, error: &io::Error) -> Result<(), Failure> {
         let Some(number) = self.probes.refuse() else {
             tracing::debug!("{}: {}", self.name, cause(error));
             return Ok(());
@@ -692,10 +680,10 @@ impl Ping<'_> {
         self.statistics.errors += 1;
         self.statistics.acknowledge(number);
         self.ended = self.now();
-        Ok(self.report.refused(number, error)?)
+        self.report.refused(number, error)
     }
 
-    fn expire(&mut self, now: Duration) -> anyhow::Result<()> {
+    fn expire(&mut self, now: Duration) -> Result<(), Failure> {
         while let Some(number) = self.probes.expire(now) {
             self.report.lost(number)?;
         }

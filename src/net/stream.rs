@@ -1,0 +1,83 @@
+//! A connected stream. Today it is TCP; nothing outside this folder depends on that.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::Socket;
+
+/// An open connection. It is closed when dropped.
+#[derive(Debug)]
+pub struct Stream(Socket);
+
+impl Stream {
+    /// `socket` is connected.
+    pub fn new(socket: Socket) -> Self {
+        Self(socket)
+    }
+
+    /// The next connection of `listener`, and its peer. Blocks if `listener` does; the stream blocks.
+    pub fn accept(listener: &TcpListener) -> io::Result<(Self, SocketAddr)> {
+        let (stream, peer) = listener.accept()?;
+        Ok((Self(stream.into()), peer))
+    }
+
+    /// The address of this end.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        let local = self.0.local_addr()?;
+        local
+            .as_socket()
+            .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// The address of the other end. Fails once the connection is over (getpeername(2)).
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        let peer = self.0.peer_addr()?;
+        peer.as_socket()
+            .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.0.set_nonblocking(nonblocking)
+    }
+
+    /// Lets `receive` fail with `WouldBlock` after `limit`. Zero is refused.
+    pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(limit)
+    }
+
+    /// Lets `send` fail with `WouldBlock` after `limit`. Zero is refused.
+    pub fn set_write_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.0.set_write_timeout(limit)
+    }
+
+    /// Receives once; 0 is the end of the peer's data.
+    pub fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let (_, count) = rustix::net::recv(&self.0, buffer, flags)?;
+        Ok(count)
+    }
+
+    /// Sends as much of `bytes` as one call takes.
+    pub fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        Ok(rustix::net::send(&self.0, bytes, flags)?)
+    }
+
+    /// Ends one or both directions. The other end sees the end of our data.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.0.shutdown(how)
+    }
+
+    /// Makes closing reset the connection (`SO_LINGER` 0): the peer sees no end.
+    pub fn reset_on_close(&self) {
+        // A connection that is over shows no end either.
+        let _ = self.0.set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
