@@ -1,8 +1,8 @@
-//! Text with escapes: what `--send` understands, and how a peer's bytes are shown to people.
+//! Escapes: those that `--send` understands, and those that make a peer's bytes harmless to show.
 
 use std::fmt::Write as _;
 
-/// The bytes that TEXT of `--send` stands for: `\r \n \t \0 \\ \xHH`, everything else as it is.
+/// The bytes of a `--send` TEXT: `\r \n \t \0 \\ \xHH` are escapes, all else stands for itself.
 pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -42,17 +42,17 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Shows bytes on a terminal: control characters (C0, DEL and C1) other than newline, carriage
-/// return and tab, and what is not UTF-8, become `\xHH`. Text may be cut anywhere between two
-/// calls.
+/// Makes bytes harmless on a terminal. Control characters (C0, DEL and C1) other than newline,
+/// carriage return and tab, and bytes that are not UTF-8, become `\xHH`. The input may be cut
+/// anywhere between two calls.
 #[derive(Debug, Default)]
 pub struct TerminalEscape {
-    /// The start of a character whose rest has not arrived; at most three bytes.
+    /// The start of an unfinished character, at most three bytes.
     partial: Vec<u8>,
 }
 
 impl TerminalEscape {
-    /// Appends the shown form of `input` to `output`, save for an unfinished character at the end.
+    /// Appends the harmless form of `input` to `output`. An unfinished character at the end waits.
     pub fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
         let joined;
         let input = if self.partial.is_empty() {
@@ -71,7 +71,7 @@ impl TerminalEscape {
                 }
                 Err(error) => {
                     let (valid, wrong) = rest.split_at(error.valid_up_to());
-                    // Known to be valid; from_utf8_lossy never replaces anything here.
+                    // These bytes are valid: from_utf8_lossy replaces nothing.
                     show(&String::from_utf8_lossy(valid), output);
                     let Some(length) = error.error_len() else {
                         self.partial = wrong.to_vec();
@@ -84,18 +84,18 @@ impl TerminalEscape {
         }
     }
 
-    /// Appends what is left of an unfinished character: the input has ended.
+    /// Ends the input: appends an unfinished character.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         show_bytes(&std::mem::take(&mut self.partial), output);
     }
 }
 
-/// A peer's bytes on one line of a message, in quotes; cut after 64 bytes.
+/// A peer's bytes in quotes, for one line of a message. Cut to 64 bytes.
 pub fn quoted(bytes: &[u8]) -> String {
     beginning(bytes, 64)
 }
 
-/// As `quoted`, but cut after `most` bytes.
+/// As [`quoted`], cut to `most` bytes.
 pub fn beginning(bytes: &[u8], most: usize) -> String {
     let (shown, dots) = if bytes.len() > most {
         (&bytes[..most], "...")
@@ -104,8 +104,7 @@ pub fn beginning(bytes: &[u8], most: usize) -> String {
     };
     let mut text = String::from("\"");
     for chunk in shown.utf8_chunks() {
-        // escape_debug leaves letters of any script alone and escapes all that could move the
-        // cursor.
+        // escape_debug keeps letters of any script and escapes what could move the cursor.
         let _ = write!(text, "{}", chunk.valid().escape_debug());
         let _ = write!(text, "{}", chunk.invalid().escape_ascii());
     }

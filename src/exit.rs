@@ -17,7 +17,7 @@ pub enum Exit {
     Resolve = 3,
     /// A time limit passed.
     Timeout = 4,
-    /// The reader of standard output went away (128 + SIGPIPE); never announced by a message.
+    /// The reader of standard output left (128 + SIGPIPE). No message tells it.
     OutputClosed = 141,
 }
 
@@ -143,7 +143,7 @@ impl Worst {
     }
 }
 
-/// Who is to blame for a failed socket call: the network, or this machine.
+/// The exit code of a failed socket call: the network's or this machine's.
 pub fn blame(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::AddrInUse
@@ -157,8 +157,7 @@ pub fn blame(error: &io::Error) -> Exit {
     }
 }
 
-/// Whether the system has run out of descriptors, buffers or memory: errors that pass by
-/// themselves.
+/// Whether the system has run out of descriptors, buffers or memory. Such an error may pass.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -166,7 +165,7 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
-/// The system's words for an error, in lower case and without the number.
+/// The system's words for an error, in lower case and without its number.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text
@@ -177,7 +176,7 @@ pub fn cause(error: &io::Error) -> String {
         .unwrap_or(text);
     let mut letters = text.chars();
     match letters.next() {
-        // An abbreviation ("RFC 6724 …") keeps its capitals.
+        // An abbreviation keeps its capitals.
         Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
             first.to_lowercase().chain(letters).collect()
         }

@@ -1,4 +1,4 @@
-//! Standard input: read at once, and what it means that it cannot be read.
+//! Standard input of everything but a stream session.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,8 +9,8 @@ use crate::wait::is_wait;
 /// What it is called in messages.
 pub const NAME: &str = "standard input";
 
-/// Reads what there is. 0 is the end; `None`: there is nothing yet. Blocks only where nothing is
-/// ready and the descriptor blocks.
+/// Reads once. 0 is the end; `None`: nothing is there yet. Blocks unless poll(2) said that it is
+/// ready.
 pub fn read(buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
     match rustix::io::read(io::stdin().as_fd(), buffer).map_err(io::Error::from) {
         Ok(count) => Ok(Some(count)),

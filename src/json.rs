@@ -1,4 +1,4 @@
-//! Reports for programs: one JSON object a line on standard output, `event` first.
+//! JSON reports for programs: one object a line on standard output, `event` first.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::exit::Failure;
 use crate::output;
 
-/// One line. Units stand in the names of fields (`rtt_ms`); readers ignore what they do not know.
+/// One object. A field with a unit has it in its name (`rtt_ms`).
 pub struct Event(String);
 
 impl Event {
@@ -15,13 +15,13 @@ impl Event {
         Self(format!("{{\"event\":{}", Value::from(name)))
     }
 
-    /// A number, a text or nothing, by the name of `key`.
+    /// Adds a field: a number, a text or null.
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         let _ = write!(self.0, ",{}:{}", Value::from(key), value.into());
         self
     }
 
-    /// What a peer sent: as `text` where it is UTF-8, as `hex` where it is not.
+    /// Adds what a peer sent: as `text` if it is UTF-8, else as `hex`.
     pub fn with_data(self, bytes: &[u8]) -> Self {
         if let Ok(text) = std::str::from_utf8(bytes) {
             return self.with("text", text);
@@ -43,7 +43,7 @@ impl Event {
     }
 }
 
-/// A time in milliseconds, to the microsecond as ping(8) prints it.
+/// Milliseconds, rounded to the microsecond as ping(8) prints them.
 pub fn milliseconds(time: std::time::Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

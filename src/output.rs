@@ -1,5 +1,5 @@
-//! Standard output of everything but a stream session. What a function here writes has been handed
-//! to the system when it returns.
+//! Standard output, of everything but a stream session. What a function here writes has reached the
+//! kernel when it returns.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -41,7 +41,7 @@ pub fn write_answer(answer: &[u8], end: &[u8], escaped: bool) -> Result<(), Fail
     write_once(&text)
 }
 
-/// Standard output as something whose reader may leave. poll(2) shows that of a pipe.
+/// Tells when the reader of standard output has left. poll(2) shows that of a pipe alone.
 pub struct Reader(Option<OwnedFd>);
 
 impl Reader {
@@ -53,7 +53,7 @@ impl Reader {
         Ok(Self(pipe.transpose()?))
     }
 
-    /// What to wait for with [`crate::wait::GONE`]; `None`: nothing shows that a reader leaves.
+    /// What to wait for with [`crate::wait::GONE`]. `None`: standard output is no pipe.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.0.as_ref().map(OwnedFd::as_fd)
     }
@@ -64,8 +64,8 @@ impl Reader {
     }
 }
 
-/// Writes as much of `bytes` as goes without waiting to a descriptor that may block, such as an
-/// inherited one. `WouldBlock` when nothing does.
+/// Writes to an inherited descriptor, which may block, what goes without waiting. `WouldBlock`:
+/// nothing does.
 pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     /// pipe(7): a pipe that polls as writable takes this much, and more might block.
     const PIPE_ATOM: usize = 4096;

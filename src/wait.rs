@@ -1,4 +1,4 @@
-//! Waiting: for descriptors, until a point in time, and for a sign from another thread.
+//! Waiting with poll(2): a set of named descriptors, a deadline, and a waker for other threads.
 
 use std::io::{self, Read, Write};
 use std::ops::Index;
@@ -10,7 +10,7 @@ pub use rustix::event::PollFlags;
 use rustix::event::{PollFd, Timespec};
 use rustix::io::Errno;
 
-/// There is something to read, or the end.
+/// Something can be read, or the end.
 pub const IN: PollFlags = PollFlags::IN;
 /// There is room to write.
 pub const OUT: PollFlags = PollFlags::OUT;
@@ -21,7 +21,7 @@ pub const GONE: PollFlags = PollFlags::empty();
 #[derive(Default)]
 pub struct Set<'a>(Vec<PollFd<'a>>);
 
-/// One descriptor of a [`Set`]; or none, which is never ready.
+/// One descriptor of a [`Set`], or none, which is never ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(Option<usize>);
 
@@ -38,7 +38,7 @@ impl<'a> Set<'a> {
         Self::default()
     }
 
-    /// Adds a descriptor that is waited for until one of `events`, an error or a hang-up.
+    /// Adds a descriptor. It becomes ready by one of `events`, an error or a hang-up.
     pub fn add(&mut self, fd: impl Into<Option<BorrowedFd<'a>>>, events: PollFlags) -> Key {
         let fd = fd.into();
         Key(fd.map(|fd| {
@@ -49,7 +49,7 @@ impl<'a> Set<'a> {
 
     /// Blocks until a descriptor is ready or `deadline` has passed. A signal ends the wait early.
     pub fn wait(mut self, deadline: Deadline) -> io::Result<Ready> {
-        // A timeout too long for the system is as good as none.
+        // A timeout too long for the kernel is as good as none.
         let timeout = deadline.left();
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut self.0, timeout.as_ref()) {
@@ -68,7 +68,7 @@ impl Ready {
     }
 }
 
-/// Whether a descriptor is ready: for what was asked, or because of an error or a hang-up.
+/// Whether a descriptor is ready: by its events, an error or a hang-up.
 impl Index<Key> for Ready {
     type Output = bool;
 
@@ -109,7 +109,7 @@ pub fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, deadline: Deadline) -> io
     Ok(set.wait(deadline)?[key])
 }
 
-/// Whether nothing is wrong: the call has to be made again when poll(2) says so.
+/// Whether the call only has to be repeated, once poll(2) says so.
 pub fn is_wait(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -117,8 +117,7 @@ pub fn is_wait(error: &io::Error) -> bool {
     )
 }
 
-/// A point in time by which something has to be done, or never. It remembers how long it was when
-/// it was set, so that a message can tell.
+/// A point in time, or never. It remembers its length, so that a message can tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     at: Option<Instant>,
@@ -131,17 +130,17 @@ impl Deadline {
         length: Duration::MAX,
     };
 
-    /// Has passed already: a wait with it only looks.
+    /// Has passed already. A wait with it returns at once.
     pub fn now() -> Self {
         Self::after(Duration::ZERO)
     }
 
-    /// `length` from now. One that is too far away to be reckoned never comes.
+    /// `length` from now. If that overflows the clock, never.
     pub fn after(length: Duration) -> Self {
         Self::since(Instant::now(), length)
     }
 
-    /// `length` after `start`. One that is too far away to be reckoned never comes.
+    /// `length` after `start`. If that overflows the clock, never.
     pub fn since(start: Instant, length: Duration) -> Self {
         let at = start.checked_add(length);
         Self { at, length }
@@ -161,7 +160,7 @@ impl Deadline {
         }
     }
 
-    /// How long it is from now: nothing once it has passed. `None`: without end.
+    /// The time from now, zero once it has passed. `None`: it never comes.
     pub fn left(self) -> Option<Duration> {
         let at = self.at?;
         Some(at.saturating_duration_since(Instant::now()))
@@ -171,12 +170,12 @@ impl Deadline {
         self.has_passed_at(Instant::now())
     }
 
-    /// As [`Self::has_passed`], for who has asked the clock already.
+    /// As [`Self::has_passed`], with the time of a clock that was read already.
     pub fn has_passed_at(self, now: Instant) -> bool {
         self.at.is_some_and(|at| at <= now)
     }
 
-    /// How long it was when it was set.
+    /// Its length when it was set.
     pub fn length(self) -> Duration {
         self.length
     }
@@ -265,7 +264,7 @@ fn start(_timer: &OwnedFd, _left: Duration) -> io::Result<()> {
 /// Wakes a thread that waits in poll(2): readable from [`Self::wake`] until [`Self::clear`].
 pub struct Waker {
     receiver: UnixStream,
-    /// Open as long as the receiver: one without a sender would be readable.
+    /// Without a sender the receiver would always be readable.
     sender: UnixStream,
 }
 
@@ -279,11 +278,11 @@ impl Waker {
 
     /// Never blocks. May be called from any thread.
     pub fn wake(&self) {
-        // A full buffer is readable, which is all that is wanted.
+        // A full buffer is readable, too.
         let _ = (&self.sender).write(&[0]);
     }
 
-    /// A descriptor that wakes by every byte written to it: for signal handlers.
+    /// A descriptor for signal handlers: every byte written to it wakes.
     pub fn sender(&self) -> io::Result<UnixStream> {
         self.sender.try_clone()
     }

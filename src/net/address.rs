@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// A host, by name or by address, and a port that is not zero. Nothing is resolved yet.
+/// A host, by name or address, and a port that is not zero. Nothing is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
     /// Without brackets; an IPv6 address may end in `%ZONE` (RFC 4007).
@@ -13,15 +13,15 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// Reads an address from the front of `words`, and returns it with the words that are left.
-    /// The second word is taken as the port only where the first carries none.
+    /// Reads an address from the front of `words`, and returns it with the rest. The second word is
+    /// the port only if the first has none.
     pub fn take_from(words: &[String]) -> Result<(Self, &[String]), String> {
         let Some((first, rest)) = words.split_first() else {
             return Err("no address; write HOST:PORT, for example localhost:9999".to_owned());
         };
         match read(first)? {
             Word::Address(address) => Ok((address, rest)),
-            // `::1:9999` is an address too; that it was meant to have a port shows in what follows.
+            // `::1:9999` is an address by itself. A next word that is no port shows that 9999 was one.
             Word::Host(_)
                 if has_port_glued_on(first)
                     && rest.first().is_some_and(|second| port(second).is_err()) =>
@@ -41,7 +41,7 @@ impl HostPort {
         }
     }
 
-    /// Reads an address from `words`, all of which must belong to it.
+    /// Reads an address that takes all of `words`.
     pub fn from_words(words: &[String]) -> Result<Self, String> {
         match Self::take_from(words)? {
             (address, []) => Ok(address),
@@ -51,7 +51,7 @@ impl HostPort {
         }
     }
 
-    /// The target as typed, and the address that it was resolved to where that is another text.
+    /// The target as typed, and in parentheses the address it was resolved to, if that differs.
     pub fn at(&self, address: SocketAddr) -> impl fmt::Display {
         let (typed, resolved) = (self.to_string(), address.to_string());
         if typed == resolved {
@@ -61,8 +61,8 @@ impl HostPort {
         }
     }
 
-    /// The address as the value of an HTTP `Host` field (RFC 9110, section 7.2): without the port
-    /// where that is 80, and without a zone, which means nothing outside this machine (RFC 6874).
+    /// The value of an HTTP `Host` field (RFC 9110, section 7.2): without port 80, and without a zone,
+    /// which means nothing outside this machine (RFC 6874).
     pub fn host_field(&self) -> String {
         let host = self
             .host
@@ -103,7 +103,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Ports as typed in a list: `22,80,8000-8010`. In that order, and none twice.
+/// Ports typed as `22,80,8000-8010`: in that order, none twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<u16>);
 
@@ -169,7 +169,7 @@ pub fn listen_port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// Whether `host` is an address and not a name: nothing has to be asked for it.
+/// Whether `host` is an address, which needs no resolver.
 pub fn is_numeric(host: &str) -> bool {
     host.parse::<std::net::Ipv4Addr>().is_ok() || is_ipv6(host)
 }
@@ -238,13 +238,13 @@ fn read(word: &str) -> Result<Word, String> {
     }
 }
 
-/// Whether `word` is an IPv6 address that may have been meant as one with a port.
+/// Whether `word` is an IPv6 address that also reads as an address and a port.
 fn has_port_glued_on(word: &str) -> bool {
     word.rsplit_once(':')
         .is_some_and(|(address, digits)| is_ipv6(address) && port(digits).is_ok())
 }
 
-/// Why `word`, a host alone, is not enough.
+/// What to write in place of `word`, a host without a port.
 fn without_port(word: &str) -> String {
     let word = word.trim_start_matches('[').trim_end_matches(']');
     match word.rsplit_once(':') {

@@ -1,5 +1,5 @@
-//! A TCP connection to a name: all its addresses are tried, side by side (Happy Eyeballs, RFC
-//! 8305).
+//! Connects to a name over TCP: its addresses race, and the first that answers wins (Happy
+//! Eyeballs, RFC 8305).
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -14,8 +14,9 @@ use socket2::Socket;
 
 use crate::exit::{Exit, Failure, OrFail as _, blame, cause};
 use crate::net::address::HostPort;
+use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::resolve::ResolveArgs;
-use crate::net::socket::{self, SourceArgs, TcpSocketArgs};
+use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::wait::{Deadline, Key, OUT, Set};
 
@@ -40,7 +41,7 @@ pub struct ConnectArgs {
 }
 
 impl ConnectArgs {
-    /// As if no option was given but those for resolving names.
+    /// The defaults, but for resolving.
     pub fn new(resolve: ResolveArgs) -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
@@ -52,7 +53,7 @@ impl ConnectArgs {
         }
     }
 
-    /// Repeats `attempt` while it fails for a reason that may pass, as often as asked for. Blocks in
+    /// Repeats `attempt` up to `--retry` times while it fails for a reason that may pass. Blocks in
     /// between, but not beyond `deadline`.
     pub fn with_retries<T>(
         &self,
@@ -82,7 +83,7 @@ impl ConnectArgs {
         Deadline::after(self.connect_timeout).min(deadline)
     }
 
-    /// The addresses of `target` that can be connected to with these options; never none.
+    /// Resolves `target`: its addresses that these options can connect to, at least one.
     pub fn addresses(
         &self,
         target: &HostPort,
@@ -100,7 +101,7 @@ impl ConnectArgs {
     }
 }
 
-/// A connection, and when each step towards it was done.
+/// A connection, and when each step to it was done.
 pub struct Connected {
     /// Blocking.
     pub stream: Stream,
@@ -109,11 +110,11 @@ pub struct Connected {
     pub established: Instant,
 }
 
-/// RFC 8305, section 5: how long an address is tried alone before the next is tried beside it.
+/// How long an address is tried alone before the next is tried beside it (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the first address of `target` that answers, and drops all other attempts. Gives up
-/// at the connect timeout or at `deadline`, whichever is first, and after the retries asked for.
+/// Resolves `target`, connects to the first of its addresses that answers, and drops all other
+/// attempts. Gives up at the connect timeout, at `deadline`, or after `--retry` attempts more.
 pub fn connect(
     target: &HostPort,
     args: &ConnectArgs,
@@ -133,7 +134,7 @@ pub fn connect(
     })
 }
 
-/// As [`connect`], once and with addresses that are known already; also says which of them it was.
+/// As [`connect`], once and with known addresses. Returns the address that won.
 pub fn connect_to(
     target: &HostPort,
     addresses: Vec<SocketAddr>,
@@ -151,7 +152,7 @@ pub fn connect_to(
     winner.ok_or_else(|| race.failure(target, limit))
 }
 
-/// RFC 8305, section 4: the families take turns, beginning with that of the first address.
+/// Lets the families take turns, beginning with that of the first address (RFC 8305, section 4).
 fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = addresses
@@ -167,15 +168,15 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 struct Race<'a> {
     args: &'a ConnectArgs,
-    /// Under way, oldest first; dropping one ends it.
+    /// Under way, oldest first. Dropping an attempt ends it.
     attempts: Vec<(SocketAddr, Socket)>,
     failures: Vec<(SocketAddr, io::Error)>,
-    /// There was no time left for these.
+    /// Addresses that no time was left for.
     untried: Vec<SocketAddr>,
 }
 
 impl Race<'_> {
-    /// `None`: all failed, or the time was up with some under way.
+    /// Blocks until `limit` at most. `None`: all attempts failed, or `limit` passed.
     fn run(
         &mut self,
         mut waiting: VecDeque<SocketAddr>,
@@ -210,8 +211,8 @@ impl Race<'_> {
         }
     }
 
-    /// Waits until `wake` for the attempts: one that has succeeded is the winner and drops the others;
-    /// after one that has failed the next address is tried at once.
+    /// Waits for the attempts until `wake`. The first that succeeds wins and drops the others. After a
+    /// failure the next address starts at once.
     fn wait(
         &mut self,
         wake: Deadline,
@@ -250,13 +251,13 @@ impl Race<'_> {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
                 return Err(socket::with_advice(&address, error));
             }
-            // One that is connected already is as ready as one that will be.
+            // poll(2) shows a socket that is connected already as ready.
             _ => self.attempts.push((address, socket)),
         }
         Ok(())
     }
 
-    /// Says of every address that was tried how it failed.
+    /// Names every address that was tried and why it failed.
     fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
         let mut message = format!("could not connect to {target}: ");
         let as_typed = |address: &SocketAddr| address.to_string() == target.to_string();
@@ -291,13 +292,13 @@ impl Race<'_> {
     }
 }
 
-/// What became of an attempt that poll(2) has shown to be over.
+/// The result of an attempt that poll(2) has shown to be over.
 fn outcome(socket: &Socket) -> io::Result<()> {
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
-    // A port of the ephemeral range on this machine may be chosen as our own: TCP then connects the
-    // socket to itself (RFC 9293, simultaneous open), though nobody listens.
+    // The kernel may choose the target port, if that is ephemeral and on this machine, as our own:
+    // then the socket connects to itself (RFC 9293, simultaneous open).
     if socket.peer_addr()?.as_socket() == socket.local_addr()?.as_socket() {
         return Err(Errno::CONNREFUSED.into());
     }

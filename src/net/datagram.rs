@@ -1,15 +1,15 @@
-//! How large a datagram may be.
+//! How large a UDP datagram may be.
 
 use std::net::SocketAddr;
 
-/// The most bytes that any datagram carries: a larger one is cut silently by recv(2).
+/// A receive buffer that no datagram exceeds. recv(2) cuts a datagram silently to its buffer.
 pub const BUFFER: usize = 65_536;
 
-/// The most bytes that a datagram to anybody carries: what `largest` is over IPv6.
+/// The largest payload of all: [`largest`] over IPv6.
 pub const LARGEST: usize = 65_527;
 
-/// The most bytes that a datagram to `address` carries: 65,535 less the headers that the length
-/// field counts, which are UDP's eight bytes and over IPv4 the twenty of IP.
+/// The largest payload of a datagram to `address`: 65,535 bytes less what the length field also
+/// counts, which is the UDP header (8 bytes) and over IPv4 the IP header (20 bytes).
 pub fn largest(address: &SocketAddr) -> usize {
     match address {
         SocketAddr::V4(_) => LARGEST - 20,

@@ -1,10 +1,12 @@
-//! Addresses, names, connections and sockets: everything that names an address. Only this folder
-//! uses socket2.
+//! Addresses, names and sockets. A target is typed ([`address`]), resolved to addresses
+//! ([`resolve`]), and connected to ([`connect`]); [`socket`] opens every socket with its
+//! [`options`]. Only this folder uses socket2.
 
 pub mod address;
 pub mod connect;
 pub mod datagram;
 pub mod multicast;
+pub mod options;
 pub mod resolve;
 pub mod socket;
 pub mod stream;

@@ -1,11 +1,16 @@
-//! Multicast groups, and on which interface they are joined.
+//! Multicast and broadcast: groups, how a server joins them, and how a client sends to them.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::str::FromStr;
 
-/// A group and, if it was named, an interface; as typed, `GROUP%INTERFACE`.
+use rustix::io::Errno;
+use socket2::{InterfaceIndexOrAddress, Socket};
+
+use super::options::named;
+
+/// A multicast group, typed as `GROUP` or `GROUP%INTERFACE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub ip: IpAddr,
@@ -52,12 +57,12 @@ impl fmt::Display for Group {
 }
 
 impl Group {
-    /// The number of the interface; 0 leaves the choice to the system.
+    /// The index of the interface; 0 lets the kernel choose one.
     pub fn interface_index(&self) -> io::Result<u32> {
         let Some(name) = &self.interface else {
             return Ok(0);
         };
-        // getaddrinfo(3) knows interfaces, by name or number, as zones of link-local addresses.
+        // getaddrinfo(3) takes an interface, by name or number, as the zone of a link-local address.
         let zone = (format!("fe80::1%{name}"), 0).to_socket_addrs();
         let index = zone.ok().into_iter().flatten().find_map(|zone| match zone {
             SocketAddr::V6(zone) => Some(zone.scope_id()),
@@ -71,7 +76,7 @@ impl Group {
         })
     }
 
-    /// Where a socket that is for this group alone is bound, save for the port.
+    /// The address, with port 0, to bind a socket to that is for this group alone.
     pub fn address(&self) -> io::Result<SocketAddr> {
         let index = self.interface_index()?;
         Ok(match self.ip {
@@ -80,8 +85,8 @@ impl Group {
         })
     }
 
-    /// Whether a socket that is bound to `local` gets what is sent to this group, once it has
-    /// joined: it has to be bound to all addresses of the family, or to the group.
+    /// Whether a socket bound to `local` receives this group once it has joined: it must be bound
+    /// to all addresses of the family, or to the group.
     pub fn suits(&self, local: &SocketAddr) -> bool {
         let same_family = local.is_ipv4() == self.ip.is_ipv4();
         let same_link = match local {
@@ -92,12 +97,140 @@ impl Group {
         };
         same_family && local.ip().is_unspecified() || local.ip() == self.ip && same_link
     }
+
+    /// Lets `socket` receive this group.
+    pub(super) fn join(&self, socket: &Socket) -> io::Result<()> {
+        let index = self.interface_index()?;
+        let joined = match self.ip {
+            IpAddr::V4(ip) => {
+                socket.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Index(index))
+            }
+            IpAddr::V6(ip) => socket.join_multicast_v6(&ip, index),
+        };
+        let joined = match joined {
+            // The option was given twice.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+            Err(error) if index == 0 && Errno::from_io_error(&error) == Some(Errno::NODEV) => {
+                let message = format!("no route leads there; name an interface: {self}%eth0");
+                Err(io::Error::other(message))
+            }
+            joined => joined,
+        };
+        named("--join", self, joined)
+    }
 }
 
-/// RFC 4291, 2.7: groups of the interface-local and of the link-local scope exist on every link.
+/// Whether the group has interface-local or link-local scope, and so exists on every link (RFC
+/// 4291, section 2.7).
 fn is_of_one_link(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if matches!(ip.segments()[0] & 0xff0f, 0xff01 | 0xff02))
 }
+
+/// How a client sends to many at once.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Broadcast and multicast")]
+pub struct GroupArgs {
+    /// Send to a broadcast address; all who hear it may answer
+    #[arg(long)]
+    broadcast: bool,
+    /// How many routers a multicast packet may pass [default: 1]
+    #[arg(long, value_name = "N")]
+    multicast_ttl: Option<u8>,
+    /// Network interface to send multicast packets from
+    #[arg(long, value_name = "NAME")]
+    multicast_interface: Option<String>,
+    /// Do not deliver multicast packets on this machine
+    #[arg(long)]
+    no_multicast_loop: bool,
+}
+
+impl GroupArgs {
+    /// Whether more than one peer may answer a datagram to `target`.
+    pub fn is_group(&self, target: &SocketAddr) -> bool {
+        target.ip().is_multicast() || (self.broadcast && target.is_ipv4())
+    }
+
+    /// Sets the options on a socket that is going to send to `target`.
+    pub(super) fn apply(&self, socket: &Socket, target: &SocketAddr) -> io::Result<()> {
+        let no = |what| {
+            Err(io::Error::other(format!(
+                "{} is no {what} address",
+                target.ip()
+            )))
+        };
+        if self.broadcast {
+            let set = match target {
+                SocketAddr::V4(address) if !address.ip().is_multicast() => {
+                    socket.set_broadcast(true)
+                }
+                _ => no("broadcast"),
+            };
+            named("--broadcast", "", set)?;
+        }
+        let multicast = target.ip().is_multicast();
+        if let Some(ttl) = self.multicast_ttl {
+            let set = match target {
+                _ if !multicast => no("multicast"),
+                SocketAddr::V4(_) => socket.set_multicast_ttl_v4(ttl.into()),
+                SocketAddr::V6(_) => socket.set_multicast_hops_v6(ttl.into()),
+            };
+            named("--multicast-ttl", ttl, set)?;
+        }
+        if let Some(name) = &self.multicast_interface {
+            let set = if multicast {
+                send_multicast_from(socket, target, name)
+            } else {
+                no("multicast")
+            };
+            named("--multicast-interface", name, set)?;
+        }
+        if self.no_multicast_loop {
+            let set = match target {
+                _ if !multicast => no("multicast"),
+                SocketAddr::V4(_) => socket.set_multicast_loop_v4(false),
+                SocketAddr::V6(_) => socket.set_multicast_loop_v6(false),
+            };
+            named("--no-multicast-loop", "", set)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn send_multicast_from(socket: &Socket, target: &SocketAddr, name: &str) -> io::Result<()> {
+    use std::net::Ipv4Addr;
+    let index = rustix::net::netdevice::name_to_index(socket, name)?;
+    match target {
+        SocketAddr::V4(_) => rustix::net::sockopt::set_ip_multicast_if_with_ifindex(
+            socket,
+            &Ipv4Addr::UNSPECIFIED,
+            &Ipv4Addr::UNSPECIFIED,
+            index,
+        )?,
+        SocketAddr::V6(_) => socket.set_multicast_if_v6(index)?,
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_multicast_from(_socket: &Socket, _target: &SocketAddr, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Lets a socket for a server receive only the groups that it joins itself: by default one bound to
+/// all addresses receives every group that anybody on this machine has joined (ip(7)).
+#[cfg(target_os = "linux")]
+pub(super) fn hear_own_groups_only(socket: &Socket, address: &SocketAddr) {
+    // An old kernel does not know the option; nothing depends on it.
+    let _ = match address {
+        SocketAddr::V4(_) => socket.set_multicast_all_v4(false),
+        SocketAddr::V6(_) => socket.set_multicast_all_v6(false),
+    };
+}
+
+/// Other systems do that by default.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn hear_own_groups_only(_socket: &Socket, _address: &SocketAddr) {}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Names to addresses, within a time limit.
+//! Resolves names to addresses within a time limit.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -24,7 +24,7 @@ pub struct ResolveArgs {
 }
 
 impl ResolveArgs {
-    /// Whether `address` is of a family that is wanted.
+    /// Whether `-4` and `-6` allow the family of `address`.
     pub fn allows(&self, address: &SocketAddr) -> bool {
         if address.is_ipv4() {
             !self.ipv6
@@ -33,9 +33,9 @@ impl ResolveArgs {
         }
     }
 
-    /// All addresses of `host` that the options allow, in the system's order (RFC 6724); never
-    /// none. A zone (`%eth0`) is kept. Blocks until `limit`; if that is never, as long as the
-    /// system's resolver does.
+    /// All addresses of `host` that the options allow, at least one, in the resolver's order (RFC
+    /// 6724). A zone (`%eth0`) is kept. Blocks until `limit`; if that is never, as long as the
+    /// resolver does.
     pub fn resolve(
         &self,
         host: &str,
@@ -48,7 +48,7 @@ impl ResolveArgs {
                 format!("could not resolve {host}: it is a name, and -n allows addresses only");
             return Err(Failure::local(message));
         }
-        // Nothing is asked for an address, so nothing blocks.
+        // An address needs no resolver, so nothing blocks.
         let found = if numeric || limit == Deadline::NEVER {
             lookup(host, port)
         } else {
@@ -76,8 +76,8 @@ fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
-/// getaddrinfo(3) cannot be interrupted: a thread waits for it, and is left behind when the time is
-/// up.
+/// Calls getaddrinfo(3) in a thread, as nothing can interrupt it. After `limit` the thread is left
+/// behind.
 fn lookup_until(
     host: &str,
     port: u16,
@@ -88,7 +88,7 @@ fn lookup_until(
     let spawned = thread::Builder::new()
         .name("resolve".to_owned())
         .spawn(move || {
-            // The receiver is gone when the time was up.
+            // Nobody receives after `limit`.
             let _ = sender.send(lookup(&name, port));
         });
     if let Err(error) = spawned {

@@ -1,4 +1,4 @@
-//! A connected stream. Today it is TCP; nothing outside this folder depends on that.
+//! One connected stream. It is TCP; nothing outside this folder depends on that.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -18,7 +18,7 @@ impl Stream {
         Self(socket)
     }
 
-    /// The next connection of `listener`, and its peer. Blocks if `listener` does; the stream blocks.
+    /// Accepts a connection: a blocking stream, and its peer. Blocks if `listener` does.
     pub fn accept(listener: &TcpListener) -> io::Result<(Self, SocketAddr)> {
         let (stream, peer) = listener.accept()?;
         Ok((Self(stream.into()), peer))
@@ -64,7 +64,7 @@ impl Stream {
         Ok(rustix::net::send(&self.0, bytes, flags)?)
     }
 
-    /// Ends one or both directions. The other end sees the end of our data.
+    /// Ends one or both directions. After `Write` the peer sees the end of our data.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.0.shutdown(how)
     }

@@ -18,7 +18,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::{self, Exit, Failure, cause};
 use crate::net::connect::ConnectArgs;
-use crate::net::socket::{self, TcpSocketArgs};
+use crate::net::options::TcpSocketArgs;
+use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};

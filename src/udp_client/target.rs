@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use crate::exit::{Exit, Failure, cause};
 use crate::net::address::HostPort;
+use crate::net::multicast::GroupArgs;
+use crate::net::options::{SocketArgs, SourceArgs};
 use crate::net::resolve::ResolveArgs;
-use crate::net::socket::{self, GroupArgs, SocketArgs, SourceArgs};
+use crate::net::socket;
 use crate::tap::{TapArgs, Watch};
 use crate::udp_client::socket::Link;
 use crate::wait::Deadline;

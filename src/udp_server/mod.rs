@@ -21,7 +21,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::exit::{self, Failure, cause};
 use crate::net::datagram::BUFFER;
 use crate::net::multicast::Group;
-use crate::net::socket::SocketArgs;
+use crate::net::options::SocketArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::listen::{Bound, ListenArgs};
 use crate::server::program::Program;

@@ -12,7 +12,8 @@ use socket2::SockRef;
 
 use super::headers;
 use crate::net::multicast::Group;
-use crate::net::socket::{self, SocketArgs};
+use crate::net::options::SocketArgs;
+use crate::net::socket;
 use crate::server::busy_poll::BusyPoll;
 use crate::server::listen::Bound;
 use crate::wait::poll;

@@ -1,0 +1,275 @@
+//! The options of sockets: where packets come from, and what the kernel is asked to do with them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Socket, TcpKeepalive, Type};
+
+use crate::exit::cause;
+
+/// Where a client's packets come from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SourceArgs {
+    /// Local address to send from
+    #[arg(hide_short_help = true, long, value_name = "IP")]
+    pub source: Option<IpAddr>,
+    /// Local port to send from
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = crate::net::address::port)]
+    pub source_port: Option<u16>,
+}
+
+impl SourceArgs {
+    /// Whether `target` has the family of `--source`.
+    pub fn suits(&self, target: &SocketAddr) -> bool {
+        self.source
+            .is_none_or(|source| source.is_ipv4() == target.is_ipv4())
+    }
+
+    /// Binds an unconnected socket that is going to send to `target`.
+    pub(super) fn apply(&self, socket: &Socket, target: &SocketAddr) -> io::Result<()> {
+        if self.source.is_none() && self.source_port.is_none() {
+            return Ok(());
+        }
+        let any: IpAddr = match target {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        if target.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if self.source_port.is_some() && socket.r#type()? == Type::STREAM {
+            // The port of a connection in TIME_WAIT can be used again.
+            socket.set_reuse_address(true)?;
+        }
+        let mut local = SocketAddr::new(self.source.unwrap_or(any), self.source_port.unwrap_or(0));
+        if let (SocketAddr::V6(local), SocketAddr::V6(target)) = (&mut local, target) {
+            // A link-local source lies on the link that leads to the target.
+            local.set_scope_id(target.scope_id());
+        }
+        socket
+            .bind(&local.into())
+            .map_err(|error| io::Error::new(error.kind(), format!("{self}: {}", cause(&error))))
+    }
+}
+
+impl fmt::Display for SourceArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.source, self.source_port) {
+            (Some(ip), Some(port)) => write!(f, "--source {ip} --source-port {port}"),
+            (Some(ip), None) => write!(f, "--source {ip}"),
+            (None, Some(port)) => write!(f, "--source-port {port}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Options of any socket. If the kernel refuses one, the error names it.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Socket options")]
+pub struct SocketArgs {
+    /// Network interface to use
+    #[arg(hide_short_help = true, long, value_name = "NAME")]
+    interface: Option<String>,
+    /// How many routers a packet may pass
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    ttl: Option<u8>,
+    /// Service class: a number from 0 to 63, or cs0 to cs7, af11 to af43, ef, va, le
+    #[arg(hide_short_help = true, long, value_name = "NAME|N", value_parser = dscp)]
+    dscp: Option<u8>,
+    /// Size of the receive buffer
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
+    recv_buffer: Option<usize>,
+    /// Size of the send buffer
+    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
+    send_buffer: Option<usize>,
+    /// Let others use the same address and port
+    #[arg(hide_short_help = true, long)]
+    reuse_port: bool,
+}
+
+/// Options of a TCP socket.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TcpSocketArgs {
+    #[command(flatten)]
+    any: SocketArgs,
+    /// Largest segment to send and to ask for, in bytes
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    mss: Option<u16>,
+    /// Probe a silent peer after TIME, in whole seconds
+    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = whole_seconds)]
+    keepalive: Option<Duration>,
+}
+
+impl SocketArgs {
+    /// Sets the options on a socket for `address`. It must be neither bound nor connected yet.
+    pub(super) fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+        if let Some(name) = &self.interface {
+            named("--interface", name, bind_to_interface(socket, name))?;
+        }
+        if let Some(ttl) = self.ttl {
+            let set = match address {
+                SocketAddr::V4(_) => socket.set_ttl_v4(ttl.into()),
+                SocketAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into()),
+            };
+            named("--ttl", ttl, set)?;
+        }
+        if let Some(dscp) = self.dscp {
+            // RFC 2474: the upper six bits of the octet; the lower two are ECN's.
+            let octet = u32::from(dscp) << 2;
+            let set = match address {
+                SocketAddr::V4(_) => socket.set_tos_v4(octet),
+                SocketAddr::V6(_) => socket.set_tclass_v6(octet),
+            };
+            named("--dscp", dscp, set)?;
+        }
+        if let Some(size) = self.recv_buffer {
+            let set = socket.set_recv_buffer_size(size);
+            let got = set.and_then(|()| socket.recv_buffer_size());
+            named(
+                "--recv-buffer",
+                size,
+                got.and_then(|got| at_least(size, got)),
+            )?;
+        }
+        if let Some(size) = self.send_buffer {
+            let set = socket.set_send_buffer_size(size);
+            let got = set.and_then(|()| socket.send_buffer_size());
+            named(
+                "--send-buffer",
+                size,
+                got.and_then(|got| at_least(size, got)),
+            )?;
+        }
+        if self.reuse_port {
+            named("--reuse-port", "", socket.set_reuse_port(true))?;
+        }
+        Ok(())
+    }
+}
+
+impl TcpSocketArgs {
+    /// As [`SocketArgs::apply`].
+    pub(super) fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
+        self.any.apply(socket, address)?;
+        if let Some(mss) = self.mss {
+            named("--mss", mss, socket.set_tcp_mss(mss.into()))?;
+        }
+        if let Some(time) = self.keepalive {
+            let keepalive = TcpKeepalive::new().with_time(time).with_interval(time);
+            let set = socket.set_tcp_keepalive(&keepalive);
+            named("--keepalive", format_args!("{time:?}"), set)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names the option that the kernel refused. The error is this machine's, whatever its cause.
+pub(super) fn named(
+    option: &str,
+    value: impl fmt::Display,
+    result: io::Result<()>,
+) -> io::Result<()> {
+    result.map_err(|error| {
+        let option = format!("{option} {value}");
+        let message = format!("{}: {}", option.trim_end(), cause(&error));
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })
+}
+
+/// Fails if the kernel granted less than `asked`: it cuts a size down silently (socket(7)).
+fn at_least(asked: usize, reported: usize) -> io::Result<()> {
+    let got = granted(reported);
+    if got < asked {
+        return Err(io::Error::other(format!(
+            "the system allows no more than {got} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// Linux reports twice the size that was asked for (socket(7)).
+#[cfg(target_os = "linux")]
+fn granted(reported: usize) -> usize {
+    reported / 2
+}
+
+#[cfg(not(target_os = "linux"))]
+fn granted(reported: usize) -> usize {
+    reported
+}
+
+/// A size that fits setsockopt(2), which takes an `int`.
+fn buffer_size(text: &str) -> Result<usize, String> {
+    let size = crate::units::size(text)?;
+    if i32::try_from(size).is_err() {
+        return Err(format!(
+            "'{text}' is too large: a socket buffer is smaller than 2G"
+        ));
+    }
+    Ok(size)
+}
+
+#[cfg(target_os = "linux")]
+fn bind_to_interface(socket: &Socket, name: &str) -> io::Result<()> {
+    socket.bind_device(Some(name.as_bytes()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_to_interface(_socket: &Socket, _name: &str) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A class of RFC 2474 (cs), RFC 2597 (af), RFC 3246 (ef), RFC 5865 (va) or RFC 8622 (le).
+fn dscp(text: &str) -> Result<u8, String> {
+    let name = text.to_ascii_lowercase();
+    let class = match name.as_bytes() {
+        b"be" | b"df" | b"default" => Some(0),
+        b"ef" => Some(46),
+        b"va" => Some(44),
+        b"le" => Some(1),
+        [b'c', b's', class @ b'0'..=b'7'] => Some((class - b'0') * 8),
+        [b'a', b'f', class @ b'1'..=b'4', drop @ b'1'..=b'3'] => {
+            Some((class - b'0') * 8 + (drop - b'0') * 2)
+        }
+        _ => name.parse().ok().filter(|number| *number < 64),
+    };
+    class.ok_or_else(|| {
+        format!(
+            "'{text}' is not a service class; write 0 to 63, cs0 to cs7, af11 to af43, ef, va or le"
+        )
+    })
+}
+
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let time = crate::units::positive_duration(text)?;
+    if time.subsec_nanos() > 0 {
+        return Err(format!("'{text}' is not a whole number of seconds"));
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_classes_have_names_and_numbers() {
+        let cases = [
+            ("cs0", 0),
+            ("CS6", 48),
+            ("af11", 10),
+            ("af43", 38),
+            ("ef", 46),
+            ("le", 1),
+            ("63", 63),
+        ];
+        for (text, class) in cases {
+            assert_eq!(dscp(text), Ok(class), "{text}");
+        }
+        for text in ["", "64", "-1", "cs8", "af14", "af50", "xx"] {
+            assert!(dscp(text).is_err(), "{text}");
+        }
+    }
+}
