@@ -4,6 +4,8 @@ mod events;
 mod matching;
 mod no_wait;
 mod output;
+#[cfg(target_os = "linux")]
+mod pacing;
 mod refused;
 mod sizes;
 mod unanswered;

@@ -1,37 +1,23 @@
 //! `--exec` and `--sh-exec`: a program for each peer.
 
+mod ending;
+#[cfg(target_os = "linux")]
+mod many;
+
 use std::fs;
-use std::net::UdpSocket;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, test_kill_process};
+use rustix::process::Pid;
 
 use super::{ask, ask_from, is_refused};
-use crate::harness::datagrams::{address, expect, expect_nothing, receive, send, target};
+use crate::harness::datagrams::{address, receive, send, target};
 use crate::harness::{
-    DEADLINE, Program, Server, mailbox, netkit, program, random_bytes, temporary_folder,
-    udp_clients, udp_server,
+    DEADLINE, Program, mailbox, netkit, program, random_bytes, temporary_folder, udp_clients,
+    udp_server,
 };
 
 fn running(command: &str) -> Program {
     udp_server(["--sh-exec", command])
-}
-
-/// The process that was started for the `count`th peer.
-#[cfg(target_os = "linux")]
-fn children(server: &Server) -> Vec<u32> {
-    let pid = server.pid();
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    list.split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect()
-}
-
-#[cfg(target_os = "linux")]
-fn descriptors(server: &Server) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", server.pid()))
-        .unwrap()
-        .count()
 }
 
 /// Waits until a condition that no event tells of has come true.
@@ -91,23 +77,6 @@ fn datagrams_of_any_size_go_both_ways_whole() {
         }
         assert!(answer == payload, "{size}");
     }
-}
-
-#[test]
-fn a_program_that_ended_is_reaped_and_started_again_for_the_next_datagram() {
-    let server = running("echo $$; read line; echo end of $line; exit 3").listen();
-    let client = mailbox();
-    let first = pid(&ask_from(&client, &server, ""));
-    send(&client, "a\n", target(&server));
-    expect(&client, "end of a\n");
-    server.wait_for_line(&format!(
-        "Ended {{*}} for {}: it ended with exit status: 3.",
-        address(&client)
-    ));
-    // Not even as a zombie.
-    assert!(test_kill_process(first).is_err());
-    let second = pid(&ask_from(&client, &server, ""));
-    assert_ne!(first, second);
 }
 
 #[test]
@@ -177,41 +146,6 @@ fn a_program_that_closes_its_input_is_given_no_more() {
 }
 
 #[test]
-fn a_program_that_prints_without_end_is_ended_when_its_peer_is_silent() {
-    let command = "while :; do echo x; sleep 0.05; done";
-    let server = udp_server(["--idle-timeout", "0.3", "--sh-exec", command]).listen();
-    let client = mailbox();
-    ask_from(&client, &server, "");
-    server.wait_for_line(&format!("Ended {{*}} for {}: idle.", address(&client)));
-}
-
-#[test]
-fn an_idle_program_is_ended_with_all_that_it_started() {
-    let command = "sleep 1000 & echo $!; trap '' TERM; exec sleep 1000";
-    let server = udp_server(["--idle-timeout", "0.2", "--sh-exec", command]).listen();
-    let client = mailbox();
-    let started = pid(&ask_from(&client, &server, ""));
-    server.wait_for_line(&format!("Ended {{*}} for {}: idle.", address(&client)));
-    until(|| test_kill_process(started).is_err());
-    #[cfg(target_os = "linux")]
-    until(|| children(&server).is_empty());
-    server.stop();
-}
-
-#[test]
-fn datagrams_keep_a_program_alive() {
-    let server = udp_server(["--idle-timeout", "2", "--sh-exec", "echo $$; exec cat"]).listen();
-    let client = mailbox();
-    ask_from(&client, &server, "");
-    let begin = std::time::Instant::now();
-    while begin.elapsed() < Duration::from_secs(3) {
-        assert_eq!(ask_from(&client, &server, "x"), b"x");
-    }
-    let log = server.stop().stderr;
-    assert_eq!(log.matches("Started").count(), 1);
-}
-
-#[test]
 fn over_the_cap_nobody_gets_a_program_until_one_has_ended() {
     let server = udp_server(["--max-peers", "2", "--sh-exec", "exec cat"]).listen();
     let (one, two, three) = (mailbox(), mailbox(), mailbox());
@@ -226,68 +160,13 @@ fn over_the_cap_nobody_gets_a_program_until_one_has_ended() {
     assert_eq!(ask_from(&one, &server, "d"), b"d");
     #[cfg(target_os = "linux")]
     {
-        let child = i32::try_from(children(&server)[0]).unwrap();
-        rustix::process::kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
+        use rustix::process::{Signal, kill_process};
+
+        kill_process(server.children()[0], Signal::KILL).unwrap();
         server.wait_for_line("Ended {*}: it ended with signal: 9 (SIGKILL).");
         assert_eq!(ask_from(&three, &server, "e"), b"e");
     }
     server.stop();
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_thousand_peers_have_no_more_programs_than_the_cap_and_all_are_reaped() {
-    const CAP: usize = 100;
-    let server = udp_server(["--max-peers", "100", "-e", "/bin/cat"]).listen();
-    let target = target(&server);
-    let first: Vec<UdpSocket> = (0..CAP).map(|_| mailbox()).collect();
-    for peer in &first {
-        assert_eq!(ask_from(peer, &server, "x"), b"x");
-    }
-    let programs = children(&server);
-    assert_eq!(programs.len(), CAP);
-    for peer in first.iter().cycle().take(18) {
-        let others: Vec<UdpSocket> = (0..50).map(|_| mailbox()).collect();
-        for other in &others {
-            send(other, "y", target);
-        }
-        // All before it have been dealt with.
-        assert_eq!(ask_from(peer, &server, "z"), b"z");
-        assert_eq!(children(&server), programs);
-        others.iter().for_each(expect_nothing);
-    }
-    let log = server.stop().stderr;
-    assert_eq!(log.matches("Started").count(), CAP, "{log}");
-    assert_eq!(log.matches("Ended").count(), CAP, "{log}");
-    assert!(
-        log.contains("netkit: no answer to 900 datagrams in all: programs run for"),
-        "{log}"
-    );
-    for program in programs {
-        let program = Pid::from_raw(i32::try_from(program).unwrap()).unwrap();
-        assert!(test_kill_process(program).is_err());
-    }
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn many_programs_leave_neither_zombies_nor_descriptors() {
-    let server = running("read x; echo $x").listen();
-    ask(&server, "x\n");
-    server.wait_for_lines("Ended {*}", 1);
-    until(|| children(&server).is_empty());
-    let before = descriptors(&server);
-    let clients: Vec<UdpSocket> = (0..100).map(|_| mailbox()).collect();
-    for client in &clients {
-        send(client, "y\n", target(&server));
-    }
-    for client in &clients {
-        expect(client, "y\n");
-    }
-    server.wait_for_lines("Ended {*}", 101);
-    until(|| children(&server).is_empty());
-    // They are closed right after it is said.
-    until(|| descriptors(&server) <= before);
 }
 
 #[test]
@@ -302,46 +181,6 @@ fn a_program_inherits_nothing_but_its_streams() {
         ask(&server, "").escape_ascii().to_string(),
         direct.escape_ascii().to_string()
     );
-}
-
-#[test]
-fn on_a_signal_answers_that_are_due_still_come() {
-    let server = running("while read x; do echo got $x; done; echo the end").listen();
-    let client = mailbox();
-    ask_from(&client, &server, "a\n");
-    server.signal(Signal::STOP);
-    server.wait_until_stopped();
-    send(&client, "b\n", target(&server));
-    server.signal(Signal::TERM);
-    server.signal(Signal::CONT);
-    let mut answers = Vec::new();
-    while !answers.ends_with(b"the end\n") {
-        answers.extend(receive(&client).0);
-    }
-    assert_eq!(answers, b"got b\nthe end\n");
-    server.finish();
-}
-
-#[test]
-fn on_a_signal_a_program_that_does_not_end_is_killed_in_time() {
-    let command = "trap '' TERM; echo $$; while :; do sleep 1000; done";
-    let server = udp_server(["--drain-timeout", "0.5", "--sh-exec", command]).listen();
-    let program = pid(&ask(&server, ""));
-    let begin = std::time::Instant::now();
-    server.stop();
-    assert!(begin.elapsed() >= Duration::from_millis(500));
-    assert!(begin.elapsed() < Duration::from_secs(5));
-    assert!(test_kill_process(program).is_err());
-}
-
-#[test]
-fn a_stopped_program_is_ended_too() {
-    let server = udp_server(["--drain-timeout", "0.5", "--sh-exec", "echo $$; exec cat"]);
-    let server = server.listen();
-    let program = pid(&ask(&server, ""));
-    rustix::process::kill_process(program, Signal::STOP).unwrap();
-    server.stop();
-    assert!(test_kill_process(program).is_err());
 }
 
 #[test]
