@@ -12,6 +12,7 @@
 //! ```
 
 mod capture;
+pub mod datagrams;
 mod folder;
 #[cfg(target_os = "linux")]
 pub mod namespace;
@@ -27,15 +28,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use datagrams::{closed_port, mailbox};
 #[cfg(target_os = "linux")]
 pub use folder::Folder;
 pub use folder::temporary_folder;
-pub use peer::{Connection, Peer, closed_port, mailbox};
+pub use peer::{Connection, Peer};
 pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
-pub use text::{matches, random_bytes};
-pub use tools::{ReservedPort, peer, python_udp_server, udp_clients, udp_echoes};
+pub use text::{bytes_of_dump, matches, random_bytes};
+pub use tools::{ReservedPort, peer, python_udp_server, ss, udp_clients, udp_echoes};
 
 /// How long a program may run and an event may take; far more than any needs, so that a slow
 /// machine fails no test.

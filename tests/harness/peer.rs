@@ -1,7 +1,7 @@
 //! The other end of a connection, played by the test.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -267,21 +267,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// A UDP socket of the test, on a free port of 127.0.0.1, that does not wait for ever.
-pub fn mailbox() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket
-}
-
-/// A UDP port that nobody listens on and that nobody else is given: what others than its peer, which
-/// is itself, send to it is unreachable.
-pub fn closed_port() -> UdpSocket {
-    let socket = mailbox();
-    socket.connect(socket.local_addr().unwrap()).unwrap();
-    socket
 }
 
 fn ended(bytes: &[u8]) -> String {

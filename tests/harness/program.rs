@@ -427,6 +427,27 @@ impl Process {
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
+    /// The processes that it has started and not reaped.
+    #[cfg(target_os = "linux")]
+    pub fn children(&self) -> Vec<Pid> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // A thread may end meanwhile.
+        let lists = tasks
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).ok());
+        let pids = lists.flat_map(|list| {
+            let pids = list.split_whitespace().map(|pid| pid.parse().unwrap());
+            pids.collect::<Vec<i32>>()
+        });
+        pids.map(|pid| Pid::from_raw(pid).unwrap()).collect()
+    }
+
+    /// How many descriptors it has open.
+    #[cfg(target_os = "linux")]
+    pub fn descriptors(&self) -> usize {
+        let list = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        list.unwrap().count()
+    }
+
     /// Whether it has ended by now.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()

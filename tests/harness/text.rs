@@ -26,6 +26,17 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     (least..=most).any(|length| matches(rest, &text[length..]))
 }
 
+/// The bytes of a dump whose lines begin with `head`.
+pub fn bytes_of_dump(dump: &str, head: &str) -> Vec<u8> {
+    let lines = dump.lines().filter(|line| line.starts_with(head));
+    let digits = lines.map(|line| &line.split_once(": ").unwrap().1[..40]);
+    let digits: String = digits.flat_map(str::split_whitespace).collect();
+    let bytes = digits.as_bytes().chunks(2);
+    bytes
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
 /// `bytes` on one line, cut in the middle if they are many.
 pub fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 2000;

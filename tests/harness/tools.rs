@@ -33,6 +33,12 @@ fn is_openbsd() -> bool {
     help.run().stderr.contains("OpenBSD")
 }
 
+/// What `ss` says of the sockets of a port.
+pub fn ss(options: &[&str], filter: &str) -> Option<String> {
+    let arguments = options.iter().copied().chain([filter]);
+    Some(String::from_utf8(peer("ss", arguments)?.code(0).run().stdout).unwrap())
+}
+
 /// UDP clients of others, with `port` of this machine; each may stay as long as it likes after an
 /// answer.
 pub fn udp_clients(port: u16) -> Vec<Process> {

@@ -1,0 +1,17 @@
+//! Real peers, in both directions and over both families.
+
+mod tcp_client;
+mod tcp_server;
+mod tutorial;
+mod udp;
+
+const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
+
+/// As it stands in `socat`'s addresses.
+fn in_brackets(address: &str) -> String {
+    if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    }
+}

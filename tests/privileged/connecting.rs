@@ -1,0 +1,146 @@
+//! A TCP client races the addresses of a name.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crate::harness::namespace::{add_address, black_hole, in_namespace};
+use crate::harness::{Folder, Peer, Program, netkit, temporary_folder};
+
+/// A hosts file in which `both.test` has an IPv6 and an IPv4 address, which exist.
+fn hosts() -> Folder {
+    add_address("2001:db8::1/128");
+    add_address("192.0.2.1/32");
+    let folder = temporary_folder();
+    let names = "2001:db8::1 both.test\n192.0.2.1 both.test\n";
+    std::fs::write(folder.path().join("hosts"), names).unwrap();
+    folder
+}
+
+/// A client in a world where `both.test` is in that folder's hosts file.
+fn client(hosts: &Folder, words: &[&str]) -> Program {
+    netkit(["tcp-client"].iter().chain(words)).with_file(&hosts.path().join("hosts"), "/etc/hosts")
+}
+
+/// A server at one of its addresses, which is sent `found`.
+fn server(ip: &str) -> Peer {
+    Peer::listen_on((ip, 0), |mut connection| {
+        connection.expect("found");
+        connection.expect_eof();
+    })
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_that_does_not_answer_costs_a_quarter_of_a_second() {
+    in_namespace(|| {
+        let hosts = hosts();
+        black_hole("2001:db8::/32");
+        let server = server("192.0.2.1");
+        let client = client(&hosts, &["both.test", server.port()]);
+        // One after another they would have used up the time limit.
+        let client = client.stdin("found").run();
+        assert!(client.took >= Duration::from_millis(250), "{client:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_that_refuses_costs_nothing() {
+    in_namespace(|| {
+        let hosts = hosts();
+        // A quarter of a second for each would be more than there is.
+        let refusing = (0..200).map(|number| format!("127.1.1.{number} both.test"));
+        let mut names: Vec<String> = refusing.collect();
+        names.push("192.0.2.1 both.test\n".to_owned());
+        std::fs::write(hosts.path().join("hosts"), names.join("\n")).unwrap();
+        let server = server("192.0.2.1");
+        let client = client(&hosts, &["both.test", server.port()]);
+        client.stdin("found").run();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn only_the_winner_of_the_race_is_seen_by_its_peer() {
+    in_namespace(|| {
+        let hosts = hosts();
+        let server = server("2001:db8::1");
+        let other = std::net::TcpListener::bind(("192.0.2.1", server.port().parse().unwrap()));
+        let other = other.unwrap();
+        let client = client(&hosts, &["both.test", server.port()]);
+        client.stdin("found").run();
+        other.set_nonblocking(true).unwrap();
+        let error = other.accept().unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn addresses_that_do_not_answer_end_at_the_connect_timeout() {
+    in_namespace(|| {
+        let hosts = hosts();
+        black_hole("2001:db8::/32");
+        black_hole("192.0.2.0/24");
+        let client = client(&hosts, &["-w", "0.6", "both.test:9999"])
+            .stderr(
+                "netkit: could not connect to both.test:9999: \
+                 no answer within 600ms from [2001:db8::1]:9999, 192.0.2.1:9999\n",
+            )
+            .code(4)
+            .run();
+        assert!(client.took >= Duration::from_millis(600), "{client:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_address_that_was_tried_is_named_with_its_reason() {
+    in_namespace(|| {
+        let hosts = hosts();
+        client(&hosts, &["both.test:9999"])
+            .stderr(
+                "netkit: could not connect to both.test:9999: \
+                 [2001:db8::1]:9999: connection refused; \
+                 192.0.2.1:9999: connection refused\n",
+            )
+            .code(1)
+            .run();
+        black_hole("192.0.2.0/24");
+        client(&hosts, &["-w", "0.3", "both.test:9999"])
+            .stderr(
+                "netkit: could not connect to both.test:9999: \
+                 [2001:db8::1]:9999: connection refused; \
+                 no answer within 300ms from 192.0.2.1:9999\n",
+            )
+            .code(4)
+            .run();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_unreachable_network_is_exit_code_1() {
+    in_namespace(|| {
+        netkit(["tcp-client", "192.0.2.1:9999"])
+            .stderr("netkit: could not connect to 192.0.2.1:9999: network is unreachable\n")
+            .code(1)
+            .run();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_name_server_that_does_not_answer_counts_towards_the_connect_timeout() {
+    in_namespace(|| {
+        let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
+        let folder = temporary_folder();
+        let file = folder.path().join("resolv.conf");
+        std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+        netkit(["tcp-client", "-w", "0.3", "name.test:9999"])
+            .with_file(&file, "/etc/resolv.conf")
+            .stderr("netkit: could not resolve name.test: no answer within 300ms\n")
+            .code(4)
+            .run();
+    });
+}

@@ -1,0 +1,39 @@
+//! Addresses that mean something only together with an interface.
+
+use crate::harness::namespace::{Host, in_namespace};
+use crate::harness::{Program, Server, netkit, tcp_server, udp_server};
+
+#[test]
+#[ignore = "needs root"]
+fn servers_are_reached_by_tcp_and_by_udp_from_either_host() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let here = |program: Program| program;
+        let there = |program: Program| program.on(&host);
+        is_reached((here, "near", "fe80::1"), (there, "far", "fe80::2"));
+        is_reached((there, "far", "fe80::2"), (here, "near", "fe80::1"));
+    });
+}
+
+/// A server from a client; each where its function puts it, which has this interface and
+/// address there.
+fn is_reached(
+    (serve, interface, ip): (impl Fn(Program) -> Program, &str, &str),
+    (ask, zone, source): (impl Fn(Program) -> Program, &str, &str),
+) {
+    let bind = format!("{ip}%{interface}");
+    let target = |server: &Server| format!("[{ip}%{zone}]:{}", server.port());
+
+    for options in [&[][..], &["--source", source]] {
+        let server = serve(tcp_server(["-b", &bind])).listen();
+        let client = netkit(["tcp-client", "--send", "exit", &target(&server)]);
+        ask(client.args(options)).stdout("Welcome!").run();
+        let came = format!("Accept new connection from [{source}%{{N}}]:{{N}}...");
+        server.wait_for_line(&came);
+
+        let server = serve(udp_server(["-b", &bind])).listen();
+        let client = netkit(["udp-client", &target(&server), "x"]);
+        ask(client.args(options)).stdout("Hello, x!\n").run();
+        server.wait_for_line(&format!("Received from [{source}%{{N}}]:{{N}}."));
+    }
+}

@@ -1,0 +1,104 @@
+//! Where a TCP server may listen, and a server without threads.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::harness::namespace::{add_address, in_namespace};
+use crate::harness::{Connection, DEADLINE, netkit, program, tcp_server, temporary_folder};
+
+#[test]
+#[ignore = "needs root"]
+fn any_of_one_family_is_that_family_only() {
+    in_namespace(|| {
+        for (option, address) in [("-4", "0.0.0.0"), ("-6", "[::]")] {
+            let mut server = tcp_server(["--bind", "any", option]).listen();
+            server.expect_line(&format!("Listening on {address}:{{*}}"));
+            server.expect_line("netkit: every host that can reach {*}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn any_is_all_addresses_of_both_families_and_says_who_can_connect() {
+    in_namespace(|| {
+        add_address("192.0.2.1/32");
+        add_address("2001:db8::1/128");
+        let mut server = tcp_server(["--bind", "any"]).listen();
+        let port = server.port();
+        server.expect_line(&format!("Listening on 0.0.0.0:{port}"));
+        server.expect_line(&format!("Listening on [::]:{port}"));
+        server.expect_line(
+            "netkit: every host that can reach this machine can connect: \
+             it listens on all its addresses",
+        );
+        server.expect_line("Waiting for connection...");
+        for ip in ["127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"] {
+            let mut client = Connection::to(SocketAddr::new(ip.parse().unwrap(), port));
+            client.expect("Welcome!");
+            server.wait_for_line(&format!("Accept new connection from {}...", client.local()));
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_address_that_others_can_reach_is_said_to_be_so() {
+    in_namespace(|| {
+        add_address("192.0.2.1/32");
+        tcp_server(["-b", "127.0.0.1", "-b", "192.0.2.1"])
+            .stderr(
+                "Listening on 127.0.0.1:{N}\nListening on 192.0.2.1:{N}\n\
+                 netkit: every host that can reach 192.0.2.1 can connect\n\
+                 Waiting for connection...\n",
+            )
+            .listen()
+            .stop();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_server_without_threads_closes_connections_and_recovers() {
+    in_namespace(|| {
+        // A user of its own, so that nobody else's threads count; and a place where it may go.
+        let folder = temporary_folder();
+        let copy = folder.path().join("netkit");
+        std::fs::copy(env!("CARGO_BIN_EXE_netkit"), &copy).unwrap();
+        let server = program(copy, ["tcp-server", "-p", "0"])
+            .through(
+                "exec setpriv --reuid=48123 --regid=48123 --clear-groups \
+                 bash -c 'ulimit -u 3; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
+            )
+            .any_stderr()
+            .listen();
+        let mut clients: Vec<Connection> = (0..6).map(|_| server.connect()).collect();
+        let greetings: Vec<_> = clients.iter_mut().map(Connection::receive).collect();
+        let greeted = greetings.iter().filter(|greeting| !greeting.is_empty());
+        let greeted = greeted.count();
+        assert!((1..6).contains(&greeted), "{greetings:?}");
+        server.wait_for_line("netkit: could not start a thread for {*}");
+        drop(clients);
+        server.wait_for_lines("Connection from {*} closed.", greeted);
+        // A thread is still busy for a moment after that.
+        let end = Instant::now() + DEADLINE;
+        while server.connect().receive() != b"Welcome!" {
+            assert!(Instant::now() < end, "the server should have recovered");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_port_below_1024_is_for_root() {
+    in_namespace(|| {
+        netkit(["tcp-server", "-p", "80"])
+            .through("exec setpriv --bounding-set=-net_bind_service --inh-caps=-all \"$0\" \"$@\"")
+            .stderr(
+                "netkit: could not listen on 127.0.0.1:80: permission denied \
+                 (ports below 1024 are for root)\n",
+            )
+            .code(2)
+            .run();
+    });
+}

@@ -1,0 +1,11 @@
+//! What needs root: port 80, forged datagrams, networks that lose what is sent, two hosts on a wire.
+//!
+//! `cargo test -- --ignored privileged` runs them.
+
+mod connecting;
+mod fetching;
+mod groups;
+mod link_local;
+mod listening;
+mod udp_client;
+mod udp_server;

@@ -1,0 +1,276 @@
+//! A UDP server among forged datagrams, many addresses and other hosts.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+
+use rustix::net::netdevice::name_to_index;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::harness::datagrams::{address, answer_to_x, connected, expect, receive, send, target};
+use crate::harness::namespace::{Host, in_namespace, ip};
+use crate::harness::{DEADLINE, Server, mailbox, netkit, udp_server};
+
+/// Sends a datagram from an address that is not ours; as only root can.
+fn forge(source: &str, target: &str, payload: &[u8]) {
+    let source: SocketAddrV4 = source.parse().unwrap();
+    let target: SocketAddrV4 = target.parse().unwrap();
+    let length = |headers: usize| {
+        u16::try_from(headers + payload.len())
+            .unwrap()
+            .to_be_bytes()
+    };
+    let mut packet = vec![0x45, 0];
+    packet.extend(length(28));
+    // No fragments, time to live 64, UDP; the system fills in the checksum.
+    packet.extend([0, 1, 0, 0, 64, 17, 0, 0]);
+    packet.extend(source.ip().octets());
+    packet.extend(target.ip().octets());
+    packet.extend(source.port().to_be_bytes());
+    packet.extend(target.port().to_be_bytes());
+    packet.extend(length(8));
+    // RFC 768: no checksum.
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    // IPPROTO_RAW: the header is included (raw(7)).
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
+    let to = SocketAddrV4::new(*target.ip(), 0);
+    socket.send_to(&packet, &to.into()).unwrap();
+}
+
+/// What `server` has received by the time that it answers an ordinary client.
+#[track_caller]
+fn received(server: &Server) -> Vec<String> {
+    let client = mailbox();
+    send(&client, "ordinary", server.address().parse().unwrap());
+    expect(&client, "Hello, ordinary!");
+    let ordinary = format!("Received from {}.", address(&client));
+    // Its answer may be here before what it wrote.
+    server.wait_for_line(&ordinary);
+    let log = server.log();
+    log.lines()
+        .filter(|line| line.starts_with("Received from") && *line != ordinary)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_forged_datagram_from_the_servers_own_address_is_not_answered() {
+    for bind in ["127.0.0.1", "0.0.0.0"] {
+        let server = udp_server(["-b", bind]).listen();
+        let own = format!("127.0.0.1:{}", server.port());
+        forge(&own, &own, b"x");
+        let client = mailbox();
+        send(&client, "ordinary", own.parse().unwrap());
+        expect(&client, "Hello, ordinary!");
+        let log = server.stop().stderr;
+        let refused = format!(
+            "netkit: no answer to a datagram from {own}: the source is this server's own \
+             address\n"
+        );
+        assert!(log.contains(&refused), "{log}");
+        assert_eq!(log.matches("Received from").count(), 1, "{log}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn two_servers_that_are_set_on_each_other_stop() {
+    let one = udp_server([]).listen();
+    let other = udp_server([]).listen();
+    forge(&other.address(), &one.address(), b"x");
+    one.wait_for_line("netkit: no answer to a datagram from {*}8 deep{*}");
+    assert_eq!(received(&one).len() + received(&other).len(), 8);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn sources_that_are_no_ordinary_client_are_not_answered() {
+    let server = udp_server([]).listen();
+    let target = server.address();
+    for source in [
+        "127.0.0.1:0",
+        "127.0.0.1:7",
+        "127.0.0.1:1023",
+        "224.0.0.1:5000",
+    ] {
+        forge(source, &target, b"x");
+    }
+    assert!(received(&server).is_empty());
+    let log = server.stop().stderr;
+    assert!(log.contains(": the source port is below 1024\n"), "{log}");
+    assert!(
+        log.contains(": the source is a multicast, broadcast or"),
+        "{log}"
+    );
+    assert!(
+        log.contains("no answer to 3 datagrams in all: the source port"),
+        "{log}"
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_source_is_served_as_often_as_it_may_be() {
+    let server = udp_server(["--rate-limit", "1"]).listen();
+    for _ in 0..20 {
+        forge("198.51.100.7:5000", &server.address(), b"x");
+    }
+    forge("198.51.100.8:5000", &server.address(), b"x");
+    let lines = received(&server);
+    let of = |source: &str| lines.iter().filter(|line| line.contains(source)).count();
+    // A second may have passed.
+    assert!((1..20).contains(&of("198.51.100.7")), "{lines:?}");
+    assert_eq!(of("198.51.100.8"), 1);
+    let log = server.stop().stderr;
+    assert!(log.contains(": the source is over --rate-limit\n"), "{log}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_group_without_a_route_needs_an_interface() {
+    in_namespace(|| {
+        netkit(["udp-server", "-p", "9999", "--join", "239.1.2.3"])
+            .stderr(
+                "netkit: could not listen on 239.1.2.3:9999: --join 239.1.2.3: no route leads \
+                 there; name an interface: 239.1.2.3%eth0\n",
+            )
+            .code(2)
+            .run();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn any_is_said_to_be_open_to_all() {
+    in_namespace(|| {
+        let server = udp_server(["-b", "any"]).listen();
+        server.wait_for_line(
+            "netkit: every host that can reach this machine can send to it: it listens on all \
+             its addresses",
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_host_with_many_addresses_answers_from_the_one_that_was_written_to() {
+    in_namespace(|| {
+        let host = Host::connect();
+        ip(&format!(
+            "-n {} address add 192.0.2.3/24 dev far",
+            host.name()
+        ));
+        for service in ["hello", "echo"] {
+            let options = ["-b", "any", "--service", service];
+            let server = udp_server(options).on(&host).listen();
+            let near = name_to_index(mailbox(), "near").unwrap();
+            // From a global address to one of the link too.
+            for (local, ip) in [
+                ("192.0.2.1:0", "192.0.2.2"),
+                ("192.0.2.1:0", "192.0.2.3"),
+                ("[2001:db8::1]:0", "2001:db8::2"),
+                ("[::]:0", "fe80::2"),
+                ("[2001:db8::1]:0", "fe80::2"),
+            ] {
+                let target = with_zone(ip, near, server.port());
+                let answer = answer_to_x(&connected(local, target));
+                assert!(answer.contains('x'), "{ip}: {answer}");
+            }
+            let broadcast = UdpSocket::bind("192.0.2.1:0").unwrap();
+            broadcast.set_broadcast(true).unwrap();
+            broadcast.set_read_timeout(Some(DEADLINE)).unwrap();
+            send(&broadcast, "x", with_zone("192.0.2.255", 0, server.port()));
+            assert_eq!(
+                receive(&broadcast).1,
+                with_zone("192.0.2.2", 0, server.port())
+            );
+            server.stop();
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn one_host_takes_neither_all_programs_nor_what_it_has_not_asked_for() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let command = "read x; [ $x = flood ] && exec yes; exec cat";
+        let server = udp_server(["-b", "192.0.2.2", "--max-peers", "4", "--sh-exec", command]);
+        let server = server.on(&host).listen();
+        let clients = [(); 4].map(|()| connected("192.0.2.1:0", target(&server)));
+        for client in &clients {
+            client.send(b"flood\n").unwrap();
+        }
+        let last = address(&clients[3]);
+        server.wait_for_line(&format!(
+            "netkit: no answer to a datagram from {last}: its host has its share of \
+             --max-peers"
+        ));
+        server.wait_for_line(
+            "netkit: no answer to a datagram from {*}: its program has sent all that it may \
+             before it is heard again",
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn programs_that_take_their_time_to_end_count_as_those_of_their_host() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let options = [
+            "-b",
+            "192.0.2.2",
+            "--max-peers",
+            "4",
+            "--idle-timeout",
+            "0.1",
+        ];
+        let command = ["--sh-exec", "trap '' TERM; exec sleep 60"];
+        let server = udp_server(options.into_iter().chain(command));
+        let server = server.on(&host).listen();
+        let refusal = (0..100).find_map(|_| {
+            let client = connected("192.0.2.1:0", target(&server));
+            client.send(b"x").unwrap();
+            // Its program has been told to end, or it gets none.
+            let line = server.wait_for_line(&format!("{{*}} {}: {{*}}", address(&client)));
+            line.contains("no answer").then_some(line)
+        });
+        let refusal = refusal.unwrap();
+        assert!(
+            refusal.ends_with("its host has its share of --max-peers"),
+            "{refusal}"
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn two_servers_of_echoes_that_are_set_on_each_other_stop() {
+    in_namespace(|| {
+        for (one, other) in [
+            (["--service", "echo"], ["--service", "echo"]),
+            (["--service", "echo"], ["-e", "/bin/cat"]),
+            (["-e", "/bin/cat"], ["-e", "/bin/cat"]),
+        ] {
+            let [one, other] = [one, other].map(|options| udp_server(options).listen());
+            forge(&other.address(), &one.address(), b"x");
+            // The first had 64 to go, and each hears of every other one.
+            other.wait_for_line("netkit: no answer to a datagram {*}: its hop limit is used {*}");
+            for server in [one, other] {
+                let log = server.stop().stderr;
+                assert!(
+                    (31..=32).contains(&log.matches("Received from").count()),
+                    "{log}"
+                );
+            }
+        }
+    });
+}
+
+fn with_zone(ip: &str, zone: u32, port: u16) -> SocketAddr {
+    match ip.parse().unwrap() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), port),
+        IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, zone).into(),
+    }
+}

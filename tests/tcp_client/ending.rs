@@ -1,0 +1,388 @@
+//! When a session ends, and with which exit code.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::harness::{DEADLINE, Peer, event, netkit, random_bytes};
+
+/// A peer that sends `greeting` and then waits for the client to go, which must not send anything.
+fn greeter(greeting: &'static str) -> Peer {
+    Peer::listen(move |mut connection| {
+        connection.send(greeting);
+        connection.expect_eof();
+    })
+}
+
+#[test]
+fn the_answer_may_come_long_after_the_end_of_input() {
+    let peer = Peer::listen(|mut connection| {
+        connection.expect("question");
+        connection.expect_eof();
+        connection.hold_for(Duration::from_secs(3));
+        connection.send("answer");
+    });
+    netkit(["tcp-client", peer.address()])
+        .stdin("question")
+        .stdout("answer")
+        .run();
+}
+
+/// A peer that ends, and says how long after that the client left.
+fn ending_peer() -> (Peer, mpsc::Receiver<Duration>) {
+    let (sender, after) = mpsc::channel();
+    let peer = Peer::listen(move |mut connection| {
+        connection.send("bye");
+        connection.shutdown();
+        let end = Instant::now();
+        connection.expect_eof();
+        sender.send(end.elapsed()).unwrap();
+    });
+    (peer, after)
+}
+
+#[test]
+fn the_client_leaves_when_the_peer_has_ended_and_input_is_silent() {
+    let (peer, after) = ending_peer();
+    netkit(["tcp-client", peer.address()])
+        .stdin_open()
+        .stdout("bye")
+        .run();
+    let after = after.recv().unwrap();
+    // Half a second, and what a busy machine adds.
+    let allowed = Duration::from_millis(400)..Duration::from_millis(1500);
+    assert!(allowed.contains(&after), "{after:?}");
+}
+
+#[test]
+fn half_close_wait_0_leaves_with_the_peer() {
+    let (peer, after) = ending_peer();
+    netkit(["tcp-client", "--half-close-wait", "0", peer.address()])
+        .stdin_open()
+        .stdout("bye")
+        .run();
+    let after = after.recv().unwrap();
+    assert!(after < Duration::from_millis(450), "{after:?}");
+}
+
+#[test]
+fn the_client_leaves_at_once_when_both_have_ended() {
+    let peer = Peer::listen(|mut connection| {
+        connection.expect_eof();
+        connection.send("bye");
+    });
+    let client = netkit(["tcp-client", "--half-close-wait", "1h", peer.address()])
+        .stdout("bye")
+        .run();
+    assert!(client.took < DEADLINE / 2, "{client:?}");
+}
+
+#[test]
+fn input_is_still_sent_after_the_peer_has_half_closed() {
+    let (arrived, next) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.shutdown();
+        for _ in 0..10 {
+            connection.expect([b'x'; 100]);
+            arrived.happen();
+        }
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
+    for _ in 0..10 {
+        client.send([b'x'; 100]);
+        next.wait();
+    }
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn the_half_close_wait_begins_anew_with_every_byte_of_input() {
+    let (arrived, next) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.shutdown();
+        for _ in 0..12 {
+            connection.expect("x");
+            connection.hold_for(Duration::from_millis(150));
+            arrived.happen();
+        }
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", "--half-close-wait=1.5s", peer.address()])
+        .stdin_open()
+        .start();
+    for _ in 0..12 {
+        client.send("x");
+        next.wait();
+    }
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn half_close_wait_forever_leaves_with_the_end_of_input() {
+    let (patient, go_on) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.shutdown();
+        connection.expect_nothing_for(Duration::from_millis(800));
+        patient.happen();
+        connection.expect("late");
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", "--half-close-wait", "forever", peer.address()])
+        .stdin_open()
+        .start();
+    go_on.wait();
+    client.send("late");
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn a_reset_is_an_error() {
+    let (received, reset) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.send("data");
+        reset.wait();
+        connection.reset();
+    });
+    let mut client = netkit(["tcp-client", peer.address()])
+        .stdin_open()
+        .stderr(format!(
+            "netkit: could not receive from {}: connection reset by peer\n",
+            peer.address()
+        ))
+        .code(1)
+        .start();
+    client.receive("data");
+    received.happen();
+    client.finish();
+}
+
+#[test]
+fn what_came_before_a_reset_is_printed() {
+    let peer = Peer::listen(move |mut connection| {
+        // A reset before the client knows that it is connected leaves it nothing to read.
+        connection.expect("ready");
+        connection.send(random_bytes(100_000));
+        connection.reset();
+    });
+    let client = netkit(["tcp-client", peer.address()])
+        .stdin_open()
+        .stdout(random_bytes(100_000))
+        .stderr(
+            "netkit: could not receive from {*}: connection reset by peer; \
+             5 bytes were sent\n",
+        )
+        .code(1)
+        .start();
+    client.send("ready");
+    client.finish();
+}
+
+#[test]
+fn bytes_that_a_peer_did_not_take_are_an_error() {
+    let peer = Peer::listen(|mut connection| {
+        // By then one call moves much at once: it meets the reset, and does not tell of it.
+        connection.expect(vec![b'x'; 2_000_000]);
+        connection.reset();
+    });
+    let client = netkit(["tcp-client", peer.address()])
+        .stdin(vec![b'x'; 30_000_000])
+        // Which of the two directions meets the reset first is chance.
+        .stderr("netkit: could not {*}: connection reset by peer; {N} bytes were sent\n")
+        .code(1)
+        .run();
+    let sent = client.stderr.split(' ').rev().nth(3).unwrap();
+    let sent: u64 = sent.parse().unwrap();
+    assert!((2_000_000..30_000_000).contains(&sent), "{client:?}");
+}
+
+#[test]
+fn bytes_sent_after_the_peer_has_gone_are_an_error() {
+    let (closed, go_on) = event();
+    let peer = Peer::listen(move |connection| {
+        drop(connection);
+        closed.happen();
+    });
+    let mut client = netkit(["tcp-client", peer.address()])
+        .stdin_open()
+        .stderr("netkit: could not send everything to {*}; {N} bytes were sent\n")
+        .code(1)
+        .start();
+    go_on.wait();
+    client.send("lost");
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn an_answer_is_printed_though_the_question_was_not_taken() {
+    // A server that refuses a request too large without reading it, and closes gently.
+    let peer = Peer::listen(|mut connection| {
+        connection.send("413 too large");
+        connection.shutdown();
+        connection.receive_all();
+    });
+    netkit(["tcp-client", peer.address()])
+        .stdin(vec![b'x'; 3_000_000])
+        .stdout("413 too large")
+        .run();
+}
+
+#[test]
+fn no_shutdown_keeps_the_sending_side_open() {
+    let peer = Peer::listen(|mut connection| {
+        connection.expect("question");
+        connection.expect_nothing_for(Duration::from_millis(300));
+        connection.send("answer");
+    });
+    netkit(["tcp-client", "--no-shutdown", peer.address()])
+        .stdin("question")
+        .stdout("answer")
+        .run();
+}
+
+#[test]
+fn wait_after_eof_leaves_a_peer_that_does_not_end() {
+    let (left, go_on) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.expect("question");
+        connection.expect_eof();
+        connection.send("answer");
+        go_on.wait();
+    });
+    let client = netkit(["tcp-client", "--wait-after-eof", "0.3", peer.address()])
+        .stdin("question")
+        .stdout("answer")
+        .run();
+    left.happen();
+    assert!(client.took >= Duration::from_millis(300), "{client:?}");
+}
+
+#[test]
+fn wait_after_eof_does_not_begin_before_the_end() {
+    let (patient, go_on) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.expect_nothing_for(Duration::from_millis(300));
+        patient.happen();
+        connection.expect("question");
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", "--wait-after-eof", "0.1", peer.address()])
+        .stdin_open()
+        .start();
+    go_on.wait();
+    client.send("question");
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn idle_timeout_ends_a_silent_session() {
+    let peer = greeter("data");
+    netkit(["tcp-client", "--idle-timeout", "300ms", peer.address()])
+        .stdin_open()
+        .stdout("data")
+        .stderr(format!(
+            "netkit: could not go on with {}: nothing moved for 300ms\n",
+            peer.address()
+        ))
+        .code(4)
+        .run();
+}
+
+#[test]
+fn idle_timeout_begins_anew_with_every_byte_in_either_direction() {
+    let (arrived, next) = event();
+    let peer = Peer::listen(move |mut connection| {
+        for _ in 0..6 {
+            connection.hold_for(Duration::from_millis(200));
+            connection.send(".");
+        }
+        for _ in 0..6 {
+            connection.hold_for(Duration::from_millis(200));
+            arrived.happen();
+            connection.expect(".");
+        }
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", "--idle-timeout", "2s", peer.address()])
+        .stdin_open()
+        .start();
+    client.receive("......");
+    for _ in 0..6 {
+        next.wait();
+        client.send(".");
+    }
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn deadline_ends_a_session_in_which_bytes_move() {
+    let peer = Peer::listen(|mut connection| {
+        connection.send_until_left();
+    });
+    let client = netkit(["tcp-client", "--deadline", "0.3", peer.address()])
+        .any_stdout()
+        .stderr(format!(
+            "netkit: could not finish with {}: 300ms have passed\n",
+            peer.address()
+        ))
+        .code(4)
+        .run();
+    assert!(client.stdout.len() > 100_000);
+}
+
+#[test]
+fn deadline_ends_a_session_whose_output_is_stuck() {
+    let peer = Peer::listen(|mut connection| {
+        connection.send_until_left();
+    });
+    let (reader, writer) = std::io::pipe().unwrap();
+    netkit(["tcp-client", "--deadline", "0.3", peer.address()])
+        .stdout_to(writer)
+        .stderr("netkit: could not finish with {*}: 300ms have passed\n")
+        .code(4)
+        .run();
+    drop(reader);
+}
+
+#[test]
+fn the_exit_is_141_when_the_reader_of_output_goes_away() {
+    let peer = greeter("one\ntwo\n");
+    netkit(["tcp-client", peer.address()])
+        .stdin_open()
+        .through("\"$0\" \"$@\" | head -n 1; exit \"${PIPESTATUS[0]}\"")
+        .stdout("one\n")
+        .code(141)
+        .run();
+}
+
+#[test]
+fn a_stop_in_the_middle_loses_nothing() {
+    let bytes = random_bytes(3_000_000);
+    let expected = bytes.clone();
+    let (halfway, stop) = event();
+    let (stopped, go_on) = event();
+    let (half, rest) = bytes.split_at(1_000_000);
+    let (half, rest) = (half.to_vec(), rest.to_vec());
+    let peer = Peer::listen(move |mut connection| {
+        connection.send(half);
+        halfway.happen();
+        go_on.wait();
+        connection.send(rest);
+        connection.shutdown();
+        connection.expect_eof();
+    });
+    let client = netkit(["tcp-client", "--idle-timeout", "15s", peer.address()])
+        .stdout(expected)
+        .start();
+    stop.wait();
+    client.signal(rustix::process::Signal::STOP);
+    client.wait_until_stopped();
+    client.signal(rustix::process::Signal::CONT);
+    stopped.happen();
+    client.finish();
+}

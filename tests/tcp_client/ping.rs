@@ -1,0 +1,51 @@
+//! `-z -c N`: a check that repeats, with the statistics of ping.
+
+use std::net::TcpListener;
+
+use rustix::process::Signal;
+
+use crate::harness::{ReservedPort, matches, netkit};
+
+#[test]
+fn a_check_repeats_with_pings_statistics() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let check = netkit(["tcp-client", "-z", "-c", "3", "-i", "0.01", &address]);
+    let printed = String::from_utf8(check.any_stdout().run().stdout).unwrap();
+    let expected = [
+        format!("PING {address} (127.0.0.1) 0(40) bytes of data."),
+        format!("0 bytes from {address}: tcp_seq=1 time={{*}} ms"),
+        format!("0 bytes from {address}: tcp_seq=2 time={{*}} ms"),
+        format!("0 bytes from {address}: tcp_seq=3 time={{*}} ms"),
+        String::new(),
+        format!("--- {address} ping statistics ---"),
+        "3 packets transmitted, 3 received, 0% packet loss, time {*}ms".to_owned(),
+        "rtt min/avg/max/mdev = {*}/{*}/{*}/{*} ms".to_owned(),
+    ];
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{printed}");
+    for (line, pattern) in lines.iter().zip(expected) {
+        assert!(
+            matches(pattern.as_bytes(), line.as_bytes()),
+            "{line} should be {pattern}"
+        );
+    }
+}
+
+#[test]
+fn a_repeated_check_counts_what_failed_and_can_be_interrupted() {
+    let down = ReservedPort::tcp();
+    let address = format!("127.0.0.1:{}", down.text());
+    let check = netkit(["tcp-client", "-z", "--json", "-i", "0.01", &address]);
+    let mut check = check.any_stdout().any_stderr().code(1).start();
+    check.receive_line("{*}\"event\":\"start\",\"v\":1{*}");
+    check.receive_line("{*}\"event\":\"error\",\"seq\":1,{*}connection refused{*}");
+    check.signal(Signal::INT);
+    let printed = String::from_utf8(check.finish().stdout).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&summary["event"], &summary["received"]),
+        (&"summary".into(), &0.into())
+    );
+    assert_eq!(summary["errors"], summary["transmitted"]);
+}

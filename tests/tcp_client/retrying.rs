@@ -1,0 +1,79 @@
+//! `--retry`: a client waits for a server that is not there yet.
+
+use std::net::TcpListener;
+
+use crate::harness::{ReservedPort, matches, netkit};
+
+#[test]
+fn a_client_waits_for_a_server_that_starts_late() {
+    let port = ReservedPort::tcp();
+    let address = format!("127.0.0.1:{}", port.text());
+    let client = netkit([
+        "tcp-client",
+        "-vv",
+        "--retry",
+        "1000",
+        "--retry-delay",
+        "0.02",
+        &address,
+    ]);
+    let client = client.stdin("x").stdout("x").any_stderr().start();
+    client.wait_for_line("{*}trying again in 20ms{*}");
+    let _server = netkit(["tcp-server", "--service", "echo", "-p", &port.text()])
+        .any_stderr()
+        .listen();
+    client.finish();
+}
+
+#[test]
+fn a_script_waits_for_a_port_with_a_check() {
+    let port = ReservedPort::tcp();
+    let port = (port.text(), port);
+    let check = netkit([
+        "tcp-client",
+        "-vv",
+        "--retry",
+        "1000",
+        "--retry-delay",
+        "0.02",
+        "-z",
+    ]);
+    let check = check
+        .arg("127.0.0.1")
+        .arg(&port.0)
+        .any_stdout()
+        .any_stderr()
+        .start();
+    check.wait_for_line("{*}trying again in 20ms{*}");
+    let _server = netkit(["tcp-server", "-p", &port.0]).any_stderr().listen();
+    let printed = String::from_utf8(check.finish().stdout).unwrap();
+    let line = format!("127.0.0.1:{} (127.0.0.1) open, {{*}} ms\n", port.0);
+    assert!(matches(line.as_bytes(), printed.as_bytes()), "{printed}");
+}
+
+#[test]
+fn retries_end() {
+    let down = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let message = format!("netkit: could not connect to {down}: connection refused");
+    netkit(["tcp-client", "--retry", "3", "--retry-delay", "0", &down])
+        .stderr(format!("{message}\n"))
+        .code(1)
+        .run();
+    netkit([
+        "tcp-client",
+        "--retry",
+        "100",
+        "--retry-delay",
+        "10",
+        "--deadline",
+        "0.1",
+        &down,
+    ])
+    .stderr(format!("{message}; gave up after 100ms\n"))
+    .code(4)
+    .run();
+}

@@ -1,0 +1,135 @@
+//! Who may connect.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::harness::{Server, netkit, tcp_server, temporary_folder};
+
+/// Whether a server says anything to somebody from `source`.
+fn is_let_in(server: &Server, source: &str) -> bool {
+    let client = netkit(["tcp-client", "--source", source, "--send", "exit"]);
+    let printed = client
+        .arg(server.address())
+        .any_stdout()
+        .any_stderr()
+        .any_code()
+        .run()
+        .stdout;
+    assert!(printed.is_empty() || printed == b"Welcome!");
+    !printed.is_empty()
+}
+
+#[test]
+fn lists_decide_who_is_served() {
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, bool)]);
+    let cases: &[Case<'_>] = &[
+        (
+            &["--allow", "127.0.0.2"],
+            &[("127.0.0.2", true), ("127.0.0.1", false)],
+        ),
+        (
+            &["--deny", "127.0.0.2"],
+            &[("127.0.0.2", false), ("127.0.0.1", true)],
+        ),
+        (
+            &["--deny", "127.0.0.0/8", "--allow", "127.0.0.4/30"],
+            &[
+                ("127.0.0.3", false),
+                ("127.0.0.4", true),
+                ("127.0.0.7", true),
+                ("127.0.0.8", false),
+            ],
+        ),
+        (
+            &["--allow", "127.0.0.2", "--allow", "::ffff:127.0.0.3"],
+            &[
+                ("127.0.0.2", true),
+                ("127.0.0.3", true),
+                ("127.0.0.4", false),
+            ],
+        ),
+        (
+            &["--allow", "localhost"],
+            &[("127.0.0.1", true), ("127.0.0.2", false)],
+        ),
+        (
+            &["--deny", "localhost"],
+            &[("127.0.0.1", false), ("127.0.0.2", true)],
+        ),
+        (&["--allow", "::1"], &[("127.0.0.1", false)]),
+    ];
+    for (options, peers) in cases {
+        let server = tcp_server(options.iter().copied()).listen();
+        for (source, may) in *peers {
+            assert_eq!(is_let_in(&server, source), *may, "{options:?} {source}");
+        }
+    }
+}
+
+#[test]
+fn who_is_turned_away_is_logged_once_an_episode() {
+    let server = tcp_server(["--deny", "127.0.0.1"]).listen();
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.drain();
+    }
+    server.wait_for_line("netkit: closed a connection from {*}: it is not allowed");
+    server.signal(Signal::TERM);
+    server.wait_for_line("netkit: closed 3 connections in all: they were not allowed");
+}
+
+#[test]
+fn files_are_read_and_read_again() {
+    let folder = temporary_folder();
+    let path = folder.path().join("friends");
+    fs::write(&path, "# friends\n\n127.0.0.2  # the first\n127.0.0.8/29\n").unwrap();
+    let file = format!("@{}", path.display());
+    let server = tcp_server(["--allow", &file]).listen();
+    let who = |server: &Server| {
+        ["127.0.0.1", "127.0.0.2", "127.0.0.15"].map(|source| is_let_in(server, source))
+    };
+    assert_eq!(who(&server), [false, true, true]);
+    fs::write(&path, "127.0.0.1\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("Read the files of --allow and --deny again.");
+    assert_eq!(who(&server), [true, false, false]);
+    fs::write(&path, "127.0.0.1\n10.0.0.0/40\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("netkit: {*}friends, line 2: '10.0.0.0/40' is not a peer; {*}");
+    assert_eq!(who(&server), [true, false, false]);
+    server.stop();
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_an_error() {
+    netkit(["tcp-server", "-p", "0", "--allow", "10.0.0.0/33"])
+        .stderr(
+            "netkit: '10.0.0.0/33' is not a peer; write a network (10.0.0.0/8, fe80::/10), \
+             an address, a name or @FILE\n",
+        )
+        .code(2)
+        .run();
+    netkit(["tcp-server", "-p", "0", "--deny", "@/no/such/file"])
+        .stderr("netkit: could not read /no/such/file: no such file or directory\n")
+        .code(2)
+        .run();
+}
+
+#[test]
+fn one_address_has_its_own_limit() {
+    let server = tcp_server(["--max-connections-per-ip", "2"]).listen();
+    let mut open: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = server.connect();
+            client.expect("Welcome!");
+            client
+        })
+        .collect();
+    server.connect().drain();
+    server.wait_for_line("netkit: closed a connection from {*}: 2 are open from 127.0.0.1 already");
+    assert!(is_let_in(&server, "127.0.0.2"));
+    open.pop();
+    server.wait_for_lines("Connection from {*} closed{*}.", 2);
+    assert!(is_let_in(&server, "127.0.0.1"));
+}

@@ -1,0 +1,196 @@
+//! How many connections are served, and for how long.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Connection, Server, tcp_server};
+
+/// A client that is connected and was greeted.
+fn greeted(server: &Server) -> Connection {
+    let mut client = server.connect();
+    client.expect("Welcome!");
+    client
+}
+
+/// Waits until the server is done with a client.
+#[track_caller]
+fn wait_for_end(server: &Server, client: &str) {
+    server.wait_for_line(&format!("Connection from {client} closed{{*}}"));
+}
+
+#[test]
+fn once_serves_one_and_refuses_the_next() {
+    let mut server = tcp_server(["-1"]).code(0).listen();
+    let address: SocketAddr = server.address().parse().unwrap();
+    let mut client = greeted(&server);
+    // Until the listening socket is closed another one may get into its queue, but no further.
+    while let Ok(stream) = TcpStream::connect(address) {
+        let mut early = Connection::new(stream);
+        early.expect_reset();
+    }
+    client.send("Michael");
+    client.expect("Hello, Michael!");
+    assert!(!server.has_ended());
+    client.send("exit");
+    client.expect_eof();
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn once_ends_also_when_the_client_breaks_off() {
+    let server = tcp_server(["--once"]).code(0).listen();
+    greeted(&server).reset();
+    server.finish();
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_logged_once_an_episode() {
+    let server = tcp_server(["-m", "2"]).listen();
+    let first = greeted(&server);
+    let _second = greeted(&server);
+    for _ in 0..3 {
+        server.connect().expect_eof();
+    }
+    let name = first.local();
+    drop(first);
+    wait_for_end(&server, &name);
+    let _third = greeted(&server);
+    for _ in 0..3 {
+        server.connect().expect_eof();
+    }
+    server.signal(Signal::TERM);
+    server.wait_for_line("netkit: closed 6 connections in all: too many were open");
+    let log = server.log();
+    assert_eq!(log.matches("2 are open already").count(), 1, "{log}");
+}
+
+#[test]
+fn who_has_seen_the_end_of_his_connection_may_connect_again_at_once() {
+    let server = tcp_server(["-m", "1", "--max-connections-per-ip", "1"]).listen();
+    for _ in 0..200 {
+        let mut client = greeted(&server);
+        client.send("exit");
+        client.expect_eof();
+    }
+}
+
+#[test]
+fn a_place_is_free_again_however_a_connection_ended() {
+    let server = tcp_server(["-m", "1", "--idle-timeout", "200ms", "--max-message", "8"]);
+    let server = server.listen();
+    let ends: [fn(Connection); 6] = [
+        |mut client| client.send("exit"),
+        |mut client| client.shutdown(),
+        drop,
+        Connection::reset,
+        |mut client| client.send("much too long\n"),
+        |mut client| client.expect_eof(),
+    ];
+    for end in ends {
+        let client = greeted(&server);
+        let name = client.local();
+        end(client);
+        wait_for_end(&server, &name);
+    }
+    greeted(&server);
+}
+
+#[test]
+fn idle_timeout_closes_a_silent_connection_only() {
+    let server = tcp_server(["--idle-timeout", "2s"]).listen();
+    let mut busy = greeted(&server);
+    let mut silent = greeted(&server);
+    let end = format!(
+        "Connection from {} closed: nothing moved for 2s.",
+        silent.local()
+    );
+    // Five times as long as it should take.
+    for _ in 0..100 {
+        if server.log().contains(&end) {
+            break;
+        }
+        busy.hold_for(Duration::from_millis(100));
+        busy.send("x");
+        busy.expect("Hello, x!");
+    }
+    silent.expect_eof();
+    server.wait_for_line(&end);
+    busy.send("exit");
+    busy.expect_eof();
+    server.wait_for_line(&format!("Connection from {} closed.", busy.local()));
+}
+
+#[test]
+fn idle_timeout_closes_a_connection_whose_client_reads_nothing() {
+    for service in ["echo", "chargen"] {
+        let server = tcp_server(["--service", service, "--idle-timeout", "300ms"]).listen();
+        let mut client = server.connect();
+        if service == "echo" {
+            client.send_until_full();
+        }
+        server.wait_for_line(&format!(
+            "Connection from {} closed: nothing moved for 300ms.",
+            client.local()
+        ));
+    }
+}
+
+#[test]
+fn max_session_closes_a_connection_however_busy() {
+    for service in ["hello", "echo", "discard", "chargen"] {
+        let server = tcp_server(["--service", service, "--max-session", "300ms"]).listen();
+        let mut client = server.connect();
+        let start = Instant::now();
+        if service == "chargen" {
+            client.drain();
+        } else {
+            client.send_until_left();
+        }
+        let age = start.elapsed();
+        assert!(age >= Duration::from_millis(250), "{service}: {age:?}");
+        server.wait_for_line(&format!(
+            "Connection from {} closed: it was open for 300ms.",
+            client.local()
+        ));
+    }
+}
+
+#[test]
+fn max_session_counts_the_delay_too() {
+    let server = tcp_server(["--delay", "1h", "--max-session", "300ms"]).listen();
+    let mut client = greeted(&server);
+    client.send("Michael");
+    server.wait_for_line("Connection from {*} closed: it was open for 300ms.");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_without_descriptors_waits_quietly_and_recovers() {
+    const FULL: &str = "netkit: could not accept a connection: too many open files; \
+                        new ones have to wait";
+    let server = tcp_server([]).ulimit("-n 16").listen();
+    let mut clients: Vec<Connection> = (0..40).map(|_| server.connect()).collect();
+    server.wait_for_line(FULL);
+    // How much it does in a time cannot be known before that has passed.
+    let before = server.cpu_time();
+    clients[39].expect_nothing_for(Duration::from_secs(2));
+    let used = server.cpu_time().saturating_sub(before);
+    assert!(used < Duration::from_millis(60), "{used:?}");
+    assert_eq!(server.log().matches("could not accept").count(), 1);
+    for mut client in clients {
+        client.expect("Welcome!");
+        client.send("Michael");
+        client.expect("Hello, Michael!");
+    }
+    greeted(&server);
+}
+
+#[test]
+fn a_low_soft_limit_of_descriptors_does_not_hold_back_connections_that_are_allowed() {
+    let server = tcp_server(["-m", "20000"]).ulimit("-Sn 64").listen();
+    let clients: Vec<Connection> = (0..100).map(|_| greeted(&server)).collect();
+    assert_eq!(clients.len(), 100);
+}

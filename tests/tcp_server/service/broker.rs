@@ -1,0 +1,84 @@
+//! `--service broker` and `chat`: connections are joined to each other.
+
+use std::time::Duration;
+
+use crate::harness::{Connection, Server, random_bytes, tcp_server};
+
+/// Members who have all joined, and who have nothing more to receive.
+fn members(server: &Server, count: usize, end: &str) -> Vec<Connection> {
+    let mut first = server.connect();
+    let mut all = Vec::new();
+    for _ in 1..count {
+        let member = server.connect();
+        // Nobody says when a member has joined, but it then hears the others.
+        member
+            .stream()
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        loop {
+            first.send(format!(".{end}"));
+            if member.stream().peek(&mut [0]).is_ok() {
+                break;
+            }
+        }
+        all.push(Connection::new(member.stream().try_clone().unwrap()));
+    }
+    first.send(format!("!{end}"));
+    for member in &mut all {
+        while !member.receive().ends_with(format!("!{end}").as_bytes()) {}
+    }
+    all.insert(0, first);
+    all
+}
+
+#[test]
+fn what_one_sends_all_others_get() {
+    let server = tcp_server(["--service", "broker"]).listen();
+    let mut all = members(&server, 3, "");
+    all[1].send("a\x1b\n");
+    all[0].expect("a\x1b\n");
+    all[2].expect("a\x1b\n");
+    all[2].send("b");
+    all[0].expect("b");
+    all[1].expect("b");
+}
+
+#[test]
+fn a_chat_names_who_speaks_and_escapes_what_he_says() {
+    let server = tcp_server(["--service", "chat"]).listen();
+    let mut all = members(&server, 2, "\n");
+    all[0].send("hello\r\n\x1b[2J\n");
+    all[1].expect("<user1> hello\n<user1> \\x1b[2J\n");
+    all[1].send("to ");
+    all[1].send("you\n");
+    all[0].expect("<user2> to you\n");
+}
+
+#[test]
+fn who_does_not_read_is_dropped_and_all_others_get_every_byte() {
+    // Far less at a time than may wait for a member: only the deaf one is ever behind.
+    const CHUNK: usize = 512 << 10;
+    let server = tcp_server(["--service", "broker"]).listen();
+    let mut all = members(&server, 20, "");
+    let deaf = all.pop().unwrap();
+    let mut sender = all.pop().unwrap();
+    for bytes in random_bytes(12 << 20).chunks(CHUNK) {
+        sender.send(bytes);
+        for reader in &mut all {
+            reader.expect(bytes);
+        }
+    }
+    server.wait_for_line(&format!(
+        "Connection from {} closed: it did not read, and 4194304 bytes were waiting for it.",
+        deaf.local()
+    ));
+}
+
+#[test]
+fn who_ends_his_input_leaves() {
+    let server = tcp_server(["--service", "broker"]).listen();
+    let mut client = server.connect();
+    client.shutdown();
+    client.expect_eof();
+    server.wait_for_line("Connection from {*} closed.");
+}

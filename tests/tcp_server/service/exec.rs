@@ -1,0 +1,224 @@
+//! `--exec` and `--sh-exec`: a program for each connection.
+
+use std::fs;
+
+use crate::harness::{Server, netkit, tcp_server, temporary_folder};
+
+#[test]
+fn the_end_of_input_ends_only_the_programs_input() {
+    let server = tcp_server(["--sh-exec", "wc -c"]).listen();
+    for size in [0, 4098, 3_000_000] {
+        netkit(["tcp-client", &server.address()])
+            .stdin(vec![b'x'; size])
+            .stdout(format!("{size}\n"))
+            .run();
+    }
+}
+
+#[test]
+#[ignore = "a hundred megabytes"]
+fn a_hundred_megabytes_are_counted() {
+    let server = tcp_server(["--sh-exec", "wc -c"]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdin(vec![b'x'; 100_000_000])
+        .stdout("100000000\n")
+        .run();
+}
+
+#[test]
+fn a_program_has_its_arguments() {
+    let server = tcp_server(["--exec", "/bin/echo", "-n", "-p", "two words"]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdout("-p two words")
+        .run();
+}
+
+#[test]
+fn a_program_knows_its_connection() {
+    let variables = "$NETKIT_REMOTE_ADDR $NETKIT_REMOTE_PORT $NETKIT_LOCAL_ADDR \
+                     $NETKIT_LOCAL_PORT $NETKIT_PROTO $NCAT_REMOTE_ADDR $NCAT_REMOTE_PORT \
+                     $NCAT_LOCAL_ADDR $NCAT_LOCAL_PORT $NCAT_PROTO";
+    let server = tcp_server(["--sh-exec", &format!("echo {variables}")]).listen();
+    let mut client = server.connect();
+    let port = client.local().rsplit_once(':').unwrap().1.to_owned();
+    let facts = format!("127.0.0.1 {port} 127.0.0.1 {} TCP", server.port());
+    client.expect(format!("{facts} {facts}\n"));
+    client.expect_eof();
+}
+
+#[test]
+fn a_program_may_stop_reading_and_still_answer() {
+    let server = tcp_server(["--sh-exec", "head -n 1; exec 0<&-; echo done"]).listen();
+    let mut input = b"one\n".to_vec();
+    input.extend(vec![b'x'; 1 << 20]);
+    netkit(["tcp-client", &server.address()])
+        .stdin(input)
+        .stdout("one\ndone\n")
+        .run();
+}
+
+#[test]
+fn what_cannot_be_run_is_refused() {
+    for (program, cause) in [
+        ("/no/such/program", "no such file or directory"),
+        ("no-such-program", "no such file or directory"),
+        ("/etc/passwd", "permission denied"),
+    ] {
+        netkit(["tcp-server", "-p", "0", "-e", program])
+            .stderr(format!("netkit: could not run {program}: {cause}\n"))
+            .code(2)
+            .run();
+    }
+}
+
+/// A server that runs `./program`, which is not there any more.
+fn server_without_its_program(options: &[&str], code: i32) -> Server {
+    let folder = temporary_folder();
+    let file = folder.path().join("program");
+    std::os::unix::fs::symlink("/bin/cat", &file).unwrap();
+    let server = tcp_server(options.iter().copied().chain(["--exec", "./program"]))
+        .current_dir(folder.path())
+        .code(code)
+        .listen();
+    std::fs::remove_file(file).unwrap();
+    server
+}
+
+#[test]
+fn a_program_that_is_not_there_any_more_is_logged() {
+    let server = server_without_its_program(&[], 0);
+    server.connect().expect_eof();
+    server.wait_for_line(
+        "Connection from {*} closed: could not run ./program: no such file or directory.",
+    );
+}
+
+#[test]
+fn what_a_program_leaves_behind_is_ended() {
+    // The process in the background would live for an hour, and hold nothing of the connection.
+    let line = "sleep 3600 <&- >&- 2>&- & echo $!";
+    let server = tcp_server(["--sh-exec", line]).listen();
+    let mut client = server.connect();
+    let pid = String::from_utf8(client.receive_all()).unwrap();
+    server.wait_for_line("Connection from {*} closed.");
+    let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // What nobody has reaped yet has ended all the same.
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+}
+
+#[test]
+fn an_urgent_byte_holds_nothing_up() {
+    let server = tcp_server(["--exec", "/bin/cat"]).listen();
+    let mut client = server.connect();
+    client.send("abc");
+    client.expect("abc");
+    let flags = rustix::net::SendFlags::OOB;
+    rustix::net::send(client.stream(), b"!", flags).unwrap();
+    client.send("def");
+    client.expect("def");
+}
+
+#[test]
+fn a_client_that_breaks_off_is_logged_though_the_program_has_more_to_say() {
+    let server = tcp_server(["--sh-exec", "yes"]).listen();
+    let mut client = server.connect();
+    client.expect("y\n");
+    client.reset();
+    server.wait_for_line("Connection from {*} closed: {*}.");
+}
+
+#[test]
+fn options_that_a_program_has_no_use_for_are_refused() {
+    netkit(["tcp-server", "-p", "0", "--no-shutdown", "--sh-exec", "cat"])
+        .stderr(
+            "netkit: --raw, --no-shutdown, --half-close-wait and --wait-after-eof are for \
+             `--service stdio` only\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_limit_is_logged_also_when_the_program_says_nothing_more() {
+    let server = tcp_server([
+        "--max-session",
+        "0.3",
+        "--sh-exec",
+        "exec >&-; exec sleep 60",
+    ]);
+    let server = server.listen();
+    let mut client = server.connect();
+    client.expect_eof();
+    server.wait_for_line("Connection from {*} closed: it was open for 300ms.");
+}
+
+#[test]
+fn how_a_program_failed_is_logged() {
+    let server = tcp_server(["--sh-exec", "echo x; exit 3"]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdout("x\n")
+        .run();
+    server.wait_for_line("Connection from {*} closed: 'echo x; exit 3' ended with exit status: 3.");
+}
+
+#[test]
+fn once_is_an_error_when_its_program_is_not_there_any_more() {
+    let server = server_without_its_program(&["--once"], 2);
+    server.connect().drain();
+    server.wait_for_line("netkit: could not run ./program: no such file or directory");
+    server.finish();
+}
+
+#[test]
+fn a_program_that_ignores_sigterm_is_killed() {
+    let line = "trap '' TERM; echo $$; while :; do sleep 0.1; done";
+    let server = tcp_server(["--sh-exec", line]).listen();
+    let mut client = server.connect();
+    let pid = String::from_utf8(client.receive()).unwrap();
+    client.reset();
+    server.wait_for_line("Connection from {*} closed{*}.");
+    let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn many_connections_leave_no_process_and_no_descriptor() {
+    let server = tcp_server(["--exec", "/bin/cat"]).listen();
+    let mut first = None;
+    for _ in 0..60 {
+        let mut client = server.connect();
+        client.send("x");
+        client.shutdown();
+        client.expect("x");
+        client.expect_eof();
+        first.get_or_insert_with(|| server.descriptors());
+    }
+    // Until then several may be on their way to their end.
+    server.wait_for_lines("Connection from {*} closed.", 60);
+    assert!(server.descriptors() <= first.unwrap() + 2);
+    assert_eq!(server.children(), []);
+}
+
+#[test]
+fn stream_options_apply_to_programs() {
+    let server = tcp_server(["-C", "--sh-exec", "printf 'a\\nb\\r\\n'"]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdout("a\r\nb\r\n")
+        .run();
+    let server = tcp_server(["--send-only", "--sh-exec", "wc -c"]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdin("ignored")
+        .stdout("0\n")
+        .run();
+    let folder = temporary_folder();
+    let file = folder.path().join("got");
+    let line = format!("cat > '{}'; echo unseen", file.display());
+    let server = tcp_server(["--recv-only", "--sh-exec", &line]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdin("kept")
+        .stdout("")
+        .run();
+    server.wait_for_line("Connection from {*} closed.");
+    assert_eq!(fs::read(&file).unwrap(), b"kept");
+}

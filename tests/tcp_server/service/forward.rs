@@ -1,0 +1,148 @@
+//! `--forward`: a connection is joined to another server.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use crate::harness::{Connection, Peer, netkit, random_bytes, spawn, tcp_server};
+
+#[test]
+fn an_urgent_byte_holds_nothing_up_where_much_has_passed() {
+    let echo = tcp_server(["--service", "echo"]).listen();
+    let server = tcp_server(["--forward", &echo.address()]).listen();
+    let mut client = server.connect();
+    let bytes = random_bytes(1 << 20);
+    let mut reader = Connection::new(client.stream().try_clone().unwrap());
+    let expected = bytes.clone();
+    let reading = spawn(move || reader.expect(expected));
+    client.send(&bytes);
+    reading.join().unwrap();
+    rustix::net::send(client.stream(), b"!", rustix::net::SendFlags::OOB).unwrap();
+    client.send("def");
+    client.expect("def");
+}
+
+#[test]
+fn bytes_pass_both_ways() {
+    let echo = tcp_server(["--service", "echo"]).listen();
+    let server = tcp_server(["--forward", &echo.address()]).listen();
+    let bytes = random_bytes(5_000_000);
+    netkit(["tcp-client", &server.address()])
+        .stdin(&bytes)
+        .stdout(&bytes)
+        .run();
+}
+
+#[test]
+#[ignore = "a gibibyte each way"]
+fn a_gibibyte_passes_both_ways() {
+    let echo = tcp_server(["--service", "echo"]).listen();
+    let server = tcp_server(["--forward", &echo.address()]).listen();
+    let script = "head -c 1G /dev/urandom | tee >(sha256sum >&2) | \"$0\" \"$@\" | sha256sum >&2";
+    let sums = netkit(["tcp-client", &server.address()])
+        .through(script)
+        .any_stderr()
+        .within(Duration::from_secs(120))
+        .run();
+    let sums: Vec<_> = sums.stderr.lines().collect();
+    assert_eq!(sums.len(), 2, "{sums:?}");
+    assert_eq!(sums[0], sums[1]);
+}
+
+#[test]
+fn each_direction_ends_on_its_own() {
+    let target = Peer::listen(|mut connection| {
+        connection.send("greeting");
+        connection.shutdown();
+        connection.expect("all of it");
+        connection.expect_eof();
+    });
+    let server = tcp_server(["--forward", target.address()]).listen();
+    let mut client = server.connect();
+    client.expect("greeting");
+    client.expect_eof();
+    client.send("all of it");
+    client.shutdown();
+    target.finish();
+    server.wait_for_line("Connection from {*} closed.");
+
+    let target = Peer::listen(|mut connection| {
+        connection.expect("question");
+        connection.expect_eof();
+        connection.send("answer");
+    });
+    let server = tcp_server(["--forward", target.address()]).listen();
+    let mut client = server.connect();
+    client.send("question");
+    client.shutdown();
+    client.expect("answer");
+    client.expect_eof();
+}
+
+#[test]
+fn a_target_that_is_down_is_logged() {
+    let down = Peer::listen(|_| {});
+    let address = down.address().to_owned();
+    let server = tcp_server(["--forward", &address]).listen();
+    server.connect().expect_eof();
+    server.connect().expect_eof();
+    server.wait_for_line(&format!(
+        "Connection from {{*}} closed: could not connect to {address}: connection refused."
+    ));
+}
+
+#[test]
+fn what_is_broken_off_on_one_side_is_broken_off_on_the_other() {
+    let target = Peer::listen(|mut connection| {
+        connection.send("half a fi");
+        connection.expect("x");
+        connection.reset();
+    });
+    let address = target.address().to_owned();
+    let server = tcp_server(["--forward", &address]).listen();
+    let mut client = server.connect();
+    client.expect("half a fi");
+    client.send("x");
+    client.expect_reset();
+    server.wait_for_line(&format!(
+        "Connection from {{*}} closed: could not read {address}: connection reset by peer."
+    ));
+
+    let target = Peer::listen(|mut connection| {
+        connection.expect("half a fi");
+        connection.expect_reset();
+    });
+    let server = tcp_server(["--forward", target.address()]).listen();
+    let mut client = server.connect();
+    client.send("half a fi");
+    server.wait_for_line("Accept new connection from {*}");
+    client.reset();
+    target.finish();
+}
+
+#[test]
+fn what_is_broken_off_while_much_is_on_its_way_does_not_look_complete() {
+    // Which call meets the reset is chance, and the kernel tells it only once.
+    for received in (0..10).map(|round| (64 << 10) + round % 5 * 500_000) {
+        let target = Peer::listen(move |mut connection| {
+            connection.send("half a fi");
+            connection.expect(vec![b'x'; received]);
+            connection.reset();
+        });
+        let server = tcp_server(["--forward", target.address()]).listen();
+        let mut client = server.connect();
+        client.expect("half a fi");
+        assert_eq!(client.send_until_left(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn a_target_that_takes_no_more_is_no_black_hole() {
+    let target = Peer::listen(|mut connection| {
+        connection.send("goodbye");
+    });
+    let server = tcp_server(["--forward", target.address()]).listen();
+    let mut client = server.connect();
+    client.expect("goodbye");
+    client.send_until_left();
+    server.wait_for_line("Connection from {*} closed: could not {*}.");
+}

@@ -1,0 +1,205 @@
+//! `--service stdio`: a connection is joined to standard input and output.
+
+use std::fs;
+
+use crate::harness::{netkit, peer, program, random_bytes, tcp_server, temporary_folder};
+
+#[test]
+fn one_connection_is_joined_to_input_and_output() {
+    let server = tcp_server(["--service", "stdio"]).stdin("from the server");
+    let server = server.stdout("from the client").listen();
+    let mut client = server.connect();
+    client.send("from the client");
+    client.shutdown();
+    client.expect("from the server");
+    client.expect_eof();
+    server.finish();
+}
+
+#[test]
+fn the_port_is_given_up_with_the_first_connection() {
+    let server = tcp_server(["--service", "stdio"])
+        .stdin_open()
+        .any_stdout()
+        .listen();
+    let mut first = server.connect();
+    first.send("x");
+    server.wait_for_stdout(1);
+    let address = server.address();
+    netkit(["tcp-client", &address])
+        .stderr(format!(
+            "netkit: could not connect to {address}: connection refused\n"
+        ))
+        .code(1)
+        .run();
+    first.shutdown();
+    first.expect_eof();
+    server.finish();
+}
+
+#[test]
+fn a_file_and_its_answer_pass_whole() {
+    let folder = temporary_folder();
+    let sent = random_bytes(3_000_000);
+    let file = folder.path().join("file");
+    fs::write(&file, &sent).unwrap();
+    let server = tcp_server(["--service", "stdio"])
+        .stdin("")
+        .stdout(&sent)
+        .listen();
+    netkit(["tcp-client", &server.address()])
+        .stdin_from(fs::File::open(&file).unwrap())
+        .run();
+    server.finish();
+}
+
+#[test]
+fn two_terminals_have_a_dialogue() {
+    let mut server = tcp_server(["--service", "stdio"])
+        .stdin_open()
+        .any_stdout()
+        .listen();
+    let client = netkit(["tcp-client", &server.address()])
+        .stdin_open()
+        .any_stdout();
+    let mut client = client.start();
+    for turn in 0..5 {
+        client.send(format!("question {turn}\n"));
+        server.receive(format!("question {turn}\n"));
+        server.send(format!("answer {turn}\n"));
+        client.receive(format!("answer {turn}\n"));
+    }
+    client.close_input();
+    server.close_input();
+    client.finish();
+    server.finish();
+}
+
+#[test]
+fn a_browser_gets_one_response() {
+    let response = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nhi\n";
+    let server = tcp_server(["--service", "stdio"])
+        .stdin(response)
+        .any_stdout()
+        .listen();
+    let url = format!("http://{}/", server.address());
+    if let Some(curl) = peer("curl", ["-s", &url]) {
+        curl.stdout("hi\n").code(0).run();
+        let request = String::from_utf8(server.finish().stdout).unwrap();
+        assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
+    }
+}
+
+#[test]
+fn keep_open_takes_one_connection_after_the_other() {
+    let server = tcp_server(["--service", "stdio", "-k"])
+        .stdin("")
+        .any_stdout();
+    let mut server = server.listen();
+    for turn in 1..=3 {
+        let client = netkit(["tcp-client", &server.address()]).stdin(format!("{turn}\n"));
+        client.run();
+        server.receive(format!("{turn}\n"));
+        server.wait_for_lines("Connection from {*} closed.", turn);
+    }
+    server.stop();
+}
+
+#[test]
+fn the_second_connection_waits_for_the_first() {
+    let mut server = tcp_server(["--service", "stdio", "-k"])
+        .stdin_open()
+        .any_stdout()
+        .listen();
+    let mut first = server.connect();
+    first.send("first ");
+    server.receive("first ");
+    let mut second = server.connect();
+    second.send("second");
+    second.shutdown();
+    first.send("still first ");
+    first.shutdown();
+    server.receive("still first second");
+    server.close_input();
+    second.expect_eof();
+    server.stop();
+}
+
+#[test]
+fn a_client_that_breaks_off_ends_it_with_an_error() {
+    let server = tcp_server(["--service", "stdio"])
+        .stdin_open()
+        .stdout("x")
+        .code(1)
+        .listen();
+    let mut client = server.connect();
+    client.send("x");
+    server.wait_for_stdout(1);
+    client.reset();
+    server.wait_for_line("netkit: could not finish with {*}: connection reset by peer");
+    server.finish();
+}
+
+#[test]
+fn a_client_that_breaks_off_does_not_end_keep_open() {
+    let server = tcp_server(["--service", "stdio", "-k"])
+        .stdin_open()
+        .any_stdout();
+    let mut server = server.listen();
+    let mut client = server.connect();
+    client.send("x");
+    server.receive("x");
+    client.reset();
+    let mut client = server.connect();
+    client.send("y");
+    server.receive("y");
+    drop(client);
+    server.wait_for_lines("Connection from {*} closed{*}.", 2);
+    server.stop();
+}
+
+#[test]
+fn it_ends_with_141_when_its_reader_goes_away() {
+    let script = "set -o pipefail; \"$0\" \"$@\" | head -c 1";
+    let server = tcp_server(["--service", "stdio", "-k"]).stdin_open();
+    let server = server.through(script).stdout("x").code(141).listen();
+    let mut client = server.connect();
+    client.send("xyz");
+    client.drain();
+    server.finish();
+}
+
+#[test]
+fn a_full_disk_ends_it_with_an_error() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let server = tcp_server(["--service", "stdio", "-k"])
+        .stdin_open()
+        .stdout_to(full)
+        .code(2);
+    let server = server.listen();
+    let mut client = server.connect();
+    client.send("x");
+    client.drain();
+    server.wait_for_line("netkit: could not write standard output: no space left on device");
+    server.finish();
+}
+
+#[test]
+fn a_tar_stream_passes_whole() {
+    let folder = temporary_folder();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    for size in [0, 1, 4096, 1_000_000] {
+        fs::write(from.join(size.to_string()), random_bytes(size)).unwrap();
+    }
+    let server = tcp_server(["--service", "stdio"])
+        .stdin("")
+        .through(&format!("\"$0\" \"$@\" | tar x -C '{}'", to.display()))
+        .listen();
+    netkit(["tcp-client", &server.address()])
+        .through(&format!("tar c -C '{}' . | \"$0\" \"$@\"", from.display()))
+        .run();
+    server.finish();
+    program("diff", ["-r".as_ref(), from.as_os_str(), to.as_os_str()]).run();
+}

@@ -1,0 +1,51 @@
+//! `-z`: whether a port is open.
+
+use crate::harness::datagrams::{address, expect, expect_nothing};
+use crate::harness::{DEADLINE, closed_port, mailbox, netkit, udp_server};
+
+#[test]
+fn a_port_that_answers_is_open() {
+    let server = udp_server([]).listen();
+    let (target, port) = (server.address(), server.port());
+    netkit(["udp-client", "-z", &target])
+        .stdout(format!("{target} open, {{N}} ms\n"))
+        .run();
+    netkit(["udp-client", "-z", &format!(":{port}")])
+        .stdout(format!("localhost:{port} (127.0.0.1) open, {{N}} ms\n"))
+        .run();
+}
+
+#[test]
+fn a_port_that_is_unreachable_is_closed() {
+    let closed = closed_port();
+    let target = address(&closed);
+    let client = netkit(["udp-client", "-z", "-W", "1h", &target])
+        .stdout(format!("{target} closed, {{N}} ms\n"))
+        .code(1)
+        .run();
+    assert!(client.took < DEADLINE / 2);
+}
+
+#[test]
+fn a_silent_port_is_one_or_the_other() {
+    let silent = mailbox();
+    let target = address(&silent);
+    netkit(["udp-client", "-z", "-W", "0.2", &target])
+        .stdout(format!("{target} open|filtered\n"))
+        .run();
+    expect(&silent, "");
+    expect_nothing(&silent);
+}
+
+#[test]
+fn it_can_be_an_event() {
+    let closed = closed_port();
+    let port = closed.local_addr().unwrap().port();
+    netkit(["udp-client", "-z", "--json", &address(&closed)])
+        .stdout(format!(
+            "{{\"event\":\"start\",\"v\":1,\"target\":\"127.0.0.1:{port}\"}}\n\
+             {{\"event\":\"closed\",\"address\":\"127.0.0.1\",\"port\":{port},\"rtt_ms\":{{N}}}}\n"
+        ))
+        .code(1)
+        .run();
+}

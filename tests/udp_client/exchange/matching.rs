@@ -1,0 +1,278 @@
+//! Which datagram an arrival answers.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::datagrams::{address, expect, send};
+use crate::harness::{Program, ReservedPort, mailbox, netkit, udp_server};
+
+#[test]
+fn a_late_answer_is_reported_and_not_taken_for_the_next_ones() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", "-W", "2", &target, "a", "b"])
+        .stdout("to b\n")
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"a\" from {target}: nothing \
+             came within 2s\n\
+             netkit: late answer from {target} to datagram 1, \"a\": \"to a\\u{{1b}}\"\n"
+        ))
+        .code(1)
+        .start();
+    let first = expect(&server, "a");
+    let second = expect(&server, "b");
+    send(&server, "to a\x1b", first);
+    send(&server, "to b", second);
+    client.finish();
+}
+
+#[test]
+fn a_late_answer_to_the_last_is_waited_for_as_long_again() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", "-W", "2", &target, "a"])
+        .code(1)
+        .start();
+    let source = expect(&server, "a");
+    client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+    send(&server, "to a", source);
+    client.expect_line("netkit: late answer from {*} to datagram 1, \"a\": \"to a\"");
+    client.finish();
+}
+
+#[test]
+fn a_late_answer_is_reported_while_there_is_nothing_to_send() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", "-W", "0.1", &target])
+        .stdin_open()
+        .code(1)
+        .start();
+    client.send("a\n");
+    let source = expect(&server, "a");
+    client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+    send(&server, "to a", source);
+    client.expect_line(&format!(
+        "netkit: late answer from {target} to datagram 1, \"a\": \"to a\""
+    ));
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn a_server_that_talks_only_to_the_first_port_is_told_from_a_closed_one() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", "-W", "2", &target])
+        .stdin_open()
+        .code(1)
+        .start();
+    client.send("a\n");
+    server.connect(expect(&server, "a")).unwrap();
+    client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+    client.send("b\n");
+    client.expect_line(&format!(
+        "netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
+         refused (if it talks only to the first port that it hears from, --source-port N \
+         keeps one)"
+    ));
+    client.close_input();
+    client.finish();
+}
+
+/// One with a port of its own, that waits two seconds for each answer.
+fn client_from(port: &ReservedPort, words: &[&str]) -> Program {
+    let options = ["udp-client", "-W", "2", "--reuse-port", "--source-port"];
+    netkit(options).arg(port.text()).args(words)
+}
+
+#[test]
+fn with_a_given_port_the_content_tells_which_answer_is_late() {
+    let server = mailbox();
+    let target = address(&server);
+    let port = ReservedPort::udp();
+    let client = client_from(&port, &[&target, "Michael", "Tracy"])
+        .stdout("Hello, Tracy!\n")
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"Michael\" from {target}: \
+             nothing came within 2s\n\
+             netkit: late answer from {target} to datagram 1, \"Michael\": \
+             \"Hello, Michael!\"\n"
+        ))
+        .code(1)
+        .start();
+    let source = expect(&server, "Michael");
+    assert_eq!(source.port(), port.number());
+    assert_eq!(expect(&server, "Tracy"), source);
+    send(&server, "Hello, Michael!", source);
+    send(&server, "Hello, Tracy!", source);
+    client.finish();
+}
+
+#[test]
+fn with_a_given_port_an_answer_that_tells_nothing_is_doubtful_and_not_printed() {
+    let server = mailbox();
+    let target = address(&server);
+    let port = ReservedPort::udp();
+    let client = client_from(&port, &[&target, "date", "time", "year"])
+        .stdout("2026\n")
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"date\" from {target}: \
+             nothing came within 2s\n\
+             netkit: doubtful answer from {target} to datagram 2, \"time\": \"7.3.\"\n\
+             netkit: doubtful answer from {target} to datagram 2, \"time\": \"12:34\"\n\
+             netkit: could not get an answer to datagram 2, \"time\" from {target}: what \
+             came may be the answer to an earlier one (without --source-port it would come \
+             to a port of its own)\n"
+        ))
+        .code(1)
+        .start();
+    let source = expect(&server, "date");
+    assert_eq!(expect(&server, "time"), source);
+    send(&server, "7.3.", source);
+    send(&server, "12:34", source);
+    // Now everything has come, and there is no doubt any more.
+    assert_eq!(expect(&server, "year"), source);
+    send(&server, "2026", source);
+    client.finish();
+}
+
+#[test]
+fn with_a_given_port_one_doubtful_answer_is_waited_on_after() {
+    let server = mailbox();
+    let target = address(&server);
+    let port = ReservedPort::udp();
+    let client = client_from(&port, &[&target, "date", "time"])
+        .stdout("time 12:34\n")
+        .any_stderr()
+        .code(1)
+        .start();
+    let source = expect(&server, "date");
+    expect(&server, "time");
+    send(&server, "7.3.", source);
+    send(&server, "time 12:34", source);
+    client.finish();
+}
+
+#[test]
+fn the_second_datagram_waits_until_the_answer_to_the_first_has_settled() {
+    let server = udp_server([]).listen();
+    let client = netkit(["udp-client", &server.address(), "a", "b"])
+        .stdout("Hello, a!\nHello, b!\n")
+        .run();
+    assert!(client.took >= Duration::from_millis(50), "{client:?}");
+}
+
+#[test]
+fn what_answers_twice_gets_each_datagram_from_another_port() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", &target, "a", "b"])
+        .stdout("first\nsecond\n")
+        .stderr(format!(
+            "netkit: unexpected datagram from {target}: \"more\"\n"
+        ))
+        .start();
+    let source = expect(&server, "a");
+    client.signal(Signal::STOP);
+    client.wait_until_stopped();
+    send(&server, "first", source);
+    send(&server, "more", source);
+    client.signal(Signal::CONT);
+    let other = expect(&server, "b");
+    assert_ne!(other, source);
+    send(&server, "second", other);
+    client.finish();
+}
+
+#[test]
+fn an_answer_that_turns_out_to_be_in_doubt_is_an_error() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
+    for (question, answer) in [("a", "1"), ("b", "2")] {
+        client.send(format!("{question}\n"));
+        send(&server, answer, expect(&server, question));
+        client.receive(format!("{answer}\n"));
+    }
+    client.send("c\n");
+    let source = expect(&server, "c");
+    send(&server, "Hello, c!", source);
+    client.receive("Hello, c!\n");
+    send(&server, "3", source);
+    client.expect_line(&format!("netkit: unexpected datagram from {target}: \"3\""));
+    client.expect_line(&format!(
+        "netkit: {target} sends more than it is asked for: answers up to datagram 2 may \
+         belong to the one before"
+    ));
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_taken_once() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", &target, "a", "b", "c"])
+        .stdout("Hello, a!\nHello, b!\nHello, c!\n")
+        .stderr(format!(
+            "netkit: second answer from {target} to datagram 1, \"a\": \"Hello, a!\"\n"
+        ))
+        .start();
+    let source = expect(&server, "a");
+    send(&server, "Hello, a!", source);
+    assert_eq!(expect(&server, "b"), source);
+    send(&server, "Hello, a!", source);
+    send(&server, "Hello, b!", source);
+    // From now on each datagram has a port of its own.
+    let other = expect(&server, "c");
+    assert_ne!(other, source);
+    send(&server, "Hello, c!", other);
+    client.finish();
+}
+
+#[test]
+fn an_answer_to_each_of_two_attempts_is_one_answer() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit([
+        "udp-client",
+        "-W",
+        "0.5",
+        "--retries",
+        "9",
+        &target,
+        "a",
+        "b",
+    ])
+    .stdout("same\nsame\n")
+    .stderr(format!(
+        "netkit: second answer from {target} to datagram 1, \"a\": \"same\"\n"
+    ))
+    .start();
+    let source = expect(&server, "a");
+    assert_eq!(expect(&server, "a"), source);
+    send(&server, "same", source);
+    let other = expect(&server, "b");
+    send(&server, "same", source);
+    send(&server, "same", other);
+    client.finish();
+}
+
+#[test]
+fn what_nobody_asked_for_is_reported_and_not_printed() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", &target]).stdin_open().start();
+    client.send("a\n");
+    let source = expect(&server, "a");
+    send(&server, "first", source);
+    client.receive("first\n");
+    send(&server, "more", source);
+    client.expect_line(&format!(
+        "netkit: unexpected datagram from {target}: \"more\""
+    ));
+    client.close_input();
+    client.finish();
+}

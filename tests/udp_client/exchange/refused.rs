@@ -1,0 +1,61 @@
+//! A datagram that an unreachable port refuses.
+
+use std::time::Duration;
+
+use crate::harness::datagrams::{address, expect, send};
+use crate::harness::{DEADLINE, closed_port, mailbox, netkit};
+
+#[test]
+fn it_is_an_error_at_once_and_never_an_answer() {
+    let closed = closed_port();
+    let target = address(&closed);
+    let client = netkit(["udp-client", "-W", "1h", &target, "a", "b"])
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"a\" from {target}: connection \
+             refused\n\
+             netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
+             refused\n"
+        ))
+        .code(1)
+        .run();
+    assert!(client.took < DEADLINE / 2, "{client:?}");
+}
+
+#[test]
+fn there_is_time_before_it_is_sent_again() {
+    let closed = closed_port();
+    let target = address(&closed);
+    let client = netkit(["udp-client", "-W", "0.2", "--retries", "2", &target, "a"])
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"a\" from {target}: connection \
+             refused (sent 3 times)\n"
+        ))
+        .code(1)
+        .run();
+    assert!(client.took >= Duration::from_millis(400), "{client:?}");
+}
+
+#[test]
+fn a_server_that_has_gone_and_come_back_is_asked_again_from_the_same_port() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
+    client.send("a\n");
+    let source = expect(&server, "a");
+    send(&server, "to a", source);
+    client.receive("to a\n");
+    // As if it was closed: it takes only what it sends itself.
+    server.connect(server.local_addr().unwrap()).unwrap();
+    client.send("b\n");
+    client.expect_line(&format!(
+        "netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
+         refused"
+    ));
+    server.connect(source).unwrap();
+    client.send("c\n");
+    assert_eq!(expect(&server, "c"), source);
+    assert_eq!(server.send(b"to c").unwrap(), 4);
+    client.receive("to c\n");
+    client.close_input();
+    client.finish();
+}

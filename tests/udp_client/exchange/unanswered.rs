@@ -1,0 +1,70 @@
+//! A datagram that nothing answers.
+
+use crate::harness::datagrams::{address, expect, send};
+use crate::harness::{mailbox, netkit};
+
+#[test]
+fn the_datagram_is_named_and_the_others_are_still_sent() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", "-W", "2", &target, "lo\nst", "found"])
+        .stdout("answer\n")
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"lo\\nst\" from {target}: \
+             nothing came within 2s\n"
+        ))
+        .code(1)
+        .start();
+    expect(&server, "lo\nst");
+    send(&server, "answer", expect(&server, "found"));
+    client.finish();
+}
+
+#[test]
+fn a_name_is_shown_with_its_address() {
+    let server = mailbox();
+    let port = server.local_addr().unwrap().port();
+    netkit([
+        "udp-client",
+        "-4",
+        "-W",
+        "0.1",
+        &format!("localhost:{port}"),
+        "x",
+    ])
+    .stderr(format!(
+        "netkit: could not get an answer to datagram 1, \"x\" from localhost:{port} \
+             (127.0.0.1:{port}): nothing came within 100ms\n"
+    ))
+    .code(1)
+    .run();
+}
+
+#[test]
+fn it_is_sent_again_as_often_as_asked() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", "-W", "0.1", "--retries", "2", &target, "x"])
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"x\" from {target}: nothing \
+             came within 100ms (sent 3 times)\n"
+        ))
+        .code(1)
+        .start();
+    let source = expect(&server, "x");
+    assert_eq!(expect(&server, "x"), source);
+    assert_eq!(expect(&server, "x"), source);
+    client.finish();
+}
+
+#[test]
+fn an_answer_to_the_second_attempt_counts() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", "-W", "0.5", "--retries", "9", &target, "x"])
+        .stdout("answer\n")
+        .start();
+    expect(&server, "x");
+    send(&server, "answer", expect(&server, "x"));
+    client.finish();
+}

@@ -1,0 +1,208 @@
+//! When a ping ends, and with which exit code.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{ping, send_back};
+use crate::harness::datagrams::{address, receive};
+use crate::harness::{DEADLINE, Terminal, closed_port, mailbox, temporary_folder, udp_server};
+
+/// Each row: the arguments; which of the probes that come are answered; whether an interrupt
+/// ends it then; and the exit code.
+#[test]
+fn the_exit_code_says_whether_every_probe_was_answered() {
+    let rows: [(&str, &[bool], bool, i32); 18] = [
+        ("-c 2 -i 0.01", &[true, true], false, 0),
+        ("-c 2 -i 0.01 -W 1", &[false, false], false, 1),
+        ("-c 2 -i 0.01 -W 2", &[true, false], false, 1),
+        (
+            "-c 2 -i 0.01 -W 2 --max-loss 49.9%",
+            &[true, false],
+            false,
+            1,
+        ),
+        ("-c 2 -i 0.01 -W 2 --max-loss 50", &[true, false], false, 0),
+        (
+            "-c 2 -i 0.01 -W 1 --max-loss 100",
+            &[false, false],
+            false,
+            0,
+        ),
+        // The deadline is far away.
+        ("-c 2 -i 0.01 -W 1h -w 1h", &[true, true], false, 0),
+        // It comes before the time limit of a probe.
+        ("-c 1 -W 1h -w 2", &[false], false, 1),
+        ("-c 1 -W 1h -w 2 --max-loss 100", &[false], false, 0),
+        // It comes before the last probes: as for ping(8), those are not answered.
+        ("-c 2 -i 1h -w 2", &[true], false, 1),
+        ("-c 2 -i 1h -w 2 --max-loss 50", &[true], false, 0),
+        ("-c 4 -i 1h -w 2 --max-loss 50", &[true], false, 1),
+        // It is the only end.
+        ("-i 1h -w 2", &[true], false, 0),
+        ("-i 1h -w 2", &[false], false, 1),
+        // What was not sent before an interrupt was not wanted any more.
+        ("-c 5 -i 1h", &[true], true, 0),
+        ("-c 5 -i 1h -w 1h", &[true], true, 0),
+        ("-i 1h -W 1h", &[false], true, 1),
+        ("-i 1h -W 1h --max-loss 100", &[false], true, 0),
+    ];
+    let runs = rows.map(|row| {
+        let server = mailbox();
+        let client = ping(&address(&server), row.0.split(' '));
+        (client.any_stdout().code(row.3).start(), server, row)
+    });
+    let mut clients = Vec::new();
+    for (mut client, server, (_, answered, is_interrupted, _)) in runs {
+        let probes: Vec<_> = answered.iter().map(|_| receive(&server)).collect();
+        for (probe, is_answered) in probes.iter().zip(answered) {
+            if *is_answered {
+                send_back(&server, probe);
+            }
+        }
+        if is_interrupted {
+            client.receive_line("PING {*}");
+            if answered[0] {
+                client.receive_line("{*}: udp_seq=1 time={N} ms");
+            }
+            client.signal(Signal::INT);
+        }
+        // The socket stays open: nothing is refused.
+        clients.push((client, server));
+    }
+    for (client, _server) in clients {
+        client.finish();
+    }
+}
+
+#[test]
+fn no_limit_of_loss_excuses_what_is_wrong_here() {
+    for (target, arguments, code, message) in [
+        (
+            "no-such-host.invalid:9",
+            "-c 1",
+            3,
+            "resolve no-such-host.invalid: {*}",
+        ),
+        // Whoever may not broadcast may not connect to such an address either.
+        (
+            "255.255.255.255:9",
+            "-c 1",
+            2,
+            "send to 255.255.255.255:9: {*}",
+        ),
+    ] {
+        let arguments = arguments.split(' ').chain(["--max-loss", "100"]);
+        ping(target, arguments)
+            .stderr(format!("netkit: could not {message}\n"))
+            .code(code)
+            .run();
+    }
+}
+
+#[test]
+fn a_refusal_is_a_loss_and_may_be_allowed() {
+    let closed = closed_port();
+    for (limit, code) in [("99.9", 1), ("100", 0)] {
+        let client = ping(&address(&closed), ["-c", "1", "--max-loss", limit]);
+        client.any_stdout().code(code).run();
+    }
+}
+
+#[test]
+fn the_deadline_ends_it_whatever_happened() {
+    let echo = udp_server(["--service", "echo"]).listen();
+    let silent = mailbox();
+    for (target, arguments) in [
+        (echo.address(), "-i 0.05 -w 0.3 -c 1000"),
+        (address(&silent), "-i 0.05 -w 0.3 -W 1h"),
+    ] {
+        let client = ping(&target, arguments.split(' '));
+        let client = client.any_stdout().code(1).run();
+        assert!(client.took >= Duration::from_millis(300), "{client:?}");
+        assert!(client.took < DEADLINE / 2, "{client:?}");
+    }
+}
+
+#[test]
+fn the_last_answer_ends_it_at_once() {
+    let server = udp_server([]).listen();
+    let arguments = ["-c", "2", "-i", "0.01", "-W", "1h"];
+    ping(&server.address(), arguments).any_stdout().run();
+}
+
+#[test]
+fn an_interrupt_prints_the_statistics() {
+    let server = udp_server([]).listen();
+    let mut client = ping(&server.address(), []).any_stdout().start();
+    client.receive_line("PING {*}");
+    client.receive_line("{*}: udp_seq=1 time={N} ms");
+    client.signal(Signal::INT);
+    let stdout = String::from_utf8(client.finish().stdout).unwrap();
+    assert!(stdout.contains("1 packets transmitted, 1 received, 0% packet loss"));
+}
+
+#[test]
+fn an_interrupt_without_an_answer_is_a_loss() {
+    let server = mailbox();
+    let client = ping(&address(&server), ["-W", "1h"])
+        .any_stdout()
+        .code(1)
+        .start();
+    receive(&server);
+    client.signal(Signal::INT);
+    let stdout = String::from_utf8(client.finish().stdout).unwrap();
+    assert!(stdout.contains("1 packets transmitted, 0 received, 100% packet loss"));
+}
+
+#[test]
+fn a_termination_is_no_end_of_the_measurement() {
+    let server = mailbox();
+    let client = ping(&address(&server), [])
+        .any_stdout()
+        .killed_by(Signal::TERM)
+        .start();
+    receive(&server);
+    client.signal(Signal::TERM);
+    client.finish();
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_at_once() {
+    let server = mailbox();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let client = ping(&address(&server), ["-W", "1h", "-i", "1h"])
+        .stdout_to(writer)
+        .code(141)
+        .start();
+    receive(&server);
+    drop(reader);
+    client.finish();
+}
+
+/// In which nobody reads, so that nobody leaves.
+#[test]
+fn a_file_and_a_terminal_take_what_a_pipe_takes() {
+    let server = udp_server([]).listen();
+    let arguments = ["-c", "3", "-i", "0.01"];
+    let folder = temporary_folder();
+    let path = folder.path().join("output");
+    let file = std::fs::File::create(&path).unwrap();
+    ping(&server.address(), arguments).stdout_to(file).run();
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains("3 packets transmitted, 3 received"), "{text}");
+    let terminal = Terminal::open();
+    let client = ping(&server.address(), arguments);
+    client.stdout_to(terminal.device()).run();
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let server = udp_server([]).listen();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    ping(&server.address(), ["-c", "1"])
+        .stdout_to(full.unwrap())
+        .stderr("netkit: could not write standard output: no space left on device\n")
+        .code(2)
+        .run();
+}

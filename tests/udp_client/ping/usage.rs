@@ -1,0 +1,95 @@
+//! Options of a ping that do not fit together, or have no effect, are refused.
+
+use super::ping;
+use crate::harness::{netkit, udp_server};
+
+#[test]
+fn what_would_do_nothing_is_refused() {
+    for words in [
+        "-D",
+        "-O",
+        "-A",
+        "-f",
+        "-w 1",
+        "-s 100",
+        "--max-loss 1",
+        "-c 1 --retries 1",
+        "-c 1 --no-wait",
+        "-c 1 --raw",
+        "-c 1 --whole",
+        "-c 1 --chunk 1",
+        "--ping -f -A",
+        "--ping -f -D",
+        "--ping -f -O",
+        "-c 0",
+        "-i 0",
+        "-w 0 -c 1",
+        "-c 1 --max-loss 101",
+        "-c 1 -s 65528",
+    ] {
+        let client = netkit(
+            ["udp-client", "127.0.0.1:9"]
+                .into_iter()
+                .chain(words.split(' ')),
+        )
+        .any_stderr()
+        .code(2)
+        .run();
+        assert!(
+            client.stderr.ends_with("see 'netkit udp-client --help'\n"),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn a_probe_has_a_least_and_a_largest_size() {
+    let server = udp_server(["--service", "echo"]).listen();
+    for size in ["16", "65507"] {
+        ping(&server.address(), ["-c", "1", "-s", size])
+            .any_stdout()
+            .run();
+    }
+    ping("127.0.0.1:9", ["-c", "1", "-s", "15"])
+        .stderr(
+            "netkit: invalid value '15' for '--size <BYTES>': '15' has no room for what tells \
+             answers apart: that takes 16 bytes; see 'netkit udp-client --help'\n",
+        )
+        .code(2)
+        .run();
+    ping("127.0.0.1:9", ["-c", "1", "-s", "65508"])
+        .stderr(
+            "netkit: could not send to 127.0.0.1:9: a probe of 65508 bytes is too large for a \
+             datagram over IPv4, which carries 65507 at most\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_count_is_a_whole_number() {
+    for (count, reason) in [
+        ("-1", "is not a whole number; write 1, 2, 100"),
+        ("0", "must be more than zero"),
+        ("99999999999999999999", "is too large"),
+    ] {
+        ping("127.0.0.1:9", ["-c", count])
+            .stderr(format!(
+                "netkit: invalid value '{count}' for '--count <N>': '{count}' {reason}; see \
+                 'netkit udp-client --help'\n"
+            ))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
+fn data_is_for_the_exchange() {
+    ping("127.0.0.1:9", ["data"])
+        .stderr(
+            "netkit: could not send DATA: a ping, which -c and -i imply, sends probes of its \
+             own\n",
+        )
+        .code(2)
+        .run();
+}

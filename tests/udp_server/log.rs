@@ -1,0 +1,88 @@
+//! The log, as text and as events.
+
+use rustix::process::Signal;
+
+use super::is_refused;
+use crate::harness::datagrams::{address, send};
+use crate::harness::{mailbox, netkit, udp_server};
+
+fn event(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+fn a_refusal_is_an_event_and_so_is_how_many_there_were() {
+    let client = mailbox();
+    let arguments = ["--log-format", "json", "--deny", "0.0.0.0/0"];
+    let server = udp_server(arguments).start();
+    let line = event(&server.wait_for_line("{*}Listening on{*}"));
+    let target = line["address"].as_str().unwrap().parse().unwrap();
+    send(&client, "a", target);
+    send(&client, "b", target);
+    let line = event(&server.wait_for_line("{*}no answer to a datagram{*}"));
+    assert_eq!(line["event"], "refuse");
+    assert_eq!(line["peer"], address(&client));
+    assert_eq!(line["reason"], "the source is not allowed");
+    assert_eq!(line["level"], "WARN");
+    server.signal(Signal::TERM);
+    let log = server.finish().stderr;
+    let line = event(log.lines().last().unwrap());
+    assert_eq!(line["event"], "refuse");
+    assert_eq!(line["count"], 2);
+}
+
+#[test]
+fn a_program_is_an_event_when_it_starts_and_when_it_ends() {
+    let client = mailbox();
+    let arguments = ["--log-format", "json", "--sh-exec", "read x"];
+    let server = udp_server(arguments).start();
+    let line = event(&server.wait_for_line("{*}Listening on{*}"));
+    let target = line["address"].as_str().unwrap().parse().unwrap();
+    send(&client, "a\n", target);
+    let start = event(&server.wait_for_line("{*}Started{*}"));
+    let end = event(&server.wait_for_line("{*}Ended{*}"));
+    for (line, name) in [(&start, "start"), (&end, "end")] {
+        assert_eq!(line["event"], name);
+        assert_eq!(line["peer"], address(&client));
+        assert_eq!(line["pid"], start["pid"]);
+    }
+    assert_eq!(end["reason"], "it ended");
+    assert!(end["duration_ms"].is_u64());
+}
+
+#[test]
+fn a_limit_for_answers_is_refused_where_there_are_none() {
+    is_refused(
+        "--service discard --rate-limit 5",
+        "--rate-limit is for services that answer",
+    );
+}
+
+#[test]
+fn a_closed_standard_error_does_not_matter() {
+    let mut server = udp_server(["--print-port"])
+        .through("exec \"$0\" \"$@\" 2>&-")
+        .start();
+    let port = server.receive_line("{N}");
+    netkit(["udp-client", &format!("127.0.0.1:{port}"), "a"])
+        .stdout("Hello, a!\n")
+        .run();
+    server.signal(Signal::TERM);
+    server.finish();
+}
+
+#[test]
+fn a_log_line_can_be_an_object() {
+    let client = mailbox();
+    let server = udp_server(["--log-format", "json"]).start();
+    let line = server.wait_for_line("{*}Listening on {*}");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let target = line["address"].as_str().unwrap().parse().unwrap();
+    send(&client, "four", target);
+    let line = server.wait_for_line("{*}Received from {*}");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["event"], "datagram");
+    assert_eq!(line["peer"], address(&client));
+    assert_eq!(line["bytes"], 4);
+    assert_eq!(line["level"], "INFO");
+}

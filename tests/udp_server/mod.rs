@@ -1,0 +1,101 @@
+//! `netkit udp-server`: its answers, whom it answers, what it logs, programs and multicast.
+
+mod access;
+#[cfg(target_os = "linux")]
+mod addresses;
+mod listening;
+mod log;
+mod multicast;
+mod programs;
+mod service;
+mod stdio;
+mod tap;
+
+use std::net::{SocketAddr, UdpSocket};
+
+use rustix::process::{Resource, Signal, getrlimit, setrlimit};
+
+use crate::harness::datagrams::{expect, receive, send, target};
+use crate::harness::{Server, mailbox, netkit, udp_server};
+
+/// Sends `payload` from a socket of its own, and returns the answer.
+#[track_caller]
+pub fn ask(server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    ask_from(&mailbox(), server, payload)
+}
+
+#[track_caller]
+pub fn ask_from(socket: &UdpSocket, server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let target: SocketAddr = server.address().parse().unwrap();
+    send(socket, payload, target);
+    let (answer, source) = receive(socket);
+    assert_eq!(source, target);
+    answer
+}
+
+/// Options that do nothing together are refused.
+#[track_caller]
+fn is_refused(words: &str, message: &str) {
+    netkit(
+        ["udp-server", "-p", "0"]
+            .into_iter()
+            .chain(words.split(' ')),
+    )
+    .stderr(format!("netkit: {message}\n"))
+    .code(2)
+    .run();
+}
+
+#[test]
+fn a_thousand_peers_at_once_are_answered_each() {
+    /// What even a small buffer of a socket holds, so that nothing is lost for want of room.
+    const UNANSWERED: usize = 50;
+    // Descriptors for them all: the usual limit is 1024.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let peers: Vec<UdpSocket> = (0..1000).map(|_| mailbox()).collect();
+    for (service, [before, after]) in [("hello", ["Hello, ", "!"]), ("echo", ["", ""])] {
+        let server = udp_server(["--service", service]).listen();
+        let target = target(&server);
+        let expect = |number: usize| expect(&peers[number], format!("{before}{number}{after}"));
+        for (number, peer) in peers.iter().enumerate() {
+            if let Some(earlier) = number.checked_sub(UNANSWERED) {
+                assert_eq!(expect(earlier), target);
+            }
+            send(peer, number.to_string(), target);
+        }
+        for number in peers.len() - UNANSWERED..peers.len() {
+            assert_eq!(expect(number), target);
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn what_has_arrived_before_the_signal_is_answered() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = udp_server([]).listen();
+        let target = server.address().parse().unwrap();
+        let client = mailbox();
+        server.signal(Signal::STOP);
+        server.wait_until_stopped();
+        for payload in ["a", "b", "c"] {
+            send(&client, payload, target);
+        }
+        server.signal(signal);
+        server.signal(Signal::CONT);
+        for answer in ["Hello, a!", "Hello, b!", "Hello, c!"] {
+            expect(&client, answer);
+        }
+        server.finish();
+    }
+}
+
+#[test]
+fn the_short_help_fits_a_screen() {
+    let help = netkit(["udp-server", "-h"]).any_stdout().run().stdout;
+    let help = String::from_utf8(help).unwrap();
+    assert!(help.lines().count() <= 40, "{help}");
+    assert!(help.contains("\nExamples:\n"), "{help}");
+}

@@ -1,0 +1,63 @@
+//! Programs for many peers leave nothing behind.
+
+use std::net::UdpSocket;
+
+use rustix::process::test_kill_process;
+
+use super::{running, until};
+use crate::harness::datagrams::{expect, expect_nothing, send, target};
+use crate::harness::{mailbox, udp_server};
+use crate::udp_server::{ask, ask_from};
+
+#[test]
+fn a_thousand_peers_have_no_more_programs_than_the_cap_and_all_are_reaped() {
+    const CAP: usize = 100;
+    let server = udp_server(["--max-peers", "100", "-e", "/bin/cat"]).listen();
+    let target = target(&server);
+    let first: Vec<UdpSocket> = (0..CAP).map(|_| mailbox()).collect();
+    for peer in &first {
+        assert_eq!(ask_from(peer, &server, "x"), b"x");
+    }
+    let programs = server.children();
+    assert_eq!(programs.len(), CAP);
+    for peer in first.iter().cycle().take(18) {
+        let others: Vec<UdpSocket> = (0..50).map(|_| mailbox()).collect();
+        for other in &others {
+            send(other, "y", target);
+        }
+        // All before it have been dealt with.
+        assert_eq!(ask_from(peer, &server, "z"), b"z");
+        assert_eq!(server.children(), programs);
+        others.iter().for_each(expect_nothing);
+    }
+    let log = server.stop().stderr;
+    assert_eq!(log.matches("Started").count(), CAP, "{log}");
+    assert_eq!(log.matches("Ended").count(), CAP, "{log}");
+    assert!(
+        log.contains("netkit: no answer to 900 datagrams in all: programs run for"),
+        "{log}"
+    );
+    for program in programs {
+        assert!(test_kill_process(program).is_err());
+    }
+}
+
+#[test]
+fn many_programs_leave_neither_zombies_nor_descriptors() {
+    let server = running("read x; echo $x").listen();
+    ask(&server, "x\n");
+    server.wait_for_lines("Ended {*}", 1);
+    until(|| server.children().is_empty());
+    let before = server.descriptors();
+    let clients: Vec<UdpSocket> = (0..100).map(|_| mailbox()).collect();
+    for client in &clients {
+        send(client, "y\n", target(&server));
+    }
+    for client in &clients {
+        expect(client, "y\n");
+    }
+    server.wait_for_lines("Ended {*}", 101);
+    until(|| server.children().is_empty());
+    // They are closed right after it is said.
+    until(|| server.descriptors() <= before);
+}

@@ -1,0 +1,286 @@
+//! `--exec` and `--sh-exec`: a program for each peer.
+
+mod ending;
+#[cfg(target_os = "linux")]
+mod many;
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::{ask, ask_from, is_refused};
+use crate::harness::datagrams::{address, receive, send, target};
+use crate::harness::{
+    DEADLINE, Program, mailbox, netkit, program, random_bytes, temporary_folder, udp_clients,
+    udp_server,
+};
+
+fn running(command: &str) -> Program {
+    udp_server(["--sh-exec", command])
+}
+
+/// Waits until a condition that no event tells of has come true.
+#[track_caller]
+fn until(condition: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(
+            std::time::Instant::now() < end,
+            "this should have come true"
+        );
+        std::thread::yield_now();
+    }
+}
+
+fn pid(text: &[u8]) -> Pid {
+    let text = String::from_utf8_lossy(text);
+    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn every_peer_has_a_process_of_its_own_and_keeps_it() {
+    let server = running("n=0; while read line; do n=$((n+1)); echo \"$n $line\"; done").listen();
+    let (one, other) = (mailbox(), mailbox());
+    assert_eq!(ask_from(&one, &server, "a\n"), b"1 a\n");
+    assert_eq!(ask_from(&one, &server, "b\n"), b"2 b\n");
+    assert_eq!(ask_from(&other, &server, "c\n"), b"1 c\n");
+    assert_eq!(ask_from(&one, &server, "d\n"), b"3 d\n");
+    server.wait_for_line(&format!("Started '{{*}}' for {}.", address(&one)));
+    let log = server.stop().stderr;
+    assert_eq!(log.matches("Started").count(), 2, "{log}");
+    assert_eq!(log.matches("it ended").count(), 2, "{log}");
+}
+
+#[test]
+fn a_program_has_its_arguments_and_knows_who_talks_to_it() {
+    let script = "echo \"$1 $NETKIT_PROTO $NCAT_PROTO $NETKIT_REMOTE_ADDR:$NETKIT_REMOTE_PORT \
+                  $NCAT_LOCAL_ADDR:$NETKIT_LOCAL_PORT\"";
+    let server = udp_server(["-e", "/bin/sh", "-c", script, "x", "-p"]).listen();
+    let client = mailbox();
+    let answer = ask_from(&client, &server, "");
+    let expected = format!("-p UDP UDP {} {}\n", address(&client), server.address());
+    assert_eq!(String::from_utf8_lossy(&answer), expected);
+}
+
+#[test]
+fn datagrams_of_any_size_go_both_ways_whole() {
+    let server = running("exec cat").listen();
+    let client = mailbox();
+    for size in [1, 4096, 4097, 30_000, 65_507] {
+        let payload = random_bytes(size);
+        send(&client, &payload, target(&server));
+        // cat(1) reads and writes as it likes.
+        let mut answer = Vec::new();
+        while answer.len() < size {
+            answer.extend(receive(&client).0);
+        }
+        assert!(answer == payload, "{size}");
+    }
+}
+
+#[test]
+fn what_a_program_prints_last_is_sent() {
+    let server = running("cat >/dev/null & echo one; exec >&-; wait").listen();
+    assert_eq!(ask(&server, "x"), b"one\n");
+    for _ in 0..20 {
+        let server = running("read x; echo last; exit").listen();
+        assert_eq!(ask(&server, "x\n"), b"last\n");
+    }
+}
+
+#[test]
+fn a_program_that_prints_nothing_gets_all_datagrams() {
+    let folder = temporary_folder();
+    let server = running("exec cat >>log")
+        .current_dir(folder.path())
+        .listen();
+    let client = mailbox();
+    for line in ["a\n", "b\n", "c\n"] {
+        send(&client, line, target(&server));
+    }
+    server.wait_for_lines("Received from {*}", 3);
+    let log = server.stop().stderr;
+    assert_eq!(log.matches("Started").count(), 1, "{log}");
+    assert_eq!(fs::read(folder.path().join("log")).unwrap(), b"a\nb\nc\n");
+}
+
+#[test]
+fn a_program_that_reads_nothing_stops_nobody_else() {
+    // The first peer's program is deaf.
+    let server = running("read x; [ $x = deaf ] && exec sleep 1000; echo $x; exec cat").listen();
+    let (deaf, other) = (mailbox(), mailbox());
+    send(&deaf, "deaf\n", target(&server));
+    for _ in 0..4 {
+        send(&deaf, vec![b'x'; 50_000], target(&server));
+        // It has been dealt with when another is answered.
+        let payload = "y\n";
+        assert_eq!(ask_from(&other, &server, payload), payload.as_bytes());
+    }
+    let line = format!(
+        "netkit: no answer to a datagram from {}: its program does not read what is sent to it",
+        address(&deaf)
+    );
+    server.wait_for_line(&line);
+    let stopped = server.stop();
+    // A pipe took one of them, and the beginning of the next.
+    assert!(
+        stopped
+            .stderr
+            .contains("netkit: no answer to 2 datagrams in all: its"),
+        "{stopped:?}"
+    );
+    assert!(stopped.took < Duration::from_secs(10), "{stopped:?}");
+}
+
+#[test]
+fn a_program_that_closes_its_input_is_given_no_more() {
+    let server = running("exec <&-; echo closed; exec sleep 1000").listen();
+    let client = mailbox();
+    assert_eq!(ask_from(&client, &server, ""), b"closed\n");
+    send(&client, "x", target(&server));
+    server.wait_for_line("netkit: no answer to a datagram {*}: its program does not read {*}");
+    #[cfg(target_os = "linux")]
+    assert!(server.cpu_time() < Duration::from_secs(1));
+    server.stop();
+}
+
+#[test]
+fn over_the_cap_nobody_gets_a_program_until_one_has_ended() {
+    let server = udp_server(["--max-peers", "2", "--sh-exec", "exec cat"]).listen();
+    let (one, two, three) = (mailbox(), mailbox(), mailbox());
+    ask_from(&one, &server, "a");
+    ask_from(&two, &server, "b");
+    send(&three, "c", target(&server));
+    server.wait_for_line(&format!(
+        "netkit: no answer to a datagram from {}: programs run for as many peers as --max-peers \
+         allows",
+        address(&three)
+    ));
+    assert_eq!(ask_from(&one, &server, "d"), b"d");
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, kill_process};
+
+        kill_process(server.children()[0], Signal::KILL).unwrap();
+        server.wait_for_line("Ended {*}: it ended with signal: 9 (SIGKILL).");
+        assert_eq!(ask_from(&three, &server, "e"), b"e");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_program_inherits_nothing_but_its_streams() {
+    let command = "ls /dev/fd | tr '\\n' ' '";
+    let server = running(command).listen();
+    // Whoever runs the tests may have left something open as well.
+    let direct = program("/bin/sh", ["-c", command]);
+    let direct = direct.stdin("").any_stdout().run().stdout;
+    ask(&server, "");
+    assert_eq!(
+        ask(&server, "").escape_ascii().to_string(),
+        direct.escape_ascii().to_string()
+    );
+}
+
+#[test]
+fn what_cannot_be_run_is_refused() {
+    let folder = temporary_folder();
+    let file = folder.path().join("text");
+    fs::write(&file, "").unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let cases = [
+        (
+            "/no/such/program",
+            "/no/such/program: no such file or directory",
+        ),
+        (
+            "no-such-program",
+            "no-such-program: no such file or directory",
+        ),
+        ("", "'': no such file or directory"),
+        ("/", "/: is a directory"),
+        ("./text", "./text: permission denied"),
+        ("text", "text: permission denied"),
+    ];
+    for (program, message) in cases {
+        netkit(["udp-server", "-p", "0", "-e", program])
+            .current_dir(folder.path())
+            .env("PATH", format!("{path}:{}", folder.path().display()))
+            .stderr(format!("netkit: could not run {message}\n"))
+            .code(2)
+            .run();
+    }
+    drop(udp_server(["-e", "cat"]).listen());
+}
+
+#[test]
+fn what_cannot_be_run_any_more_is_said_once_and_ends_nothing() {
+    let folder = temporary_folder();
+    let file = folder.path().join("program");
+    std::os::unix::fs::symlink("/bin/cat", &file).unwrap();
+    let client = mailbox();
+    let source = address(&client);
+    let server = udp_server(["-e", "./program"])
+        .current_dir(folder.path())
+        .stderr(format!(
+            "Listening on 127.0.0.1:{{N}}\nBind UDP on 127.0.0.1:{{N}}...\n\
+             Received from {source}.\n\
+             netkit: could not run ./program for {source}: no such file or directory\n\
+             Received from {source}.\n\
+             netkit: 2 datagrams in all could not be received or answered\n"
+        ))
+        .listen();
+    fs::remove_file(&file).unwrap();
+    send(&client, "a", target(&server));
+    send(&client, "b", target(&server));
+    server.wait_for_lines("Received from {*}", 2);
+    server.stop();
+}
+
+#[test]
+fn clients_of_others_talk_to_a_program() {
+    let server = udp_server(["-e", "/bin/cat"]).listen();
+    for mut client in udp_clients(server.port()) {
+        client.send("there\n");
+        client.receive("there\n");
+        client.send("and back\n");
+        client.receive("and back\n");
+    }
+}
+
+#[test]
+fn a_program_talks_over_ipv6_too() {
+    let command = "echo $NETKIT_REMOTE_ADDR $NCAT_PROTO";
+    let server = udp_server(["-b", "::1", "--sh-exec", command]).listen();
+    netkit(["udp-client", &server.address(), ""])
+        .stdout("::1 UDP\n\n")
+        .run();
+}
+
+#[test]
+fn options_for_programs_are_refused_without_one() {
+    let see = "see 'netkit udp-server --help'";
+    for option in ["--idle-timeout 5", "--max-peers 5"] {
+        is_refused(
+            option,
+            &format!(
+                "the following required arguments were not provided: \
+                 <--exec <PROGRAM> [ARG]...|--sh-exec <COMMAND>>; {see}"
+            ),
+        );
+    }
+    is_refused(
+        "--sh-exec x --service echo",
+        &format!(
+            "the argument '--sh-exec <COMMAND>' cannot be used with '--service <NAME>'; {see}"
+        ),
+    );
+    is_refused(
+        "--sh-exec x -e y",
+        &format!(
+            "the argument '--sh-exec <COMMAND>' cannot be used with \
+             '--exec <PROGRAM> [ARG]...'; {see}"
+        ),
+    );
+}

@@ -1,0 +1,180 @@
+//! `--service stdio`: datagrams are printed, and input goes to a peer.
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+
+use rustix::process::Signal;
+
+use super::is_refused;
+use crate::harness::datagrams::{expect, expect_nothing, receive, send};
+use crate::harness::{Process, Program, Terminal, mailbox, peer, udp_server};
+
+fn stdio() -> Program {
+    udp_server(["--service", "stdio"])
+}
+
+fn target_of(server: &Process) -> SocketAddr {
+    let line = server.wait_for_line("Listening on {*}");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn everything_is_printed_and_input_goes_to_the_first_who_sends() {
+    let mut server = stdio().stdin_open().start();
+    let target = target_of(&server);
+    let (first, second) = (mailbox(), mailbox());
+    server.send("typed early");
+    send(&first, "one\n", target);
+    server.receive("one\n");
+    assert_eq!(expect(&first, "typed early"), target);
+    send(&second, "two", target);
+    server.receive("two");
+    server.send("a\nb\n");
+    expect(&first, "a\nb\n");
+    server.signal(Signal::INT);
+    server.finish();
+    expect_nothing(&second);
+}
+
+#[test]
+fn neither_an_empty_datagram_nor_the_end_of_input_is_an_end() {
+    let mut server = stdio().stdin("only").start();
+    let target = target_of(&server);
+    let peer = mailbox();
+    send(&peer, "", target);
+    expect(&peer, "only");
+    send(&peer, "", target);
+    send(&peer, "still here", target);
+    server.receive("still here");
+    server.signal(Signal::TERM);
+    let log = server.finish().stderr;
+    assert_eq!(log.matches("Received from").count(), 3, "{log}");
+    assert_eq!(log.matches("Talking to").count(), 1, "{log}");
+}
+
+#[test]
+fn an_end_of_input_costs_no_time() {
+    let mut server = stdio().start();
+    let target = target_of(&server);
+    send(&mailbox(), "a", target);
+    server.receive("a");
+    send(&mailbox(), "b", target);
+    server.receive("b");
+    #[cfg(target_os = "linux")]
+    assert!(server.cpu_time() < std::time::Duration::from_secs(1));
+}
+
+#[test]
+fn a_large_input_is_cut_where_datagrams_end() {
+    let server = stdio().stdin(vec![b'x'; 200_000]).start();
+    let target = target_of(&server);
+    let peer = mailbox();
+    socket2::SockRef::from(&peer)
+        .set_recv_buffer_size(1 << 20)
+        .unwrap();
+    send(&peer, "", target);
+    let mut received = 0;
+    while received < 200_000 {
+        let (datagram, source) = receive(&peer);
+        assert_eq!(source, target);
+        received += datagram.len();
+    }
+    assert_eq!(received, 200_000);
+    drop(server);
+}
+
+#[test]
+fn a_terminal_is_shown_no_control_characters_save_with_raw() {
+    let cases: [(&[&str], &[u8]); 2] = [
+        (&[], b"a\\x1b[2J\\xc3b\n"),
+        (&["--raw"], b"a\x1b[2J\xc3b\n"),
+    ];
+    for (options, shown) in cases {
+        let mut terminal = Terminal::open();
+        let arguments = ["--service", "stdio"].iter().chain(options).copied();
+        let server = udp_server(arguments).stdout_to(terminal.device()).start();
+        let target = target_of(&server);
+        let peer = mailbox();
+        // The first byte of a character whose second never comes.
+        send(&peer, b"a\x1b[2J\xc3", target);
+        send(&peer, "b\n", target);
+        terminal.expect(shown);
+        server.signal(Signal::TERM);
+        server.finish();
+        terminal.finish();
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_server_quietly() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = stdio().stdout_to(writer).code(141).start();
+    target_of(&server);
+    drop(reader);
+    server.finish();
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full: File = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let server = stdio().stdout_to(full).code(2).start();
+    let target = target_of(&server);
+    send(&mailbox(), "x", target);
+    let log = server.finish().stderr;
+    let said = "netkit: could not write standard output: no space left on device\n";
+    assert!(log.ends_with(said), "{log}");
+}
+
+#[test]
+fn a_reader_that_reads_nothing_holds_up_no_signal() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = udp_server(["--service", "stdio", "--drain-timeout", "0.2"])
+        .stdout_to(writer)
+        .code(4)
+        .start();
+    let target = target_of(&server);
+    for _ in 0..4 {
+        send(&mailbox(), vec![b'x'; 60_000], target);
+    }
+    server.wait_for_lines("Received from {*}", 2);
+    server.signal(Signal::TERM);
+    let log = server.finish().stderr;
+    assert!(
+        log.ends_with("netkit: standard output took no more data in time\n"),
+        "{log}"
+    );
+    drop(reader);
+}
+
+#[test]
+fn what_has_arrived_before_the_signal_is_printed() {
+    let mut server = stdio().start();
+    let target = target_of(&server);
+    server.signal(Signal::STOP);
+    server.wait_until_stopped();
+    for payload in ["a", "b", "c"] {
+        send(&mailbox(), payload, target);
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    server.receive("abc");
+    server.finish();
+}
+
+#[test]
+fn raw_is_refused_where_nothing_is_printed() {
+    is_refused("--raw", "--raw is for `--service stdio` only");
+}
+
+#[test]
+fn netcat_is_talked_to() {
+    let mut server = stdio().stdin_open().start();
+    let target = target_of(&server).port().to_string();
+    if let Some(peer) = peer("nc", ["-u", "127.0.0.1", &target]) {
+        let mut peer = peer.stdin_open().start();
+        peer.send("from nc\n");
+        server.receive("from nc\n");
+        server.send("to nc\n");
+        peer.receive("to nc\n");
+    }
+}
