@@ -1,4 +1,4 @@
-//! The command line, the messages and exit codes that go with it, and the standard streams.
+//! The command line: its messages, its exit codes and the standard streams.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -18,7 +18,7 @@ fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").unwrap()
 }
 
-/// A pipe whose reader has gone away.
+/// A pipe whose reader has left.
 fn broken_pipe() -> std::io::PipeWriter {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -45,7 +45,7 @@ fn the_long_help_of_a_subcommand_has_the_exit_codes() {
 }
 
 #[test]
-fn bad_addresses_are_refused_with_an_example() {
+fn a_bad_address_is_refused_with_a_correct_example() {
     let cases: [(&[&str], &str); 10] = [
         (
             &[],
@@ -94,7 +94,7 @@ fn bad_addresses_are_refused_with_an_example() {
 }
 
 #[test]
-fn bad_values_are_refused_with_what_would_be_right() {
+fn a_bad_value_is_refused_with_a_correct_example() {
     let cases = [
         (
             "tcp-client -w soon a:1",
@@ -163,7 +163,7 @@ fn an_argument_need_not_be_text() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused_with_where_to_read_more() {
+fn a_usage_error_points_to_the_help() {
     let cases = [
         (
             "",
@@ -203,7 +203,7 @@ fn what_does_not_fit_together_is_refused_with_where_to_read_more() {
 }
 
 #[test]
-fn a_path_to_get_cannot_end_its_line() {
+fn a_path_with_a_space_is_refused() {
     netkit(["tcp-client", "--get", "/a b", "localhost:9999"])
         .stderr(
             "netkit: '/a b' is not a path; write one that starts with '/', and %20 for a space\n",
@@ -259,7 +259,7 @@ fn a_refused_connection_is_exit_code_1() {
 }
 
 #[test]
-fn a_refused_connection_names_the_address_as_resolved_too() {
+fn a_refused_connection_names_the_typed_and_the_resolved_address() {
     let port = ReservedPort::tcp();
     let port = port.number();
     netkit(["tcp-client", "-4", &format!("localhost:{port}")])
@@ -280,7 +280,7 @@ fn a_refused_connection_names_the_address_as_resolved_too() {
 
 #[test]
 fn a_connection_that_nobody_answers_is_exit_code_4() {
-    // A listener whose queue is full drops what comes next, as a firewall does.
+    // A listener with a full queue drops new connections, as a firewall does.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket
         .bind(&std::net::SocketAddr::new(LOCALHOST, 0).into())
@@ -323,7 +323,7 @@ fn an_address_that_is_in_use_is_exit_code_2() {
 
 #[test]
 fn an_address_of_another_machine_cannot_be_listened_on() {
-    // RFC 5737: belongs to nobody.
+    // RFC 5737: this address belongs to nobody.
     netkit(["tcp-server", "-p", "0", "-b", "192.0.2.1"])
         .stderr(
             "netkit: could not listen on 192.0.2.1:0: cannot assign requested address \
@@ -334,7 +334,7 @@ fn an_address_of_another_machine_cannot_be_listened_on() {
 }
 
 #[test]
-fn help_and_version_are_data() {
+fn help_and_version_go_to_standard_output() {
     netkit(["--version"]).stdout("netkit {N}\n").run();
     for subcommand in ["", "tcp-client", "tcp-server", "udp-client", "udp-server"] {
         for help in ["-h", "--help"] {
@@ -395,7 +395,7 @@ fn output_into_a_closed_pipe_ends_quietly() {
 }
 
 #[test]
-fn a_client_with_nothing_to_write_leaves_when_its_reader_does() {
+fn a_silent_client_leaves_when_its_reader_has_left() {
     let peer = Peer::listen(|mut connection| connection.expect_eof());
     netkit(["tcp-client", peer.address()])
         .stdin_open()
@@ -405,7 +405,7 @@ fn a_client_with_nothing_to_write_leaves_when_its_reader_does() {
 }
 
 #[test]
-fn closed_streams_do_not_matter() {
+fn a_session_works_with_closed_standard_streams() {
     for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let peer = Peer::listen(|mut connection| {
             connection.expect_eof();
@@ -424,7 +424,7 @@ fn closed_streams_do_not_matter() {
 }
 
 #[test]
-fn a_failure_that_cannot_be_told_is_still_an_exit_code() {
+fn a_failure_sets_the_exit_code_without_standard_error() {
     let port = ReservedPort::tcp();
     netkit(["tcp-client", "127.0.0.1", &port.text()])
         .through("exec \"$0\" \"$@\" 2>&-")
@@ -458,7 +458,7 @@ fn a_client_ends_by_the_signal_it_is_sent() {
 }
 
 #[test]
-fn quiet_leaves_errors_only() {
+fn quiet_logs_errors_only() {
     let mut server = tcp_server(["-q", "--print-port"])
         .stderr("")
         .code(0)
@@ -511,7 +511,7 @@ fn json_messages_are_one_object_a_line() {
 }
 
 #[test]
-fn colour_is_for_terminals_that_want_it() {
+fn only_a_terminal_without_no_color_gets_colour() {
     let run = |no_color: &str, terminal: &Terminal| {
         let port = ReservedPort::tcp();
         netkit(["tcp-client", "-v", "127.0.0.1", &port.text()])

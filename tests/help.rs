@@ -1,4 +1,4 @@
-//! The help texts are those in `tests/help`, whitespace included: a change of one is seen in review.
+//! Each help text equals its file in `tests/help`, so that a review sees every change.
 //! `NETKIT_WRITE_HELP=1 cargo test help` writes them anew.
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::harness::netkit;
 
 #[test]
-fn every_help_text_is_as_it_was_reviewed() {
+fn every_help_text_equals_its_reviewed_file() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
     for subcommand in ["", "tcp-client", "tcp-server", "udp-client", "udp-server"] {
         for option in ["-h", "--help"] {

@@ -1,4 +1,4 @@
-//! The console blocks of the README are what a reader would see.
+//! The console blocks of the README show what the commands print.
 
 use crate::harness::{Server, program, tcp_server, udp_server};
 
@@ -31,7 +31,7 @@ fn blocks() -> Vec<Vec<Shown>> {
         .collect()
 }
 
-/// Ports that the system chose, and times, as `#`.
+/// Replaces times, and ports that the system chose, by `#`.
 fn without_numbers_of_the_day(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.trim_end().lines() {
@@ -73,7 +73,7 @@ fn without_numbers_after(line: &str, marks: &[&str]) -> String {
     line
 }
 
-/// Starts the server of a block; its arguments are the README's but for the port.
+/// Starts the server of a block with the arguments of the README, but on a free port.
 fn start(command: &str) -> Option<Server> {
     let arguments = command.strip_prefix("netkit ")?;
     let (subcommand, arguments) = arguments
@@ -88,7 +88,7 @@ fn start(command: &str) -> Option<Server> {
 }
 
 #[test]
-fn every_console_block_is_what_happens() {
+fn every_console_block_shows_what_is_printed() {
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_netkit"));
     let path = format!(
         "{}:{}",
@@ -128,7 +128,7 @@ fn every_console_block_is_what_happens() {
     check_log(server, &log);
 }
 
-/// What the README shows of a server's log is how the log begins.
+/// The log of a server must begin with what the README shows.
 fn check_log(server: Server, shown: &str) {
     let last = shown.lines().last().unwrap_or_default();
     if last.ends_with("closed.") {
@@ -143,7 +143,7 @@ fn check_log(server: Server, shown: &str) {
 }
 
 #[test]
-fn the_exit_codes_are_those_of_the_help() {
+fn the_exit_codes_of_the_readme_are_those_of_the_help() {
     let help = crate::harness::netkit(["--help"]).any_stdout().run();
     let help = String::from_utf8(help.stdout).unwrap();
     let rows = README

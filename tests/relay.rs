@@ -1,4 +1,4 @@
-//! Much data, out and back, through our client and our echo server.
+//! Bulk data through our client and our echo server, out and back.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ fn echo(arguments: &[&str]) -> Server {
     tcp_server(arguments.copied()).listen()
 }
 
-/// Both directions at once, `size` bytes each, with a stop of each program in the middle.
+/// Sends `size` bytes each way at once. With `stopping`, SIGSTOP stops each program for a moment.
 fn both_ways(size: usize, stopping: bool) {
-    // With a time limit reads and writes have timeouts, and are interrupted by a stop.
+    // A time limit gives the sockets timeouts, so that a stop interrupts reads and writes.
     let server = echo(&["--idle-timeout", "1m"]);
     let bytes = random_bytes(size);
     let client = netkit(["tcp-client", "--idle-timeout", "1m", &server.address()])
@@ -41,7 +41,7 @@ fn bytes_come_back_as_they_went() {
 }
 
 #[test]
-fn bytes_come_back_as_they_went_though_both_programs_are_stopped() {
+fn bytes_come_back_as_they_went_when_both_programs_are_stopped() {
     both_ways(32 * MIB, true);
 }
 

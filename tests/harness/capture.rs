@@ -1,4 +1,4 @@
-//! Everything a program prints, as it comes.
+//! The output of a program, collected while the program runs.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::spawn;
 
-/// The bytes of one stream so far; a thread goes on reading until it ends.
+/// The bytes of one stream so far. A thread reads on until the stream ends.
 #[derive(Clone)]
 pub struct Capture(Arc<(Mutex<State>, Condvar)>);
 
@@ -25,7 +25,7 @@ impl Capture {
             loop {
                 let count = match stream.read(&mut buffer) {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    // A terminal that nobody has open any more ends in EIO.
+                    // EIO: no process has the terminal open any more.
                     result => result.unwrap_or(0),
                 };
                 let (state, changed) = &*shared.0;
@@ -41,7 +41,7 @@ impl Capture {
         capture
     }
 
-    /// Of a stream that is not captured: it has ended without a byte.
+    /// For a stream that is not captured: it has ended without a byte.
     pub fn empty() -> Self {
         let capture = Self(Arc::default());
         capture.0.0.lock().unwrap().ended = true;
@@ -52,8 +52,8 @@ impl Capture {
         self.0.0.lock().unwrap().bytes.clone()
     }
 
-    /// Waits until `look` finds something, in what has come so far or after the next bytes. `None`:
-    /// the stream ended, or `deadline` came, first.
+    /// Waits until `look` finds something in the bytes so far, and looks again after every read.
+    /// `None` if the stream ends or `deadline` passes first.
     pub fn wait<T>(&self, deadline: Instant, look: impl Fn(&State) -> Option<T>) -> Option<T> {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();

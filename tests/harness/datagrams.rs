@@ -1,19 +1,19 @@
-//! UDP sockets of a test, and datagrams that come and go.
+//! UDP sockets of a test: what they send, receive and expect.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use super::{DEADLINE, Server};
 
-/// A UDP socket of the test, on a free port of 127.0.0.1, that does not wait for ever.
+/// A UDP socket on a free port of 127.0.0.1. A read fails after [`DEADLINE`].
 pub fn mailbox() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
 }
 
-/// A UDP port that nobody listens on and that nobody else is given: what others than its peer, which
-/// is itself, send to it is unreachable.
+/// A UDP port that is closed, and that the kernel gives to nobody else.
+/// Its socket is connected to itself, so the kernel refuses the datagrams of all others.
 pub fn closed_port() -> UdpSocket {
     let socket = mailbox();
     socket.connect(socket.local_addr().unwrap()).unwrap();
@@ -24,12 +24,12 @@ pub fn address(socket: &UdpSocket) -> String {
     socket.local_addr().unwrap().to_string()
 }
 
-/// Where datagrams for `server` are sent to.
+/// The address that `server` listens on.
 pub fn target(server: &Server) -> SocketAddr {
     server.address().parse().unwrap()
 }
 
-/// Waits for a datagram, and returns it and where it is from.
+/// Waits for a datagram. Returns it and its source.
 #[track_caller]
 pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
@@ -39,14 +39,14 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
                 buffer.truncate(count);
                 return (buffer, source);
             }
-            // socket(7): with a time limit it is not restarted after a signal.
+            // socket(7): with a timeout the kernel does not restart the call after a signal.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("a datagram should have come: {error}"),
         }
     }
 }
 
-/// Waits for a datagram, which has to be `payload`, and returns where it is from.
+/// Waits for a datagram, which must be `payload`. Returns its source.
 #[track_caller]
 pub fn expect(socket: &UdpSocket, payload: impl AsRef<[u8]>) -> SocketAddr {
     let (received, source) = receive(socket);
@@ -60,7 +60,7 @@ pub fn expect(socket: &UdpSocket, payload: impl AsRef<[u8]>) -> SocketAddr {
     source
 }
 
-/// Nothing has come; for when whoever could have sent something has ended.
+/// Asserts that no datagram has arrived. Call it when every sender has ended.
 #[track_caller]
 pub fn expect_nothing(socket: &UdpSocket) {
     socket.set_nonblocking(true).unwrap();
@@ -74,7 +74,7 @@ pub fn send(socket: &UdpSocket, payload: impl AsRef<[u8]>, target: SocketAddr) {
     assert_eq!(socket.send_to(payload, target).unwrap(), payload.len());
 }
 
-/// A client that hears nothing that does not come from `target`.
+/// A client socket that receives from `target` only.
 #[cfg(target_os = "linux")]
 pub fn connected(local: &str, target: SocketAddr) -> UdpSocket {
     let client = UdpSocket::bind(local).unwrap();
@@ -83,7 +83,7 @@ pub fn connected(local: &str, target: SocketAddr) -> UdpSocket {
     client
 }
 
-/// What `client` gets for `x`.
+/// Sends `x` and returns the answer.
 #[cfg(target_os = "linux")]
 #[track_caller]
 pub fn answer_to_x(client: &UdpSocket) -> String {

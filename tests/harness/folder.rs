@@ -1,15 +1,15 @@
-//! A place for files.
+//! Temporary folders.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A new folder, removed with all that is in it when the test ends.
+/// A new folder. Dropping it removes it with its files.
 pub fn temporary_folder() -> Folder {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("netkit-{}-{number}", std::process::id());
     let path = std::env::temp_dir().join(name);
-    // Left behind by a process of the same number that was killed.
+    // A killed process of the same number may have left it behind.
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();
     Folder(path)

@@ -1,7 +1,7 @@
-//! Runs programs and plays the other end, so that a test reads as a sequence of events.
+//! Runs programs and plays their peers, so that a test reads as a sequence of events.
 //!
-//! Nothing here sleeps, and nothing can hang: every wait ends with the event it is for, or fails
-//! the test after [`DEADLINE`]. Whatever was started is killed when its test ends.
+//! Nothing here sleeps or hangs. Every wait ends with its event, or fails the test after
+//! [`DEADLINE`]. Every program is killed when its test ends.
 //!
 //! ```ignore
 //! let peer = Peer::listen(|mut connection| {
@@ -39,11 +39,11 @@ pub use terminal::Terminal;
 pub use text::{bytes_of_dump, matches, random_bytes};
 pub use tools::{ReservedPort, peer, python_udp_server, ss, udp_clients, udp_echoes};
 
-/// How long a program may run and an event may take; far more than any needs, so that a slow
+/// How long a program may run and an event may take. It is far more than any needs, so that a slow
 /// machine fails no test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Something that happens once in one thread and is waited for in another.
+/// One thread lets the event happen, another waits for it.
 pub fn event() -> (Trigger, Event) {
     let (sender, receiver) = mpsc::channel();
     (Trigger(sender), Event(receiver))
@@ -53,7 +53,7 @@ pub fn event() -> (Trigger, Event) {
 pub struct Trigger(mpsc::Sender<()>);
 
 impl Trigger {
-    /// Nobody need be waiting any more.
+    /// The waiting thread may have ended.
     pub fn happen(&self) {
         let _ = self.0.send(());
     }
@@ -70,7 +70,7 @@ impl Event {
     }
 }
 
-/// Everything that comes out of `stream`, which has to end within [`DEADLINE`].
+/// Reads `stream` to its end, which must come within [`DEADLINE`].
 #[track_caller]
 pub fn read_all(stream: impl Read + Send + 'static) -> Vec<u8> {
     let capture = capture::Capture::of(stream);
@@ -80,7 +80,7 @@ pub fn read_all(stream: impl Read + Send + 'static) -> Vec<u8> {
     capture.bytes()
 }
 
-/// A thread that keeps the name of the test that started it, so that a failure is shown under it.
+/// Starts a thread with the name of its test, so that a failure is shown under that test.
 pub fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> thread::JoinHandle<T> {

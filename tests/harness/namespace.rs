@@ -1,5 +1,4 @@
-//! A network of its own for one test (network namespaces; needs root), so that nothing outside it
-//! is touched.
+//! A network namespace for one test, which needs root and touches no other network.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -12,13 +11,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::program::{Program, program};
 use super::{DEADLINE, spawn};
 
-/// Runs `test` in a new network that has nothing but a loopback interface. All threads and programs
-/// that it starts are in it too.
+/// Runs `test` in a new network that has only a loopback interface. Its threads and programs run
+/// there too.
 pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let name = new_name();
     program("ip", ["netns", "add", &name]).run();
     let namespace = File::open(Path::new("/run/netns").join(&name)).unwrap();
-    // From here on it lives as long as somebody is in it.
+    // From here on the network lives until its last process ends.
     program("ip", ["netns", "del", &name]).run();
     let thread = spawn(move || {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -36,14 +35,16 @@ fn new_name() -> String {
     format!("netkit-{}-{number}", std::process::id())
 }
 
-/// Another host, with a wire between it and this one. This one's end is the interface `near`, with
-/// `192.0.2.1`, `2001:db8::1` and `fe80::1`; the other's is `far`, with the same that end in 2.
+/// Another host, connected to this one by a wire.
+///
+/// This end is the interface `near`, with `192.0.2.1`, `2001:db8::1` and `fe80::1`.
+/// The other end is `far`, with the same addresses ending in 2.
 pub struct Host {
     name: String,
 }
 
 impl Host {
-    /// Within [`in_namespace`].
+    /// Call it within [`in_namespace`].
     pub fn connect() -> Self {
         let name = new_name();
         ip(&format!("netns add {name}"));
@@ -56,7 +57,7 @@ impl Host {
         let far = (format!("-n {name} "), "far", 2);
         for (on, end, number) in [near, far] {
             ip(&format!("{on}link set lo up"));
-            // The system would take its time over one of its own.
+            // The kernel would add an address of its own, and take its time to check it.
             ip(&format!("{on}link set {end} addrgenmode none"));
             ip(&format!("{on}link set {end} up"));
             ip(&format!("{on}address add 192.0.2.{number}/24 dev {end}"));
@@ -69,7 +70,7 @@ impl Host {
         host
     }
 
-    /// The name of its network, for ip(8).
+    /// The name of its network namespace, for ip(8).
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -89,7 +90,7 @@ pub fn ip(arguments: &str) {
 /// Gives a loopback address to the network.
 pub fn add_address(address: &str) {
     if address.contains(':') {
-        // Without `nodad` it cannot be used for a second.
+        // Without `nodad` the kernel checks it for a second before it can be used.
         ip(&format!("address add {address} dev lo nodad"));
         wait_for_route("", address);
     } else {
@@ -97,8 +98,8 @@ pub fn add_address(address: &str) {
     }
 }
 
-/// Waits until the new IPv6 `address` can be reached, of which ip(8) does not wait for the end. `on`
-/// are its words for another host.
+/// Waits until the new IPv6 `address` can be reached, for which ip(8) does not wait. `on` has the
+/// words of ip(8) for another host.
 fn wait_for_route(on: &str, address: &str) {
     let end = Instant::now() + DEADLINE;
     let show = format!("{on}-6 route show table local {address}");
@@ -108,7 +109,7 @@ fn wait_for_route(on: &str, address: &str) {
     }
 }
 
-/// From now on what is sent to `network` gets lost.
+/// From now on the kernel drops what is sent to `network`.
 pub fn black_hole(network: &str) {
     let family = if network.contains(':') { "ip6" } else { "ip" };
     let rules = format!(
@@ -119,13 +120,13 @@ pub fn black_hole(network: &str) {
 }
 
 impl Program {
-    /// Runs on another host.
+    /// Runs the program on another host.
     pub fn on(self, host: &Host) -> Self {
         let name = &host.name;
         self.through(&format!("exec ip netns exec {name} \"$0\" \"$@\""))
     }
 
-    /// Runs with the file `content` in the place of the file `place`.
+    /// Runs the program with the file `content` mounted on `place`.
     pub fn with_file(self, content: &Path, place: &str) -> Self {
         let content = content.display();
         self.through(&format!(

@@ -1,4 +1,4 @@
-//! The other end of a connection, played by the test.
+//! The other end of a connection, which the test plays.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -11,8 +11,8 @@ use socket2::SockRef;
 use super::text::shown;
 use super::{DEADLINE, spawn};
 
-/// A listener that plays a list of things to do with the first connection it gets. If that fails,
-/// so does the test, at `finish` or at its end.
+/// A listener that plays a script with the first connection it gets. If the script fails, so does
+/// the test, in `finish` or at its end.
 pub struct Peer {
     address: String,
     thread: Option<JoinHandle<()>>,
@@ -31,7 +31,7 @@ impl Peer {
         Self::of_listener(TcpListener::bind(address).unwrap(), play)
     }
 
-    /// Listens no more once the connection is there.
+    /// Stops listening once the connection is there.
     pub fn of_listener(
         listener: TcpListener,
         play: impl FnOnce(Connection) + Send + 'static,
@@ -40,8 +40,8 @@ impl Peer {
         let thread = spawn(move || {
             wait_until_ready(&listener, PollFlags::IN, "nobody connected");
             let (stream, _) = listener.accept().unwrap();
-            // Closing alone would leave it open in a program that another test is just starting,
-            // until that has become the program. Not all systems can do this.
+            // A child that another test has just forked still holds the listener until it
+            // calls exec, so closing is not enough. Not all systems can shut a listener down.
             let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
             drop(listener);
             play(Connection::new(stream));
@@ -59,7 +59,7 @@ impl Peer {
         self.address.rsplit_once(':').unwrap().1
     }
 
-    /// Waits until it has done everything.
+    /// Waits until the script has ended.
     #[track_caller]
     pub fn finish(mut self) {
         self.join();
@@ -87,7 +87,7 @@ impl Drop for Peer {
     }
 }
 
-/// A connection as a to-do list. Everything waits at most [`DEADLINE`]. Dropping it closes it.
+/// A connection of the test. Each call waits at most [`DEADLINE`]. Dropping it closes it.
 pub struct Connection {
     stream: TcpStream,
 }
@@ -111,12 +111,12 @@ impl Connection {
         &self.stream
     }
 
-    /// Where the other end is, as messages show it.
+    /// The address of the other end, as messages show it.
     pub fn peer(&self) -> String {
         self.stream.peer_addr().unwrap().to_string()
     }
 
-    /// Where this end is, as the other end's messages show it.
+    /// The address of this end, as messages of the other end show it.
     pub fn local(&self) -> String {
         self.stream.local_addr().unwrap().to_string()
     }
@@ -128,7 +128,7 @@ impl Connection {
         }
     }
 
-    /// Sends until the other end takes no more, for as long as it reads nothing. Returns how much.
+    /// Sends until the other end, which reads nothing, takes no more. Returns the number of bytes.
     pub fn send_until_full(&mut self) -> usize {
         self.stream.set_nonblocking(true).unwrap();
         let mut sent = 0;
@@ -143,7 +143,7 @@ impl Connection {
         sent
     }
 
-    /// The next bytes have to be these. More may follow.
+    /// The next bytes must be these. More may follow.
     #[track_caller]
     pub fn expect(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -169,7 +169,7 @@ impl Connection {
         );
     }
 
-    /// The other end has to end its direction next.
+    /// The other end must close its direction next.
     #[track_caller]
     pub fn expect_eof(&mut self) {
         match self.read_once() {
@@ -179,7 +179,7 @@ impl Connection {
         }
     }
 
-    /// The other end has to break off next.
+    /// The other end must reset the connection next.
     #[track_caller]
     pub fn expect_reset(&mut self) {
         match self.read_once() {
@@ -188,19 +188,19 @@ impl Connection {
         }
     }
 
-    /// What is there, once something is; empty at the end.
+    /// Waits for bytes and returns them; none at the end.
     #[track_caller]
     pub fn receive(&mut self) -> Vec<u8> {
         self.read_once().unwrap()
     }
 
-    /// Receives everything until the other end has ended or broken off, and forgets it.
+    /// Receives and forgets everything until the other end closes or resets.
     pub fn drain(&mut self) {
         let mut buffer = [0; 4096];
         while matches!(self.stream.read(&mut buffer), Ok(1..)) {}
     }
 
-    /// Everything up to the other end's end.
+    /// Receives everything until the other end closes.
     #[track_caller]
     pub fn receive_all(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -210,8 +210,8 @@ impl Connection {
         bytes
     }
 
-    /// For as long as that, the other end must neither send, nor end, nor break off. The only wait
-    /// here that passes by itself: for what must not happen.
+    /// For `time` the other end must neither send, nor close, nor reset. This wait always takes its
+    /// whole time.
     #[track_caller]
     pub fn expect_nothing_for(&mut self, time: Duration) {
         if is_ready(&self.stream, PollFlags::IN, time) {
@@ -222,15 +222,15 @@ impl Connection {
         }
     }
 
-    /// Does nothing for as long as that, while the other end must not break off; it may have ended.
+    /// Does nothing for `time`. The other end may close, but it must not reset.
     #[track_caller]
     pub fn hold_for(&mut self, time: Duration) {
         let broken = is_ready(&self.stream, PollFlags::empty(), time);
         assert!(!broken, "the connection was broken off");
     }
 
-    /// Sends as fast as the other end takes it, until that has gone away. Returns how that showed:
-    /// `ConnectionReset`, or `BrokenPipe` if it had ended its direction before.
+    /// Sends as fast as the other end reads, until it has gone. Returns the error that shows it:
+    /// `ConnectionReset`, or `BrokenPipe` if the other end had closed its direction before.
     #[track_caller]
     pub fn send_until_left(&mut self) -> ErrorKind {
         let end = Instant::now() + DEADLINE;
@@ -242,12 +242,12 @@ impl Connection {
         }
     }
 
-    /// Ends our direction; receiving goes on.
+    /// Closes our direction; receiving goes on.
     pub fn shutdown(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Breaks the connection off.
+    /// Resets the connection.
     pub fn reset(self) {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))

@@ -1,4 +1,4 @@
-//! A program that is run: what it is given, what it has to print, and how it has to end.
+//! A program that a test runs: its input, what it must print, and how it must end.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -22,7 +22,7 @@ where
     program(env!("CARGO_BIN_EXE_netkit"), arguments)
 }
 
-/// Any other program; for those that may not be installed see [`super::peer`].
+/// Any other program. For one that may not be installed see [`super::peer`].
 pub fn program<I>(name: impl AsRef<OsStr>, arguments: I) -> Program
 where
     I: IntoIterator<Item: AsRef<OsStr>>,
@@ -46,8 +46,8 @@ where
     }
 }
 
-/// What is to be run. Unless told otherwise standard input is `/dev/null`, nothing may be printed
-/// on either stream, and the exit code has to be 0.
+/// A program to be run. By default standard input is `/dev/null`, both outputs must stay empty, and
+/// the exit code must be 0.
 #[must_use]
 pub struct Program {
     words: Vec<OsString>,
@@ -67,7 +67,7 @@ enum Input {
     Given(Stdio),
 }
 
-/// `None`: anything will do.
+/// `None` accepts anything.
 #[derive(Clone)]
 pub(super) struct Expected {
     pub stdout: Option<Vec<u8>>,
@@ -108,14 +108,14 @@ impl Program {
         self
     }
 
-    /// Runs by a shell: `script` has the program and its arguments as `"$0" "$@"`.
+    /// Runs the program from bash: `script` has it and its arguments as `"$0" "$@"`.
     pub fn through(mut self, script: &str) -> Self {
         let shell = ["bash", "-c", script].map(OsString::from);
         self.words.splice(0..0, shell);
         self
     }
 
-    /// Runs under resource limits, in the words of the shell's `ulimit`: `-n 16`.
+    /// Sets resource limits, in the words of the shell's `ulimit`: `-n 16`.
     pub fn ulimit(self, limits: &str) -> Self {
         self.through(&format!("ulimit {limits}; exec \"$0\" \"$@\""))
     }
@@ -137,19 +137,19 @@ impl Program {
         self
     }
 
-    /// Standard output goes there, and is not looked at.
+    /// Standard output goes there and is not checked.
     pub fn stdout_to(mut self, stdio: impl Into<Stdio>) -> Self {
         self.output = Some(stdio.into());
         self
     }
 
-    /// Standard error goes there, and is not looked at.
+    /// Standard error goes there and is not checked.
     pub fn stderr_to(mut self, stdio: impl Into<Stdio>) -> Self {
         self.error = Some(stdio.into());
         self
     }
 
-    /// All of standard output, exactly, save for the placeholders of [`matches`].
+    /// Standard output must be exactly this. Placeholders are those of [`matches`].
     pub fn stdout(mut self, text: impl AsRef<[u8]>) -> Self {
         self.expected.stdout = Some(text.as_ref().to_owned());
         self
@@ -160,7 +160,7 @@ impl Program {
         self
     }
 
-    /// All of standard error, exactly, save for the placeholders of [`matches`].
+    /// Standard error must be exactly this. Placeholders are those of [`matches`].
     pub fn stderr(mut self, text: impl AsRef<[u8]>) -> Self {
         self.expected.stderr = Some(text.as_ref().to_owned());
         self
@@ -186,19 +186,19 @@ impl Program {
         self
     }
 
-    /// For what takes longer than [`DEADLINE`].
+    /// For a program that takes longer than [`DEADLINE`].
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs it to its end, and compares all that was expected.
+    /// Runs the program to its end, and compares all that was expected.
     #[track_caller]
     pub fn run(self) -> Finished {
         self.start().finish()
     }
 
-    /// Starts it; what was expected is compared by [`Process::finish`].
+    /// Starts the program. [`Process::finish`] compares what was expected.
     pub fn start(self) -> Process {
         let started = Instant::now();
         let (input, bytes) = match self.input {
@@ -210,14 +210,14 @@ impl Program {
         let mut child = Command::new(&self.words[0])
             .args(&self.words[1..])
             .env_remove("NO_COLOR")
-            // The messages of the system, and of real peers, in English.
+            // The system and real peers print English messages.
             .env("LC_ALL", "C.UTF-8")
             .envs(self.environment)
             .current_dir(self.folder.as_deref().unwrap_or(Path::new(".")))
             .stdin(input)
             .stdout(self.output.unwrap_or_else(Stdio::piped))
             .stderr(self.error.unwrap_or_else(Stdio::piped))
-            // What a shell started is killed with it.
+            // The programs that a shell started are killed with it.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.words[0].display()));
@@ -226,7 +226,7 @@ impl Program {
         let input = child.stdin.take().map(|mut pipe| {
             let (sender, receiver) = mpsc::channel::<Vec<u8>>();
             spawn(move || {
-                // One that does not read to the end gets no more.
+                // A program that has closed its input gets no more.
                 while let Ok(bytes) = receiver.recv() {
                     if pipe.write_all(&bytes).is_err() {
                         break;
@@ -245,7 +245,7 @@ impl Program {
         let (sender, ended) = mpsc::channel();
         let pid = Pid::from_child(&child);
         spawn(move || {
-            // Not reaped here: until it is, its number belongs to it, and it can be killed safely.
+            // NOWAIT: the child keeps its pid until it is reaped, so it can be killed safely.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while let Err(rustix::io::Errno::INTR) =
                 rustix::process::waitid(WaitId::Pid(pid), options)
@@ -274,7 +274,7 @@ impl Program {
     }
 }
 
-/// A program that is running; killed when it is dropped.
+/// A running program. Dropping it kills it.
 pub struct Process {
     title: String,
     child: Child,
@@ -285,14 +285,14 @@ pub struct Process {
     started: Instant,
     deadline: Instant,
     pub(super) expected: Expected,
-    /// Once it has been reaped.
+    /// Set once it has been reaped.
     status: Option<ExitStatus>,
-    /// How much of each stream `receive` and the like have dealt with.
+    /// How many bytes of each stream `receive` and `expect_line` have consumed.
     seen_stdout: usize,
     seen_stderr: usize,
 }
 
-/// All that a program printed, and how long it took.
+/// All that a program printed, and how long it ran.
 #[derive(Debug)]
 pub struct Finished {
     pub stdout: Vec<u8>,
@@ -311,15 +311,15 @@ impl Process {
 
     /// Waits until it has been stopped by a signal.
     pub fn wait_until_stopped(&self) {
-        // Or until it has ended, or this might wait for ever.
+        // EXITED: a program that has ended must not make this wait for ever.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         rustix::process::waitid(WaitId::Pid(Pid::from_child(&self.child)), options).unwrap();
     }
 
-    /// Gives it `bytes` on standard input; does not wait until they have been read.
+    /// Queues `bytes` for standard input. Does not wait until the program reads them.
     pub fn send(&self, bytes: impl AsRef<[u8]>) {
         let input = self.input.as_ref().expect("standard input is open");
-        // One that has gone does not want them.
+        // A program that has ended reads nothing.
         let _ = input.send(bytes.as_ref().to_owned());
     }
 
@@ -327,7 +327,7 @@ impl Process {
         self.input = None;
     }
 
-    /// Waits for more of standard output, which has to be `bytes`.
+    /// Waits for more standard output, which must be `bytes`.
     #[track_caller]
     pub fn receive(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -347,7 +347,7 @@ impl Process {
         self.seen_stdout = end;
     }
 
-    /// Waits until `count` bytes have come on standard output.
+    /// Waits until standard output has `count` bytes.
     #[track_caller]
     pub fn wait_for_stdout(&self, count: usize) {
         let come = self.stdout.wait(self.deadline, |state| {
@@ -358,7 +358,7 @@ impl Process {
         }
     }
 
-    /// Waits for the next line of standard output, which has to match, and returns it.
+    /// Waits for the next line of standard output, which must match. Returns it.
     #[track_caller]
     pub fn receive_line(&mut self, pattern: &str) -> String {
         let from = self.seen_stdout;
@@ -372,7 +372,7 @@ impl Process {
         line
     }
 
-    /// Waits for the next line on standard error, which has to match, and returns it.
+    /// Waits for the next line of standard error, which must match. Returns it.
     #[track_caller]
     pub fn expect_line(&mut self, pattern: &str) -> String {
         let from = self.seen_stderr;
@@ -386,13 +386,13 @@ impl Process {
         line
     }
 
-    /// Waits until some line on standard error matches, whatever stands around it, and returns it.
+    /// Waits until some line of standard error matches. Returns it.
     #[track_caller]
     pub fn wait_for_line(&self, pattern: &str) -> String {
         self.wait_for_lines(pattern, 1).remove(0)
     }
 
-    /// Waits until `count` lines on standard error match, whatever stands around them.
+    /// Waits until `count` lines of standard error match. Returns all that match.
     #[track_caller]
     pub fn wait_for_lines(&self, pattern: &str, count: usize) -> Vec<String> {
         let found = self.stderr.wait(self.deadline, |state| {
@@ -417,7 +417,7 @@ impl Process {
         String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
     }
 
-    /// How much processor time it has used.
+    /// The processor time that the program has used.
     #[cfg(target_os = "linux")]
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
@@ -427,7 +427,7 @@ impl Process {
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
     }
 
-    /// The processes that it has started and not reaped.
+    /// The child processes that the program has not reaped.
     #[cfg(target_os = "linux")]
     pub fn children(&self) -> Vec<Pid> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
@@ -441,20 +441,20 @@ impl Process {
         pids.map(|pid| Pid::from_raw(pid).unwrap()).collect()
     }
 
-    /// How many descriptors it has open.
+    /// How many descriptors the program has open.
     #[cfg(target_os = "linux")]
     pub fn descriptors(&self) -> usize {
         let list = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
         list.unwrap().count()
     }
 
-    /// Whether it has ended by now.
+    /// Whether the program has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end, and compares what was expected with its status and with all of its output
-    /// that no `receive` and no `expect_line` has dealt with.
+    /// Waits for the end of the program. Compares its status, and the output that `receive` and
+    /// `expect_line` have not consumed, with what was expected.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
@@ -462,7 +462,7 @@ impl Process {
             self.fail("it should have ended by now");
         }
         let took = self.started.elapsed();
-        // What it left behind in the background may hold its streams open.
+        // A background process of the program may hold its streams open.
         for stream in [&self.stdout, &self.stderr] {
             stream.wait(self.deadline, |_| None::<()>);
         }
@@ -518,7 +518,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails when it has been reaped already.
+        // Fails if the program has been reaped already.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }

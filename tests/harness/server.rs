@@ -1,4 +1,4 @@
-//! A netkit server that is known to be ready.
+//! A netkit server that is ready.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -18,14 +18,14 @@ pub fn udp_server<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Program {
     netkit(["udp-server", "-p", "0"].into_iter().chain(arguments)).any_stderr()
 }
 
-/// A server that listens. Its log may be anything, unless `stderr` has been said.
+/// A server that listens. Its log is checked only if `stderr` was called.
 pub struct Server {
     process: Process,
     address: SocketAddr,
 }
 
 impl Program {
-    /// Starts a server and waits until it says that it listens.
+    /// Starts a server and waits until it logs that it listens.
     #[track_caller]
     pub fn listen(self) -> Server {
         let process = self.start();
@@ -56,7 +56,7 @@ impl Server {
         Connection::to(self.address)
     }
 
-    /// Stops it by SIGTERM, and waits for its end.
+    /// Stops the server by SIGTERM and waits for its end.
     #[track_caller]
     pub fn stop(self) -> Finished {
         self.signal(Signal::TERM);

@@ -1,4 +1,4 @@
-//! A terminal (pty(7)), and the person in front of it.
+//! A pseudo-terminal (pty(7)) on which a test types and reads.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -15,8 +15,8 @@ use super::DEADLINE;
 use super::capture::Capture;
 use super::text::shown;
 
-/// Shows bytes as they are written to it: it echoes nothing that is typed, and adds no carriage
-/// returns. Lines are edited, so that [`Terminal::END`] ends the input.
+/// Shows bytes as they are written: no echo of what is typed, no added carriage returns.
+/// Line editing is on, so that [`Terminal::END`] ends the input.
 pub struct Terminal {
     keyboard: File,
     /// Keeps the screen alive between two programs.
@@ -53,7 +53,7 @@ impl Terminal {
         }
     }
 
-    /// For a stream of a program.
+    /// For a standard stream of a program.
     pub fn device(&self) -> File {
         self.device.try_clone().unwrap()
     }
@@ -62,7 +62,7 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits for what is shown next, which has to be `text`.
+    /// Waits for the next bytes on the screen, which must be `text`.
     #[track_caller]
     pub fn expect(&mut self, text: impl AsRef<[u8]>) {
         let text = text.as_ref();
@@ -81,7 +81,7 @@ impl Terminal {
         self.seen = end;
     }
 
-    /// Waits for the next line that is shown, and returns it.
+    /// Waits for the next line on the screen. Returns it.
     #[track_caller]
     pub fn expect_line(&mut self) -> String {
         let from = self.seen;
@@ -94,7 +94,7 @@ impl Terminal {
         String::from_utf8_lossy(&line).into_owned()
     }
 
-    /// Nothing more has been shown; for when the programs on it have ended.
+    /// Asserts that nothing more is shown. Call it when the programs on the terminal have ended.
     #[track_caller]
     pub fn finish(self) {
         let Self {

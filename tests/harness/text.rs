@@ -1,11 +1,11 @@
-//! Comparing what was expected with what came, and showing both.
+//! Compares received bytes with expected ones, and shows both.
 
 use std::fmt::Write as _;
 
-/// Whether `text` is `pattern`, where `{N}` in the pattern stands for a number (it may have a
-/// fraction) and `{*}` for anything within a line.
+/// Whether `text` matches `pattern`. In the pattern `{N}` stands for a number, which may have a
+/// fraction, and `{*}` for anything within a line.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    // At one go where nothing is left open: it may be megabytes.
+    // Without placeholders one comparison is enough. The text may be megabytes long.
     if pattern == text {
         return true;
     }
@@ -26,7 +26,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     (least..=most).any(|length| matches(rest, &text[length..]))
 }
 
-/// The bytes of a dump whose lines begin with `head`.
+/// The bytes in the lines of a dump that begin with `head`.
 pub fn bytes_of_dump(dump: &str, head: &str) -> Vec<u8> {
     let lines = dump.lines().filter(|line| line.starts_with(head));
     let digits = lines.map(|line| &line.split_once(": ").unwrap().1[..40]);
@@ -37,7 +37,7 @@ pub fn bytes_of_dump(dump: &str, head: &str) -> Vec<u8> {
         .collect()
 }
 
-/// `bytes` on one line, cut in the middle if they are many.
+/// `bytes` on one line. Many bytes are shortened in the middle.
 pub fn shown(bytes: &[u8]) -> String {
     const MOST: usize = 2000;
     if bytes.len() <= MOST {
@@ -55,7 +55,7 @@ pub fn shown(bytes: &[u8]) -> String {
     text
 }
 
-/// The same bytes on every run: failures can be repeated.
+/// Pseudo-random bytes, the same on every run, so that a failure can be repeated.
 pub fn random_bytes(count: usize) -> Vec<u8> {
     // xorshift64*, eight bytes at a time.
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;

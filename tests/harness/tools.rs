@@ -1,4 +1,4 @@
-//! Other people's programs.
+//! Programs of others.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,8 +7,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::program::{Process, Program, program};
 
-/// A real peer, of which nothing is expected. `None`, after saying so, where it is not installed;
-/// but with `NETKIT_REQUIRE_PEERS=1` that fails the test. `nc` is OpenBSD's.
+/// A real peer, whose output and exit code may be anything. `nc` is OpenBSD's.
+///
+/// `None`, with a message, if it is not installed. `NETKIT_REQUIRE_PEERS=1` makes that a failure.
 #[track_caller]
 pub fn peer<'a>(name: &str, arguments: impl IntoIterator<Item = &'a str>) -> Option<Program> {
     let found = find(name).filter(|_| name != "nc" || is_openbsd());
@@ -33,14 +34,13 @@ fn is_openbsd() -> bool {
     help.run().stderr.contains("OpenBSD")
 }
 
-/// What `ss` says of the sockets of a port.
+/// What ss(8) prints about the sockets that match `filter`.
 pub fn ss(options: &[&str], filter: &str) -> Option<String> {
     let arguments = options.iter().copied().chain([filter]);
     Some(String::from_utf8(peer("ss", arguments)?.code(0).run().stdout).unwrap())
 }
 
-/// UDP clients of others, with `port` of this machine; each may stay as long as it likes after an
-/// answer.
+/// nc, ncat and socat as UDP clients of `port` on this machine. They may go on after an answer.
 pub fn udp_clients(port: u16) -> Vec<Process> {
     let port = port.to_string();
     let socat = format!("UDP:127.0.0.1:{port}");
@@ -56,7 +56,7 @@ pub fn udp_clients(port: u16) -> Vec<Process> {
     clients.collect()
 }
 
-/// UDP servers of others that send back what they get, and are ready; each with its port.
+/// ncat and socat as UDP servers that echo and are ready, each with its port.
 pub fn udp_echoes() -> Vec<(Process, ReservedPort)> {
     let ncat = "-v -u -l -k -e /bin/cat 127.0.0.1 PORT";
     let socat = "-d -d UDP4-RECVFROM:PORT,bind=127.0.0.1,reuseaddr,fork PIPE";
@@ -74,7 +74,7 @@ pub fn udp_echoes() -> Vec<(Process, ReservedPort)> {
     servers.collect()
 }
 
-/// The UDP server of the tutorial that the protocol is from, on another port, and its address.
+/// The UDP server of the tutorial that the `hello` protocol is from, on a free port; its address.
 pub fn python_udp_server() -> Option<(Process, String)> {
     const SERVER: &str = "\
 import socket
@@ -92,8 +92,10 @@ while True:
     Some((server, format!("127.0.0.1:{port}")))
 }
 
-/// A free port that nobody is given by chance while this lives, for programs that cannot take one
-/// by themselves. They have to set `SO_REUSEADDR`, as servers do, or for UDP `SO_REUSEPORT`.
+/// A free port that the kernel gives to nobody else while this lives.
+///
+/// It is for programs that cannot choose a free port. They must set `SO_REUSEADDR`, as servers do,
+/// or `SO_REUSEPORT` for UDP.
 pub struct ReservedPort {
     socket: Socket,
 }
@@ -104,7 +106,7 @@ impl ReservedPort {
         Self::on(Ipv4Addr::LOCALHOST.into(), Type::STREAM)
     }
 
-    /// On 127.0.0.1. What is sent to it reaches only a socket that is connected.
+    /// On 127.0.0.1. A datagram to this port reaches only a connected socket.
     pub fn udp() -> Self {
         Self::on(Ipv4Addr::LOCALHOST.into(), Type::DGRAM)
     }

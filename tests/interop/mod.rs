@@ -7,7 +7,7 @@ mod udp;
 
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
 
-/// As it stands in `socat`'s addresses.
+/// The address as socat writes it.
 fn in_brackets(address: &str) -> String {
     if address.contains(':') {
         format!("[{address}]")

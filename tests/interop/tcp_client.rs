@@ -1,4 +1,4 @@
-//! Our client talks to a peer that listens: each says one thing and ends.
+//! Our client talks to a peer that listens. Each side sends one message and closes.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ fn talk(listener: Option<Program>, address: &str, ready: &str, port: Option<&str
         .stdout("from the peer")
         .start();
     client.send("from netkit");
-    // Not before: ncat leaves what it has to say unsaid if it hears of the end first.
+    // Wait before the end: ncat sends nothing more once it has seen our end.
     client.wait_for_stdout("from the peer".len());
     client.finish();
     listener.finish();

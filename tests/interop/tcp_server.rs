@@ -1,9 +1,9 @@
-//! A peer connects to our server, and has its greeting and its answer.
+//! A peer connects to our server and gets its welcome and its answers.
 
 use super::{ADDRESSES, in_brackets};
 use crate::harness::{Program, Server, netkit, peer, tcp_server};
 
-/// A server on `address`, and its port.
+/// A server on `address`, with its port.
 fn listen(address: &str) -> (Server, String) {
     let server = tcp_server(["-b", address]).listen();
     let port = server.port().to_string();
@@ -23,7 +23,7 @@ fn talk(client: Option<Program>) {
 }
 
 #[test]
-fn is_talked_to_by_nc() {
+fn answers_nc() {
     for address in ADDRESSES {
         let (_server, port) = listen(address);
         talk(peer("nc", ["-N", address, &port]));
@@ -31,7 +31,7 @@ fn is_talked_to_by_nc() {
 }
 
 #[test]
-fn is_talked_to_by_ncat() {
+fn answers_ncat() {
     for address in ADDRESSES {
         let (_server, port) = listen(address);
         talk(peer("ncat", [address, port.as_str()]));
@@ -39,7 +39,7 @@ fn is_talked_to_by_ncat() {
 }
 
 #[test]
-fn is_talked_to_by_socat() {
+fn answers_socat() {
     for address in ADDRESSES {
         let (_server, port) = listen(address);
         let target = format!("TCP:{}:{port}", in_brackets(address));
@@ -48,7 +48,7 @@ fn is_talked_to_by_socat() {
 }
 
 #[test]
-fn is_talked_to_by_python() {
+fn answers_python() {
     const PROGRAM: &str = "
 import socket, sys
 connection = socket.create_connection((sys.argv[1], sys.argv[2]))
@@ -64,7 +64,7 @@ while data := connection.recv(4096):
 }
 
 #[test]
-fn is_talked_to_by_our_client() {
+fn answers_our_client() {
     for address in ADDRESSES {
         let (_server, port) = listen(address);
         talk(Some(netkit(["tcp-client", address, &port])));

@@ -1,4 +1,4 @@
-//! The programs that every Python tutorial has, as they stand there.
+//! The programs of a well-known Python tutorial, changed in nothing but the port.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn python(program: &str) -> Option<Program> {
     peer("python3", ["-u", "-c", program])
 }
 
-/// A server on a free port, which it prints first.
+/// A server of the tutorial on a free port, and that port.
 fn server(program: &str, ready: &str) -> Option<(Process, String)> {
     let program = program.replace("9999))", "0)); print(s.getsockname()[1])");
     let mut server = python(&program)?.start();

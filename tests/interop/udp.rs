@@ -1,8 +1,8 @@
-//! Datagrams to and from the programs of others.
+//! Datagrams to and from programs of others.
 
 use crate::harness::{netkit, peer, python_udp_server, udp_clients, udp_echoes, udp_server};
 
-/// The client of the tutorial that the protocol is from; only the port is another.
+/// The client of the tutorial that the `hello` protocol is from, on another port.
 const PYTHON_CLIENT: &str = "\
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -23,7 +23,7 @@ fn python_answers_the_client() {
 }
 
 #[test]
-fn python_is_answered_by_the_server() {
+fn the_server_answers_python() {
     let server = udp_server([]).listen();
     let port = server.port().to_string();
     if let Some(client) = peer("python3", ["-c", PYTHON_CLIENT, &port]) {
@@ -34,7 +34,7 @@ fn python_is_answered_by_the_server() {
 }
 
 #[test]
-fn clients_of_others_are_answered() {
+fn the_server_answers_nc_ncat_and_socat() {
     let server = udp_server([]).listen();
     for mut client in udp_clients(server.port()) {
         client.send("Michael");
@@ -43,7 +43,7 @@ fn clients_of_others_are_answered() {
 }
 
 #[test]
-fn servers_of_others_answer_the_client() {
+fn ncat_and_socat_answer_the_client() {
     for (_server, port) in udp_echoes() {
         netkit(["udp-client", "-W", "10", "127.0.0.1", &port.text()])
             .stdin("Michael\nTracy\n")
@@ -53,7 +53,7 @@ fn servers_of_others_answer_the_client() {
 }
 
 #[test]
-fn a_person_at_netcat_is_talked_to() {
+fn the_client_talks_to_a_person_at_netcat() {
     let Some(server) = peer("nc", ["-l", "-u", "-v", "127.0.0.1", "0"]) else {
         return;
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::namespace::{add_address, black_hole, in_namespace};
 use crate::harness::{Folder, Peer, Program, netkit, temporary_folder};
 
-/// A hosts file in which `both.test` has an IPv6 and an IPv4 address, which exist.
+/// A hosts file that gives `both.test` an IPv6 and an IPv4 address of this machine.
 fn hosts() -> Folder {
     add_address("2001:db8::1/128");
     add_address("192.0.2.1/32");
@@ -16,12 +16,12 @@ fn hosts() -> Folder {
     folder
 }
 
-/// A client in a world where `both.test` is in that folder's hosts file.
+/// A client that uses the hosts file of this folder.
 fn client(hosts: &Folder, words: &[&str]) -> Program {
     netkit(["tcp-client"].iter().chain(words)).with_file(&hosts.path().join("hosts"), "/etc/hosts")
 }
 
-/// A server at one of its addresses, which is sent `found`.
+/// A server at one of the addresses, which must receive `found`.
 fn server(ip: &str) -> Peer {
     Peer::listen_on((ip, 0), |mut connection| {
         connection.expect("found");
@@ -31,13 +31,13 @@ fn server(ip: &str) -> Peer {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_does_not_answer_costs_a_quarter_of_a_second() {
+fn a_silent_address_delays_the_next_by_a_quarter_of_a_second() {
     in_namespace(|| {
         let hosts = hosts();
         black_hole("2001:db8::/32");
         let server = server("192.0.2.1");
         let client = client(&hosts, &["both.test", server.port()]);
-        // One after another they would have used up the time limit.
+        // Trying the addresses one after another would take the whole time limit.
         let client = client.stdin("found").run();
         assert!(client.took >= Duration::from_millis(250), "{client:?}");
     });
@@ -45,10 +45,10 @@ fn an_address_that_does_not_answer_costs_a_quarter_of_a_second() {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_refuses_costs_nothing() {
+fn a_refusing_address_does_not_delay_the_next() {
     in_namespace(|| {
         let hosts = hosts();
-        // A quarter of a second for each would be more than there is.
+        // A quarter of a second for each of them would exceed the time limit.
         let refusing = (0..200).map(|number| format!("127.1.1.{number} both.test"));
         let mut names: Vec<String> = refusing.collect();
         names.push("192.0.2.1 both.test\n".to_owned());
@@ -61,7 +61,7 @@ fn an_address_that_refuses_costs_nothing() {
 
 #[test]
 #[ignore = "needs root"]
-fn only_the_winner_of_the_race_is_seen_by_its_peer() {
+fn only_the_first_address_that_answers_sees_a_connection() {
     in_namespace(|| {
         let hosts = hosts();
         let server = server("2001:db8::1");
@@ -77,7 +77,7 @@ fn only_the_winner_of_the_race_is_seen_by_its_peer() {
 
 #[test]
 #[ignore = "needs root"]
-fn addresses_that_do_not_answer_end_at_the_connect_timeout() {
+fn silent_addresses_fail_at_the_connect_timeout() {
     in_namespace(|| {
         let hosts = hosts();
         black_hole("2001:db8::/32");
@@ -131,7 +131,7 @@ fn an_unreachable_network_is_exit_code_1() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_name_server_that_does_not_answer_counts_towards_the_connect_timeout() {
+fn the_connect_timeout_includes_a_silent_name_server() {
     in_namespace(|| {
         let _silent = UdpSocket::bind("127.0.0.1:53").unwrap();
         let folder = temporary_folder();

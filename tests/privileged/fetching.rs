@@ -7,7 +7,7 @@ use crate::harness::{Peer, Terminal, netkit, peer, random_bytes, temporary_folde
 
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
 
-/// A web server that gets exactly `request`, and no end of input before it has answered.
+/// A web server that must receive exactly `request`, and no end of input before its answer.
 fn server(request: &'static str) -> Peer {
     Peer::listen_on("127.0.0.1:80", move |mut connection| {
         connection.expect(request);
@@ -18,7 +18,7 @@ fn server(request: &'static str) -> Peer {
 
 #[test]
 #[ignore = "needs root"]
-fn port_80_without_input_is_asked_for_its_page() {
+fn a_client_without_input_fetches_the_page_of_port_80() {
     in_namespace(|| {
         for redirection in ["</dev/null", "<&-", "< <(true)"] {
             let server = server(REQUEST);
@@ -33,7 +33,7 @@ fn port_80_without_input_is_asked_for_its_page() {
 
 #[test]
 #[ignore = "needs root"]
-fn port_80_is_asked_for_its_page_from_a_terminal() {
+fn a_client_on_a_terminal_fetches_the_page_of_port_80() {
     in_namespace(|| {
         let _server = server(REQUEST);
         let mut terminal = Terminal::open();
@@ -49,7 +49,7 @@ fn port_80_is_asked_for_its_page_from_a_terminal() {
 
 #[test]
 #[ignore = "needs root"]
-fn interactive_lets_one_type_a_request() {
+fn interactive_sends_the_typed_request() {
     in_namespace(|| {
         let _server = server("GET /\n");
         let mut terminal = Terminal::open();
@@ -64,7 +64,7 @@ fn interactive_lets_one_type_a_request() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_request_that_is_given_is_all_that_is_sent() {
+fn port_80_is_sent_only_given_data() {
     in_namespace(|| {
         let piped = Peer::listen_on("127.0.0.1:80", |mut connection| {
             connection.expect("HEAD / HTTP/1.0\r\n\r\n");

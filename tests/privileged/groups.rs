@@ -1,12 +1,12 @@
-//! Datagrams to all members of a group, or to all hosts of a network.
+//! Datagrams to a multicast group, or to all hosts of a network.
 
 use crate::harness::namespace::{Host, in_namespace};
 use crate::harness::{Program, Server, netkit};
 
-/// A server's, free as the network is new.
+/// The port of the servers. It is free, as the network is new.
 const PORT: &str = "9999";
 
-/// Groups of both families, as they are joined, and where they are sent to.
+/// Groups of both families: how a server joins them, and where a client sends to.
 const GROUPS: [(&str, &str); 3] = [
     ("239.1.2.3", "239.1.2.3:9999"),
     ("ff15::123", "[ff15::123]:9999"),
@@ -17,13 +17,13 @@ fn server(options: &[&str]) -> Program {
     netkit(["udp-server", "-p", PORT].iter().chain(options)).any_stderr()
 }
 
-/// Sends by the wire and not by the loopback interface.
+/// Sends over the wire, not over the loopback interface.
 fn client(options: &[&str]) -> Program {
     let arguments = ["udp-client", "--multicast-interface", "near"];
     netkit(arguments.iter().chain(options))
 }
 
-/// Where `server` has received datagrams from.
+/// The sources of the datagrams that `server` has received.
 fn sources(server: Server) -> Vec<String> {
     let log = server.stop().stderr;
     let sources = log
@@ -34,12 +34,12 @@ fn sources(server: Server) -> Vec<String> {
 
 #[test]
 #[ignore = "needs root"]
-fn all_members_of_a_group_answer_and_nobody_else_hears_it() {
+fn only_members_of_a_group_receive_and_answer() {
     for (group, target) in GROUPS {
         in_namespace(move || {
             let host = Host::connect();
             let join = format!("{group}%far");
-            // On one port, of which the group's datagrams reach only those who joined.
+            // All use one port, but the group's datagrams reach only those who joined.
             let member = || {
                 server(&["--reuse-port", "--join", &join])
                     .on(&host)
@@ -71,7 +71,7 @@ fn all_members_of_a_group_answer_and_nobody_else_hears_it() {
 
 #[test]
 #[ignore = "needs root"]
-fn every_member_that_answers_a_probe_is_shown() {
+fn a_ping_shows_every_member_that_answers() {
     in_namespace(|| {
         let host = Host::connect();
         let member = || server(&["--join", "239.1.2.3%far"]).on(&host).listen();
@@ -83,10 +83,10 @@ fn every_member_that_answers_a_probe_is_shown() {
     });
 }
 
-/// One member on the sender's host and one on the other; they know the sender by its port.
+/// One member is on the sender's host, one on the other. The source port tells the sends apart.
 #[test]
 #[ignore = "needs root"]
-fn the_sender_says_how_far_a_datagram_goes() {
+fn the_sender_limits_how_far_a_datagram_goes() {
     for (group, target) in GROUPS {
         in_namespace(move || {
             let host = Host::connect();
@@ -118,7 +118,7 @@ fn the_sender_says_how_far_a_datagram_goes() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_broadcast_has_to_be_meant() {
+fn a_broadcast_address_needs_the_broadcast_option() {
     in_namespace(|| {
         let host = Host::connect();
         let server = server(&["-b", "any"]).on(&host).listen();

@@ -1,4 +1,4 @@
-//! Addresses that mean something only together with an interface.
+//! Link-local addresses, which need an interface.
 
 use crate::harness::namespace::{Host, in_namespace};
 use crate::harness::{Program, Server, netkit, tcp_server, udp_server};
@@ -15,8 +15,8 @@ fn servers_are_reached_by_tcp_and_by_udp_from_either_host() {
     });
 }
 
-/// A server from a client; each where its function puts it, which has this interface and
-/// address there.
+/// A client reaches a server. `serve` and `ask` put them on their hosts, where each has this
+/// interface and address.
 fn is_reached(
     (serve, interface, ip): (impl Fn(Program) -> Program, &str, &str),
     (ask, zone, source): (impl Fn(Program) -> Program, &str, &str),

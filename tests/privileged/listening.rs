@@ -1,4 +1,4 @@
-//! Where a TCP server may listen, and a server without threads.
+//! Which addresses a TCP server may listen on, and a server that may start no threads.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::harness::{Connection, DEADLINE, netkit, program, tcp_server, temporar
 
 #[test]
 #[ignore = "needs root"]
-fn any_of_one_family_is_that_family_only() {
+fn any_with_a_family_listens_on_that_family_only() {
     in_namespace(|| {
         for (option, address) in [("-4", "0.0.0.0"), ("-6", "[::]")] {
             let mut server = tcp_server(["--bind", "any", option]).listen();
@@ -20,7 +20,7 @@ fn any_of_one_family_is_that_family_only() {
 
 #[test]
 #[ignore = "needs root"]
-fn any_is_all_addresses_of_both_families_and_says_who_can_connect() {
+fn any_listens_on_both_families_and_warns() {
     in_namespace(|| {
         add_address("192.0.2.1/32");
         add_address("2001:db8::1/128");
@@ -43,7 +43,7 @@ fn any_is_all_addresses_of_both_families_and_says_who_can_connect() {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_others_can_reach_is_said_to_be_so() {
+fn a_server_warns_about_an_address_that_others_can_reach() {
     in_namespace(|| {
         add_address("192.0.2.1/32");
         tcp_server(["-b", "127.0.0.1", "-b", "192.0.2.1"])
@@ -61,7 +61,7 @@ fn an_address_that_others_can_reach_is_said_to_be_so() {
 #[ignore = "needs root"]
 fn a_server_without_threads_closes_connections_and_recovers() {
     in_namespace(|| {
-        // A user of its own, so that nobody else's threads count; and a place where it may go.
+        // A new user, so that no other threads count. It can run the copy in this folder.
         let folder = temporary_folder();
         let copy = folder.path().join("netkit");
         std::fs::copy(env!("CARGO_BIN_EXE_netkit"), &copy).unwrap();
@@ -80,7 +80,7 @@ fn a_server_without_threads_closes_connections_and_recovers() {
         server.wait_for_line("netkit: could not start a thread for {*}");
         drop(clients);
         server.wait_for_lines("Connection from {*} closed.", greeted);
-        // A thread is still busy for a moment after that.
+        // After the log line the thread is still busy for a moment.
         let end = Instant::now() + DEADLINE;
         while server.connect().receive() != b"Welcome!" {
             assert!(Instant::now() < end, "the server should have recovered");

@@ -1,4 +1,4 @@
-//! What needs root: port 80, forged datagrams, networks that lose what is sent, two hosts on a wire.
+//! What needs root: port 80, forged datagrams, networks of two hosts or with losses.
 //!
 //! `cargo test -- --ignored privileged` runs them.
 

@@ -7,7 +7,7 @@ use crate::harness::{
     DEADLINE, Program, ReservedPort, closed_port, mailbox, netkit, temporary_folder, udp_server,
 };
 
-/// netkit in a world where `both` is the loopback address of both families.
+/// netkit with a hosts file that gives `both` the loopback addresses of both families.
 fn with_two_addresses(arguments: &[&str]) -> Program {
     const SCRIPT: &str = "\
         unshare --mount bash -c 'mount --bind hosts /etc/hosts && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
@@ -46,7 +46,7 @@ fn a_name_with_two_addresses_is_asked_at_both() {
 
 #[test]
 #[ignore = "needs root"]
-fn after_an_address_that_is_silent_the_next_is_asked_for_the_same_answer() {
+fn a_datagram_goes_to_the_next_address_after_a_silent_one() {
     let folder = temporary_folder();
     std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
     let server = udp_server([]).listen();
@@ -72,7 +72,7 @@ fn after_an_address_that_is_silent_the_next_is_asked_for_the_same_answer() {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_answers_after_the_next_was_asked_is_still_heard() {
+fn an_answer_of_the_first_address_counts_after_the_next_was_asked() {
     let folder = temporary_folder();
     std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
     let (first, second) = both_families();
@@ -97,7 +97,7 @@ fn an_address_that_answers_after_the_next_was_asked_is_still_heard() {
 
 #[test]
 #[ignore = "needs root"]
-fn what_a_given_port_has_sent_is_not_forgotten_with_the_address() {
+fn a_given_port_remembers_its_datagrams_across_addresses() {
     let folder = temporary_folder();
     std::fs::write(folder.path().join("hosts"), "::1 both\n127.0.0.1 both\n").unwrap();
     let (first, second) = both_families();
@@ -128,7 +128,7 @@ fn what_a_given_port_has_sent_is_not_forgotten_with_the_address() {
     client.finish();
 }
 
-/// A socket on each loopback address, on one port.
+/// Two sockets on one port, one on each loopback address.
 fn both_families() -> (UdpSocket, UdpSocket) {
     let ipv4 = mailbox();
     let port = ipv4.local_addr().unwrap().port();

@@ -9,7 +9,7 @@ use crate::harness::datagrams::{address, answer_to_x, connected, expect, receive
 use crate::harness::namespace::{Host, in_namespace, ip};
 use crate::harness::{DEADLINE, Server, mailbox, netkit, udp_server};
 
-/// Sends a datagram from an address that is not ours; as only root can.
+/// Sends a datagram with a forged source, which only root can do.
 fn forge(source: &str, target: &str, payload: &[u8]) {
     let source: SocketAddrV4 = source.parse().unwrap();
     let target: SocketAddrV4 = target.parse().unwrap();
@@ -20,7 +20,7 @@ fn forge(source: &str, target: &str, payload: &[u8]) {
     };
     let mut packet = vec![0x45, 0];
     packet.extend(length(28));
-    // No fragments, time to live 64, UDP; the system fills in the checksum.
+    // No fragments, TTL 64, UDP. The kernel fills in the checksum.
     packet.extend([0, 1, 0, 0, 64, 17, 0, 0]);
     packet.extend(source.ip().octets());
     packet.extend(target.ip().octets());
@@ -36,14 +36,14 @@ fn forge(source: &str, target: &str, payload: &[u8]) {
     socket.send_to(&packet, &to.into()).unwrap();
 }
 
-/// What `server` has received by the time that it answers an ordinary client.
+/// The datagrams that `server` has logged when it answers an ordinary client.
 #[track_caller]
 fn received(server: &Server) -> Vec<String> {
     let client = mailbox();
     send(&client, "ordinary", server.address().parse().unwrap());
     expect(&client, "Hello, ordinary!");
     let ordinary = format!("Received from {}.", address(&client));
-    // Its answer may be here before what it wrote.
+    // The answer may arrive before the log line.
     server.wait_for_line(&ordinary);
     let log = server.log();
     log.lines()
@@ -74,7 +74,7 @@ fn a_forged_datagram_from_the_servers_own_address_is_not_answered() {
 
 #[test]
 #[ignore = "needs root"]
-fn two_servers_that_are_set_on_each_other_stop() {
+fn two_greeting_servers_stop_answering_each_other() {
     let one = udp_server([]).listen();
     let other = udp_server([]).listen();
     forge(&other.address(), &one.address(), b"x");
@@ -84,7 +84,7 @@ fn two_servers_that_are_set_on_each_other_stop() {
 
 #[test]
 #[ignore = "needs root"]
-fn sources_that_are_no_ordinary_client_are_not_answered() {
+fn a_source_that_cannot_be_a_client_is_not_answered() {
     let server = udp_server([]).listen();
     let target = server.address();
     for source in [
@@ -110,7 +110,7 @@ fn sources_that_are_no_ordinary_client_are_not_answered() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_source_is_served_as_often_as_it_may_be() {
+fn the_rate_limit_is_per_source() {
     let server = udp_server(["--rate-limit", "1"]).listen();
     for _ in 0..20 {
         forge("198.51.100.7:5000", &server.address(), b"x");
@@ -118,7 +118,7 @@ fn a_source_is_served_as_often_as_it_may_be() {
     forge("198.51.100.8:5000", &server.address(), b"x");
     let lines = received(&server);
     let of = |source: &str| lines.iter().filter(|line| line.contains(source)).count();
-    // A second may have passed.
+    // A second may have passed, after which one more is answered.
     assert!((1..20).contains(&of("198.51.100.7")), "{lines:?}");
     assert_eq!(of("198.51.100.8"), 1);
     let log = server.stop().stderr;
@@ -141,7 +141,7 @@ fn a_group_without_a_route_needs_an_interface() {
 
 #[test]
 #[ignore = "needs root"]
-fn any_is_said_to_be_open_to_all() {
+fn any_warns_that_every_host_can_send() {
     in_namespace(|| {
         let server = udp_server(["-b", "any"]).listen();
         server.wait_for_line(
@@ -153,7 +153,7 @@ fn any_is_said_to_be_open_to_all() {
 
 #[test]
 #[ignore = "needs root"]
-fn a_host_with_many_addresses_answers_from_the_one_that_was_written_to() {
+fn a_server_answers_from_the_address_that_was_asked() {
     in_namespace(|| {
         let host = Host::connect();
         ip(&format!(
@@ -164,7 +164,7 @@ fn a_host_with_many_addresses_answers_from_the_one_that_was_written_to() {
             let options = ["-b", "any", "--service", service];
             let server = udp_server(options).on(&host).listen();
             let near = name_to_index(mailbox(), "near").unwrap();
-            // From a global address to one of the link too.
+            // The last one sends from a global address to a link-local one.
             for (local, ip) in [
                 ("192.0.2.1:0", "192.0.2.2"),
                 ("192.0.2.1:0", "192.0.2.3"),
@@ -191,7 +191,7 @@ fn a_host_with_many_addresses_answers_from_the_one_that_was_written_to() {
 
 #[test]
 #[ignore = "needs root"]
-fn one_host_takes_neither_all_programs_nor_what_it_has_not_asked_for() {
+fn one_host_gets_neither_all_programs_nor_endless_output() {
     in_namespace(|| {
         let host = Host::connect();
         let command = "read x; [ $x = flood ] && exec yes; exec cat";
@@ -215,7 +215,7 @@ fn one_host_takes_neither_all_programs_nor_what_it_has_not_asked_for() {
 
 #[test]
 #[ignore = "needs root"]
-fn programs_that_take_their_time_to_end_count_as_those_of_their_host() {
+fn a_program_counts_for_its_host_until_it_has_ended() {
     in_namespace(|| {
         let host = Host::connect();
         let options = [
@@ -232,7 +232,7 @@ fn programs_that_take_their_time_to_end_count_as_those_of_their_host() {
         let refusal = (0..100).find_map(|_| {
             let client = connected("192.0.2.1:0", target(&server));
             client.send(b"x").unwrap();
-            // Its program has been told to end, or it gets none.
+            // Either the program of this client is told to end, or the client is refused one.
             let line = server.wait_for_line(&format!("{{*}} {}: {{*}}", address(&client)));
             line.contains("no answer").then_some(line)
         });
@@ -246,7 +246,7 @@ fn programs_that_take_their_time_to_end_count_as_those_of_their_host() {
 
 #[test]
 #[ignore = "needs root"]
-fn two_servers_of_echoes_that_are_set_on_each_other_stop() {
+fn two_echoing_servers_stop_answering_each_other() {
     in_namespace(|| {
         for (one, other) in [
             (["--service", "echo"], ["--service", "echo"]),
@@ -255,7 +255,7 @@ fn two_servers_of_echoes_that_are_set_on_each_other_stop() {
         ] {
             let [one, other] = [one, other].map(|options| udp_server(options).listen());
             forge(&other.address(), &one.address(), b"x");
-            // The first had 64 to go, and each hears of every other one.
+            // The first datagram has 64 hops, and each server sees every second one.
             other.wait_for_line("netkit: no answer to a datagram {*}: its hop limit is used {*}");
             for server in [one, other] {
                 let log = server.stop().stderr;

@@ -4,12 +4,12 @@ use std::net::TcpListener;
 
 use crate::harness::{DEADLINE, ReservedPort, matches, netkit};
 
-/// This machine, but not where other tests listen: those whose server expects one connection
-/// must not get another from a check of all ports.
+/// A loopback address that no other test uses.
+/// A check of all ports would disturb a server that expects exactly one connection.
 const ASIDE: &str = "127.9.9.9";
 
 #[test]
-fn every_port_is_checked_and_what_is_open_is_found() {
+fn a_check_of_all_ports_finds_the_open_ones() {
     let listeners = [(); 3].map(|()| TcpListener::bind((ASIDE, 0)).unwrap());
     let mut open = listeners
         .each_ref()
@@ -28,7 +28,7 @@ fn every_port_is_checked_and_what_is_open_is_found() {
         })
         .collect();
     assert!(found.is_sorted());
-    // Some program may listen on all addresses.
+    // Programs of this machine may listen on all addresses.
     assert!(
         open.iter().all(|port| found.contains(port)),
         "{open:?} in {found:?}"
@@ -36,7 +36,7 @@ fn every_port_is_checked_and_what_is_open_is_found() {
 }
 
 #[test]
-fn one_that_is_closed_is_named_and_is_an_error() {
+fn a_closed_port_is_named_and_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let open = listener.local_addr().unwrap().port();
     let down = ReservedPort::tcp();
@@ -53,7 +53,7 @@ fn one_that_is_closed_is_named_and_is_an_error() {
 }
 
 #[test]
-fn a_program_gets_events() {
+fn json_prints_every_port_as_an_event() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let open = listener.local_addr().unwrap().port();
     let down = ReservedPort::tcp();
@@ -82,7 +82,7 @@ fn a_program_gets_events() {
 }
 
 #[test]
-fn few_descriptors_are_enough() {
+fn a_check_works_with_few_descriptors() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let ports = format!("1-100,{port},101-300");
@@ -95,7 +95,7 @@ fn few_descriptors_are_enough() {
 }
 
 #[test]
-fn what_there_was_no_time_for_has_a_reason_too() {
+fn a_port_without_time_left_fails_with_a_reason() {
     let check = netkit(["tcp-client", "-z", "--deadline", "0.001", ASIDE, "1-10000"]);
     let log = check.any_stdout().any_stderr().any_code().run().stderr;
     let last = log.lines().last().unwrap();
@@ -104,7 +104,7 @@ fn what_there_was_no_time_for_has_a_reason_too() {
 }
 
 #[test]
-fn options_of_a_session_are_refused() {
+fn a_check_refuses_options_of_a_session() {
     netkit(["tcp-client", "-z", "-C", "127.0.0.1:9"])
         .stderr(
             "netkit: the argument '--check' cannot be used with '--crlf'; \
@@ -119,7 +119,7 @@ fn options_of_a_session_are_refused() {
 }
 
 #[test]
-fn nobody_reads_on() {
+fn a_check_ends_quietly_when_its_reader_has_left() {
     let listener = TcpListener::bind((ASIDE, 0)).unwrap();
     let open = listener.local_addr().unwrap().port();
     let ports = format!("{open},1-65535");

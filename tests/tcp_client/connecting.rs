@@ -1,4 +1,4 @@
-//! Which address is connected to, from which one, and how long that may take.
+//! Which address the client connects to, from which source, and how long that may take.
 
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::receiver;
 use crate::harness::{Peer, ReservedPort, matches, netkit};
 
 #[test]
-fn the_port_may_stand_apart() {
+fn the_port_may_be_an_argument_of_its_own() {
     let peer = receiver("");
     netkit(["tcp-client", "127.0.0.1", peer.port()]).run();
 }
 
 #[test]
-fn no_host_is_this_machine() {
-    // localhost may be ::1 first, where nobody listens.
+fn an_empty_host_is_this_machine() {
+    // localhost may resolve to ::1 first, where no server listens.
     let peer = receiver("");
     netkit(["tcp-client", &format!(":{}", peer.port())]).run();
 }
@@ -29,7 +29,7 @@ fn ipv6_addresses_are_in_brackets() {
 }
 
 #[test]
-fn numeric_and_family_options_allow_what_fits() {
+fn numeric_and_family_options_accept_a_matching_address() {
     let peer = receiver("");
     netkit(["tcp-client", "-n", "-4", peer.address()]).run();
 }
@@ -41,7 +41,7 @@ fn options_may_follow_the_address() {
 }
 
 #[test]
-fn the_connect_timeout_ends_with_the_connecting() {
+fn the_connect_timeout_does_not_limit_the_session() {
     let peer = Peer::listen(|mut connection| {
         connection.hold_for(Duration::from_millis(600));
         connection.send("late");
@@ -52,7 +52,7 @@ fn the_connect_timeout_ends_with_the_connecting() {
 }
 
 #[test]
-fn source_is_where_the_peer_sees_the_client() {
+fn the_peer_sees_the_client_at_the_given_source() {
     let port = ReservedPort::on(IpAddr::from([127, 0, 0, 2]), Type::STREAM);
     let expected = format!("127.0.0.2:{}", port.number());
     let peer = Peer::listen(move |connection| {
@@ -65,10 +65,10 @@ fn source_is_where_the_peer_sees_the_client() {
 }
 
 #[test]
-fn a_source_that_cannot_be_had_is_named() {
+fn a_source_that_cannot_be_bound_is_named() {
     let in_use = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = in_use.local_addr().unwrap().port();
-    // RFC 5737: 192.0.2.1 is nobody's.
+    // RFC 5737: 192.0.2.1 belongs to nobody.
     for (option, value, cause) in [
         ("--source", "192.0.2.1", "cannot assign requested address"),
         ("--source-port", &port.to_string(), "address already in use"),
@@ -94,7 +94,7 @@ fn a_link_local_address_needs_its_interface() {
 }
 
 #[test]
-fn source_has_to_be_of_the_family_of_the_target() {
+fn source_must_be_of_the_family_of_the_target() {
     netkit(["tcp-client", "--source", "::1", "127.0.0.1:9999"])
         .stderr(
             "netkit: could not connect to 127.0.0.1:9999: \
@@ -105,7 +105,7 @@ fn source_has_to_be_of_the_family_of_the_target() {
 }
 
 #[test]
-fn timing_says_when_each_step_was_done() {
+fn timing_prints_when_each_step_was_done() {
     let peer = Peer::listen(|mut connection| {
         connection.send("x");
         connection.shutdown();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{DEADLINE, Peer, event, netkit, random_bytes};
 
-/// A peer that sends `greeting` and then waits for the client to go, which must not send anything.
+/// A peer that sends `greeting` and then expects the client to leave without sending anything.
 fn greeter(greeting: &'static str) -> Peer {
     Peer::listen(move |mut connection| {
         connection.send(greeting);
@@ -14,7 +14,7 @@ fn greeter(greeting: &'static str) -> Peer {
 }
 
 #[test]
-fn the_answer_may_come_long_after_the_end_of_input() {
+fn the_client_waits_for_an_answer_long_after_the_end_of_input() {
     let peer = Peer::listen(|mut connection| {
         connection.expect("question");
         connection.expect_eof();
@@ -27,7 +27,7 @@ fn the_answer_may_come_long_after_the_end_of_input() {
         .run();
 }
 
-/// A peer that ends, and says how long after that the client left.
+/// A peer that closes its direction and measures how long the client stays.
 fn ending_peer() -> (Peer, mpsc::Receiver<Duration>) {
     let (sender, after) = mpsc::channel();
     let peer = Peer::listen(move |mut connection| {
@@ -48,7 +48,7 @@ fn the_client_leaves_when_the_peer_has_ended_and_input_is_silent() {
         .stdout("bye")
         .run();
     let after = after.recv().unwrap();
-    // Half a second, and what a busy machine adds.
+    // Half a second, plus what a busy machine adds.
     let allowed = Duration::from_millis(400)..Duration::from_millis(1500);
     assert!(allowed.contains(&after), "{after:?}");
 }
@@ -97,7 +97,7 @@ fn input_is_still_sent_after_the_peer_has_half_closed() {
 }
 
 #[test]
-fn the_half_close_wait_begins_anew_with_every_byte_of_input() {
+fn every_byte_of_input_restarts_the_half_close_wait() {
     let (arrived, next) = event();
     let peer = Peer::listen(move |mut connection| {
         connection.shutdown();
@@ -160,9 +160,9 @@ fn a_reset_is_an_error() {
 }
 
 #[test]
-fn what_came_before_a_reset_is_printed() {
+fn bytes_received_before_a_reset_are_printed() {
     let peer = Peer::listen(move |mut connection| {
-        // A reset before the client knows that it is connected leaves it nothing to read.
+        // After a reset before it knows that it is connected, the client could read nothing.
         connection.expect("ready");
         connection.send(random_bytes(100_000));
         connection.reset();
@@ -181,15 +181,15 @@ fn what_came_before_a_reset_is_printed() {
 }
 
 #[test]
-fn bytes_that_a_peer_did_not_take_are_an_error() {
+fn bytes_that_the_peer_did_not_read_are_an_error() {
     let peer = Peer::listen(|mut connection| {
-        // By then one call moves much at once: it meets the reset, and does not tell of it.
+        // After this much one call moves many bytes. It meets the reset and does not report it.
         connection.expect(vec![b'x'; 2_000_000]);
         connection.reset();
     });
     let client = netkit(["tcp-client", peer.address()])
         .stdin(vec![b'x'; 30_000_000])
-        // Which of the two directions meets the reset first is chance.
+        // Either direction may meet the reset first.
         .stderr("netkit: could not {*}: connection reset by peer; {N} bytes were sent\n")
         .code(1)
         .run();
@@ -217,8 +217,8 @@ fn bytes_sent_after_the_peer_has_gone_are_an_error() {
 }
 
 #[test]
-fn an_answer_is_printed_though_the_question_was_not_taken() {
-    // A server that refuses a request too large without reading it, and closes gently.
+fn an_answer_is_printed_although_the_peer_did_not_read_the_question() {
+    // A server that refuses a large request without reading it, and closes without a reset.
     let peer = Peer::listen(|mut connection| {
         connection.send("413 too large");
         connection.shutdown();
@@ -261,7 +261,7 @@ fn wait_after_eof_leaves_a_peer_that_does_not_end() {
 }
 
 #[test]
-fn wait_after_eof_does_not_begin_before_the_end() {
+fn wait_after_eof_begins_at_the_end_of_input() {
     let (patient, go_on) = event();
     let peer = Peer::listen(move |mut connection| {
         connection.expect_nothing_for(Duration::from_millis(300));
@@ -293,7 +293,7 @@ fn idle_timeout_ends_a_silent_session() {
 }
 
 #[test]
-fn idle_timeout_begins_anew_with_every_byte_in_either_direction() {
+fn every_byte_in_either_direction_restarts_the_idle_timeout() {
     let (arrived, next) = event();
     let peer = Peer::listen(move |mut connection| {
         for _ in 0..6 {
@@ -350,7 +350,7 @@ fn deadline_ends_a_session_whose_output_is_stuck() {
 }
 
 #[test]
-fn the_exit_is_141_when_the_reader_of_output_goes_away() {
+fn the_client_exits_with_141_when_its_reader_leaves() {
     let peer = greeter("one\ntwo\n");
     netkit(["tcp-client", peer.address()])
         .stdin_open()
@@ -361,7 +361,7 @@ fn the_exit_is_141_when_the_reader_of_output_goes_away() {
 }
 
 #[test]
-fn a_stop_in_the_middle_loses_nothing() {
+fn a_client_that_is_stopped_and_continued_loses_nothing() {
     let bytes = random_bytes(3_000_000);
     let expected = bytes.clone();
     let (halfway, stop) = event();

@@ -1,4 +1,4 @@
-//! Who speaks first, and how the two come to their ends, with our sending side closed or left open.
+//! Sessions by who sends first, how they end, and whether our sending side is shut down.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ enum First {
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     /// The peer closes while our input is open.
-    Plain,
-    /// Our input ends, and the peer answers then.
-    OfInput,
+    PeerCloses,
+    /// Our input ends, and then the peer answers.
+    InputEnds,
     /// Our input has ended before the peer reads anything.
-    OfInputBeforeReading,
-    /// The peer says everything and shuts down before it reads.
-    ShutdownThenRead,
+    InputEndsBeforePeerReads,
+    /// The peer sends everything and shuts down before it reads.
+    PeerShutsDownThenReads,
     /// The peer reads to our end, answers and shuts down.
-    ReadThenShutdown,
+    PeerReadsThenShutsDown,
 }
 
 fn session(first: First, end: End, no_shutdown: bool) {
     let peer = Peer::listen(move |mut connection| {
-        if end == End::OfInputBeforeReading {
+        if end == End::InputEndsBeforePeerReads {
             connection.hold_for(Duration::from_millis(50));
         }
         if first == First::Peer {
             connection.send("greeting ");
         }
-        if end == End::ShutdownThenRead {
+        if end == End::PeerShutsDownThenReads {
             connection.send("answer");
             connection.shutdown();
             connection.expect("question");
@@ -40,13 +40,13 @@ fn session(first: First, end: End, no_shutdown: bool) {
             return;
         }
         connection.expect("question");
-        if end != End::Plain && no_shutdown {
+        if end != End::PeerCloses && no_shutdown {
             connection.expect_nothing_for(Duration::from_millis(50));
-        } else if end != End::Plain {
+        } else if end != End::PeerCloses {
             connection.expect_eof();
         }
         connection.send("answer");
-        if end == End::ReadThenShutdown {
+        if end == End::PeerReadsThenShutsDown {
             connection.shutdown();
             connection.drain();
         }
@@ -65,7 +65,7 @@ fn session(first: First, end: End, no_shutdown: bool) {
     let client = client.stdin_open().any_stdout();
     let mut client = client.start();
     client.send("question");
-    if end != End::Plain {
+    if end != End::PeerCloses {
         client.close_input();
     }
     client.receive(format!("{greeting}answer"));
@@ -85,24 +85,30 @@ macro_rules! sessions {
 }
 
 sessions! {
-    client_first_plain: Client, Plain, false;
-    client_first_end_of_input: Client, OfInput, false;
-    client_first_end_of_input_before_reading: Client, OfInputBeforeReading, false;
-    client_first_shutdown_then_read: Client, ShutdownThenRead, false;
-    client_first_read_then_shutdown: Client, ReadThenShutdown, false;
-    peer_first_plain: Peer, Plain, false;
-    peer_first_end_of_input: Peer, OfInput, false;
-    peer_first_end_of_input_before_reading: Peer, OfInputBeforeReading, false;
-    peer_first_shutdown_then_read: Peer, ShutdownThenRead, false;
-    peer_first_read_then_shutdown: Peer, ReadThenShutdown, false;
-    client_first_plain_without_shutdown: Client, Plain, true;
-    client_first_end_of_input_without_shutdown: Client, OfInput, true;
-    client_first_end_of_input_before_reading_without_shutdown: Client, OfInputBeforeReading, true;
-    client_first_shutdown_then_read_without_shutdown: Client, ShutdownThenRead, true;
-    client_first_read_then_shutdown_without_shutdown: Client, ReadThenShutdown, true;
-    peer_first_plain_without_shutdown: Peer, Plain, true;
-    peer_first_end_of_input_without_shutdown: Peer, OfInput, true;
-    peer_first_end_of_input_before_reading_without_shutdown: Peer, OfInputBeforeReading, true;
-    peer_first_shutdown_then_read_without_shutdown: Peer, ShutdownThenRead, true;
-    peer_first_read_then_shutdown_without_shutdown: Peer, ReadThenShutdown, true;
+    client_starts_then_peer_closes: Client, PeerCloses, false;
+    client_starts_then_input_ends: Client, InputEnds, false;
+    client_starts_then_input_ends_before_the_peer_reads: Client, InputEndsBeforePeerReads, false;
+    client_starts_then_peer_shuts_down_then_reads: Client, PeerShutsDownThenReads, false;
+    client_starts_then_peer_reads_then_shuts_down: Client, PeerReadsThenShutsDown, false;
+    peer_starts_then_peer_closes: Peer, PeerCloses, false;
+    peer_starts_then_input_ends: Peer, InputEnds, false;
+    peer_starts_then_input_ends_before_the_peer_reads: Peer, InputEndsBeforePeerReads, false;
+    peer_starts_then_peer_shuts_down_then_reads: Peer, PeerShutsDownThenReads, false;
+    peer_starts_then_peer_reads_then_shuts_down: Peer, PeerReadsThenShutsDown, false;
+    client_starts_then_peer_closes_with_no_shutdown: Client, PeerCloses, true;
+    client_starts_then_input_ends_with_no_shutdown: Client, InputEnds, true;
+    client_starts_then_input_ends_before_the_peer_reads_with_no_shutdown:
+        Client, InputEndsBeforePeerReads, true;
+    client_starts_then_peer_shuts_down_then_reads_with_no_shutdown:
+        Client, PeerShutsDownThenReads, true;
+    client_starts_then_peer_reads_then_shuts_down_with_no_shutdown:
+        Client, PeerReadsThenShutsDown, true;
+    peer_starts_then_peer_closes_with_no_shutdown: Peer, PeerCloses, true;
+    peer_starts_then_input_ends_with_no_shutdown: Peer, InputEnds, true;
+    peer_starts_then_input_ends_before_the_peer_reads_with_no_shutdown:
+        Peer, InputEndsBeforePeerReads, true;
+    peer_starts_then_peer_shuts_down_then_reads_with_no_shutdown:
+        Peer, PeerShutsDownThenReads, true;
+    peer_starts_then_peer_reads_then_shuts_down_with_no_shutdown:
+        Peer, PeerReadsThenShutsDown, true;
 }

@@ -1,4 +1,4 @@
-//! `--get`: one request, and the page as it was received.
+//! `--get`: the client sends one request and prints the response as received.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::receiver;
 use crate::harness::{Peer, netkit, peer, random_bytes, temporary_folder};
 
-/// A server that gets exactly this request, and no end of input, before it answers.
+/// A server that must receive exactly this request, and no end of input, before its answer.
 fn server(request: impl Fn(&str) -> String + Send + 'static) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let request = request(&listener.local_addr().unwrap().to_string());
@@ -29,7 +29,7 @@ fn get_sends_a_request_and_prints_the_answer_as_received() {
 }
 
 #[test]
-fn get_without_a_path_is_for_the_root() {
+fn get_without_a_path_requests_the_root() {
     let root = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     let answer = "HTTP/1.1 404 Not Found\r\n\r\nno";
     let first = server(root);
@@ -58,13 +58,13 @@ fn get_names_the_host_as_it_was_typed() {
 }
 
 #[test]
-fn a_port_other_than_80_is_sent_only_what_it_is_given() {
+fn a_port_other_than_80_is_sent_no_request() {
     let peer = receiver("");
     netkit(["tcp-client", peer.address()]).run();
 }
 
 #[test]
-fn fifty_megabytes_arrive_byte_by_byte() {
+fn a_page_of_fifty_megabytes_arrives_unchanged() {
     let folder = temporary_folder();
     let page = random_bytes(50_000_000);
     fs::write(folder.path().join("page"), &page).unwrap();

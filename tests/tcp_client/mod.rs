@@ -1,4 +1,4 @@
-//! `netkit tcp-client`: how a session ends, what is sent and what is printed.
+//! `netkit tcp-client`: sessions, checks of ports and pings.
 
 mod check;
 mod connecting;
@@ -15,7 +15,7 @@ mod tap;
 
 use crate::harness::{Peer, netkit};
 
-/// Much enough for the ways that copy nothing, and cut where nobody expects it.
+/// Enough bytes for splice(2), and no multiple of a buffer size.
 const MUCH: usize = (8 << 20) + 12_345;
 
 /// A peer that receives exactly `bytes` and the end of input.

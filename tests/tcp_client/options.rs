@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::harness::{Program, matches, netkit, ss};
 
 #[test]
-fn a_client_has_what_was_asked_for() {
+fn the_socket_of_a_client_has_the_given_options() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let options = [

@@ -6,7 +6,7 @@ use super::receiver;
 use crate::harness::{Peer, event, netkit, random_bytes};
 
 #[test]
-fn neither_has_anything_to_say() {
+fn neither_side_sends_anything() {
     netkit(["tcp-client", receiver("").address()]).run();
 }
 
@@ -82,7 +82,7 @@ fn peer_answers_and_ends_between_the_last_byte_and_the_end_of_input() {
 }
 
 #[test]
-fn both_say_everything_and_end_at_once() {
+fn both_send_everything_and_end_at_once() {
     let peer = Peer::listen(|mut connection| {
         connection.send(random_bytes(300_000));
         connection.shutdown();

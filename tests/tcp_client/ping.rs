@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::harness::{ReservedPort, matches, netkit};
 
 #[test]
-fn a_check_repeats_with_pings_statistics() {
+fn a_repeated_check_prints_the_statistics_of_ping() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let check = netkit(["tcp-client", "-z", "-c", "3", "-i", "0.01", &address]);
@@ -33,7 +33,7 @@ fn a_check_repeats_with_pings_statistics() {
 }
 
 #[test]
-fn a_repeated_check_counts_what_failed_and_can_be_interrupted() {
+fn a_repeated_check_counts_failures_until_an_interrupt() {
     let down = ReservedPort::tcp();
     let address = format!("127.0.0.1:{}", down.text());
     let check = netkit(["tcp-client", "-z", "--json", "-i", "0.01", &address]);

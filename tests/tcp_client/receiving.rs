@@ -1,4 +1,4 @@
-//! What is printed of what the peer sends.
+//! How the client prints what the peer sends.
 
 use std::fs::{self, File};
 use std::io::{Seek as _, Write as _};
@@ -37,7 +37,7 @@ fn a_character_in_two_segments_is_shown_whole() {
 }
 
 #[test]
-fn raw_shows_a_terminal_everything() {
+fn raw_writes_every_byte_to_a_terminal() {
     let peer = Peer::listen(|mut connection| connection.send("a\x1b[2Jb"));
     let mut terminal = Terminal::open();
     netkit(["tcp-client", "--raw", peer.address()])
@@ -48,7 +48,7 @@ fn raw_shows_a_terminal_everything() {
 }
 
 #[test]
-fn a_pipe_gets_every_byte_as_it_is() {
+fn a_pipe_gets_every_byte_unchanged() {
     let all: Vec<u8> = (0..=255).collect();
     let sent = all.clone();
     let peer = Peer::listen(move |mut connection| connection.send(sent));
@@ -115,7 +115,7 @@ fn a_slow_reader_gets_everything() {
 }
 
 #[test]
-fn much_goes_to_a_new_file_and_to_the_end_of_an_old_one() {
+fn megabytes_go_to_a_new_file_and_to_the_end_of_an_old_one() {
     for append in [false, true] {
         let bytes = random_bytes(MUCH);
         let folder = temporary_folder();

@@ -26,7 +26,7 @@ fn a_client_waits_for_a_server_that_starts_late() {
 }
 
 #[test]
-fn a_script_waits_for_a_port_with_a_check() {
+fn a_check_waits_for_a_port_that_opens_late() {
     let port = ReservedPort::tcp();
     let port = (port.text(), port);
     let check = netkit([
@@ -52,7 +52,7 @@ fn a_script_waits_for_a_port_with_a_check() {
 }
 
 #[test]
-fn retries_end() {
+fn retries_end_at_their_count_or_at_the_deadline() {
     let down = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

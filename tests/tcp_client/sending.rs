@@ -1,4 +1,4 @@
-//! What the peer is sent.
+//! What the client sends to the peer.
 
 use std::fs::{self, File};
 use std::io::{Seek as _, Write as _};
@@ -10,7 +10,7 @@ use super::{MUCH, receiver};
 use crate::harness::{Peer, event, netkit, random_bytes, temporary_folder};
 
 #[test]
-fn send_takes_the_place_of_input() {
+fn send_replaces_input() {
     let peer = receiver(b"a\r\n\t\0\\\xffb -c");
     netkit(["tcp-client", "--send", r"a\r\n\t\0\\\xFF"])
         .arg("--send=b")
@@ -53,7 +53,7 @@ fn crlf_knows_a_line_end_that_is_split_over_two_reads() {
 }
 
 #[test]
-fn crlf_is_for_what_is_sent_by_option_too() {
+fn crlf_applies_to_send_too() {
     let peer = receiver("a\r\nb\r\n");
     netkit(["tcp-client", "-C", "--send", r"a\r\nb\n", peer.address()]).run();
 }
@@ -74,7 +74,7 @@ fn send_only_prints_nothing_and_does_not_wait() {
 }
 
 #[test]
-fn recv_only_sends_nothing_and_no_end() {
+fn recv_only_sends_neither_input_nor_its_end() {
     let peer = Peer::listen(|mut connection| {
         connection.expect_nothing_for(Duration::from_millis(200));
         connection.send("data");
@@ -131,7 +131,7 @@ fn input_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_file_is_sent_whole_from_where_it_stands() {
+fn a_file_is_sent_from_its_offset_to_its_end() {
     let bytes = random_bytes(MUCH);
     let folder = temporary_folder();
     let path = folder.path().join("input");

@@ -1,4 +1,4 @@
-//! `-x` and `--record`: what passes is written down.
+//! `-x` and `--record`: the client writes down the traffic.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn a_dump_has_every_byte_with_its_direction_and_offset() {
 }
 
 #[test]
-fn a_dump_goes_to_standard_error_and_the_address_is_no_file() {
+fn a_dump_without_a_file_goes_to_standard_error() {
     let server = tcp_server(["--service", "echo"]).listen();
     let address = server.address();
     let client = netkit(["tcp-client", "-x", &address])

@@ -1,4 +1,4 @@
-//! Who may connect.
+//! `--allow`, `--deny` and the limit per address: who may connect.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Server, netkit, tcp_server, temporary_folder};
 
-/// Whether a server says anything to somebody from `source`.
+/// Whether the server serves a client from `source`.
 fn is_let_in(server: &Server, source: &str) -> bool {
     let client = netkit(["tcp-client", "--source", source, "--send", "exit"]);
     let printed = client
@@ -21,7 +21,7 @@ fn is_let_in(server: &Server, source: &str) -> bool {
 }
 
 #[test]
-fn lists_decide_who_is_served() {
+fn allow_and_deny_decide_who_is_served() {
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, bool)]);
     let cases: &[Case<'_>] = &[
         (
@@ -68,7 +68,7 @@ fn lists_decide_who_is_served() {
 }
 
 #[test]
-fn who_is_turned_away_is_logged_once_an_episode() {
+fn denied_connections_are_logged_once_and_counted() {
     let server = tcp_server(["--deny", "127.0.0.1"]).listen();
     for _ in 0..3 {
         let mut client = server.connect();
@@ -80,7 +80,7 @@ fn who_is_turned_away_is_logged_once_an_episode() {
 }
 
 #[test]
-fn files_are_read_and_read_again() {
+fn sighup_reads_the_files_of_lists_again() {
     let folder = temporary_folder();
     let path = folder.path().join("friends");
     fs::write(&path, "# friends\n\n127.0.0.2  # the first\n127.0.0.8/29\n").unwrap();
@@ -117,7 +117,7 @@ fn a_list_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn one_address_has_its_own_limit() {
+fn each_address_has_a_limit_of_its_own() {
     let server = tcp_server(["--max-connections-per-ip", "2"]).listen();
     let mut open: Vec<_> = (0..2)
         .map(|_| {

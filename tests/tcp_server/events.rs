@@ -1,11 +1,11 @@
-//! The log as events, for programs and for people.
+//! The log of connections, as JSON and as text.
 
 use rustix::process::Signal;
 
 use crate::harness::{Connection, tcp_server};
 
 #[test]
-fn a_program_can_follow_a_server() {
+fn json_logs_a_connection_as_events() {
     let server = tcp_server(["--log-format", "json", "-m", "1"])
         .any_stderr()
         .start();
@@ -45,7 +45,7 @@ fn a_program_can_follow_a_server() {
 }
 
 #[test]
-fn people_see_the_same_facts_with_v() {
+fn verbose_logs_the_same_facts_as_text() {
     let server = tcp_server(["-v"]).any_stderr().start();
     let line = server.wait_for_line("{*}Listening on {*}");
     let address = line

@@ -1,4 +1,4 @@
-//! How many connections are served, and for how long.
+//! How many connections a server serves, and for how long.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use rustix::process::Signal;
 
 use crate::harness::{Connection, Server, tcp_server};
 
-/// A client that is connected and was greeted.
+/// A client that is connected and has been welcomed.
 fn greeted(server: &Server) -> Connection {
     let mut client = server.connect();
     client.expect("Welcome!");
     client
 }
 
-/// Waits until the server is done with a client.
+/// Waits until the server has logged the end of a connection.
 #[track_caller]
 fn wait_for_end(server: &Server, client: &str) {
     server.wait_for_line(&format!("Connection from {client} closed{{*}}"));
@@ -25,7 +25,7 @@ fn once_serves_one_and_refuses_the_next() {
     let mut server = tcp_server(["-1"]).code(0).listen();
     let address: SocketAddr = server.address().parse().unwrap();
     let mut client = greeted(&server);
-    // Until the listening socket is closed another one may get into its queue, but no further.
+    // Until the listening socket is closed, a connection may enter its queue, but is not served.
     while let Ok(stream) = TcpStream::connect(address) {
         let mut early = Connection::new(stream);
         early.expect_reset();
@@ -40,14 +40,14 @@ fn once_serves_one_and_refuses_the_next() {
 }
 
 #[test]
-fn once_ends_also_when_the_client_breaks_off() {
+fn once_ends_after_a_reset_by_the_client_too() {
     let server = tcp_server(["--once"]).code(0).listen();
     greeted(&server).reset();
     server.finish();
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_and_logged_once_an_episode() {
+fn connections_over_the_limit_are_closed_logged_once_and_counted() {
     let server = tcp_server(["-m", "2"]).listen();
     let first = greeted(&server);
     let _second = greeted(&server);
@@ -68,7 +68,7 @@ fn connections_beyond_the_limit_are_closed_and_logged_once_an_episode() {
 }
 
 #[test]
-fn who_has_seen_the_end_of_his_connection_may_connect_again_at_once() {
+fn a_client_may_reconnect_as_soon_as_its_connection_has_ended() {
     let server = tcp_server(["-m", "1", "--max-connections-per-ip", "1"]).listen();
     for _ in 0..200 {
         let mut client = greeted(&server);
@@ -78,7 +78,7 @@ fn who_has_seen_the_end_of_his_connection_may_connect_again_at_once() {
 }
 
 #[test]
-fn a_place_is_free_again_however_a_connection_ended() {
+fn every_kind_of_end_frees_the_place_of_a_connection() {
     let server = tcp_server(["-m", "1", "--idle-timeout", "200ms", "--max-message", "8"]);
     let server = server.listen();
     let ends: [fn(Connection); 6] = [
@@ -99,7 +99,7 @@ fn a_place_is_free_again_however_a_connection_ended() {
 }
 
 #[test]
-fn idle_timeout_closes_a_silent_connection_only() {
+fn idle_timeout_closes_only_a_silent_connection() {
     let server = tcp_server(["--idle-timeout", "2s"]).listen();
     let mut busy = greeted(&server);
     let mut silent = greeted(&server);
@@ -139,7 +139,7 @@ fn idle_timeout_closes_a_connection_whose_client_reads_nothing() {
 }
 
 #[test]
-fn max_session_closes_a_connection_however_busy() {
+fn max_session_closes_a_busy_connection() {
     for service in ["hello", "echo", "discard", "chargen"] {
         let server = tcp_server(["--service", service, "--max-session", "300ms"]).listen();
         let mut client = server.connect();
@@ -159,7 +159,7 @@ fn max_session_closes_a_connection_however_busy() {
 }
 
 #[test]
-fn max_session_counts_the_delay_too() {
+fn max_session_includes_the_delay() {
     let server = tcp_server(["--delay", "1h", "--max-session", "300ms"]).listen();
     let mut client = greeted(&server);
     client.send("Michael");
@@ -174,7 +174,7 @@ fn a_server_without_descriptors_waits_quietly_and_recovers() {
     let server = tcp_server([]).ulimit("-n 16").listen();
     let mut clients: Vec<Connection> = (0..40).map(|_| server.connect()).collect();
     server.wait_for_line(FULL);
-    // How much it does in a time cannot be known before that has passed.
+    // A server that spins shows only after a while.
     let before = server.cpu_time();
     clients[39].expect_nothing_for(Duration::from_secs(2));
     let used = server.cpu_time().saturating_sub(before);
@@ -189,7 +189,7 @@ fn a_server_without_descriptors_waits_quietly_and_recovers() {
 }
 
 #[test]
-fn a_low_soft_limit_of_descriptors_does_not_hold_back_connections_that_are_allowed() {
+fn a_server_raises_a_low_soft_limit_of_descriptors() {
     let server = tcp_server(["-m", "20000"]).ulimit("-Sn 64").listen();
     let clients: Vec<Connection> = (0..100).map(|_| greeted(&server)).collect();
     assert_eq!(clients.len(), 100);

@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! Which addresses and ports a server listens on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -20,7 +20,7 @@ fn both_families_get_the_same_free_port() {
 }
 
 #[test]
-fn names_and_brackets_are_understood() {
+fn a_server_listens_on_a_name_or_a_bracketed_address() {
     let server = tcp_server(["--host", "[::1]"]).listen();
     assert!(server.address().starts_with("[::1]:"));
     server.connect().expect("Welcome!");
@@ -30,7 +30,7 @@ fn names_and_brackets_are_understood() {
 }
 
 #[test]
-fn an_address_that_is_named_twice_is_listened_on_once() {
+fn an_address_that_is_given_twice_is_listened_on_once() {
     let server = tcp_server(["-b", "127.0.0.1", "-b", "127.0.0.1"])
         .stderr("Listening on {*}\nWaiting for connection...\n")
         .listen();
@@ -38,14 +38,14 @@ fn an_address_that_is_named_twice_is_listened_on_once() {
 }
 
 #[test]
-fn the_port_is_printed_for_scripts() {
+fn print_port_prints_the_port() {
     let mut server = tcp_server(["--print-port"]).listen();
     let port = server.receive_line("{N}");
     assert_eq!(port, server.port().to_string());
 }
 
 #[test]
-fn a_server_that_cannot_say_anything_serves() {
+fn a_server_without_a_usable_standard_error_serves() {
     for redirection in ["2>&-", "2>/dev/full", "2> >(:)"] {
         let mut server = tcp_server(["--print-port"])
             .through(&format!("exec \"$0\" \"$@\" {redirection}"))
@@ -70,7 +70,7 @@ fn the_port_can_be_listened_on_again_at_once() {
     let address = server.address();
     let mut client = server.connect();
     client.expect("Welcome!");
-    // The side that closes first is the one that has to remember the connection.
+    // The side that closes first keeps the connection in TIME_WAIT.
     client.send("exit");
     client.expect_eof();
     drop(client);

@@ -1,4 +1,4 @@
-//! `netkit tcp-server`: its services, what limits a connection, where it listens and how it stops.
+//! `netkit tcp-server`: where it listens, whom it serves and with what, and how it stops.
 
 mod access;
 mod events;

@@ -3,7 +3,7 @@
 use crate::harness::{netkit, ss, tcp_server};
 
 #[test]
-fn the_connections_of_a_server_have_what_was_asked_for() {
+fn the_sockets_of_connections_have_the_given_options() {
     let server = tcp_server([
         "--dscp",
         "ef",

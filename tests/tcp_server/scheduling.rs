@@ -1,4 +1,4 @@
-//! Under which scheduling policy threads and programs run.
+//! The scheduling policy of threads and programs.
 
 use crate::harness::{Connection, tcp_server};
 
@@ -16,7 +16,7 @@ fn policies(process: impl std::fmt::Display) -> Vec<String> {
 }
 
 #[test]
-fn only_a_crowd_of_clients_is_not_interrupted() {
+fn threads_run_under_sched_batch_only_while_many_clients_are_served() {
     const CROWD: usize = 16;
     if policies("self").iter().any(|own| own != "0") {
         eprintln!("skipped: the tests run under another policy than the usual one");
@@ -27,7 +27,7 @@ fn only_a_crowd_of_clients_is_not_interrupted() {
         let policies = policies(server.pid());
         policies.iter().filter(|other| *other == policy).count()
     };
-    // Once the second is answered its thread has seen what came before.
+    // The second answer shows that the thread has applied the policy after the first.
     let exchange = |client: &mut Connection| {
         for name in ["a", "b"] {
             client.send(name);
@@ -55,7 +55,7 @@ fn only_a_crowd_of_clients_is_not_interrupted() {
 }
 
 #[test]
-fn a_program_runs_under_the_policy_that_the_server_was_started_with() {
+fn a_program_runs_under_the_policy_of_the_process_that_started_the_server() {
     let own = policies("self");
     let asks = ["-e", "cut", "-d", " ", "-f", "41", "/proc/self/stat"];
     let server = tcp_server(asks).listen();

@@ -1,4 +1,4 @@
-//! How a server stops, and what becomes of its connections and programs.
+//! How a server stops, and what happens to its connections and programs.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use rustix::process::{Pid, Signal};
 
 use crate::harness::{Connection, event, random_bytes, spawn, tcp_server};
 
-/// Whether a process is there.
+/// Whether a process exists.
 fn is_running(pid: &str) -> bool {
     let pid = pid.trim_end().parse().ok().and_then(Pid::from_raw);
     rustix::process::test_kill_process(pid.unwrap()).is_ok()
 }
 
 #[test]
-fn no_program_is_left_behind() {
+fn a_stopped_server_leaves_no_program_running() {
     let server = tcp_server(["--drain-timeout", "0.3", "--sh-exec"])
         .arg("echo $$; exec sleep 60")
         .code(4)
@@ -111,7 +111,7 @@ fn every_service_can_be_cut_off() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_ends_the_server_at_once() {
     let server = tcp_server(["--drain-timeout", "1h"])
         .killed_by(Signal::TERM)
         .listen();

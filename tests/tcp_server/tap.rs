@@ -1,4 +1,4 @@
-//! `-x` and `--record`: what passes is written down.
+//! `-x` and `--record`: the server writes down the traffic.
 
 use std::fs;
 
@@ -54,7 +54,7 @@ fn the_lines_of_two_connections_never_mix() {
 }
 
 #[test]
-fn files_are_left_alone_by_a_server_that_cannot_listen() {
+fn a_server_that_cannot_listen_overwrites_no_record() {
     let folder = temporary_folder();
     let file = folder.path().join("record");
     fs::write(&file, "precious").unwrap();

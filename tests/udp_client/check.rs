@@ -27,7 +27,7 @@ fn a_port_that_is_unreachable_is_closed() {
 }
 
 #[test]
-fn a_silent_port_is_one_or_the_other() {
+fn a_silent_port_is_open_or_filtered() {
     let silent = mailbox();
     let target = address(&silent);
     netkit(["udp-client", "-z", "-W", "0.2", &target])
@@ -38,7 +38,7 @@ fn a_silent_port_is_one_or_the_other() {
 }
 
 #[test]
-fn it_can_be_an_event() {
+fn json_prints_the_result_as_an_event() {
     let closed = closed_port();
     let port = closed.local_addr().unwrap().port();
     netkit(["udp-client", "-z", "--json", &address(&closed)])

@@ -1,4 +1,4 @@
-//! `netkit udp-client`: datagrams and their answers, pings, a relay and a check.
+//! `netkit udp-client`: exchanges of datagrams, pings, relays and checks of ports.
 
 mod check;
 mod exchange;

@@ -1,10 +1,10 @@
-//! Where datagrams are sent from, and how their socket is set up.
+//! The source of datagrams, and the options of their socket.
 
 use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{mailbox, netkit, peer};
 
 #[test]
-fn a_source_that_is_not_ours_is_an_error_that_names_the_option() {
+fn a_source_of_another_machine_is_an_error_that_names_the_option() {
     netkit(["udp-client", "--source", "192.0.2.1", "127.0.0.1:9", "x"])
         .stderr(
             "netkit: could not send to 127.0.0.1:9: --source 192.0.2.1: cannot assign \
@@ -26,7 +26,7 @@ fn a_source_of_the_other_family_is_an_error() {
 }
 
 #[test]
-fn a_source_address_is_sent_from() {
+fn the_client_sends_from_the_given_source() {
     let server = mailbox();
     let arguments = [
         "udp-client",
@@ -42,7 +42,7 @@ fn a_source_address_is_sent_from() {
 
 #[test]
 fn a_peer_sees_the_ttl_and_the_service_class() {
-    // ip(7): the two of an incoming datagram come beside it.
+    // ip(7): 12 is IP_RECVTTL and 13 is IP_RECVTOS. Both values arrive as ancillary data.
     let script = "import socket\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         s.bind(('127.0.0.1', 0)); s.settimeout(15)\n\

@@ -1,4 +1,4 @@
-//! `--relay`: input becomes datagrams while arrivals are printed.
+//! `--relay`: the client sends input as datagrams and prints all arrivals.
 
 use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{Program, Terminal, closed_port, mailbox, netkit, random_bytes, udp_server};
@@ -8,7 +8,7 @@ fn relay(target: &str) -> Program {
 }
 
 #[test]
-fn input_becomes_datagrams_while_whatever_arrives_is_printed() {
+fn input_becomes_datagrams_while_arrivals_are_printed() {
     let server = mailbox();
     let mut client = relay(&address(&server)).stdin_open().start();
     client.send("one\n");
@@ -24,7 +24,7 @@ fn input_becomes_datagrams_while_whatever_arrives_is_printed() {
 }
 
 #[test]
-fn what_comes_after_the_end_of_input_is_printed() {
+fn datagrams_that_arrive_after_the_end_of_input_are_printed() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", "--relay", &target])
@@ -37,14 +37,14 @@ fn what_comes_after_the_end_of_input_is_printed() {
 }
 
 #[test]
-fn a_large_input_is_cut_into_what_fits() {
+fn a_large_input_is_cut_into_datagrams() {
     let server = udp_server(["--service", "echo"]).listen();
     let input = random_bytes(100_000);
     relay(&server.address()).stdin(&input).stdout(&input).run();
 }
 
 #[test]
-fn a_closed_port_is_said_once_and_in_the_exit_code() {
+fn a_closed_port_is_reported_once_and_in_the_exit_code() {
     let closed = closed_port();
     let target = address(&closed);
     let mut client = relay(&target).stdin_open().code(1).start();
@@ -59,7 +59,7 @@ fn a_closed_port_is_said_once_and_in_the_exit_code() {
 
 #[test]
 fn a_name_is_tried_at_all_its_addresses() {
-    // localhost may be ::1 first, where nobody listens.
+    // localhost may resolve to ::1 first, where no server listens.
     let server = udp_server([]).listen();
     relay(&format!(":{}", server.port()))
         .stdin("a")
@@ -80,7 +80,7 @@ fn a_terminal_is_shown_no_control_characters() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it() {
+fn a_reader_that_leaves_ends_the_relay() {
     let server = mailbox();
     let (reader, writer) = std::io::pipe().unwrap();
     let client = relay(&address(&server))
@@ -95,7 +95,7 @@ fn a_reader_that_leaves_ends_it() {
 }
 
 #[test]
-fn input_is_all_that_is_sent() {
+fn a_relay_refuses_data() {
     netkit(["udp-client", "--relay", "127.0.0.1:9", "x"])
         .stderr("netkit: could not send DATA: --relay sends standard input\n")
         .code(2)

@@ -1,4 +1,4 @@
-//! `-x` and `--record`: datagrams are written down.
+//! `-x` and `--record`: the client writes down its datagrams.
 
 use crate::harness::{netkit, temporary_folder, udp_server};
 
@@ -37,7 +37,7 @@ fn a_relay_is_recorded() {
 }
 
 #[test]
-fn a_dump_is_no_part_of_standard_output() {
+fn a_dump_to_standard_output_is_refused() {
     for option in ["--hex-dump", "--record"] {
         let folder = temporary_folder();
         let client = netkit(["udp-client", option, "-", "127.0.0.1:9", "x"])

@@ -3,7 +3,7 @@
 use crate::harness::netkit;
 
 #[test]
-fn what_would_do_nothing_is_refused() {
+fn options_without_effect_are_refused() {
     for words in [
         "--relay --json",
         "--relay --ping",
@@ -28,7 +28,7 @@ fn what_would_do_nothing_is_refused() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_what_would_be_right() {
+fn a_usage_error_says_what_would_be_right() {
     let usage = "; see 'netkit udp-client --help'";
     for (words, message) in [
         (
@@ -76,7 +76,7 @@ fn the_short_help_fits_on_a_screen() {
 }
 
 #[test]
-fn sending_only_has_no_time_limit() {
+fn no_wait_refuses_a_timeout() {
     netkit(["udp-client", "--no-wait", "-W", "2", "127.0.0.1:9"])
         .stderr(
             "netkit: the argument '--no-wait' cannot be used with '--timeout <TIME>'; \

@@ -1,4 +1,4 @@
-//! Who is answered.
+//! `--allow` and `--deny`: who is answered.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -10,7 +10,7 @@ use crate::harness::datagrams::{address, expect_nothing, send, target};
 use crate::harness::{DEADLINE, mailbox, temporary_folder, udp_server};
 
 #[test]
-fn who_is_denied_gets_no_answer_and_that_is_logged_once() {
+fn a_denied_source_gets_no_answer_and_is_logged_once() {
     let client = mailbox();
     let source = address(&client);
     let server = udp_server(["--deny", "127.0.0.1", "-b", "127.0.0.1"])
@@ -33,7 +33,7 @@ fn who_is_denied_gets_no_answer_and_that_is_logged_once() {
 }
 
 #[test]
-fn the_denied_are_not_received_by_a_server_that_answers_nobody_either() {
+fn an_allow_list_also_holds_for_services_that_never_answer() {
     let client = mailbox();
     let server = udp_server(["--service", "discard", "--allow", "127.0.0.2"]).listen();
     send(&client, "x", target(&server));
@@ -43,7 +43,7 @@ fn the_denied_are_not_received_by_a_server_that_answers_nobody_either() {
 }
 
 #[test]
-fn files_are_read_again_on_sighup_and_one_that_is_wrong_changes_nothing() {
+fn sighup_reads_files_again_and_a_wrong_one_changes_nothing() {
     let folder = temporary_folder();
     let file = folder.path().join("allowed");
     fs::write(&file, "127.0.0.1 # this host\n").unwrap();
@@ -61,7 +61,7 @@ fn files_are_read_again_on_sighup_and_one_that_is_wrong_changes_nothing() {
 }
 
 #[test]
-fn a_peer_that_is_none_is_an_error() {
+fn an_invalid_peer_is_an_error() {
     is_refused(
         "--allow 10.0.0.0/33",
         "'10.0.0.0/33' is not a peer; write a network (10.0.0.0/8, fe80::/10), an address, a \

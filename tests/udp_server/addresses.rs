@@ -1,4 +1,4 @@
-//! A server for all addresses answers from the one that was written to.
+//! A server on all addresses answers from the one that was asked.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::harness::datagrams::{answer_to_x, connected, expect, receive, send};
 use crate::harness::{mailbox, udp_server};
 
 #[test]
-fn a_server_for_any_address_answers_from_the_one_that_was_written_to() {
+fn a_server_on_all_addresses_answers_from_the_one_that_was_asked() {
     let command = "echo $NETKIT_LOCAL_ADDR $NETKIT_LOCAL_PORT";
     let services: [&[&str]; 3] = [&[], &["--service", "echo"], &["--sh-exec", command]];
     for service in services {
@@ -36,7 +36,7 @@ fn a_server_for_any_address_answers_from_the_one_that_was_written_to() {
 }
 
 #[test]
-fn one_peer_has_a_program_for_each_address_that_it_writes_to() {
+fn a_peer_gets_a_program_for_each_address_that_it_asks() {
     let server = udp_server(["-b", "0.0.0.0", "--sh-exec", "exec cat"]).listen();
     let client = mailbox();
     for ip in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 1]] {
@@ -49,7 +49,7 @@ fn one_peer_has_a_program_for_each_address_that_it_writes_to() {
 }
 
 #[test]
-fn standard_input_comes_from_the_address_that_was_written_to() {
+fn standard_input_is_sent_from_the_address_that_was_asked() {
     let mut server = udp_server(["-b", "0.0.0.0", "--service", "stdio"])
         .stdin_open()
         .listen();
@@ -64,7 +64,7 @@ fn standard_input_comes_from_the_address_that_was_written_to() {
 }
 
 #[test]
-fn what_has_no_hop_left_for_an_answer_gets_none() {
+fn a_datagram_whose_hop_limit_is_used_up_is_not_answered() {
     for service in [["--service", "echo"], ["-e", "/bin/cat"]] {
         for bind in ["127.0.0.1", "0.0.0.0"] {
             let server = udp_server(["-b", bind].into_iter().chain(service)).listen();

@@ -1,16 +1,16 @@
-//! Where a server listens.
+//! Which addresses and ports a server listens on.
 
 use crate::harness::{netkit, tcp_server, udp_server};
 
 #[test]
-fn the_port_is_printed_if_asked_for() {
+fn print_port_prints_the_port() {
     let mut server = udp_server(["--print-port"]).start();
     let port = server.receive_line("{N}");
     server.expect_line(&format!("Listening on 127.0.0.1:{port}"));
 }
 
 #[test]
-fn it_listens_on_all_addresses_that_are_given() {
+fn a_server_listens_on_all_given_addresses() {
     let server = udp_server(["-b", "127.0.0.1", "-b", "::1"]).listen();
     for address in server.addresses(2) {
         netkit(["udp-client", &address.to_string(), "a"])

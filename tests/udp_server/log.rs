@@ -1,8 +1,7 @@
-//! The log, as text and as events.
+//! The log, as JSON and on a closed standard error.
 
 use rustix::process::Signal;
 
-use super::is_refused;
 use crate::harness::datagrams::{address, send};
 use crate::harness::{mailbox, netkit, udp_server};
 
@@ -11,7 +10,7 @@ fn event(line: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_refusal_is_an_event_and_so_is_how_many_there_were() {
+fn a_refusal_is_an_event_and_so_is_the_count_of_refusals() {
     let client = mailbox();
     let arguments = ["--log-format", "json", "--deny", "0.0.0.0/0"];
     let server = udp_server(arguments).start();
@@ -32,7 +31,7 @@ fn a_refusal_is_an_event_and_so_is_how_many_there_were() {
 }
 
 #[test]
-fn a_program_is_an_event_when_it_starts_and_when_it_ends() {
+fn the_start_and_the_end_of_a_program_are_events() {
     let client = mailbox();
     let arguments = ["--log-format", "json", "--sh-exec", "read x"];
     let server = udp_server(arguments).start();
@@ -51,15 +50,7 @@ fn a_program_is_an_event_when_it_starts_and_when_it_ends() {
 }
 
 #[test]
-fn a_limit_for_answers_is_refused_where_there_are_none() {
-    is_refused(
-        "--service discard --rate-limit 5",
-        "--rate-limit is for services that answer",
-    );
-}
-
-#[test]
-fn a_closed_standard_error_does_not_matter() {
+fn a_server_answers_with_standard_error_closed() {
     let mut server = udp_server(["--print-port"])
         .through("exec \"$0\" \"$@\" 2>&-")
         .start();
@@ -72,7 +63,7 @@ fn a_closed_standard_error_does_not_matter() {
 }
 
 #[test]
-fn a_log_line_can_be_an_object() {
+fn json_logs_one_object_a_line() {
     let client = mailbox();
     let server = udp_server(["--log-format", "json"]).start();
     let line = server.wait_for_line("{*}Listening on {*}");

@@ -1,4 +1,4 @@
-//! `netkit udp-server`: its answers, whom it answers, what it logs, programs and multicast.
+//! `netkit udp-server`: where it listens, whom it answers and with what, and what it logs.
 
 mod access;
 #[cfg(target_os = "linux")]
@@ -18,7 +18,7 @@ use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use crate::harness::datagrams::{expect, receive, send, target};
 use crate::harness::{Server, mailbox, netkit, udp_server};
 
-/// Sends `payload` from a socket of its own, and returns the answer.
+/// Sends `payload` from a new socket and returns the answer.
 #[track_caller]
 pub fn ask(server: &Server, payload: impl AsRef<[u8]>) -> Vec<u8> {
     ask_from(&mailbox(), server, payload)
@@ -33,7 +33,7 @@ pub fn ask_from(socket: &UdpSocket, server: &Server, payload: impl AsRef<[u8]>) 
     answer
 }
 
-/// Options that do nothing together are refused.
+/// The server must refuse these options with `message`.
 #[track_caller]
 fn is_refused(words: &str, message: &str) {
     netkit(
@@ -47,10 +47,10 @@ fn is_refused(words: &str, message: &str) {
 }
 
 #[test]
-fn a_thousand_peers_at_once_are_answered_each() {
-    /// What even a small buffer of a socket holds, so that nothing is lost for want of room.
+fn each_of_a_thousand_peers_is_answered() {
+    /// Even a small socket buffer holds this many datagrams, so that none is lost.
     const UNANSWERED: usize = 50;
-    // Descriptors for them all: the usual limit is 1024.
+    // The usual limit of 1024 descriptors is not enough for all peers.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
@@ -73,7 +73,7 @@ fn a_thousand_peers_at_once_are_answered_each() {
 }
 
 #[test]
-fn what_has_arrived_before_the_signal_is_answered() {
+fn datagrams_that_arrived_before_the_signal_are_answered() {
     for signal in [Signal::INT, Signal::TERM] {
         let server = udp_server([]).listen();
         let target = server.address().parse().unwrap();

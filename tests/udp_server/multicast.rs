@@ -8,7 +8,7 @@ use super::is_refused;
 use crate::harness::datagrams::{expect_nothing, receive, send, target};
 use crate::harness::{mailbox, netkit, udp_server};
 
-/// Sends to groups by the loopback interface.
+/// A socket that sends to groups over the loopback interface.
 fn sender() -> UdpSocket {
     let sender = mailbox();
     SockRef::from(&sender)
@@ -18,8 +18,8 @@ fn sender() -> UdpSocket {
 }
 
 #[test]
-fn all_receivers_on_a_machine_join_a_group_on_the_same_port() {
-    // First the one that needs the port on all addresses.
+fn several_servers_of_a_machine_join_a_group_on_one_port() {
+    // The server that needs the port on all addresses comes first.
     let other = udp_server(["-b", "any", "--join", "239.9.9.9%lo"]).listen();
     let port = other.port();
     let [first, second] = [(); 2].map(|()| {
@@ -37,7 +37,7 @@ fn all_receivers_on_a_machine_join_a_group_on_the_same_port() {
         let log = server.stop().stderr;
         assert_eq!(log.matches("Received from").count(), 1, "{log}");
     }
-    // Nobody else takes what is not sent to a group.
+    // Only this server receives what is not sent to a group.
     send(&sender, "y", SocketAddr::new([127, 0, 0, 1].into(), port));
     assert_eq!(receive(&sender).0, b"Hello, y!");
     let log = other.stop().stderr;
@@ -45,7 +45,7 @@ fn all_receivers_on_a_machine_join_a_group_on_the_same_port() {
 }
 
 #[test]
-fn a_group_that_the_given_address_does_not_hear_has_a_socket_of_its_own() {
+fn a_group_gets_a_socket_of_its_own_beside_a_given_address() {
     let arguments = [
         "-b",
         "127.0.0.1",
@@ -69,7 +69,7 @@ fn a_group_that_the_given_address_does_not_hear_has_a_socket_of_its_own() {
 }
 
 #[test]
-fn what_cannot_be_joined_is_an_error() {
+fn a_group_that_cannot_be_joined_is_an_error() {
     let see = "see 'netkit udp-server --help'";
     is_refused(
         "--join 10.0.0.1",

@@ -1,10 +1,10 @@
-//! What a datagram is answered with.
+//! What each service answers.
 
-use super::{ask, ask_from};
+use super::{ask, ask_from, is_refused};
 use crate::harness::datagrams::{address, expect_nothing, send};
 use crate::harness::{mailbox, netkit, udp_server};
 
-/// A datagram that was greeted so often.
+/// A datagram that has been greeted `depth` times.
 fn greeting(depth: usize) -> Vec<u8> {
     let mut payload = b"x".to_vec();
     for _ in 0..depth {
@@ -34,7 +34,7 @@ fn a_datagram_is_greeted_and_logged() {
 }
 
 #[test]
-fn echo_sends_back_what_comes() {
+fn echo_sends_back_what_it_gets() {
     let server = udp_server(["--service", "echo"]).listen();
     assert_eq!(ask(&server, "Michael"), b"Michael");
     assert_eq!(ask(&server, ""), b"");
@@ -120,7 +120,7 @@ fn a_greeting_eight_deep_is_not_answered_and_that_is_logged_once() {
 }
 
 #[test]
-fn a_client_that_is_quick_for_long_is_answered_as_at_first() {
+fn each_of_many_quick_datagrams_is_answered() {
     for service in ["hello", "echo"] {
         let client = mailbox();
         let server = udp_server(["--service", service]).listen();
@@ -134,4 +134,12 @@ fn a_client_that_is_quick_for_long_is_answered_as_at_first() {
         }
         server.stop();
     }
+}
+
+#[test]
+fn a_rate_limit_is_refused_for_a_service_that_never_answers() {
+    is_refused(
+        "--service discard --rate-limit 5",
+        "--rate-limit is for services that answer",
+    );
 }

@@ -1,4 +1,4 @@
-//! `--service stdio`: datagrams are printed, and input goes to a peer.
+//! `--service stdio`: the server prints datagrams and sends input to the first peer.
 
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ fn target_of(server: &Process) -> SocketAddr {
 }
 
 #[test]
-fn everything_is_printed_and_input_goes_to_the_first_who_sends() {
+fn all_datagrams_are_printed_and_input_goes_to_the_first_sender() {
     let mut server = stdio().stdin_open().start();
     let target = target_of(&server);
     let (first, second) = (mailbox(), mailbox());
@@ -37,7 +37,7 @@ fn everything_is_printed_and_input_goes_to_the_first_who_sends() {
 }
 
 #[test]
-fn neither_an_empty_datagram_nor_the_end_of_input_is_an_end() {
+fn neither_an_empty_datagram_nor_the_end_of_input_ends_the_server() {
     let mut server = stdio().stdin("only").start();
     let target = target_of(&server);
     let peer = mailbox();
@@ -53,7 +53,7 @@ fn neither_an_empty_datagram_nor_the_end_of_input_is_an_end() {
 }
 
 #[test]
-fn an_end_of_input_costs_no_time() {
+fn a_server_whose_input_has_ended_does_not_spin() {
     let mut server = stdio().start();
     let target = target_of(&server);
     send(&mailbox(), "a", target);
@@ -84,7 +84,7 @@ fn a_large_input_is_cut_where_datagrams_end() {
 }
 
 #[test]
-fn a_terminal_is_shown_no_control_characters_save_with_raw() {
+fn a_terminal_gets_control_characters_only_with_raw() {
     let cases: [(&[&str], &[u8]); 2] = [
         (&[], b"a\\x1b[2J\\xc3b\n"),
         (&["--raw"], b"a\x1b[2J\xc3b\n"),
@@ -95,7 +95,7 @@ fn a_terminal_is_shown_no_control_characters_save_with_raw() {
         let server = udp_server(arguments).stdout_to(terminal.device()).start();
         let target = target_of(&server);
         let peer = mailbox();
-        // The first byte of a character whose second never comes.
+        // The first byte of a character whose second byte never comes.
         send(&peer, b"a\x1b[2J\xc3", target);
         send(&peer, "b\n", target);
         terminal.expect(shown);
@@ -126,7 +126,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn a_reader_that_reads_nothing_holds_up_no_signal() {
+fn a_reader_that_reads_nothing_does_not_delay_a_signal() {
     let (reader, writer) = std::io::pipe().unwrap();
     let server = udp_server(["--service", "stdio", "--drain-timeout", "0.2"])
         .stdout_to(writer)
@@ -147,7 +147,7 @@ fn a_reader_that_reads_nothing_holds_up_no_signal() {
 }
 
 #[test]
-fn what_has_arrived_before_the_signal_is_printed() {
+fn datagrams_that_arrived_before_the_signal_are_printed() {
     let mut server = stdio().start();
     let target = target_of(&server);
     server.signal(Signal::STOP);
@@ -162,12 +162,12 @@ fn what_has_arrived_before_the_signal_is_printed() {
 }
 
 #[test]
-fn raw_is_refused_where_nothing_is_printed() {
+fn raw_is_refused_for_services_that_print_nothing() {
     is_refused("--raw", "--raw is for `--service stdio` only");
 }
 
 #[test]
-fn netcat_is_talked_to() {
+fn the_server_talks_to_netcat() {
     let mut server = stdio().stdin_open().start();
     let target = target_of(&server).port().to_string();
     if let Some(peer) = peer("nc", ["-u", "127.0.0.1", &target]) {

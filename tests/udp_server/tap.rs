@@ -1,4 +1,4 @@
-//! `-x` and `--record`: datagrams are written down.
+//! `-x` and `--record`: the server writes down its datagrams.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ fn a_record_has_every_datagram_with_the_number_of_its_peer() {
 }
 
 #[test]
-fn a_dump_is_on_standard_error_or_in_a_file() {
+fn a_dump_goes_to_a_file_or_to_standard_error() {
     let folder = temporary_folder();
     let file = folder.path().join("dump");
     let server = udp_server(["-x", file.to_str().unwrap()]).listen();
@@ -66,7 +66,7 @@ fn a_dump_is_on_standard_error_or_in_a_file() {
 }
 
 #[test]
-fn what_was_refused_is_not_written_down() {
+fn refused_datagrams_are_not_recorded() {
     let folder = temporary_folder();
     let file = folder.path().join("record");
     let server = udp_server(["--record", file.to_str().unwrap(), "--deny", "127.0.0.1"]);
@@ -78,7 +78,7 @@ fn what_was_refused_is_not_written_down() {
 }
 
 #[test]
-fn a_record_that_cannot_be_written_is_said_and_everybody_still_answered() {
+fn a_failed_record_is_reported_and_every_client_still_answered() {
     let server = udp_server(["--record", "/dev/full"]).listen();
     assert_eq!(ask(&server, "a"), b"Hello, a!");
     assert_eq!(ask(&server, "b"), b"Hello, b!");

@@ -1,16 +1,16 @@
-//! `--service broker` and `chat`: connections are joined to each other.
+//! `--service broker` and `chat`: what one client sends goes to all others.
 
 use std::time::Duration;
 
 use crate::harness::{Connection, Server, random_bytes, tcp_server};
 
-/// Members who have all joined, and who have nothing more to receive.
+/// Members that have all joined and have nothing left to receive.
 fn members(server: &Server, count: usize, end: &str) -> Vec<Connection> {
     let mut first = server.connect();
     let mut all = Vec::new();
     for _ in 1..count {
         let member = server.connect();
-        // Nobody says when a member has joined, but it then hears the others.
+        // The server does not report a join, but a member that has joined receives messages.
         member
             .stream()
             .set_read_timeout(Some(Duration::from_millis(20)))
@@ -32,7 +32,7 @@ fn members(server: &Server, count: usize, end: &str) -> Vec<Connection> {
 }
 
 #[test]
-fn what_one_sends_all_others_get() {
+fn every_message_goes_to_all_other_members() {
     let server = tcp_server(["--service", "broker"]).listen();
     let mut all = members(&server, 3, "");
     all[1].send("a\x1b\n");
@@ -44,7 +44,7 @@ fn what_one_sends_all_others_get() {
 }
 
 #[test]
-fn a_chat_names_who_speaks_and_escapes_what_he_says() {
+fn a_chat_names_the_sender_and_escapes_control_characters() {
     let server = tcp_server(["--service", "chat"]).listen();
     let mut all = members(&server, 2, "\n");
     all[0].send("hello\r\n\x1b[2J\n");
@@ -55,8 +55,8 @@ fn a_chat_names_who_speaks_and_escapes_what_he_says() {
 }
 
 #[test]
-fn who_does_not_read_is_dropped_and_all_others_get_every_byte() {
-    // Far less at a time than may wait for a member: only the deaf one is ever behind.
+fn a_member_that_does_not_read_is_dropped_and_the_others_get_every_byte() {
+    // Far less than the server queues for a member, so that only the deaf one falls behind.
     const CHUNK: usize = 512 << 10;
     let server = tcp_server(["--service", "broker"]).listen();
     let mut all = members(&server, 20, "");
@@ -75,7 +75,7 @@ fn who_does_not_read_is_dropped_and_all_others_get_every_byte() {
 }
 
 #[test]
-fn who_ends_his_input_leaves() {
+fn a_member_that_ends_its_input_leaves() {
     let server = tcp_server(["--service", "broker"]).listen();
     let mut client = server.connect();
     client.shutdown();

@@ -1,4 +1,4 @@
-//! `--exec` and `--sh-exec`: a program for each connection.
+//! `--exec` and `--sh-exec`: each connection runs a program.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn the_end_of_input_ends_only_the_programs_input() {
 
 #[test]
 #[ignore = "a hundred megabytes"]
-fn a_hundred_megabytes_are_counted() {
+fn a_program_counts_a_hundred_megabytes() {
     let server = tcp_server(["--sh-exec", "wc -c"]).listen();
     netkit(["tcp-client", &server.address()])
         .stdin(vec![b'x'; 100_000_000])
@@ -26,7 +26,7 @@ fn a_hundred_megabytes_are_counted() {
 }
 
 #[test]
-fn a_program_has_its_arguments() {
+fn a_program_gets_its_arguments() {
     let server = tcp_server(["--exec", "/bin/echo", "-n", "-p", "two words"]).listen();
     netkit(["tcp-client", &server.address()])
         .stdout("-p two words")
@@ -34,7 +34,7 @@ fn a_program_has_its_arguments() {
 }
 
 #[test]
-fn a_program_knows_its_connection() {
+fn a_program_gets_the_addresses_of_its_connection() {
     let variables = "$NETKIT_REMOTE_ADDR $NETKIT_REMOTE_PORT $NETKIT_LOCAL_ADDR \
                      $NETKIT_LOCAL_PORT $NETKIT_PROTO $NCAT_REMOTE_ADDR $NCAT_REMOTE_PORT \
                      $NCAT_LOCAL_ADDR $NCAT_LOCAL_PORT $NCAT_PROTO";
@@ -58,7 +58,7 @@ fn a_program_may_stop_reading_and_still_answer() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused() {
+fn a_program_that_cannot_be_run_is_refused() {
     for (program, cause) in [
         ("/no/such/program", "no such file or directory"),
         ("no-such-program", "no such file or directory"),
@@ -71,7 +71,7 @@ fn what_cannot_be_run_is_refused() {
     }
 }
 
-/// A server that runs `./program`, which is not there any more.
+/// A server that runs `./program`, which has been deleted.
 fn server_without_its_program(options: &[&str], code: i32) -> Server {
     let folder = temporary_folder();
     let file = folder.path().join("program");
@@ -85,7 +85,7 @@ fn server_without_its_program(options: &[&str], code: i32) -> Server {
 }
 
 #[test]
-fn a_program_that_is_not_there_any_more_is_logged() {
+fn a_program_that_was_deleted_is_logged() {
     let server = server_without_its_program(&[], 0);
     server.connect().expect_eof();
     server.wait_for_line(
@@ -94,20 +94,20 @@ fn a_program_that_is_not_there_any_more_is_logged() {
 }
 
 #[test]
-fn what_a_program_leaves_behind_is_ended() {
-    // The process in the background would live for an hour, and hold nothing of the connection.
+fn a_background_process_of_a_program_ends_with_the_connection() {
+    // The background process would live for an hour. It holds no stream of the connection.
     let line = "sleep 3600 <&- >&- 2>&- & echo $!";
     let server = tcp_server(["--sh-exec", line]).listen();
     let mut client = server.connect();
     let pid = String::from_utf8(client.receive_all()).unwrap();
     server.wait_for_line("Connection from {*} closed.");
     let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    // What nobody has reaped yet has ended all the same.
+    // A zombie has ended too.
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
 }
 
 #[test]
-fn an_urgent_byte_holds_nothing_up() {
+fn an_urgent_byte_does_not_stop_the_stream() {
     let server = tcp_server(["--exec", "/bin/cat"]).listen();
     let mut client = server.connect();
     client.send("abc");
@@ -119,7 +119,7 @@ fn an_urgent_byte_holds_nothing_up() {
 }
 
 #[test]
-fn a_client_that_breaks_off_is_logged_though_the_program_has_more_to_say() {
+fn a_reset_by_the_client_is_logged_while_the_program_still_prints() {
     let server = tcp_server(["--sh-exec", "yes"]).listen();
     let mut client = server.connect();
     client.expect("y\n");
@@ -128,7 +128,7 @@ fn a_client_that_breaks_off_is_logged_though_the_program_has_more_to_say() {
 }
 
 #[test]
-fn options_that_a_program_has_no_use_for_are_refused() {
+fn options_of_stdio_are_refused_for_a_program() {
     netkit(["tcp-server", "-p", "0", "--no-shutdown", "--sh-exec", "cat"])
         .stderr(
             "netkit: --raw, --no-shutdown, --half-close-wait and --wait-after-eof are for \
@@ -139,7 +139,7 @@ fn options_that_a_program_has_no_use_for_are_refused() {
 }
 
 #[test]
-fn a_limit_is_logged_also_when_the_program_says_nothing_more() {
+fn max_session_is_logged_after_the_program_has_closed_its_output() {
     let server = tcp_server([
         "--max-session",
         "0.3",
@@ -153,7 +153,7 @@ fn a_limit_is_logged_also_when_the_program_says_nothing_more() {
 }
 
 #[test]
-fn how_a_program_failed_is_logged() {
+fn the_exit_status_of_a_failed_program_is_logged() {
     let server = tcp_server(["--sh-exec", "echo x; exit 3"]).listen();
     netkit(["tcp-client", &server.address()])
         .stdout("x\n")
@@ -162,7 +162,7 @@ fn how_a_program_failed_is_logged() {
 }
 
 #[test]
-fn once_is_an_error_when_its_program_is_not_there_any_more() {
+fn once_fails_when_its_program_was_deleted() {
     let server = server_without_its_program(&["--once"], 2);
     server.connect().drain();
     server.wait_for_line("netkit: could not run ./program: no such file or directory");
@@ -194,7 +194,7 @@ fn many_connections_leave_no_process_and_no_descriptor() {
         client.expect_eof();
         first.get_or_insert_with(|| server.descriptors());
     }
-    // Until then several may be on their way to their end.
+    // Until then several connections may still be ending.
     server.wait_for_lines("Connection from {*} closed.", 60);
     assert!(server.descriptors() <= first.unwrap() + 2);
     assert_eq!(server.children(), []);

@@ -1,4 +1,4 @@
-//! `--forward`: a connection is joined to another server.
+//! `--forward`: the server connects each client to a target.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{Connection, Peer, netkit, random_bytes, spawn, tcp_server};
 
 #[test]
-fn an_urgent_byte_holds_nothing_up_where_much_has_passed() {
+fn an_urgent_byte_does_not_stop_a_stream_that_carried_a_mebibyte() {
     let echo = tcp_server(["--service", "echo"]).listen();
     let server = tcp_server(["--forward", &echo.address()]).listen();
     let mut client = server.connect();
@@ -91,7 +91,7 @@ fn a_target_that_is_down_is_logged() {
 }
 
 #[test]
-fn what_is_broken_off_on_one_side_is_broken_off_on_the_other() {
+fn a_reset_on_one_side_resets_the_other() {
     let target = Peer::listen(|mut connection| {
         connection.send("half a fi");
         connection.expect("x");
@@ -120,8 +120,8 @@ fn what_is_broken_off_on_one_side_is_broken_off_on_the_other() {
 }
 
 #[test]
-fn what_is_broken_off_while_much_is_on_its_way_does_not_look_complete() {
-    // Which call meets the reset is chance, and the kernel tells it only once.
+fn a_reset_during_a_bulk_transfer_never_looks_like_an_end() {
+    // Any call may meet the reset, and the kernel reports it only once.
     for received in (0..10).map(|round| (64 << 10) + round % 5 * 500_000) {
         let target = Peer::listen(move |mut connection| {
             connection.send("half a fi");
@@ -136,7 +136,7 @@ fn what_is_broken_off_while_much_is_on_its_way_does_not_look_complete() {
 }
 
 #[test]
-fn a_target_that_takes_no_more_is_no_black_hole() {
+fn a_client_is_disconnected_after_its_target_has_closed() {
     let target = Peer::listen(|mut connection| {
         connection.send("goodbye");
     });

@@ -1,10 +1,10 @@
-//! `--service hello`: messages, and their answers.
+//! `--service hello`: how messages are framed and answered.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{Connection, netkit, spawn, tcp_server};
 
-/// Everything that a server of the default service says to a client that says `input` and ends.
+/// Everything that a `hello` server sends to a client that sends `input` and closes.
 fn answer(arguments: &[&str], input: impl AsRef<[u8]>) -> String {
     let server = tcp_server(arguments.iter().copied()).listen();
     let mut client = server.connect();
@@ -16,7 +16,7 @@ fn answer(arguments: &[&str], input: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
-fn messages_without_an_end_are_answered_one_by_one() {
+fn messages_without_a_newline_are_answered_one_by_one() {
     let server = tcp_server([]).listen();
     let mut client = server.connect();
     client.expect("Welcome!");
@@ -30,7 +30,7 @@ fn messages_without_an_end_are_answered_one_by_one() {
 }
 
 #[test]
-fn a_peer_that_is_quick_for_long_is_answered_as_at_first() {
+fn a_slow_message_is_answered_after_many_quick_ones() {
     let server = tcp_server(["--idle-timeout", "3s"]).listen();
     let mut client = server.connect();
     client.expect("Welcome!");
@@ -42,7 +42,7 @@ fn a_peer_that_is_quick_for_long_is_answered_as_at_first() {
     client.expect_nothing_for(Duration::from_millis(50));
     client.send("er\n");
     client.expect("Hello, slower!\n");
-    // The limit holds as well.
+    // The idle timeout still holds.
     client.expect_eof();
     let local = client.local();
     server.wait_for_line(&format!(
@@ -59,7 +59,7 @@ fn lines_in_one_segment_are_answered_as_lines() {
 }
 
 #[test]
-fn every_end_of_exit_ends_the_connection() {
+fn exit_with_any_line_ending_ends_the_connection() {
     for exit in ["exit", "exit\n", "exit\r\n"] {
         let server = tcp_server([]).listen();
         let mut client = server.connect();
@@ -70,13 +70,13 @@ fn every_end_of_exit_ends_the_connection() {
 }
 
 #[test]
-fn what_follows_exit_is_not_answered() {
+fn lines_after_exit_are_not_answered() {
     assert_eq!(answer(&[], "a\nexit\nb\n"), "Welcome!Hello, a!\n");
     assert_eq!(answer(&[], "exit now\n"), "Welcome!Hello, exit now!\n");
 }
 
 #[test]
-fn a_line_keeps_its_own_end() {
+fn an_answer_keeps_the_line_ending_of_its_line() {
     assert_eq!(
         answer(&[], "a\r\n\n\r\nb\n"),
         "Welcome!Hello, a!\r\nHello, !\nHello, !\r\nHello, b!\n"
@@ -89,12 +89,12 @@ fn an_incomplete_last_line_is_answered_at_the_end() {
 }
 
 #[test]
-fn nothing_at_all_is_only_welcomed() {
+fn a_client_that_sends_nothing_is_only_welcomed() {
     assert_eq!(answer(&[], ""), "Welcome!");
 }
 
 #[test]
-fn lines_begin_with_the_first_newline_and_stay() {
+fn the_first_newline_switches_to_lines_for_good() {
     let server = tcp_server([]).listen();
     let mut client = server.connect();
     client.expect("Welcome!");
@@ -112,7 +112,7 @@ fn lines_begin_with_the_first_newline_and_stay() {
 }
 
 #[test]
-fn messages_are_bytes() {
+fn a_message_may_hold_any_bytes() {
     let server = tcp_server([]).listen();
     let mut client = server.connect();
     client.expect("Welcome!");
@@ -132,7 +132,7 @@ fn framing_by_line_waits_for_the_end_of_the_line() {
 }
 
 #[test]
-fn framing_by_read_takes_newlines_as_they_are() {
+fn framing_by_read_treats_newlines_as_data() {
     let server = tcp_server(["--framing", "read"]).listen();
     let mut client = server.connect();
     client.expect("Welcome!");
@@ -143,7 +143,7 @@ fn framing_by_read_takes_newlines_as_they_are() {
 }
 
 #[test]
-fn the_welcome_can_be_another() {
+fn welcome_replaces_the_first_message() {
     assert_eq!(answer(&["--welcome", "Grüß Gott! "], ""), "Grüß Gott! ");
     assert_eq!(answer(&["--welcome", ""], "a\n"), "Hello, a!\n");
 }
@@ -188,7 +188,7 @@ fn a_message_may_have_64_kib() {
 }
 
 #[test]
-fn many_messages_are_answered_while_they_are_still_being_sent() {
+fn answers_are_sent_while_more_messages_arrive() {
     let server = tcp_server([]).listen();
     let mut client = server.connect();
     client.expect("Welcome!");
@@ -226,7 +226,7 @@ fn two_hundred_clients_each_see_their_own_answers() {
 }
 
 #[test]
-fn options_that_would_do_nothing_are_refused() {
+fn options_of_hello_are_refused_for_another_service() {
     netkit([
         "tcp-server",
         "-p",

@@ -1,4 +1,4 @@
-//! What the services of a TCP server say to a client.
+//! What each service of a TCP server sends to a client.
 
 mod broker;
 mod exec;
@@ -23,7 +23,7 @@ fn echo_sends_back_what_it_gets() {
 }
 
 #[test]
-fn discard_says_nothing() {
+fn discard_sends_nothing() {
     let server = tcp_server(["--service", "discard"]).listen();
     let mut client = server.connect();
     client.send(random_bytes(3_000_000));
@@ -33,7 +33,7 @@ fn discard_says_nothing() {
 }
 
 #[test]
-fn chargen_has_served_a_client_that_has_had_enough() {
+fn chargen_ends_without_an_error_when_the_client_closes() {
     let server = tcp_server(["--service", "chargen"]).listen();
     let mut client = server.connect();
     client.expect(" !");
@@ -46,7 +46,7 @@ fn chargen_has_served_a_client_that_has_had_enough() {
 fn chargen_sends_the_lines_of_rfc_864_until_the_client_goes() {
     let server = tcp_server(["--service", "chargen"]).listen();
     let mut client = server.connect();
-    // It is not the end of input that ends it.
+    // The end of input does not end chargen.
     client.shutdown();
     let characters: Vec<u8> = (b' '..=b'~').collect();
     for line in 0..1000 {
@@ -60,7 +60,7 @@ fn chargen_sends_the_lines_of_rfc_864_until_the_client_goes() {
 }
 
 #[test]
-fn a_client_that_breaks_off_is_logged_with_its_reason() {
+fn a_reset_by_the_client_is_logged_as_the_reason() {
     for service in ["hello", "echo", "discard"] {
         let server = tcp_server(["--service", service]).listen();
         let client = server.connect();
@@ -75,7 +75,7 @@ fn a_client_that_breaks_off_is_logged_with_its_reason() {
 }
 
 #[test]
-fn a_peer_that_was_quick_for_long_may_end_at_once() {
+fn a_client_may_end_right_after_many_quick_messages() {
     for service in ["hello", "echo"] {
         let server = tcp_server(["--service", service]).listen();
         let mut client = server.connect();

@@ -1,4 +1,4 @@
-//! `--service stdio`: a connection is joined to standard input and output.
+//! `--service stdio`: one connection at a time has standard input and output.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn one_connection_is_joined_to_input_and_output() {
 }
 
 #[test]
-fn the_port_is_given_up_with_the_first_connection() {
+fn the_first_connection_closes_the_port() {
     let server = tcp_server(["--service", "stdio"])
         .stdin_open()
         .any_stdout()
@@ -38,7 +38,7 @@ fn the_port_is_given_up_with_the_first_connection() {
 }
 
 #[test]
-fn a_file_and_its_answer_pass_whole() {
+fn a_file_passes_whole_to_standard_output() {
     let folder = temporary_folder();
     let sent = random_bytes(3_000_000);
     let file = folder.path().join("file");
@@ -54,7 +54,7 @@ fn a_file_and_its_answer_pass_whole() {
 }
 
 #[test]
-fn two_terminals_have_a_dialogue() {
+fn a_server_and_a_client_have_a_dialogue() {
     let mut server = tcp_server(["--service", "stdio"])
         .stdin_open()
         .any_stdout()
@@ -91,7 +91,7 @@ fn a_browser_gets_one_response() {
 }
 
 #[test]
-fn keep_open_takes_one_connection_after_the_other() {
+fn keep_open_serves_one_connection_after_another() {
     let server = tcp_server(["--service", "stdio", "-k"])
         .stdin("")
         .any_stdout();
@@ -126,7 +126,7 @@ fn the_second_connection_waits_for_the_first() {
 }
 
 #[test]
-fn a_client_that_breaks_off_ends_it_with_an_error() {
+fn a_reset_by_the_client_ends_the_server_with_an_error() {
     let server = tcp_server(["--service", "stdio"])
         .stdin_open()
         .stdout("x")
@@ -141,7 +141,7 @@ fn a_client_that_breaks_off_ends_it_with_an_error() {
 }
 
 #[test]
-fn a_client_that_breaks_off_does_not_end_keep_open() {
+fn a_reset_by_the_client_does_not_end_keep_open() {
     let server = tcp_server(["--service", "stdio", "-k"])
         .stdin_open()
         .any_stdout();
@@ -159,7 +159,7 @@ fn a_client_that_breaks_off_does_not_end_keep_open() {
 }
 
 #[test]
-fn it_ends_with_141_when_its_reader_goes_away() {
+fn the_server_exits_with_141_when_its_reader_leaves() {
     let script = "set -o pipefail; \"$0\" \"$@\" | head -c 1";
     let server = tcp_server(["--service", "stdio", "-k"]).stdin_open();
     let server = server.through(script).stdout("x").code(141).listen();
@@ -170,7 +170,7 @@ fn it_ends_with_141_when_its_reader_goes_away() {
 }
 
 #[test]
-fn a_full_disk_ends_it_with_an_error() {
+fn a_full_disk_ends_the_server_with_an_error() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let server = tcp_server(["--service", "stdio", "-k"])
         .stdin_open()

@@ -8,7 +8,7 @@ use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{mailbox, netkit, udp_server};
 
 #[test]
-fn everything_that_happens_is_an_object_a_line() {
+fn every_event_is_one_object_on_one_line() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", "--json", "-W", "2", &target, "a", "b"])
@@ -34,7 +34,7 @@ fn everything_that_happens_is_an_object_a_line() {
 }
 
 #[test]
-fn a_person_who_ends_it_gets_the_summary_too() {
+fn an_interrupt_prints_the_summary() {
     let server = mailbox();
     let mut client = netkit(["udp-client", "--json", "-W", "1h", &address(&server)])
         .stdin_open()
@@ -63,7 +63,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn what_would_do_nothing_is_refused() {
+fn options_without_effect_are_refused() {
     for option in ["--no-wait", "--raw"] {
         netkit(["udp-client", "--json", option, "127.0.0.1:9", "x"])
             .stderr(format!(

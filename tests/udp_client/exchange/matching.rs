@@ -8,7 +8,7 @@ use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{Program, ReservedPort, mailbox, netkit, udp_server};
 
 #[test]
-fn a_late_answer_is_reported_and_not_taken_for_the_next_ones() {
+fn a_late_answer_is_reported_and_never_counts_for_the_next_datagram() {
     let server = mailbox();
     let target = address(&server);
     let client = netkit(["udp-client", "-W", "2", &target, "a", "b"])
@@ -28,7 +28,7 @@ fn a_late_answer_is_reported_and_not_taken_for_the_next_ones() {
 }
 
 #[test]
-fn a_late_answer_to_the_last_is_waited_for_as_long_again() {
+fn the_client_waits_once_more_for_a_late_answer_to_the_last_datagram() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", "-W", "2", &target, "a"])
@@ -42,7 +42,7 @@ fn a_late_answer_to_the_last_is_waited_for_as_long_again() {
 }
 
 #[test]
-fn a_late_answer_is_reported_while_there_is_nothing_to_send() {
+fn a_late_answer_is_reported_while_input_is_silent() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", "-W", "0.1", &target])
@@ -61,7 +61,7 @@ fn a_late_answer_is_reported_while_there_is_nothing_to_send() {
 }
 
 #[test]
-fn a_server_that_talks_only_to_the_first_port_is_told_from_a_closed_one() {
+fn a_refusal_of_a_second_port_suggests_source_port() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", "-W", "2", &target])
@@ -81,7 +81,7 @@ fn a_server_that_talks_only_to_the_first_port_is_told_from_a_closed_one() {
     client.finish();
 }
 
-/// One with a port of its own, that waits two seconds for each answer.
+/// A client with a given source port that waits two seconds for each answer.
 fn client_from(port: &ReservedPort, words: &[&str]) -> Program {
     let options = ["udp-client", "-W", "2", "--reuse-port", "--source-port"];
     netkit(options).arg(port.text()).args(words)
@@ -111,7 +111,7 @@ fn with_a_given_port_the_content_tells_which_answer_is_late() {
 }
 
 #[test]
-fn with_a_given_port_an_answer_that_tells_nothing_is_doubtful_and_not_printed() {
+fn with_a_given_port_an_answer_without_its_question_is_doubtful_and_not_printed() {
     let server = mailbox();
     let target = address(&server);
     let port = ReservedPort::udp();
@@ -132,14 +132,14 @@ fn with_a_given_port_an_answer_that_tells_nothing_is_doubtful_and_not_printed() 
     assert_eq!(expect(&server, "time"), source);
     send(&server, "7.3.", source);
     send(&server, "12:34", source);
-    // Now everything has come, and there is no doubt any more.
+    // All answers have arrived now, so that the next one is not doubtful.
     assert_eq!(expect(&server, "year"), source);
     send(&server, "2026", source);
     client.finish();
 }
 
 #[test]
-fn with_a_given_port_one_doubtful_answer_is_waited_on_after() {
+fn with_a_given_port_the_client_waits_on_after_a_doubtful_answer() {
     let server = mailbox();
     let target = address(&server);
     let port = ReservedPort::udp();
@@ -156,7 +156,7 @@ fn with_a_given_port_one_doubtful_answer_is_waited_on_after() {
 }
 
 #[test]
-fn the_second_datagram_waits_until_the_answer_to_the_first_has_settled() {
+fn the_second_datagram_waits_50_ms_after_the_answer_to_the_first() {
     let server = udp_server([]).listen();
     let client = netkit(["udp-client", &server.address(), "a", "b"])
         .stdout("Hello, a!\nHello, b!\n")
@@ -165,7 +165,7 @@ fn the_second_datagram_waits_until_the_answer_to_the_first_has_settled() {
 }
 
 #[test]
-fn what_answers_twice_gets_each_datagram_from_another_port() {
+fn a_server_that_answers_twice_gets_each_datagram_from_another_port() {
     let server = mailbox();
     let target = address(&server);
     let client = netkit(["udp-client", &target, "a", "b"])
@@ -187,7 +187,7 @@ fn what_answers_twice_gets_each_datagram_from_another_port() {
 }
 
 #[test]
-fn an_answer_that_turns_out_to_be_in_doubt_is_an_error() {
+fn answers_that_become_doubtful_later_are_an_error() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
@@ -211,7 +211,7 @@ fn an_answer_that_turns_out_to_be_in_doubt_is_an_error() {
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_taken_once() {
+fn an_answer_that_arrives_twice_counts_once() {
     let server = mailbox();
     let target = address(&server);
     let client = netkit(["udp-client", &target, "a", "b", "c"])
@@ -233,7 +233,7 @@ fn an_answer_that_comes_twice_is_taken_once() {
 }
 
 #[test]
-fn an_answer_to_each_of_two_attempts_is_one_answer() {
+fn answers_to_two_attempts_count_once() {
     let server = mailbox();
     let target = address(&server);
     let client = netkit([
@@ -261,7 +261,7 @@ fn an_answer_to_each_of_two_attempts_is_one_answer() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_reported_and_not_printed() {
+fn an_unexpected_datagram_is_reported_and_not_printed() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", &target]).stdin_open().start();

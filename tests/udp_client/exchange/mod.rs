@@ -56,12 +56,12 @@ fn a_line_is_sent_as_soon_as_it_is_complete() {
 }
 
 #[test]
-fn no_input_is_no_datagram() {
+fn empty_input_sends_no_datagram() {
     netkit(["udp-client", &address(&mailbox())]).run();
 }
 
 #[test]
-fn the_port_may_stand_apart_and_data_may_be_any_bytes() {
+fn the_port_may_be_an_argument_of_its_own_and_data_any_bytes() {
     let server = udp_server([]).listen();
     netkit(["udp-client", "127.0.0.1", &server.port().to_string()])
         .arg(OsStr::from_bytes(b"\xff"))
@@ -71,8 +71,8 @@ fn the_port_may_stand_apart_and_data_may_be_any_bytes() {
 }
 
 #[test]
-fn a_name_is_asked_at_the_address_that_answers() {
-    // localhost may be ::1 first, where nobody listens.
+fn the_client_asks_the_address_of_a_name_that_answers() {
+    // localhost may resolve to ::1 first, where no server listens.
     let server = udp_server([]).listen();
     netkit(["udp-client", &format!(":{}", server.port()), "a", "b"])
         .stdout("Hello, a!\nHello, b!\n")
@@ -80,7 +80,7 @@ fn a_name_is_asked_at_the_address_that_answers() {
 }
 
 #[test]
-fn ipv6_is_spoken() {
+fn the_client_sends_over_ipv6() {
     let server = udp_server(["-b", "::1"]).listen();
     netkit(["udp-client", "-6", "-n", &server.address(), "a"])
         .stdout("Hello, a!\n")

@@ -1,10 +1,10 @@
-//! `--no-wait`: datagrams are only sent.
+//! `--no-wait`: the client sends and waits for no answer.
 
 use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{closed_port, mailbox, netkit};
 
 #[test]
-fn nothing_is_waited_for_and_nothing_is_printed() {
+fn the_client_neither_waits_for_answers_nor_prints_them() {
     let server = mailbox();
     let mut client = netkit(["udp-client", "--no-wait", &address(&server)])
         .stdin_open()
@@ -20,7 +20,7 @@ fn nothing_is_waited_for_and_nothing_is_printed() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_named() {
+fn a_datagram_that_could_not_be_sent_is_named() {
     let closed = closed_port();
     let target = address(&closed);
     netkit(["udp-client", "--no-wait", &target, "a", "b"])
@@ -33,7 +33,7 @@ fn what_could_not_be_sent_is_named() {
 }
 
 #[test]
-fn a_closed_output_does_not_matter() {
+fn a_closed_output_is_no_error() {
     let server = mailbox();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

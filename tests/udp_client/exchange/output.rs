@@ -43,7 +43,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn a_terminal_is_shown_no_control_characters_save_with_raw() {
+fn a_terminal_gets_control_characters_only_with_raw() {
     let server = udp_server(["--service", "echo"]).listen();
     let mut terminal = Terminal::open();
     let text = "\x1b[31mred";

@@ -20,7 +20,7 @@ fn a_hundred_thousand_lines_arrive_in_order() {
     sink.join().unwrap();
 }
 
-/// As many lines as no queue of a socket has room for, and their sender.
+/// A client that sends more lines than the queue of a socket has room for.
 fn a_flood(target: &str, code: i32) -> Process {
     let lines: Vec<String> = (1..=5000).map(|line| line.to_string()).collect();
     let client = netkit(["udp-client", "-vv", "--no-wait", target]);
@@ -36,7 +36,7 @@ fn a_flood(target: &str, code: i32) -> Process {
 }
 
 #[test]
-fn a_receiver_that_is_busy_is_waited_for() {
+fn the_client_waits_for_a_busy_receiver() {
     let server = mailbox();
     let client = a_flood(&address(&server), 0);
     for line in 1..=5000 {
@@ -46,15 +46,15 @@ fn a_receiver_that_is_busy_is_waited_for() {
 }
 
 #[test]
-fn what_a_receiver_has_no_room_for_is_counted() {
+fn datagrams_that_overflow_the_receiver_are_counted() {
     let server = mailbox();
     let target = address(&server);
     let client = a_flood(&target, 1).finish();
     server.set_nonblocking(true).unwrap();
     let received = std::iter::from_fn(|| server.recv(&mut [0; 8]).ok()).count();
     let lost = format!(
-        "could not deliver all datagrams to {target}: its queue was full, and {} of all that came were \
-         lost",
+        "could not deliver all datagrams to {target}: its queue was full, and {} of all that came \
+         were lost",
         5000 - received
     );
     assert!(client.stderr.contains(&lost), "{client:?}");

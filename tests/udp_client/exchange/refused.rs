@@ -6,7 +6,7 @@ use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{DEADLINE, closed_port, mailbox, netkit};
 
 #[test]
-fn it_is_an_error_at_once_and_never_an_answer() {
+fn a_refusal_is_an_error_at_once() {
     let closed = closed_port();
     let target = address(&closed);
     let client = netkit(["udp-client", "-W", "1h", &target, "a", "b"])
@@ -22,7 +22,7 @@ fn it_is_an_error_at_once_and_never_an_answer() {
 }
 
 #[test]
-fn there_is_time_before_it_is_sent_again() {
+fn a_refused_datagram_is_sent_again_only_after_the_timeout() {
     let closed = closed_port();
     let target = address(&closed);
     let client = netkit(["udp-client", "-W", "0.2", "--retries", "2", &target, "a"])
@@ -36,7 +36,7 @@ fn there_is_time_before_it_is_sent_again() {
 }
 
 #[test]
-fn a_server_that_has_gone_and_come_back_is_asked_again_from_the_same_port() {
+fn a_server_that_comes_back_is_asked_from_the_same_port() {
     let server = mailbox();
     let target = address(&server);
     let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
@@ -44,7 +44,7 @@ fn a_server_that_has_gone_and_come_back_is_asked_again_from_the_same_port() {
     let source = expect(&server, "a");
     send(&server, "to a", source);
     client.receive("to a\n");
-    // As if it was closed: it takes only what it sends itself.
+    // Like a closed port: the socket now accepts only its own datagrams.
     server.connect(server.local_addr().unwrap()).unwrap();
     client.send("b\n");
     client.expect_line(&format!(

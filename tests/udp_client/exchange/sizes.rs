@@ -6,7 +6,7 @@ use crate::harness::{mailbox, netkit, udp_server};
 const TOO_LARGE: &str = "datagram 1, \"xxxxxxxxxxxxxxxx...\"";
 
 #[test]
-fn all_of_input_is_one_datagram() {
+fn whole_sends_all_input_as_one_datagram() {
     let server = udp_server(["--service", "echo"]).listen();
     let ask = |input: &[u8]| {
         netkit(["udp-client", "--whole", &server.address()])
@@ -20,7 +20,7 @@ fn all_of_input_is_one_datagram() {
 }
 
 #[test]
-fn input_is_cut_by_size() {
+fn chunk_cuts_input_by_size() {
     let server = udp_server([]).listen();
     netkit(["udp-client", "--chunk", "2", &server.address()])
         .stdin("a\nbcd")
@@ -50,7 +50,7 @@ fn the_largest_datagram_over_ipv6_is_larger() {
 }
 
 #[test]
-fn what_is_too_large_is_an_error_and_the_others_are_still_sent() {
+fn a_line_that_is_too_large_is_an_error_and_the_others_are_sent() {
     let server = udp_server([]).listen();
     netkit(["udp-client", &server.address()])
         .stdin([vec![b'x'; 65_508].as_slice(), b"\nsmall"].concat())
@@ -65,7 +65,7 @@ fn what_is_too_large_is_an_error_and_the_others_are_still_sent() {
 }
 
 #[test]
-fn what_is_too_large_costs_no_memory() {
+fn a_line_that_is_too_large_takes_no_memory() {
     let server = mailbox();
     let target = address(&server);
     netkit(["udp-client", &target])
@@ -79,7 +79,7 @@ fn what_is_too_large_costs_no_memory() {
 }
 
 #[test]
-fn input_is_not_cut_where_it_is_not_read() {
+fn whole_is_refused_when_data_is_given() {
     netkit(["udp-client", "--whole", "127.0.0.1:9", "data"])
         .stderr(
             "netkit: --whole and --chunk cut standard input, which is not read when DATA \
@@ -90,7 +90,7 @@ fn input_is_not_cut_where_it_is_not_read() {
 }
 
 #[test]
-fn a_chunk_has_to_fit_into_a_datagram() {
+fn a_chunk_must_fit_into_a_datagram() {
     netkit(["udp-client", "--chunk", "64k", "127.0.0.1:9"])
         .stderr(
             "netkit: invalid value '64k' for '--chunk <SIZE>': '64k' is more than a \

@@ -1,10 +1,10 @@
-//! A datagram that nothing answers.
+//! A datagram without an answer.
 
 use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{mailbox, netkit};
 
 #[test]
-fn the_datagram_is_named_and_the_others_are_still_sent() {
+fn an_unanswered_datagram_is_named_and_the_others_are_sent() {
     let server = mailbox();
     let target = address(&server);
     let client = netkit(["udp-client", "-W", "2", &target, "lo\nst", "found"])
@@ -41,7 +41,7 @@ fn a_name_is_shown_with_its_address() {
 }
 
 #[test]
-fn it_is_sent_again_as_often_as_asked() {
+fn retries_send_a_datagram_again() {
     let server = mailbox();
     let target = address(&server);
     let client = netkit(["udp-client", "-W", "0.1", "--retries", "2", &target, "x"])

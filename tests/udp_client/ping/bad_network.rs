@@ -11,7 +11,7 @@ use crate::harness::{DEADLINE, mailbox, spawn};
 
 const COUNT: usize = 20;
 
-/// What became of the probes, by their number.
+/// What happened to the probes, by their number.
 #[derive(Debug, Default, PartialEq)]
 struct Fates {
     replied: Vec<u64>,
@@ -19,12 +19,12 @@ struct Fates {
     duplicated: Vec<u64>,
 }
 
-/// What comes later than that is late. A machine on which all this takes seconds must not be
-/// taken for a network that does.
+/// An answer is late after this many milliseconds. A shorter limit would take a slow machine for a
+/// slow network.
 const LIMIT: u64 = 3000;
 
-/// Greets everybody, and loses, delays, doubles and reorders its greetings as `seed` has it.
-/// The last probe is the last to be answered.
+/// Greets every client. `seed` decides which greetings it loses, delays, doubles and reorders.
+/// It answers the last probe last.
 fn relay(socket: &UdpSocket, mut seed: u64) -> Fates {
     let mut random = |below: u64| {
         // xorshift64*
@@ -81,7 +81,7 @@ fn relay(socket: &UdpSocket, mut seed: u64) -> Fates {
     fates
 }
 
-/// What was printed for programs.
+/// The printed events must be those of `fates`.
 #[track_caller]
 fn check_events(stdout: &[u8], fates: &Fates) {
     let events = events(stdout);
@@ -113,7 +113,7 @@ fn check_events(stdout: &[u8], fates: &Fates) {
     assert_eq!(summary["loss_percent"], f64::from(percent));
 }
 
-/// What was printed for people.
+/// The printed text must be that of `fates`.
 #[track_caller]
 fn check_text(stdout: &[u8], fates: &Fates) {
     let text = std::str::from_utf8(stdout).unwrap();
@@ -151,8 +151,8 @@ fn check_text(stdout: &[u8], fates: &Fates) {
 }
 
 #[test]
-fn what_is_counted_is_what_happened() {
-    // Half of them at a time: all at once would be a busy machine by themselves.
+fn the_counts_match_what_the_network_did() {
+    // Half of them at a time: all together would make the machine busy.
     for seeds in [1..=50_u64, 51..=100] {
         let runs: Vec<_> = seeds
             .map(|seed| {
@@ -176,7 +176,7 @@ fn what_is_counted_is_what_happened() {
         for (seed, is_text, client, relay) in runs {
             let fates = relay.join().unwrap();
             let stdout = client.finish().stdout;
-            // Shown if it fails.
+            // Shown if the test fails.
             println!("seed {seed}");
             if is_text {
                 check_text(&stdout, &fates);
@@ -188,7 +188,7 @@ fn what_is_counted_is_what_happened() {
 }
 
 #[test]
-fn a_server_that_is_always_late_has_every_answer_reported_lost_and_then_late() {
+fn answers_of_a_late_server_are_reported_lost_and_then_late() {
     let server = mailbox();
     let arguments = ["-c", "3", "-i", "0.01", "-W", "2", "--json"];
     let mut client = ping(&address(&server), arguments)

@@ -8,8 +8,8 @@ use super::{ping, send_back};
 use crate::harness::datagrams::{address, receive};
 use crate::harness::{DEADLINE, Terminal, closed_port, mailbox, temporary_folder, udp_server};
 
-/// Each row: the arguments; which of the probes that come are answered; whether an interrupt
-/// ends it then; and the exit code.
+/// Each row: the arguments, which of the probes are answered, whether an interrupt follows, and the
+/// exit code.
 #[test]
 fn the_exit_code_says_whether_every_probe_was_answered() {
     let rows: [(&str, &[bool], bool, i32); 18] = [
@@ -31,17 +31,17 @@ fn the_exit_code_says_whether_every_probe_was_answered() {
         ),
         // The deadline is far away.
         ("-c 2 -i 0.01 -W 1h -w 1h", &[true, true], false, 0),
-        // It comes before the time limit of a probe.
+        // The deadline comes before the timeout of a probe.
         ("-c 1 -W 1h -w 2", &[false], false, 1),
         ("-c 1 -W 1h -w 2 --max-loss 100", &[false], false, 0),
-        // It comes before the last probes: as for ping(8), those are not answered.
+        // The deadline comes before the last probes. As in ping(8), those count as unanswered.
         ("-c 2 -i 1h -w 2", &[true], false, 1),
         ("-c 2 -i 1h -w 2 --max-loss 50", &[true], false, 0),
         ("-c 4 -i 1h -w 2 --max-loss 50", &[true], false, 1),
-        // It is the only end.
+        // The deadline is the only end.
         ("-i 1h -w 2", &[true], false, 0),
         ("-i 1h -w 2", &[false], false, 1),
-        // What was not sent before an interrupt was not wanted any more.
+        // Probes that an interrupt leaves unsent do not count.
         ("-c 5 -i 1h", &[true], true, 0),
         ("-c 5 -i 1h -w 1h", &[true], true, 0),
         ("-i 1h -W 1h", &[false], true, 1),
@@ -67,7 +67,7 @@ fn the_exit_code_says_whether_every_probe_was_answered() {
             }
             client.signal(Signal::INT);
         }
-        // The socket stays open: nothing is refused.
+        // The socket stays open, so that no probe is refused.
         clients.push((client, server));
     }
     for (client, _server) in clients {
@@ -76,7 +76,7 @@ fn the_exit_code_says_whether_every_probe_was_answered() {
 }
 
 #[test]
-fn no_limit_of_loss_excuses_what_is_wrong_here() {
+fn max_loss_excuses_no_local_error() {
     for (target, arguments, code, message) in [
         (
             "no-such-host.invalid:9",
@@ -84,7 +84,7 @@ fn no_limit_of_loss_excuses_what_is_wrong_here() {
             3,
             "resolve no-such-host.invalid: {*}",
         ),
-        // Whoever may not broadcast may not connect to such an address either.
+        // Without SO_BROADCAST the kernel refuses to connect to this address.
         (
             "255.255.255.255:9",
             "-c 1",
@@ -101,7 +101,7 @@ fn no_limit_of_loss_excuses_what_is_wrong_here() {
 }
 
 #[test]
-fn a_refusal_is_a_loss_and_may_be_allowed() {
+fn a_refused_probe_counts_as_lost_for_max_loss() {
     let closed = closed_port();
     for (limit, code) in [("99.9", 1), ("100", 0)] {
         let client = ping(&address(&closed), ["-c", "1", "--max-loss", limit]);
@@ -110,7 +110,7 @@ fn a_refusal_is_a_loss_and_may_be_allowed() {
 }
 
 #[test]
-fn the_deadline_ends_it_whatever_happened() {
+fn the_deadline_ends_a_ping_with_and_without_answers() {
     let echo = udp_server(["--service", "echo"]).listen();
     let silent = mailbox();
     for (target, arguments) in [
@@ -125,7 +125,7 @@ fn the_deadline_ends_it_whatever_happened() {
 }
 
 #[test]
-fn the_last_answer_ends_it_at_once() {
+fn the_last_answer_ends_a_ping_at_once() {
     let server = udp_server([]).listen();
     let arguments = ["-c", "2", "-i", "0.01", "-W", "1h"];
     ping(&server.address(), arguments).any_stdout().run();
@@ -143,7 +143,7 @@ fn an_interrupt_prints_the_statistics() {
 }
 
 #[test]
-fn an_interrupt_without_an_answer_is_a_loss() {
+fn a_ping_that_is_interrupted_without_an_answer_fails() {
     let server = mailbox();
     let client = ping(&address(&server), ["-W", "1h"])
         .any_stdout()
@@ -156,7 +156,7 @@ fn an_interrupt_without_an_answer_is_a_loss() {
 }
 
 #[test]
-fn a_termination_is_no_end_of_the_measurement() {
+fn sigterm_kills_a_ping() {
     let server = mailbox();
     let client = ping(&address(&server), [])
         .any_stdout()
@@ -168,7 +168,7 @@ fn a_termination_is_no_end_of_the_measurement() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it_at_once() {
+fn a_ping_ends_as_soon_as_its_reader_leaves() {
     let server = mailbox();
     let (reader, writer) = std::io::pipe().unwrap();
     let client = ping(&address(&server), ["-W", "1h", "-i", "1h"])
@@ -180,9 +180,9 @@ fn a_reader_that_leaves_ends_it_at_once() {
     client.finish();
 }
 
-/// In which nobody reads, so that nobody leaves.
+/// Neither has a reader that could leave.
 #[test]
-fn a_file_and_a_terminal_take_what_a_pipe_takes() {
+fn a_ping_prints_to_a_file_and_to_a_terminal() {
     let server = udp_server([]).listen();
     let arguments = ["-c", "3", "-i", "0.01"];
     let folder = temporary_folder();

@@ -1,4 +1,4 @@
-//! `--json`: what is printed for programs.
+//! `--json`: a ping as events.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::harness::datagrams::{address, receive};
 use crate::harness::{closed_port, mailbox, udp_server};
 
 #[test]
-fn everything_that_happens_is_an_object_a_line() {
+fn every_event_is_one_object_on_one_line() {
     let server = mailbox();
     let target = address(&server);
     let arguments = ["-c", "2", "-i", "2.1", "-W", "2", "--json", "-O"];
@@ -48,13 +48,13 @@ fn everything_that_happens_is_an_object_a_line() {
         assert_eq!(summary[format!("rtt_{key}_ms")], reply["rtt_ms"], "{key}");
     }
     assert_eq!(summary["rtt_mdev_ms"], 0.0);
-    // The warning about the unexpected one.
+    // The warning about the unexpected datagram.
     client.expect_line("netkit: unexpected datagram from {*}");
     client.finish();
 }
 
 #[test]
-fn an_error_is_an_event_and_times_are_null_where_there_are_none() {
+fn an_error_is_an_event_and_missing_times_are_null() {
     let closed = closed_port();
     let client = ping(&address(&closed), ["-c", "1", "--json", "-D"]);
     let events = events(&client.any_stdout().code(1).run().stdout);
@@ -66,7 +66,7 @@ fn an_error_is_an_event_and_times_are_null_where_there_are_none() {
 }
 
 #[test]
-fn quiet_leaves_the_first_and_the_last() {
+fn quiet_prints_only_start_and_summary() {
     let server = udp_server([]).listen();
     let client = ping(&server.address(), ["-c", "1", "--json", "-q"]);
     let events = events(&client.any_stdout().run().stdout);

@@ -1,4 +1,4 @@
-//! Pings of servers of others, and others that read the text of a ping.
+//! Pings of servers of others, and parsers of others that read the text.
 
 use serde_json::Value;
 
@@ -7,21 +7,21 @@ use crate::harness::datagrams::{address, receive};
 use crate::harness::{closed_port, mailbox, peer, python_udp_server, udp_echoes, udp_server};
 
 #[test]
-fn python_is_pinged() {
+fn a_python_server_is_pinged() {
     if let Some((_server, address)) = python_udp_server() {
         answers_a_hundred(&address);
     }
 }
 
 #[test]
-fn what_others_echo_counts() {
+fn echoes_of_ncat_and_socat_count_as_answers() {
     for (_server, port) in udp_echoes() {
         answers_a_hundred(&format!("127.0.0.1:{}", port.text()));
     }
 }
 
 #[test]
-fn our_own_services_are_pinged() {
+fn hello_and_echo_of_our_server_are_pinged() {
     for service in ["hello", "echo"] {
         let server = udp_server(["--service", service]).listen();
         answers_a_hundred(&server.address());
@@ -37,9 +37,9 @@ fn answers_a_hundred(target: &str) {
     assert!(text.contains(counts), "{text}");
 }
 
-/// The text and the events of the same replies and losses.
+/// Both parsers must find the counts and times that the text shows.
 #[test]
-fn the_parsers_that_people_use_read_the_text() {
+fn jc_and_pingparsing_read_the_text() {
     let (Some(jc), Some(_)) = (peer("jc", ["--ping"]), peer("pingparsing", [])) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! What signals and the keyboard do while a ping goes on.
+//! What signals and the keyboard do during a ping.
 
 use rustix::process::Signal;
 
@@ -7,7 +7,7 @@ use crate::harness::datagrams::{address, receive};
 use crate::harness::{Terminal, mailbox, udp_server};
 
 #[test]
-fn a_quit_signal_prints_interim_statistics() {
+fn sigquit_prints_interim_statistics() {
     let server = udp_server([]).listen();
     let mut client = ping(&server.address(), ["-i", "1h"]).any_stdout().start();
     client.receive_line("PING {*}");
@@ -45,14 +45,14 @@ fn enter_on_a_terminal_prints_interim_statistics() {
     receive(&server);
     terminal.type_in("\n");
     client.expect_line("0/1 packets, 100% loss");
-    // It goes on when nothing more can be typed.
+    // The ping goes on after the end of the terminal's input.
     terminal.type_in(Terminal::END);
     client.signal(Signal::INT);
     client.finish();
 }
 
 #[test]
-fn a_signal_to_go_on_alone_changes_nothing() {
+fn sigcont_alone_changes_nothing() {
     let server = mailbox();
     let target = address(&server);
     let mut client = ping(&target, ["-c", "1", "-W", "1h"]).any_stdout().start();
@@ -67,7 +67,7 @@ fn a_signal_to_go_on_alone_changes_nothing() {
 }
 
 #[test]
-fn an_answer_that_came_while_it_was_stopped_has_no_time() {
+fn an_answer_that_arrived_at_a_stopped_ping_has_no_time() {
     let server = mailbox();
     let target = address(&server);
     let mut client = ping(&target, ["-c", "1", "-W", "1h"])

@@ -1,4 +1,4 @@
-//! What is printed for people.
+//! The text of a ping.
 
 use super::{ping, send_back};
 use crate::harness::datagrams::{address, receive};
@@ -38,7 +38,7 @@ fn a_name_is_shown_with_its_address() {
 }
 
 #[test]
-fn ipv6_has_larger_headers() {
+fn the_first_line_counts_the_larger_headers_of_ipv6() {
     let server = udp_server(["-b", "::1"]).listen();
     let port = server.port();
     ping(&server.address(), ["-c", "1", "-s", "100"])
@@ -54,7 +54,7 @@ fn ipv6_has_larger_headers() {
 }
 
 #[test]
-fn quiet_leaves_the_statistics_and_verbose_adds_to_them() {
+fn quiet_prints_only_statistics_and_verbose_adds_percentiles() {
     let server = udp_server([]).listen();
     let target = server.address();
     let summary = format!(
@@ -108,7 +108,7 @@ fn duplicates_are_marked() {
 }
 
 #[test]
-fn a_late_answer_is_printed_and_the_probe_is_lost_all_the_same() {
+fn a_late_answer_is_printed_and_its_probe_counts_as_lost() {
     let server = mailbox();
     let target = address(&server);
     let mut client = ping(&target, ["-c", "2", "-i", "2.1", "-W", "2", "-O"])
@@ -121,7 +121,7 @@ fn a_late_answer_is_printed_and_the_probe_is_lost_all_the_same() {
         .start();
     client.receive_line("PING {*}");
     let first = receive(&server);
-    // Its time is up when the second is sent.
+    // The first probe has timed out when the second is sent.
     let second = receive(&server);
     client.receive_line("no answer yet for udp_seq=1");
     send_back(&server, &second);
@@ -134,10 +134,10 @@ fn a_late_answer_is_printed_and_the_probe_is_lost_all_the_same() {
 }
 
 #[test]
-fn what_is_missing_is_said_before_the_next_is_sent() {
+fn an_unanswered_probe_is_reported_before_the_next_is_sent() {
     let server = mailbox();
     let target = address(&server);
-    // What was asked for is said in quiet too.
+    // -q does not silence what -O asks for.
     let runs = ["-O", "-Oq"].map(|options| {
         let arguments = ["-c", "3", "-i", "0.02", "-W", "2", options];
         let client = ping(&target, arguments).stdout(format!(
@@ -174,7 +174,7 @@ fn an_unreachable_port_is_an_error_and_no_answer() {
 }
 
 #[test]
-fn what_holds_no_probe_is_no_answer() {
+fn a_datagram_without_a_probe_is_no_answer() {
     let server = mailbox();
     let target = address(&server);
     let client = ping(&target, ["-c", "1", "-W", "2"])
@@ -193,7 +193,7 @@ fn what_holds_no_probe_is_no_answer() {
 }
 
 #[test]
-fn a_flood_is_dots_that_answers_take_back() {
+fn a_flood_prints_dots_that_answers_erase() {
     let server = udp_server(["-q", "--service", "echo"]);
     let mut server = server.arg("--print-port").start();
     let port = server.receive_line("{N}");
@@ -206,7 +206,7 @@ fn a_flood_is_dots_that_answers_take_back() {
              rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms{{*}}, ipg/ewma {{N}}/{{N}} ms\n"
         ))
         .run();
-    // One that was not answered at once has others behind it.
+    // A dot is a probe and an erased dot an answer, which never comes before its probe.
     let mut open = 0;
     let marks = client.stdout.split(|&byte| byte == b'\n').nth(1).unwrap();
     let shown = String::from_utf8_lossy(marks).replace("\u{8} \u{8}", "-");

@@ -4,7 +4,7 @@ use super::ping;
 use crate::harness::{netkit, udp_server};
 
 #[test]
-fn what_would_do_nothing_is_refused() {
+fn options_without_effect_are_refused() {
     for words in [
         "-D",
         "-O",
@@ -84,7 +84,7 @@ fn a_count_is_a_whole_number() {
 }
 
 #[test]
-fn data_is_for_the_exchange() {
+fn a_ping_refuses_data() {
     ping("127.0.0.1:9", ["data"])
         .stderr(
             "netkit: could not send DATA: a ping, which -c and -i imply, sends probes of its \

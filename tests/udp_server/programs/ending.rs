@@ -1,4 +1,4 @@
-//! When a program is ended, and what is sent until then.
+//! When the server ends a program, and what it still sends.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn a_program_that_ended_is_reaped_and_started_again_for_the_next_datagram() {
         "Ended {{*}} for {}: it ended with exit status: 3.",
         address(&client)
     ));
-    // Not even as a zombie.
+    // Not even a zombie is left.
     assert!(test_kill_process(first).is_err());
     let second = pid(&ask_from(&client, &server, ""));
     assert_ne!(first, second);
@@ -36,7 +36,7 @@ fn a_program_that_prints_without_end_is_ended_when_its_peer_is_silent() {
 }
 
 #[test]
-fn an_idle_program_is_ended_with_all_that_it_started() {
+fn an_idle_program_is_ended_with_its_child_processes() {
     let command = "sleep 1000 & echo $!; trap '' TERM; exec sleep 1000";
     let server = udp_server(["--idle-timeout", "0.2", "--sh-exec", command]).listen();
     let client = mailbox();
@@ -62,7 +62,7 @@ fn datagrams_keep_a_program_alive() {
 }
 
 #[test]
-fn on_a_signal_answers_that_are_due_still_come() {
+fn on_a_signal_due_answers_are_still_sent() {
     let server = running("while read x; do echo got $x; done; echo the end").listen();
     let client = mailbox();
     ask_from(&client, &server, "a\n");
@@ -80,7 +80,7 @@ fn on_a_signal_answers_that_are_due_still_come() {
 }
 
 #[test]
-fn on_a_signal_a_program_that_does_not_end_is_killed_in_time() {
+fn on_a_signal_a_program_that_does_not_end_is_killed_after_the_drain_timeout() {
     let command = "trap '' TERM; echo $$; while :; do sleep 1000; done";
     let server = udp_server(["--drain-timeout", "0.5", "--sh-exec", command]).listen();
     let program = pid(&ask(&server, ""));
@@ -92,7 +92,7 @@ fn on_a_signal_a_program_that_does_not_end_is_killed_in_time() {
 }
 
 #[test]
-fn a_stopped_program_is_ended_too() {
+fn a_program_that_sigstop_has_stopped_is_ended_too() {
     let server = udp_server(["--drain-timeout", "0.5", "--sh-exec", "echo $$; exec cat"]);
     let server = server.listen();
     let program = pid(&ask(&server, ""));

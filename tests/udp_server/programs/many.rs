@@ -1,4 +1,4 @@
-//! Programs for many peers leave nothing behind.
+//! The programs of many peers: how many run, and what they leave behind.
 
 use std::net::UdpSocket;
 
@@ -10,7 +10,7 @@ use crate::harness::{mailbox, udp_server};
 use crate::udp_server::{ask, ask_from};
 
 #[test]
-fn a_thousand_peers_have_no_more_programs_than_the_cap_and_all_are_reaped() {
+fn a_thousand_peers_get_no_more_programs_than_max_peers_and_all_are_reaped() {
     const CAP: usize = 100;
     let server = udp_server(["--max-peers", "100", "-e", "/bin/cat"]).listen();
     let target = target(&server);
@@ -25,7 +25,7 @@ fn a_thousand_peers_have_no_more_programs_than_the_cap_and_all_are_reaped() {
         for other in &others {
             send(other, "y", target);
         }
-        // All before it have been dealt with.
+        // This answer shows that the server has dealt with all datagrams before.
         assert_eq!(ask_from(peer, &server, "z"), b"z");
         assert_eq!(server.children(), programs);
         others.iter().for_each(expect_nothing);
@@ -58,6 +58,6 @@ fn many_programs_leave_neither_zombies_nor_descriptors() {
     }
     server.wait_for_lines("Ended {*}", 101);
     until(|| server.children().is_empty());
-    // They are closed right after it is said.
+    // The server closes them right after it logs the end.
     until(|| server.descriptors() <= before);
 }

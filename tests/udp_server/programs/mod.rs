@@ -1,4 +1,4 @@
-//! `--exec` and `--sh-exec`: a program for each peer.
+//! `--exec` and `--sh-exec`: each peer has a program.
 
 mod ending;
 #[cfg(target_os = "linux")]
@@ -20,7 +20,7 @@ fn running(command: &str) -> Program {
     udp_server(["--sh-exec", command])
 }
 
-/// Waits until a condition that no event tells of has come true.
+/// Waits for a condition that no event announces.
 #[track_caller]
 fn until(condition: impl Fn() -> bool) {
     let end = std::time::Instant::now() + DEADLINE;
@@ -53,7 +53,7 @@ fn every_peer_has_a_process_of_its_own_and_keeps_it() {
 }
 
 #[test]
-fn a_program_has_its_arguments_and_knows_who_talks_to_it() {
+fn a_program_gets_its_arguments_and_the_address_of_its_peer() {
     let script = "echo \"$1 $NETKIT_PROTO $NCAT_PROTO $NETKIT_REMOTE_ADDR:$NETKIT_REMOTE_PORT \
                   $NCAT_LOCAL_ADDR:$NETKIT_LOCAL_PORT\"";
     let server = udp_server(["-e", "/bin/sh", "-c", script, "x", "-p"]).listen();
@@ -70,7 +70,7 @@ fn datagrams_of_any_size_go_both_ways_whole() {
     for size in [1, 4096, 4097, 30_000, 65_507] {
         let payload = random_bytes(size);
         send(&client, &payload, target(&server));
-        // cat(1) reads and writes as it likes.
+        // cat(1) may read and write in other pieces.
         let mut answer = Vec::new();
         while answer.len() < size {
             answer.extend(receive(&client).0);
@@ -80,7 +80,7 @@ fn datagrams_of_any_size_go_both_ways_whole() {
 }
 
 #[test]
-fn what_a_program_prints_last_is_sent() {
+fn the_last_output_of_a_program_is_sent() {
     let server = running("cat >/dev/null & echo one; exec >&-; wait").listen();
     assert_eq!(ask(&server, "x"), b"one\n");
     for _ in 0..20 {
@@ -106,14 +106,14 @@ fn a_program_that_prints_nothing_gets_all_datagrams() {
 }
 
 #[test]
-fn a_program_that_reads_nothing_stops_nobody_else() {
-    // The first peer's program is deaf.
+fn a_program_that_reads_nothing_delays_no_other_peer() {
+    // The program of the first peer reads nothing.
     let server = running("read x; [ $x = deaf ] && exec sleep 1000; echo $x; exec cat").listen();
     let (deaf, other) = (mailbox(), mailbox());
     send(&deaf, "deaf\n", target(&server));
     for _ in 0..4 {
         send(&deaf, vec![b'x'; 50_000], target(&server));
-        // It has been dealt with when another is answered.
+        // This answer shows that the server has dealt with the datagram before.
         let payload = "y\n";
         assert_eq!(ask_from(&other, &server, payload), payload.as_bytes());
     }
@@ -123,7 +123,7 @@ fn a_program_that_reads_nothing_stops_nobody_else() {
     );
     server.wait_for_line(&line);
     let stopped = server.stop();
-    // A pipe took one of them, and the beginning of the next.
+    // The pipe took one datagram and the beginning of the next.
     assert!(
         stopped
             .stderr
@@ -134,7 +134,7 @@ fn a_program_that_reads_nothing_stops_nobody_else() {
 }
 
 #[test]
-fn a_program_that_closes_its_input_is_given_no_more() {
+fn a_program_that_closes_its_input_gets_no_more_datagrams() {
     let server = running("exec <&-; echo closed; exec sleep 1000").listen();
     let client = mailbox();
     assert_eq!(ask_from(&client, &server, ""), b"closed\n");
@@ -146,7 +146,7 @@ fn a_program_that_closes_its_input_is_given_no_more() {
 }
 
 #[test]
-fn over_the_cap_nobody_gets_a_program_until_one_has_ended() {
+fn over_max_peers_no_peer_gets_a_program_until_one_has_ended() {
     let server = udp_server(["--max-peers", "2", "--sh-exec", "exec cat"]).listen();
     let (one, two, three) = (mailbox(), mailbox(), mailbox());
     ask_from(&one, &server, "a");
@@ -173,7 +173,7 @@ fn over_the_cap_nobody_gets_a_program_until_one_has_ended() {
 fn a_program_inherits_nothing_but_its_streams() {
     let command = "ls /dev/fd | tr '\\n' ' '";
     let server = running(command).listen();
-    // Whoever runs the tests may have left something open as well.
+    // The process that runs the tests may pass on open descriptors too.
     let direct = program("/bin/sh", ["-c", command]);
     let direct = direct.stdin("").any_stdout().run().stdout;
     ask(&server, "");
@@ -184,7 +184,7 @@ fn a_program_inherits_nothing_but_its_streams() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused() {
+fn a_program_that_cannot_be_run_is_refused() {
     let folder = temporary_folder();
     let file = folder.path().join("text");
     fs::write(&file, "").unwrap();
@@ -215,7 +215,7 @@ fn what_cannot_be_run_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_run_any_more_is_said_once_and_ends_nothing() {
+fn a_program_that_was_deleted_is_logged_once_and_the_server_goes_on() {
     let folder = temporary_folder();
     let file = folder.path().join("program");
     std::os::unix::fs::symlink("/bin/cat", &file).unwrap();
@@ -239,7 +239,7 @@ fn what_cannot_be_run_any_more_is_said_once_and_ends_nothing() {
 }
 
 #[test]
-fn clients_of_others_talk_to_a_program() {
+fn nc_ncat_and_socat_talk_to_a_program() {
     let server = udp_server(["-e", "/bin/cat"]).listen();
     for mut client in udp_clients(server.port()) {
         client.send("there\n");
@@ -250,7 +250,7 @@ fn clients_of_others_talk_to_a_program() {
 }
 
 #[test]
-fn a_program_talks_over_ipv6_too() {
+fn a_program_answers_over_ipv6() {
     let command = "echo $NETKIT_REMOTE_ADDR $NCAT_PROTO";
     let server = udp_server(["-b", "::1", "--sh-exec", command]).listen();
     netkit(["udp-client", &server.address(), ""])
@@ -259,7 +259,7 @@ fn a_program_talks_over_ipv6_too() {
 }
 
 #[test]
-fn options_for_programs_are_refused_without_one() {
+fn options_of_programs_are_refused_without_a_program() {
     let see = "see 'netkit udp-server --help'";
     for option in ["--idle-timeout 5", "--max-peers 5"] {
         is_refused(
