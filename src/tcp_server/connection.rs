@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv};
 
-use super::scheduling::Scheduling;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::input;
 use crate::net::stream::Stream;
@@ -71,8 +70,6 @@ pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
     stream: Arc<Stream>,
-    /// What the thread that reads is to follow, if anything.
-    scheduling: Option<Arc<Scheduling>>,
     idle_timeout: Option<Duration>,
     /// When the session has to end.
     session: Deadline,
@@ -86,7 +83,6 @@ impl Connection {
     pub fn new(
         number: u64,
         stream: Arc<Stream>,
-        scheduling: Option<Arc<Scheduling>>,
         idle_timeout: Option<Duration>,
         max_session: Option<Duration>,
     ) -> Self {
@@ -94,7 +90,6 @@ impl Connection {
         Self {
             number,
             stream,
-            scheduling,
             idle_timeout,
             session,
             torn: Cell::new(false),
@@ -138,9 +133,6 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's input.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        if let Some(scheduling) = &self.scheduling {
-            scheduling.follow();
-        }
         let count = self.within_limits(Stream::set_read_timeout, |stream| {
             self.busy_poll
                 .receive(|flags| stream.receive(buffer, flags))

@@ -52,8 +52,6 @@ pub struct Slot {
     hold: Hold,
     /// The first connection of a server is 1.
     pub number: u64,
-    /// How many were open when it was added, itself among them.
-    pub open: usize,
     peer: IpAddr,
 }
 
@@ -89,12 +87,7 @@ impl Connections {
         open.streams.insert(number, stream);
         *open.by_peer.entry(peer).or_default() += 1;
         let hold = self.hold_in(&mut open);
-        Ok(Slot {
-            hold,
-            number,
-            open: open.streams.len(),
-            peer,
-        })
+        Ok(Slot { hold, number, peer })
     }
 
     pub fn hold(self: &Arc<Self>) -> Hold {
@@ -156,11 +149,8 @@ impl Slot {
     }
 
     /// Gives its place to the next. It is not cut off any more: who calls this is about to close it.
-    /// Returns how many are open still.
-    pub fn close(&self) -> usize {
-        let mut open = self.hold.connections.lock();
-        self.give_back(&mut open);
-        open.streams.len()
+    pub fn close(&self) {
+        self.give_back(&mut self.hold.connections.lock());
     }
 
     fn give_back(&self, open: &mut Open) {

@@ -3,7 +3,6 @@
 mod connection;
 mod connections;
 mod pool;
-mod scheduling;
 mod service;
 
 use std::io;
@@ -31,7 +30,6 @@ use crate::wait::{self, Waker, is_wait, poll};
 use connection::{Connection, Ended};
 use connections::{Connections, Full, Hold, Slot};
 use pool::{Crew, Taken};
-use scheduling::Scheduling;
 use service::{Handler, ServiceArgs};
 
 const EXAMPLES: &str = "\
@@ -113,7 +111,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         limits: args.limits.clone(),
         gate,
         connections: Arc::new(Connections::new()?),
-        scheduling: Arc::new(Scheduling::new()),
         episodes: Mutex::default(),
         episode_began: Waker::new()?,
         failure: Mutex::default(),
@@ -192,7 +189,6 @@ struct Host {
     once: bool,
     gate: Gate,
     connections: Arc<Connections>,
-    scheduling: Arc<Scheduling>,
     episodes: Mutex<Episodes>,
     /// There is an end of an episode to wait for.
     episode_began: Waker,
@@ -327,19 +323,16 @@ impl Host {
         let number = slot.number;
         let start = Instant::now();
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
-        self.scheduling.are_open(slot.open);
-        let scheduling = self.handler.answers_itself().then_some(&self.scheduling);
         let connection = Connection::new(
             number,
             stream,
-            scheduling.cloned(),
             self.limits.idle_timeout,
             self.limits.max_session,
         );
         let ended = self.handler.handle(&connection);
         let cut = slot.was_cut();
         // Before the client learns of the end, and may connect again at once.
-        self.scheduling.are_open(slot.close());
+        slot.close();
         if matches!(
             ended,
             Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_) | Ended::Program(_))

@@ -5,8 +5,6 @@ mod events;
 mod limits;
 mod listening;
 mod options;
-#[cfg(target_os = "linux")]
-mod scheduling;
 mod service;
 mod stopping;
 mod tap;

@@ -157,12 +157,6 @@ impl Handler {
         matches!(self, Self::Exec(..))
     }
 
-    /// Whether a message is answered by the thread that receives it, at once: nobody else waits for
-    /// it, and no program inherits how it is scheduled.
-    pub fn answers_itself(&self) -> bool {
-        matches!(self, Self::Hello(_) | Self::Echo)
-    }
-
     /// Serves one connection to its end. Whoever called it closes the connection.
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
         // None of them is inlined: a stack would be touched as deep as the deepest needs.
