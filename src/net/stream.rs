@@ -32,13 +32,6 @@ impl Stream {
             .ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// The address of the other end. Fails once the connection is over (getpeername(2)).
-    pub fn peer(&self) -> io::Result<SocketAddr> {
-        let peer = self.0.peer_addr()?;
-        peer.as_socket()
-            .ok_or_else(|| io::ErrorKind::Unsupported.into())
-    }
-
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.0.set_nonblocking(nonblocking)
     }

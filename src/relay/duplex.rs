@@ -273,7 +273,7 @@ fn is_refusal(error: &io::Error) -> bool {
     )
 }
 
-fn is_gone(error: &io::Error) -> bool {
+pub fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset

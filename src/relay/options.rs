@@ -1,8 +1,6 @@
 //! How a stream session treats its bytes: the options that clients and servers share.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::escape::TerminalEscape;
@@ -56,12 +54,7 @@ impl StreamArgs {
     }
 
     /// The end that the peer is at.
-    pub fn remote(
-        &self,
-        socket: Arc<dyn AsFd + Send + Sync>,
-        tap: Option<Tap>,
-    ) -> io::Result<Duplex> {
-        let remote = Duplex::of_socket(socket)?;
+    pub fn remote(&self, remote: Duplex, tap: Option<Tap>) -> Duplex {
         let remote = Duplex {
             reader: remote.reader.with_tap(tap.clone()),
             writer: remote.writer.with_tap(tap),
@@ -73,7 +66,7 @@ impl StreamArgs {
         } else {
             remote.writer
         };
-        Ok(Duplex { writer, ..remote })
+        Duplex { writer, ..remote }
     }
 
     /// The end that this process is at: what is sent, and what becomes of what is received.

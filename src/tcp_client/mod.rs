@@ -97,9 +97,8 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let local = stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
 
-    let remote = args
-        .stream
-        .remote(Arc::new(stream), taps.map(|taps| taps.session(1)))?;
+    let remote = Duplex::of_socket(Arc::new(stream))?;
+    let remote = args.stream.remote(remote, taps.map(|taps| taps.session(1)));
     let local = args.stream.local(Duplex {
         reader,
         writer: options::stdout(args.stream.raw)?,

@@ -3,38 +3,40 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv};
+use rustix::net::{RecvFlags, SendFlags};
 
+use super::LimitArgs;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::input;
 use crate::net::stream::Stream;
 use crate::relay::duplex::Duplex;
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::server::busy_poll::BusyPoll;
+use crate::server::program::Ends;
 use crate::tap;
-use crate::wait::{Deadline, GONE, IN, wait_for};
+use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, is_wait, wait_for};
 
-/// Why a connection ended otherwise than by its service.
+/// Why a connection did not end well.
 #[derive(Debug)]
 pub enum Ended {
+    /// The connection failed.
     Failed(io::Error),
-    /// The near end of a session could not be read or written, or not be had at all.
-    Near(Failure),
-    /// Nothing moved in either direction for so long.
+    /// The local end of the session failed, or could not be opened.
+    Local(Failure),
+    /// Nothing moved in either direction for that long.
     Idle(Duration),
-    /// It was open for as long as one may be.
+    /// It was open for that long, which is `--max-session`.
     Session(Duration),
-    /// A message is longer than so many bytes.
+    /// A message is longer than that many bytes.
     TooLong(usize),
-    /// A program has served it, and has said by its exit status that something was wrong.
+    /// The program that served it failed: its name and exit status.
     Program(String),
-    /// It did not read, and so many bytes were waiting for it.
+    /// The peer did not read, and that many bytes were waiting for it.
     Slow(usize),
 }
 
@@ -42,7 +44,7 @@ impl Ended {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Failed(error) => blame(error),
-            Self::Near(failure) => failure.exit,
+            Self::Local(failure) => failure.exit,
             Self::Idle(_) | Self::Session(_) => Exit::Timeout,
             Self::TooLong(_) | Self::Slow(_) | Self::Program(_) => Exit::Network,
         }
@@ -53,7 +55,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => f.write_str(&cause(error)),
-            Self::Near(failure) => failure.fmt(f),
+            Self::Local(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "nothing moved for {time:?}"),
             Self::Session(time) => write!(f, "it was open for {time:?}"),
             Self::Program(status) => f.write_str(status),
@@ -65,46 +67,53 @@ impl fmt::Display for Ended {
     }
 }
 
-/// A connection that blocks, but never beyond its limits.
+/// A connection that is served within its limits. Nothing outside this file knows its stream. It is
+/// closed when dropped.
 pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
+    peer: SocketAddr,
     stream: Arc<Stream>,
     idle_timeout: Option<Duration>,
-    /// When the session has to end.
     session: Deadline,
-    torn: Cell<bool>,
+    resets: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
     busy_poll: BusyPoll,
 }
 
 impl Connection {
-    pub fn new(
-        number: u64,
-        stream: Arc<Stream>,
-        idle_timeout: Option<Duration>,
-        max_session: Option<Duration>,
-    ) -> Self {
-        let session = Deadline::within(max_session);
+    /// `stream` blocks.
+    pub fn new(number: u64, stream: Arc<Stream>, peer: SocketAddr, limits: &LimitArgs) -> Self {
         Self {
             number,
+            peer,
             stream,
-            idle_timeout,
-            session,
-            torn: Cell::new(false),
+            idle_timeout: limits.idle_timeout,
+            session: Deadline::within(limits.max_session),
+            resets: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
             busy_poll: BusyPoll::default(),
         }
     }
 
-    pub fn stream(&self) -> &Arc<Stream> {
-        &self.stream
+    /// The addresses of both ends.
+    pub fn ends(&self) -> io::Result<Ends> {
+        Ok(Ends {
+            protocol: "TCP",
+            remote: self.peer,
+            local: self.stream.local()?,
+        })
     }
 
-    /// Joins `local` to `remote`, which is this connection, within its limits. `name` is what `local`
-    /// is called in messages.
+    /// The connection as one end of a session. It no longer blocks.
+    pub fn duplex(&self) -> Result<Duplex, Ended> {
+        Duplex::of_socket(Arc::clone(&self.stream) as _).map_err(Ended::Failed)
+    }
+
+    /// Joins `local` to `remote`, which is this connection, within its limits. `name` is what
+    /// messages call `local`.
     pub fn relay(
         &self,
         name: &str,
@@ -123,15 +132,15 @@ impl Connection {
         self.count_sent(traffic.sent);
         result.map_err(|broken| match broken {
             Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
-            Broken::Input(error) => Ended::Near(input::unreadable(name, &error)),
-            Broken::Output(error) => Ended::Near(Failure::of_output(name, &error)),
-            Broken::Tap(error) => Ended::Near(tap::failure(&error)),
+            Broken::Input(error) => Ended::Local(input::unreadable(name, &error)),
+            Broken::Output(error) => Ended::Local(Failure::of_output(name, &error)),
+            Broken::Tap(error) => Ended::Local(tap::failure(&error)),
             Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
             Broken::Deadline => Ended::Session(self.session.length()),
         })
     }
 
-    /// Reads what has arrived; 0 is the end of the peer's input.
+    /// Reads what has arrived; 0 is the end of the peer's data. Blocks until something has.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
         let count = self.within_limits(Stream::set_read_timeout, |stream| {
             self.busy_poll
@@ -141,19 +150,7 @@ impl Connection {
         Ok(count)
     }
 
-    /// Reads what else has arrived, without waiting. 0 tells nothing: an end is seen by `read`.
-    pub fn read_on(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        match recv(&self.stream, buffer, RecvFlags::DONTWAIT) {
-            Ok((_, count)) => {
-                self.count_received(count as u64);
-                Ok(count)
-            }
-            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(0),
-            Err(error) => Err(Ended::Failed(error.into())),
-        }
-    }
-
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes`. Blocks until the system has taken them.
     pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Ended> {
         while !bytes.is_empty() {
             let count = self.within_limits(Stream::set_write_timeout, |stream| {
@@ -165,49 +162,48 @@ impl Connection {
         Ok(())
     }
 
-    /// How many bytes the peer has sent, and how many it has been sent.
-    pub fn traffic(&self) -> Traffic {
-        Traffic {
-            sent: self.sent.get(),
-            received: self.received.get(),
-            first_received: None,
-        }
+    /// Reads what has arrived; 0 is the end of the peer's data. `None`: nothing has.
+    pub fn try_read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
+        let count = unless_it_waits(self.stream.receive(buffer, RecvFlags::DONTWAIT))?;
+        self.count_received(count.unwrap_or(0) as u64);
+        Ok(count)
     }
 
-    /// The peer is to see that the connection has been broken off, when it is closed.
-    pub fn tear(&self) {
-        self.stream.reset_on_close();
-        self.torn.set(true);
+    /// Writes as much of `bytes` as the system takes at once. `None`: it takes nothing.
+    pub fn try_write(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
+        let count = unless_it_waits(self.stream.send(bytes, SendFlags::DONTWAIT))?;
+        self.count_sent(count.unwrap_or(0) as u64);
+        Ok(count)
     }
 
-    pub fn count_received(&self, bytes: u64) {
+    /// Adds the connection to what is waited for, until [`Self::try_read`] (`IN`) or
+    /// [`Self::try_write`] (`OUT`) can go on. Without either it is not waited for.
+    pub fn add_to<'a>(&'a self, set: &mut Set<'a>, wants: PollFlags) -> Key {
+        set.add((!wants.is_empty()).then(|| self.stream.as_fd()), wants)
+    }
+
+    /// How many bytes were received and sent.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.received.get(), self.sent.get())
+    }
+
+    fn count_received(&self, bytes: u64) {
         self.received.set(self.received.get() + bytes);
     }
 
-    pub fn count_sent(&self, bytes: u64) {
+    fn count_sent(&self, bytes: u64) {
         self.sent.set(self.sent.get() + bytes);
     }
 
-    /// When the session has to end, for what cannot be ended from outside.
-    pub fn session_limit(&self) -> Deadline {
-        self.session
+    /// Makes closing reset the connection, so that the peer does not take it for complete.
+    pub fn reset_on_close(&self) {
+        self.stream.reset_on_close();
+        self.resets.set(true);
     }
 
-    /// Does nothing for `time`, or until the peer has gone away.
-    pub fn pause(&self, time: Duration) -> Result<(), Ended> {
-        let end = Deadline::after(time);
-        let wake = self.session.min(end);
-        while !wake.has_passed() {
-            let is_gone = wait_for(self.stream.as_fd(), GONE, wake);
-            if is_gone.map_err(Ended::Failed)? {
-                return Ok(());
-            }
-        }
-        if wake == end {
-            Ok(())
-        } else {
-            Err(Ended::Session(self.session.length()))
-        }
+    /// When the session has to end.
+    pub fn session_limit(&self) -> Deadline {
+        self.session
     }
 
     /// When the connection reaches a limit if nothing moves from now on.
@@ -224,6 +220,21 @@ impl Connection {
         }
     }
 
+    /// Blocks for `time`, or until the peer has gone away.
+    pub fn pause(&self, time: Duration) -> Result<(), Ended> {
+        let end = Deadline::after(time);
+        while !self.is_gone_by(end.min(self.session))? && !end.has_passed() {
+            self.check(self.session)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks until the peer has gone away or `deadline` has passed; whether it has gone away. A
+    /// signal ends the wait early.
+    pub fn is_gone_by(&self, deadline: Deadline) -> Result<bool, Ended> {
+        wait_for(self.stream.as_fd(), GONE, deadline).map_err(Ended::Failed)
+    }
+
     fn within_limits(
         &self,
         set_timeout: impl Fn(&Stream, Option<Duration>) -> io::Result<()>,
@@ -234,44 +245,41 @@ impl Connection {
             // Before the call: a peer that always has more makes every call succeed.
             self.check(limit)?;
             if let Some(left) = limit.left() {
-                // Zero is no timeout at all, to the system.
+                // Zero would be no timeout at all (socket(7)).
                 set_timeout(&self.stream, Some(left.max(Duration::from_micros(1))))
                     .map_err(Ended::Failed)?;
             }
-            match call(&self.stream) {
-                Ok(count) => return Ok(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // With a timeout, SIGSTOP and SIGCONT interrupt a call (signal(7)).
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Ended::Failed(error)),
+            // With a timeout, SIGSTOP and SIGCONT interrupt a call (signal(7)).
+            if let Some(count) = unless_it_waits(call(&self.stream))? {
+                return Ok(count);
             }
         }
     }
 
-    /// Lets the peer read the last answer: closing with its bytes unread would reset the connection
-    /// and may destroy what it has not read yet (RFC 1122, section 4.2.2.13). Blocks until the peer
-    /// has ended, for a second at most.
+    /// Lets the peer read the last answer. To close with bytes of the peer unread would reset the
+    /// connection, which may destroy what the peer has not read yet (RFC 1122, section 4.2.2.13).
+    /// Blocks until the peer has ended, for a second at most.
     #[inline(never)]
     pub fn close_gently(&self) {
         const MOST: Duration = Duration::from_secs(1);
-        if self.torn.get() {
+        if self.resets.get() || self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
         let end = Deadline::after(MOST);
-        if self.stream.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        // A larger one would be touched by the thread of every connection to come.
         let mut scratch = [0; 1024];
-        loop {
-            if end.has_passed() || wait_for(self.stream.as_fd(), IN, end).is_err() {
-                return;
-            }
-            match recv(&self.stream, &mut scratch, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return,
-                Err(error) if error != Errno::INTR && error != Errno::WOULDBLOCK => return,
-                _ => {}
+        while !end.has_passed() && wait_for(self.stream.as_fd(), IN, end).is_ok() {
+            match unless_it_waits(self.stream.receive(&mut scratch, RecvFlags::DONTWAIT)) {
+                Ok(Some(0)) | Err(_) => return,
+                Ok(_) => {}
             }
         }
+    }
+}
+
+/// `None`: the call has to be made again.
+fn unless_it_waits(result: io::Result<usize>) -> Result<Option<usize>, Ended> {
+    match result {
+        Err(error) if is_wait(&error) => Ok(None),
+        result => result.map(Some).map_err(Ended::Failed),
     }
 }

@@ -323,23 +323,18 @@ impl Host {
         let number = slot.number;
         let start = Instant::now();
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
-        let connection = Connection::new(
-            number,
-            stream,
-            self.limits.idle_timeout,
-            self.limits.max_session,
-        );
+        let connection = Connection::new(number, stream, peer, &self.limits);
         let ended = self.handler.handle(&connection);
         let cut = slot.was_cut();
         // Before the client learns of the end, and may connect again at once.
         slot.close();
         if matches!(
             ended,
-            Ok(()) | Err(Ended::TooLong(_) | Ended::Near(_) | Ended::Program(_))
+            Ok(()) | Err(Ended::TooLong(_) | Ended::Local(_) | Ended::Program(_))
         ) {
             connection.close_gently();
         }
-        let traffic = connection.traffic();
+        let (received, sent) = connection.traffic();
         drop(connection);
         let (reason, colon) = match &ended {
             _ if cut => ("cut off, as the server stops".to_owned(), ": "),
@@ -350,15 +345,15 @@ impl Host {
             event = "close",
             connection = number,
             %peer,
-            bytes_in = traffic.received,
-            bytes_out = traffic.sent,
+            bytes_in = received,
+            bytes_out = sent,
             duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
             reason = if reason.is_empty() { "end" } else { &reason },
             "Connection from {peer} closed{colon}{reason}."
         );
         let one_at_a_time = self.handler.takes_one_at_a_time();
         let failure = match ended {
-            Err(Ended::Near(failure)) if one_at_a_time || self.once => failure,
+            Err(Ended::Local(failure)) if one_at_a_time || self.once => failure,
             Err(reason) if one_at_a_time && self.once => {
                 let message = format!("could not finish with {peer}: {reason}");
                 Failure::new(reason.exit(), message)

@@ -1,28 +1,24 @@
 //! Sends what one connection sends to all others; as a chat, line by line and with names.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::net::{RecvFlags, SendFlags};
-
 use crate::escape::TerminalEscape;
 use crate::tcp_server::connection::{Connection, Ended};
-use crate::wait::{is_wait, poll};
+use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker};
 
-/// How much may wait for one member.
-const BACKLOG: usize = 4 << 20;
+/// How many bytes may wait for one member. That bounds the memory.
+const MOST_WAITING: usize = 4 << 20;
 
-/// How long a member may hold up all others, who have taken everything.
+/// How long one member may hold up all others, after they have taken everything.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// How long a member with a full backlog may read nothing at all.
+/// How long a member with a full backlog may take nothing of it.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// How soon a sender tries again that waits for room.
+/// How soon a message that a member had no room for is offered again.
 const RETRY: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,226 +28,249 @@ pub enum Kind {
     Chat,
 }
 
-/// The members of one broker or chat. Each has a backlog of its own, which bounds the memory.
+/// The members of one broker or chat, by their numbers. Each has a backlog of its own.
+///
+/// A sender waits for a member whose backlog is full: to drop the member at once would drop good
+/// readers in a burst. A member is dropped when it alone has held up all others for [`BEHIND`], or
+/// when it has taken nothing for [`STUCK`]. While several are behind, the machine is slow or the
+/// sender fast, and not one of them.
 pub struct Broker {
     kind: Kind,
-    room: Mutex<Room>,
+    members: Mutex<BTreeMap<u64, Backlog>>,
 }
 
-#[derive(Default)]
-struct Room {
-    members: BTreeMap<u64, Member>,
-}
-
-struct Member {
-    backlog: VecDeque<Arc<[u8]>>,
+/// What waits for one member.
+struct Backlog {
+    messages: VecDeque<Arc<[u8]>>,
     bytes: usize,
-    /// Since when it has had no room, and since when it has been the only one to be waited for.
-    full_since: Option<Instant>,
-    alone_since: Option<Instant>,
-    last_taken: Instant,
-    /// Makes its thread look at its backlog.
-    wake: UnixStream,
+    /// When the member will have held up all others for too long; never while it has room.
+    behind: Deadline,
+    /// When the member will have taken nothing for too long; never while it has room.
+    stuck: Deadline,
+    /// Makes the member's thread look at its backlog, and whether it is still a member.
+    waker: Arc<Waker>,
 }
 
-/// Bytes on their way to the members that had no room for them yet.
-struct Unsent {
+/// A message, and the members that had no room for it yet.
+struct Delivery {
     bytes: Arc<[u8]>,
     waiting_for: Vec<u64>,
-}
-
-/// A member for as long as this lives.
-struct Membership<'a> {
-    broker: &'a Broker,
-    number: u64,
-}
-
-impl Drop for Membership<'_> {
-    fn drop(&mut self) {
-        self.broker.lock().members.remove(&self.number);
-    }
 }
 
 impl Broker {
     pub fn new(kind: Kind) -> Self {
         Self {
             kind,
-            room: Mutex::default(),
+            members: Mutex::default(),
         }
     }
 
-    /// Blocks until the peer has ended its input and been sent what was waiting for it, or until it is
+    /// Blocks until the peer has ended its input and was sent what waited for it, or until it is
     /// dropped because it does not read.
     #[inline(never)]
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
-        let (wake_up, wake) = UnixStream::pair().map_err(Ended::Failed)?;
-        wake_up.set_nonblocking(true).map_err(Ended::Failed)?;
-        wake.set_nonblocking(true).map_err(Ended::Failed)?;
-        let stream = &**connection.stream();
-        stream.set_nonblocking(true).map_err(Ended::Failed)?;
+        let waker = Arc::new(Waker::new().map_err(Ended::Failed)?);
+        self.join(connection.number, Arc::clone(&waker));
+        let mut member = Member {
+            broker: self,
+            connection,
+            waker,
+            messages: Messages::new(self.kind, connection.number),
+            incoming: None,
+            outgoing: Arc::default(),
+            sent: 0,
+            has_ended: false,
+        };
+        member.run()
+    }
 
-        let number = connection.number;
-        let _membership = self.join(number, wake);
-        let mut messages = Messages::new(self.kind, number);
+    fn members(&self) -> MutexGuard<'_, BTreeMap<u64, Backlog>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&self, number: u64, waker: Arc<Waker>) {
+        let backlog = Backlog {
+            messages: VecDeque::new(),
+            bytes: 0,
+            behind: Deadline::NEVER,
+            stuck: Deadline::NEVER,
+            waker,
+        };
+        self.members().insert(number, backlog);
+    }
+
+    /// A message for all who are members now, but for its sender.
+    fn message(&self, bytes: Vec<u8>, sender: u64) -> Option<Delivery> {
+        if bytes.is_empty() {
+            return None;
+        }
+        let members = self.members();
+        let others = members.keys().filter(|&&number| number != sender);
+        Some(Delivery {
+            bytes: bytes.into(),
+            waiting_for: others.copied().collect(),
+        })
+    }
+
+    /// Gives a message to the members that have room, and drops those that hold up all others. What
+    /// is left waits for members that have no room. `None`: nobody is waited for.
+    fn deliver(&self, mut delivery: Delivery, now: Instant) -> Option<Delivery> {
+        let mut members = self.members();
+        let behind = members.values().filter(|backlog| backlog.bytes > 0).count();
+        let is_alone = behind == 1 && members.len() > 2;
+        delivery.waiting_for.retain(|number| {
+            let Some(backlog) = members.get_mut(number) else {
+                return false;
+            };
+            if backlog.bytes < MOST_WAITING {
+                backlog.push(&delivery.bytes);
+                return false;
+            }
+            let waits = backlog.may_hold_up(is_alone, now);
+            if !waits {
+                backlog.waker.wake();
+                members.remove(number);
+            }
+            waits
+        });
+        (!delivery.waiting_for.is_empty()).then_some(delivery)
+    }
+
+    /// The next message for a member; empty if there is none.
+    fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
+        match self.members().get_mut(&number) {
+            Some(backlog) => Ok(backlog.pop()),
+            None => Err(Ended::Slow(MOST_WAITING)),
+        }
+    }
+
+    /// Fails if a member has been dropped.
+    fn check(&self, number: u64) -> Result<(), Ended> {
+        if self.members().contains_key(&number) {
+            Ok(())
+        } else {
+            Err(Ended::Slow(MOST_WAITING))
+        }
+    }
+}
+
+impl Backlog {
+    fn push(&mut self, bytes: &Arc<[u8]>) {
+        self.bytes += bytes.len();
+        self.messages.push_back(Arc::clone(bytes));
+        if self.messages.len() == 1 {
+            self.waker.wake();
+        }
+    }
+
+    fn pop(&mut self) -> Arc<[u8]> {
+        let Some(bytes) = self.messages.pop_front() else {
+            return Arc::default();
+        };
+        self.bytes -= bytes.len();
+        if self.bytes < MOST_WAITING / 2 {
+            self.behind = Deadline::NEVER;
+            self.stuck = Deadline::NEVER;
+        } else if self.stuck != Deadline::NEVER {
+            self.stuck = Deadline::after(STUCK);
+        }
+        bytes
+    }
+
+    /// Whether a sender still waits for room here. `is_alone`: all others have taken everything.
+    fn may_hold_up(&mut self, is_alone: bool, now: Instant) -> bool {
+        if !is_alone || self.behind == Deadline::NEVER {
+            self.behind = Deadline::since(now, BEHIND);
+        }
+        if self.stuck == Deadline::NEVER {
+            self.stuck = Deadline::since(now, STUCK);
+        }
+        !self.behind.min(self.stuck).has_passed_at(now)
+    }
+}
+
+/// One member, in its own thread.
+struct Member<'a> {
+    broker: &'a Broker,
+    connection: &'a Connection,
+    waker: Arc<Waker>,
+    messages: Messages,
+    /// What the peer sent, while others have no room for it. Nothing more is read meanwhile.
+    incoming: Option<Delivery>,
+    /// What goes to the peer, and how much of it was sent.
+    outgoing: Arc<[u8]>,
+    sent: usize,
+    /// The peer has ended its input.
+    has_ended: bool,
+}
+
+impl Member<'_> {
+    fn run(&mut self) -> Result<(), Ended> {
+        let connection = self.connection;
         let mut buffer = vec![0; READ];
-        let mut unsent: Option<Unsent> = None;
-        let mut sending: (Arc<[u8]>, usize) = (Arc::from([]), 0);
-        let mut ended = false;
         let mut limit = connection.limit();
         loop {
-            unsent = unsent.and_then(|unsent| self.offer(unsent, Instant::now()));
-            if sending.1 == sending.0.len() {
-                sending = (self.take(number)?, 0);
+            if let Some(delivery) = self.incoming.take() {
+                self.incoming = self.broker.deliver(delivery, Instant::now());
             }
-            let is_sending = sending.1 < sending.0.len();
-            if ended && unsent.is_none() && !is_sending {
+            if self.sent == self.outgoing.len() {
+                self.outgoing = self.broker.take(connection.number)?;
+                self.sent = 0;
+            }
+            let wants = self.wants();
+            if self.has_ended && self.incoming.is_none() && wants.is_empty() {
                 return Ok(());
             }
             // Before anything is moved: a busy member reaches its limits too.
             connection.check(limit)?;
-            let mut events = PollFlags::empty();
-            events.set(PollFlags::IN, !ended && unsent.is_none());
-            events.set(PollFlags::OUT, is_sending);
-            let mut descriptors = [
-                PollFd::new(stream, events),
-                PollFd::new(&wake_up, PollFlags::IN),
-            ];
-            let left = limit.left();
-            let retry = unsent.as_ref().map(|_| RETRY);
-            poll(&mut descriptors, left.into_iter().chain(retry).min()).map_err(Ended::Failed)?;
-            let [ready, wakened] = descriptors.map(|descriptor| descriptor.revents());
-
-            if wakened.contains(PollFlags::HUP) {
-                return Err(Ended::Slow(BACKLOG));
+            let retry = Deadline::within(self.incoming.as_ref().map(|_| RETRY));
+            let mut set = Set::new();
+            let peer = connection.add_to(&mut set, wants);
+            let woken = set.add(self.waker.as_fd(), IN);
+            let ready = set.wait(limit.min(retry)).map_err(Ended::Failed)?;
+            if ready[woken] {
+                self.waker.clear();
+                self.broker.check(connection.number)?;
             }
-            while !wakened.is_empty() && matches!((&wake_up).read(&mut [0; 64]), Ok(64)) {}
-            let mut moved = false;
-            if is_sending && !ready.is_empty() {
-                match stream.send(&sending.0[sending.1..], SendFlags::empty()) {
-                    Ok(count) => {
-                        connection.count_sent(count as u64);
-                        sending.1 += count;
-                    }
-                    Err(error) if is_wait(&error) => {}
-                    Err(error) => return Err(Ended::Failed(error)),
-                }
-                moved = true;
-            }
-            if !ended && unsent.is_none() && ready.intersects(!PollFlags::OUT) {
-                let message = match stream.receive(&mut buffer, RecvFlags::empty()) {
-                    Ok(count) => {
-                        connection.count_received(count as u64);
-                        ended = count == 0;
-                        messages.push(&buffer[..count])?
-                    }
-                    Err(error) if is_wait(&error) => continue,
-                    Err(error) => return Err(Ended::Failed(error)),
-                };
-                unsent = self.address(message, number);
-                moved = true;
-            }
-            if moved {
+            let events = ready.events(peer);
+            let has_sent = wants.contains(OUT) && events.intersects(!IN) && self.send()?;
+            let has_received =
+                wants.contains(IN) && events.intersects(!OUT) && self.receive(&mut buffer)?;
+            if has_sent || has_received {
                 limit = connection.limit();
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wants(&self) -> PollFlags {
+        let mut wants = PollFlags::empty();
+        wants.set(IN, !self.has_ended && self.incoming.is_none());
+        wants.set(OUT, self.sent < self.outgoing.len());
+        wants
     }
 
-    fn join(&self, number: u64, wake: UnixStream) -> Membership<'_> {
-        let member = Member {
-            backlog: VecDeque::new(),
-            bytes: 0,
-            full_since: None,
-            alone_since: None,
-            last_taken: Instant::now(),
-            wake,
+    /// Whether anything was sent.
+    fn send(&mut self) -> Result<bool, Ended> {
+        let sent = self.connection.try_write(&self.outgoing[self.sent..])?;
+        self.sent += sent.unwrap_or(0);
+        Ok(sent.is_some())
+    }
+
+    /// Whether anything was received, or the end.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<bool, Ended> {
+        let Some(count) = self.connection.try_read(buffer)? else {
+            return Ok(false);
         };
-        self.lock().members.insert(number, member);
-        Membership {
-            broker: self,
-            number,
-        }
+        self.has_ended = count == 0;
+        let message = self.messages.push(&buffer[..count])?;
+        self.incoming = self.broker.message(message, self.connection.number);
+        Ok(true)
     }
+}
 
-    /// A message for all who are members now, but for its sender.
-    fn address(&self, message: Vec<u8>, sender: u64) -> Option<Unsent> {
-        if message.is_empty() {
-            return None;
-        }
-        let waiting_for = self
-            .lock()
-            .members
-            .keys()
-            .copied()
-            .filter(|&number| number != sender)
-            .collect();
-        Some(Unsent {
-            bytes: message.into(),
-            waiting_for,
-        })
-    }
-
-    /// Gives `unsent` to those who have room, and drops those who hold up all others. `None`: nobody
-    /// is waited for any more.
-    fn offer(&self, mut unsent: Unsent, now: Instant) -> Option<Unsent> {
-        let mut room = self.lock();
-        let waiting = room
-            .members
-            .values()
-            .filter(|member| member.bytes > 0)
-            .count();
-        let others = room.members.len() > 2;
-        unsent.waiting_for.retain(|number| {
-            let Some(member) = room.members.get_mut(number) else {
-                return false;
-            };
-            if member.bytes < BACKLOG {
-                member.bytes += unsent.bytes.len();
-                member.backlog.push_back(Arc::clone(&unsent.bytes));
-                if member.backlog.len() == 1 {
-                    // A full buffer is readable, which is all that is wanted.
-                    let _ = (&member.wake).write(&[0]);
-                }
-                return false;
-            }
-            // As long as others are behind as well, it is the machine that is slow.
-            let alone_since = match member.alone_since {
-                Some(since) if waiting == 1 && others => since,
-                _ => now,
-            };
-            member.alone_since = Some(alone_since);
-            let full_since = *member.full_since.get_or_insert(now);
-            let holds_up_others = now >= alone_since + BEHIND;
-            let is_stuck = now >= member.last_taken.max(full_since) + STUCK;
-            if holds_up_others || is_stuck {
-                // Its thread is woken up by the end of the other half.
-                room.members.remove(number);
-                return false;
-            }
-            true
-        });
-        (!unsent.waiting_for.is_empty()).then_some(unsent)
-    }
-
-    /// What is to be sent to a member next; empty if nothing is.
-    fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
-        let mut room = self.lock();
-        let Some(member) = room.members.get_mut(&number) else {
-            return Err(Ended::Slow(BACKLOG));
-        };
-        let Some(bytes) = member.backlog.pop_front() else {
-            return Ok(Arc::from([]));
-        };
-        member.bytes -= bytes.len();
-        member.last_taken = Instant::now();
-        if member.bytes < BACKLOG / 2 {
-            member.full_since = None;
-            member.alone_since = None;
-        }
-        Ok(bytes)
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.broker.members().remove(&self.connection.number);
     }
 }
 
@@ -315,79 +334,97 @@ mod tests {
 
     const SENDER: u64 = 0;
 
-    /// A room of the sender and others, whose backlogs are as full as that.
-    fn room<const N: usize>(backlogs: [usize; N]) -> (Broker, Vec<UnixStream>) {
+    /// The sender and others, whose backlogs are that full.
+    fn room<const N: usize>(backlogs: [usize; N]) -> Broker {
         let broker = Broker::new(Kind::Bytes);
-        let mut threads = Vec::new();
         for (number, bytes) in (SENDER..).zip([0].into_iter().chain(backlogs)) {
-            let (wake_up, wake) = UnixStream::pair().unwrap();
-            threads.push(wake_up);
-            std::mem::forget(broker.join(number, wake));
+            broker.join(number, Arc::new(Waker::new().unwrap()));
             if bytes > 0 {
-                let mut room = broker.lock();
-                let member = room.members.get_mut(&number).unwrap();
-                member.backlog.push_back(vec![0; bytes].into());
-                member.bytes = bytes;
+                let bytes = vec![0; bytes].into();
+                broker.members().get_mut(&number).unwrap().push(&bytes);
             }
         }
-        (broker, threads)
+        broker
     }
 
     /// A message that somebody has no room for.
-    fn offered(broker: &Broker, now: Instant) -> Unsent {
-        let unsent = broker.address(b"message".to_vec(), SENDER).unwrap();
-        broker.offer(unsent, now).unwrap()
+    fn delivered(broker: &Broker, now: Instant) -> Delivery {
+        let message = broker.message(b"message".to_vec(), SENDER).unwrap();
+        broker.deliver(message, now).unwrap()
     }
 
     fn is_member(broker: &Broker, number: u64) -> bool {
-        broker.lock().members.contains_key(&number)
+        broker.check(number).is_ok()
     }
 
     #[test]
-    fn who_alone_holds_up_the_rest_is_dropped() {
-        let (broker, _threads) = room([BACKLOG, 0]);
+    fn a_member_that_alone_holds_up_the_others_is_dropped_and_woken() {
+        let broker = room([MOST_WAITING, 0]);
+        let waker = Arc::clone(&broker.members()[&1].waker);
+        waker.clear();
         let now = Instant::now();
-        let unsent = offered(&broker, now);
-        assert_eq!(unsent.waiting_for, [1]);
+        let delivery = delivered(&broker, now);
+        assert_eq!(delivery.waiting_for, [1]);
         assert_eq!(&*broker.take(2).unwrap(), b"message");
 
         let soon = now + BEHIND.checked_sub(RETRY).unwrap();
-        let unsent = broker.offer(unsent, soon).unwrap();
+        let delivery = broker.deliver(delivery, soon).unwrap();
         assert!(is_member(&broker, 1));
-        assert!(broker.offer(unsent, now + BEHIND).is_none());
+        assert!(!waker.clear());
+        assert!(broker.deliver(delivery, now + BEHIND).is_none());
         assert!(!is_member(&broker, 1));
+        assert!(waker.clear());
         assert!(is_member(&broker, 2));
-        assert!(matches!(broker.take(1), Err(Ended::Slow(BACKLOG))));
+        assert!(matches!(broker.take(1), Err(Ended::Slow(MOST_WAITING))));
     }
 
     #[test]
     fn nobody_is_dropped_while_others_are_behind_too_and_all_read() {
-        let (broker, _threads) = room([BACKLOG, BACKLOG / 4]);
+        let broker = room([MOST_WAITING, MOST_WAITING / 4]);
         let now = Instant::now();
-        let unsent = offered(&broker, now);
+        let delivery = delivered(&broker, now);
         let late = now + STUCK.checked_sub(RETRY).unwrap();
-        let unsent = broker.offer(unsent, late).unwrap();
+        let delivery = broker.deliver(delivery, late).unwrap();
         assert!(is_member(&broker, 1));
 
         // It is the only one from here on.
         broker.take(2).unwrap();
         broker.take(2).unwrap();
-        let unsent = broker.offer(unsent, late).unwrap();
+        let delivery = broker.deliver(delivery, late).unwrap();
         assert!(is_member(&broker, 1));
         broker.take(1).unwrap();
-        assert!(broker.offer(unsent, late + BEHIND).is_none());
+        assert!(broker.deliver(delivery, late + BEHIND).is_none());
         assert!(is_member(&broker, 1));
         assert_eq!(&*broker.take(1).unwrap(), b"message");
     }
 
     #[test]
-    fn who_reads_nothing_is_dropped_though_others_are_behind_too() {
-        let (broker, _threads) = room([BACKLOG, BACKLOG / 4]);
+    fn a_member_that_reads_nothing_is_dropped_though_others_are_behind_too() {
+        let broker = room([MOST_WAITING, MOST_WAITING / 4]);
         let now = Instant::now();
-        let unsent = offered(&broker, now);
-        assert!(broker.offer(unsent, now + STUCK).is_none());
+        let delivery = delivered(&broker, now);
+        assert!(broker.deliver(delivery, now + STUCK).is_none());
         assert!(!is_member(&broker, 1));
         assert!(is_member(&broker, 2));
+    }
+
+    #[test]
+    fn a_full_member_that_goes_on_reading_is_not_stuck() {
+        let broker = room([MOST_WAITING, MOST_WAITING / 4]);
+        let piece = vec![0; MOST_WAITING / 4].into();
+        broker.members().get_mut(&1).unwrap().push(&piece);
+        let before = Instant::now();
+        let delivery = delivered(&broker, before.checked_sub(STUCK / 2).unwrap());
+        broker
+            .members()
+            .get_mut(&1)
+            .unwrap()
+            .messages
+            .rotate_left(1);
+        broker.take(1).unwrap();
+        let delivery = broker.deliver(delivery, before + STUCK / 2).unwrap();
+        assert_eq!(delivery.waiting_for, [1]);
+        assert!(is_member(&broker, 1));
     }
 
     #[test]

@@ -1,40 +1,36 @@
 //! Runs a program for a connection, with the connection as its standard input and output.
 
 use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags};
+use std::time::Duration;
 
 use super::Streams;
-use crate::exit::{Failure, cause};
+use crate::exit::{Exit, Failure};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
-use crate::server::program::{Ends, GRACE, Program, Running, naps};
+use crate::server::program::{GRACE, Program, Running, naps};
 use crate::tcp_server::connection::{Connection, Ended};
-use crate::wait::poll;
+use crate::wait::{Deadline, pause};
 
-/// Runs the program until its output has ended and it has been reaped. The client's end of input
-/// closes the program's input only. Whatever is left of its process group then is ended.
+/// Runs the program until its output has ended and it has been reaped; then ends what is left of its
+/// process group. The client's end of input closes the program's input only.
 #[inline(never)]
 pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let args = &streams.args;
     let mut running = start(program, connection, args)?;
-    let reader = running
-        .child
-        .stdout
-        .take()
-        .map_or_else(Reader::nothing, Reader::child);
-    let writer = running
-        .child
-        .stdin
-        .take()
-        .map_or_else(Writer::discard, Writer::child);
-    let local = args.local(Duplex { reader, writer });
+    let child = &mut running.child;
+    let local = args.local(Duplex {
+        reader: child
+            .stdout
+            .take()
+            .map_or_else(Reader::nothing, Reader::child),
+        writer: child
+            .stdin
+            .take()
+            .map_or_else(Writer::discard, Writer::child),
+    });
     let remote = streams.remote(connection)?;
-    // When the output has ended nothing more is expected of the client, unless all of the
-    // conversation is the client's.
+    // Nothing more is expected of the client once the output has ended, unless there is no output.
     let wait_after_eof = (!args.recv_only).then_some(Duration::ZERO);
     let rules = Rules {
         wait_after_eof,
@@ -58,48 +54,29 @@ fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Resul
             Stdio::piped()
         }
     };
-    let stream = connection.stream();
-    let ends = match (stream.peer(), stream.local()) {
-        (Ok(remote), Ok(local)) => Some(Ends {
-            protocol: "TCP",
-            remote,
-            local,
-        }),
-        _ => None,
-    };
+    let stdin = pipe_unless(args.send_only);
+    let stdout = pipe_unless(args.recv_only);
     program
-        .start(
-            ends,
-            pipe_unless(args.send_only),
-            pipe_unless(args.recv_only),
-        )
+        .start(connection.ends().ok(), stdin, stdout)
         .map_err(|error| {
-            let message = format!("could not run {program}: {}", cause(&error));
-            Ended::Near(Failure::local(message))
+            let sentence = format_args!("could not run {program}");
+            Ended::Local(Failure::of(Exit::Local, sentence, &error))
         })
 }
 
-/// Waits for the program, as long as its client does.
+/// Waits until the program has ended, or the client has been gone for [`GRACE`].
 fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
     let limit = connection.limit();
-    let mut gone_at = None;
-    for nap in naps() {
-        if running.has_ended().map_err(Ended::Failed)? {
-            return Ok(());
-        }
-        let now = Instant::now();
-        if gone_at.is_some_and(|at: Instant| now >= at + GRACE) {
-            return Ok(());
+    let mut gone = Deadline::NEVER;
+    for nap in naps().map(Deadline::after) {
+        if running.has_ended().map_err(Ended::Failed)? || gone.has_passed() {
+            break;
         }
         connection.check(limit)?;
-        if gone_at.is_some() {
-            thread::sleep(nap);
-            continue;
-        }
-        let mut descriptors = [PollFd::new(&**connection.stream(), PollFlags::empty())];
-        poll(&mut descriptors, Some(nap)).map_err(Ended::Failed)?;
-        if !descriptors[0].revents().is_empty() {
-            gone_at = Some(Instant::now());
+        if gone != Deadline::NEVER {
+            pause(nap).map_err(Ended::Failed)?;
+        } else if connection.is_gone_by(nap)? {
+            gone = Deadline::after(GRACE);
         }
     }
     Ok(())

@@ -8,22 +8,22 @@ use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, WhenClosed};
 use crate::tcp_server::connection::{Connection, Ended};
 
-/// Connects to `target` and joins the two, each direction to its own end.
+/// Connects to `target` and joins the two, each direction to its own end. A failure on one side
+/// resets both.
 #[inline(never)]
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();
-    let connected = connect(target, args, connection.session_limit()).map_err(Ended::Near)?;
+    let connected = connect(target, args, connection.session_limit()).map_err(Ended::Local)?;
     let target = Arc::new(connected.stream);
     let local = Duplex::of_socket(Arc::clone(&target) as _).map_err(Ended::Failed)?;
     // What the target said before it went away still reaches the client.
     let writer = local.writer.when_closed(WhenClosed::FailsAtTheEnd);
     let local = Duplex { writer, ..local };
-    let remote = Duplex::of_socket(Arc::clone(connection.stream()) as _).map_err(Ended::Failed)?;
-    let result = connection.relay(&name, local, remote, &Rules::PATIENT);
+    let result = connection.relay(&name, local, connection.duplex()?, &Rules::PATIENT);
     if result.is_err() {
-        // What was broken off on one side must not look complete on the other.
+        // Neither side may take for complete what was cut short on the other.
         target.reset_on_close();
-        connection.tear();
+        connection.reset_on_close();
     }
     result
 }

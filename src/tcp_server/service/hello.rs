@@ -101,8 +101,8 @@ impl Inbox {
         }
         self.whole.resize(Self::READ, 0);
         self.whole[..count].copy_from_slice(&self.start);
-        let more = connection.read_on(&mut self.whole[count..])?;
-        Ok(&self.whole[..count + more])
+        let more = connection.try_read(&mut self.whole[count..])?;
+        Ok(&self.whole[..count + more.unwrap_or(0)])
     }
 }
 

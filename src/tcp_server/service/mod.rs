@@ -71,13 +71,9 @@ pub struct Streams {
 
 impl Streams {
     fn remote(&self, connection: &Connection) -> Result<Duplex, Ended> {
-        let tap = self
-            .taps
-            .as_ref()
-            .map(|taps| taps.session(connection.number));
-        self.args
-            .remote(Arc::clone(connection.stream()) as _, tap)
-            .map_err(Ended::Failed)
+        let taps = self.taps.as_ref();
+        let tap = taps.map(|taps| taps.session(connection.number));
+        Ok(self.args.remote(connection.duplex()?, tap))
     }
 }
 
@@ -157,9 +153,8 @@ impl Handler {
         matches!(self, Self::Exec(..))
     }
 
-    /// Serves one connection to its end. Whoever called it closes the connection.
+    /// Serves one connection to its end. The caller closes it.
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
-        // None of them is inlined: a stack would be touched as deep as the deepest needs.
         match self {
             Self::Hello(args) => hello::handle(connection, args),
             Self::Echo => echo::handle(connection),
