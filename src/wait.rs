@@ -167,7 +167,7 @@ impl Deadline {
     }
 
     pub fn has_passed(self) -> bool {
-        self.has_passed_at(Instant::now())
+        self.at.is_some_and(|at| at <= Instant::now())
     }
 
     /// As [`Self::has_passed`], with the time of a clock that was read already.

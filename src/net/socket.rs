@@ -127,9 +127,6 @@ pub fn udp_server(
     Ok(socket.into())
 }
 
-/// Whether `stop_accepting` wakes those who block in accept(2).
-pub const ACCEPTING_CAN_BE_STOPPED: bool = cfg!(target_os = "linux");
-
 /// Makes accept(2) fail with EINVAL, also one that blocks already, and refuses new connections.
 /// Does so on Linux only.
 pub fn stop_accepting(listener: &TcpListener) {

@@ -259,6 +259,7 @@ impl Connection {
     /// Lets the peer read the last answer. To close with bytes of the peer unread would reset the
     /// connection, which may destroy what the peer has not read yet (RFC 1122, section 4.2.2.13).
     /// Blocks until the peer has ended, for a second at most.
+    // Stack budget: see pool.
     #[inline(never)]
     pub fn close_gently(&self) {
         const MOST: Duration = Duration::from_secs(1);
@@ -266,6 +267,7 @@ impl Connection {
             return;
         }
         let end = Deadline::after(MOST);
+        // Stack budget: see pool.
         let mut scratch = [0; 1024];
         while !end.has_passed() && wait_for(self.stream.as_fd(), IN, end).is_ok() {
             match unless_it_waits(self.stream.receive(&mut scratch, RecvFlags::DONTWAIT)) {

@@ -1,182 +1,149 @@
-//! The open connections of a server: counted, and cut off when the server has to end.
+//! The open connections of a server: counted, limited, and cut off when the server has to end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Shutdown};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::admission::Rejected;
 use crate::net::stream::Stream;
 use crate::wait::Waker;
 
-/// All connections that are open. A server can wait for their end in poll(2): see `watch`.
+/// How many threads may be taking leave of their clients, even if fewer connections may be open.
+const MOST_LEAVING: usize = 64;
+
+/// All connections that are open.
 pub struct Connections {
-    open: Mutex<Open>,
-    ended: Waker,
-    cut: AtomicBool,
+    most: u32,
+    most_per_ip: Option<u32>,
+    state: Mutex<State>,
+    /// Wakes the main thread, which waits for the last connection to end.
+    pub waker: Waker,
 }
 
 #[derive(Default)]
-struct Open {
-    streams: HashMap<u64, Arc<Stream>>,
-    /// How much is held: connections whose threads are not done with them, though some may be closed
-    /// already, and what is to be logged.
-    unfinished: usize,
-    next: u64,
-    /// How many are open from one address.
-    by_peer: HashMap<IpAddr, u32>,
-    watched: bool,
+struct State {
+    open: BTreeMap<u64, Arc<Stream>>,
+    open_per_ip: BTreeMap<IpAddr, u32>,
+    /// How many guards there are: of open connections, of closed ones that are not logged yet, and
+    /// of rejections that are to be logged.
+    guards: usize,
+    last_number: u64,
+    /// No connection will be added.
+    is_closed: bool,
+    is_cut_off: bool,
 }
 
-/// Why there is no room for another connection.
-#[derive(Clone, Copy, Debug)]
-pub enum Full {
-    /// So many are open.
-    All,
-    /// So many are open from its address.
-    ForPeer,
-}
+/// Keeps the server from ending as long as this lives.
+pub struct Guard(Arc<Connections>);
 
-/// How many threads may be taking leave of their clients, even if fewer may be open.
-const MOST_LEAVING: usize = 64;
-
-/// Something that the end of the server waits for, as long as this lives.
-pub struct Hold {
-    connections: Arc<Connections>,
-}
-
-/// One connection: counted as open until `close` at the latest, and waited for as long as this lives.
-pub struct Slot {
-    hold: Hold,
+/// Permission to serve a connection, which counts as open until [`Self::release`] or the drop.
+pub struct Permit {
+    guard: Guard,
     /// The first connection of a server is 1.
     pub number: u64,
-    peer: IpAddr,
+    ip: IpAddr,
 }
 
 impl Connections {
-    pub fn new() -> io::Result<Self> {
+    /// `most` connections may be open at once, and `most_per_ip` of one address.
+    pub fn new(most: u32, most_per_ip: Option<u32>) -> io::Result<Self> {
         Ok(Self {
-            open: Mutex::default(),
-            ended: Waker::new()?,
-            cut: AtomicBool::new(false),
+            most,
+            most_per_ip,
+            state: Mutex::default(),
+            waker: Waker::new()?,
         })
     }
 
-    /// Counts a connection, if fewer than `most` are open, and fewer than `from_one` from `peer`.
-    pub fn add(
-        self: &Arc<Self>,
-        stream: Arc<Stream>,
-        peer: IpAddr,
-        most: u32,
-        from_one: Option<u32>,
-    ) -> Result<Slot, Full> {
-        let mut open = self.lock();
-        let most = most as usize;
-        // Those that take leave of their clients are no longer open, but their number is bounded too.
-        if open.streams.len() >= most || open.unfinished >= most + most.max(MOST_LEAVING) {
-            return Err(Full::All);
+    /// Counts a connection from `ip` as open, if there is room for it.
+    pub fn add(self: &Arc<Self>, stream: &Arc<Stream>, ip: IpAddr) -> Result<Permit, Rejected> {
+        let mut state = self.state();
+        let most = self.most as usize;
+        // Connections that take leave of their clients are not open, but take threads too.
+        if state.open.len() >= most || state.guards >= most + most.max(MOST_LEAVING) {
+            return Err(Rejected::Full(self.most));
         }
-        let of_peer = || open.by_peer.get(&peer).copied().unwrap_or(0);
-        if from_one.is_some_and(|most| of_peer() >= most) {
-            return Err(Full::ForPeer);
+        let open = state.open_per_ip.entry(ip).or_default();
+        match self.most_per_ip {
+            Some(most) if *open >= most => return Err(Rejected::FullForPeer(most)),
+            _ => *open += 1,
         }
-        open.next += 1;
-        let number = open.next;
-        open.streams.insert(number, stream);
-        *open.by_peer.entry(peer).or_default() += 1;
-        let hold = self.hold_in(&mut open);
-        Ok(Slot { hold, number, peer })
+        state.last_number += 1;
+        let number = state.last_number;
+        state.open.insert(number, Arc::clone(stream));
+        let guard = self.guard_in(&mut state);
+        Ok(Permit { guard, number, ip })
     }
 
-    pub fn hold(self: &Arc<Self>) -> Hold {
-        self.hold_in(&mut self.lock())
+    pub fn guard(self: &Arc<Self>) -> Guard {
+        self.guard_in(&mut self.state())
     }
 
-    fn hold_in(self: &Arc<Self>, open: &mut Open) -> Hold {
-        open.unfinished += 1;
-        Hold {
-            connections: Arc::clone(self),
-        }
+    fn guard_in(self: &Arc<Self>, state: &mut State) -> Guard {
+        state.guards += 1;
+        Guard(Arc::clone(self))
     }
 
-    /// How many are open.
-    pub fn count(&self) -> usize {
-        self.lock().streams.len()
+    /// No connection will be added from now on. Returns how many are open.
+    pub fn close(&self) -> usize {
+        let mut state = self.state();
+        state.is_closed = true;
+        self.waker.wake();
+        state.open.len()
     }
 
-    /// Whether every thread is done with its connection, down to the last log line.
-    pub fn all_finished(&self) -> bool {
-        self.lock().unfinished == 0
+    /// Whether none will be added and every thread is done with its own, down to the last log line.
+    pub fn have_ended(&self) -> bool {
+        let state = self.state();
+        state.is_closed && state.guards == 0
     }
 
-    /// From now on the descriptor becomes readable whenever a thread is done with a connection.
-    pub fn watch(&self) {
-        self.lock().watched = true;
-    }
-
-    /// Makes the descriptor unreadable until the next time.
-    pub fn clear(&self) {
-        self.ended.clear();
-    }
-
-    /// Ends the connections that are still open: their threads see the end of input.
-    pub fn cut_off(&self) {
-        self.cut.store(true, Ordering::Relaxed);
-        let open = self.lock();
-        for stream in open.streams.values() {
-            // One that has gone away meanwhile needs no cutting.
+    /// Shuts down the connections that are open, so that their threads see the end; how many.
+    pub fn cut_off(&self) -> usize {
+        let mut state = self.state();
+        state.is_cut_off = true;
+        for stream in state.open.values() {
+            // It fails only for a connection that is over already.
             let _ = stream.shutdown(Shutdown::Both);
         }
+        state.open.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsFd for Connections {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ended.as_fd()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Slot {
-    /// Whether the connection did not end by itself but was cut off.
-    pub fn was_cut(&self) -> bool {
-        self.hold.connections.cut.load(Ordering::Relaxed)
-    }
-
-    /// Gives its place to the next. It is not cut off any more: who calls this is about to close it.
-    pub fn close(&self) {
-        self.give_back(&mut self.hold.connections.lock());
-    }
-
-    fn give_back(&self, open: &mut Open) {
-        if open.streams.remove(&self.number).is_some()
-            && let Entry::Occupied(mut count) = open.by_peer.entry(self.peer)
+impl Permit {
+    /// Gives the place to the next connection. Returns whether this one was cut off; from now on
+    /// it is not: the caller is about to close it.
+    pub fn release(&self) -> bool {
+        let mut state = self.guard.0.state();
+        if state.open.remove(&self.number).is_some()
+            && let Some(open) = state.open_per_ip.get_mut(&self.ip)
         {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+            *open -= 1;
+            if *open == 0 {
+                state.open_per_ip.remove(&self.ip);
             }
         }
+        state.is_cut_off
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.close();
+        self.release();
     }
 }
 
-impl Drop for Hold {
+impl Drop for Guard {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.unfinished -= 1;
-        if open.watched {
-            self.connections.ended.wake();
+        let mut state = self.0.state();
+        state.guards -= 1;
+        if state.is_closed {
+            self.0.waker.wake();
         }
     }
 }

@@ -67,6 +67,7 @@ impl Broker {
 
     /// Blocks until the peer has ended its input and was sent what waited for it, or until it is
     /// dropped because it does not read.
+    // Stack budget: see pool.
     #[inline(never)]
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
         let waker = Arc::new(Waker::new().map_err(Ended::Failed)?);
@@ -138,19 +139,15 @@ impl Broker {
 
     /// The next message for a member; empty if there is none.
     fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
-        match self.members().get_mut(&number) {
-            Some(backlog) => Ok(backlog.pop()),
-            None => Err(Ended::Slow(MOST_WAITING)),
-        }
+        let mut members = self.members();
+        let backlog = members.get_mut(&number);
+        Ok(backlog.ok_or(Ended::Slow(MOST_WAITING))?.pop())
     }
 
     /// Fails if a member has been dropped.
     fn check(&self, number: u64) -> Result<(), Ended> {
-        if self.members().contains_key(&number) {
-            Ok(())
-        } else {
-            Err(Ended::Slow(MOST_WAITING))
-        }
+        let is_member = self.members().contains_key(&number);
+        is_member.then_some(()).ok_or(Ended::Slow(MOST_WAITING))
     }
 }
 

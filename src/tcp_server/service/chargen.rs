@@ -6,6 +6,7 @@ use crate::wait::{IN, OUT, Set};
 
 /// Throws away what the peer sends. Its end of input does not end the lines: only a peer that has
 /// gone away has had enough.
+// Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection) -> Result<(), Ended> {
     match send_lines(connection) {

@@ -14,6 +14,7 @@ use crate::wait::{Deadline, pause};
 
 /// Runs the program until its output has ended and it has been reaped; then ends what is left of its
 /// process group. The client's end of input closes the program's input only.
+// Stack budget: see pool.
 #[inline(never)]
 pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let args = &streams.args;

@@ -10,6 +10,7 @@ use crate::tcp_server::connection::{Connection, Ended};
 
 /// Connects to `target` and joins the two, each direction to its own end. A failure on one side
 /// resets both.
+// Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();

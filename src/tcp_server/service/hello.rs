@@ -45,6 +45,7 @@ pub enum Framing {
 }
 
 /// Blocks until the peer says `exit`, ends its input, or goes away.
+// Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
     connection.write_all(args.welcome.as_bytes())?;
@@ -54,9 +55,11 @@ pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
         delay: args.delay,
         pending: Vec::new(),
     };
-    let mut inbox = Inbox::default();
+    // Stack budget: see pool.
+    let mut small = [0; 512];
+    let mut large = Vec::new();
     loop {
-        let read = inbox.read(connection)?;
+        let read = read(connection, &mut small, &mut large)?;
         let flow = match read {
             [] => messages.end(|text, end| answers.add(text, end)),
             _ => messages.push(read, |text, end| answers.add(text, end)),
@@ -70,40 +73,24 @@ pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
     }
 }
 
-/// What is read at once. Most connections wait most of the time, and few send much: room for much is
-/// taken only once it is needed, and given back.
-struct Inbox {
-    start: [u8; Self::START],
-    whole: Vec<u8>,
-}
-
-impl Default for Inbox {
-    fn default() -> Self {
-        Self {
-            start: [0; Self::START],
-            whole: Vec::new(),
-        }
+/// Reads what has arrived; nothing is the end of the peer's input. Most connections send little at a
+/// time: `large` is filled only while the peer sends more than `small` holds.
+fn read<'a>(
+    connection: &Connection,
+    small: &'a mut [u8; 512],
+    large: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Ended> {
+    /// The longest message without a newline.
+    const MOST: usize = 64 << 10;
+    let count = connection.read(small)?;
+    if count < small.len() {
+        *large = Vec::new();
+        return Ok(&small[..count]);
     }
-}
-
-impl Inbox {
-    const START: usize = 512;
-
-    /// The most that one read takes, and so the longest message without a newline.
-    const READ: usize = 64 << 10;
-
-    /// Reads what has arrived; nothing is the end of the peer's input.
-    fn read(&mut self, connection: &Connection) -> Result<&[u8], Ended> {
-        let count = connection.read(&mut self.start)?;
-        if count < Self::START {
-            self.whole = Vec::new();
-            return Ok(&self.start[..count]);
-        }
-        self.whole.resize(Self::READ, 0);
-        self.whole[..count].copy_from_slice(&self.start);
-        let more = connection.try_read(&mut self.whole[count..])?;
-        Ok(&self.whole[..count + more.unwrap_or(0)])
-    }
+    large.resize(MOST, 0);
+    large[..count].copy_from_slice(small);
+    let more = connection.try_read(&mut large[count..])?;
+    Ok(&large[..count + more.unwrap_or(0)])
 }
 
 /// Answers on their way: those to messages that arrived together leave together.

@@ -8,6 +8,7 @@ use crate::relay::options;
 use crate::tcp_server::connection::{Connection, Ended};
 
 /// Ends as a client does: see `relay`.
+// Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let args = &streams.args;

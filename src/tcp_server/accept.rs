@@ -1,0 +1,168 @@
+//! How connections are accepted: by the threads that serve them.
+//!
+//! Each listener has a [`Pool`] of its own, whose threads block in accept(2). A server that serves
+//! one connection at a time has one thread for all its listeners. While that serves, the next
+//! connection waits in the backlog.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Server;
+use super::pool::{self, Job, Pool};
+use crate::exit::cause;
+use crate::net::socket;
+use crate::net::stream::Stream;
+use crate::wait::{Deadline, IN, Set, is_wait};
+
+impl Server {
+    /// Starts the threads that accept and serve.
+    pub fn start(self: &Arc<Self>) -> io::Result<()> {
+        let count = self.listeners().len();
+        if self.serves_one_at_a_time() {
+            return pool::start_one(self.jobs(0..count)?);
+        }
+        (0..count).try_for_each(|index| Pool::start(self.jobs(index..index + 1)?))
+    }
+
+    /// Has connections refused from now on. Blocks until every thread that has just accepted one has
+    /// counted it as open; returns how many are open.
+    pub fn stop_accepting(&self) -> usize {
+        self.closing.wake();
+        self.listeners().iter().for_each(socket::stop_accepting);
+        let listeners = self.listeners.write();
+        listeners.unwrap_or_else(PoisonError::into_inner).clear();
+        self.admission.connections.close()
+    }
+
+    pub fn listeners(&self) -> RwLockReadGuard<'_, Vec<TcpListener>> {
+        self.listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a pool does for the connections of some listeners.
+    fn jobs(self: &Arc<Self>, range: Range<usize>) -> io::Result<impl Fn() -> Option<Job> + use<>> {
+        for listener in &self.listeners()[range.clone()] {
+            listener.set_nonblocking(!may_block(range.len()))?;
+        }
+        let server = Arc::clone(self);
+        Ok(move || {
+            loop {
+                match server.next_job(range.clone()) {
+                    Ok(job) => return job,
+                    Err(error) => server.pause_after(&error),
+                }
+            }
+        })
+    }
+
+    /// Blocks until a connection has come that is to be served or logged. `None`: no more will.
+    fn next_job(self: &Arc<Self>, range: Range<usize>) -> io::Result<Option<Job>> {
+        // Held until the connection is counted: `stop_accepting` waits for that.
+        let listeners = self.listeners();
+        let listeners = listeners.get(range).unwrap_or_default();
+        loop {
+            let accepted = match listeners {
+                [] => return Ok(None),
+                [listener] if may_block(1) => Stream::accept(listener),
+                _ => self.accept_of_several(listeners),
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let job = self.admit(stream, peer);
+                    if job.is_some() {
+                        return Ok(job);
+                    }
+                }
+                // accept(2): the socket does not listen any more.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn accept_of_several(&self, listeners: &[TcpListener]) -> io::Result<(Stream, SocketAddr)> {
+        let mut set = Set::new();
+        let closing = set.add(self.closing.as_fd(), IN);
+        let keys = listeners
+            .iter()
+            .map(|listener| set.add(listener.as_fd(), IN));
+        let keys: Vec<_> = keys.collect();
+        let ready = set.wait(Deadline::NEVER)?;
+        if ready[closing] {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut listeners = listeners.iter().zip(keys);
+        let (listener, _) = listeners
+            .find(|(_, key)| ready[*key])
+            .ok_or(io::ErrorKind::Interrupted)?;
+        let (stream, peer) = Stream::accept(listener)?;
+        // BSD: it inherits the listener's flag. That fails if the peer has gone away.
+        let blocks = stream.set_nonblocking(false);
+        blocks.map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        Ok((stream, peer))
+    }
+
+    /// What is left to do for a connection: to serve it or, if it was rejected and closed, to log
+    /// that. Another thread does so if this one is to go on accepting.
+    fn admit(self: &Arc<Self>, stream: Stream, peer: SocketAddr) -> Option<Job> {
+        let stream = Arc::new(stream);
+        match self.admission.admit(&stream, peer) {
+            Ok(permit) => {
+                let server = Arc::clone(self);
+                Some(Box::new(move || server.serve(stream, peer, permit)))
+            }
+            Err(rejected) => {
+                drop(stream);
+                let guard = self.admission.count(rejected, peer)?;
+                Some(Box::new(move || {
+                    let _guard = guard;
+                    rejected.log(peer);
+                }))
+            }
+        }
+    }
+
+    /// Waits before the next accept(2), if `error` will come again at once.
+    fn pause_after(&self, error: &io::Error) {
+        /// Long enough to cost nothing, short enough not to be noticed.
+        const PAUSE: Duration = Duration::from_millis(100);
+        // accept(2): a connection that was reset while it waited is no fault of the listener.
+        if is_wait(error) || error.kind() == io::ErrorKind::ConnectionAborted {
+            return;
+        }
+        if self.exhausted_begins() {
+            let cause = cause(error);
+            tracing::error!("could not accept a connection: {cause}; new ones have to wait");
+        }
+        thread::sleep(PAUSE);
+    }
+
+    fn exhausted_begins(&self) -> bool {
+        let now = Instant::now();
+        let mut exhausted = self
+            .exhausted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        exhausted.close(|end| end <= now);
+        exhausted.happened(now)
+    }
+}
+
+/// Whether a thread may block in accept(2) for that many listeners: [`Server::stop_accepting`] wakes
+/// it there.
+#[cfg(target_os = "linux")]
+fn may_block(listeners: usize) -> bool {
+    listeners == 1
+}
+
+/// Elsewhere shutdown(2) of a listener wakes nobody, but a descriptor in poll(2) does.
+#[cfg(not(target_os = "linux"))]
+fn may_block(_listeners: usize) -> bool {
+    false
+}

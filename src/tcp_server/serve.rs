@@ -1,0 +1,71 @@
+//! One connection, from its log line at the start to that at the end.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use super::Server;
+use super::connection::{Connection, Ended};
+use super::connections::Permit;
+use crate::exit::Failure;
+use crate::net::stream::Stream;
+
+impl Server {
+    /// Serves a connection and closes it. Blocks until it has ended.
+    pub fn serve(&self, stream: Arc<Stream>, peer: SocketAddr, permit: Permit) {
+        if self.once {
+            self.stop_accepting();
+        }
+        let number = permit.number;
+        let start = Instant::now();
+        tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
+        let connection = Connection::new(number, stream, peer, &self.limits);
+        let ended = self.handler.handle(&connection);
+        // Before the client learns of the end: it may connect again at once.
+        let was_cut_off = permit.release();
+        if matches!(
+            ended,
+            Ok(()) | Err(Ended::TooLong(_) | Ended::Local(_) | Ended::Program(_))
+        ) {
+            connection.close_gently();
+        }
+        let (received, sent) = connection.traffic();
+        drop(connection);
+        let (reason, colon) = match &ended {
+            _ if was_cut_off => ("cut off, as the server stops".to_owned(), ": "),
+            Ok(()) => (String::new(), ""),
+            Err(reason) => (reason.to_string(), ": "),
+        };
+        tracing::info!(
+            event = "close",
+            connection = number,
+            %peer,
+            bytes_in = received,
+            bytes_out = sent,
+            duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            reason = if reason.is_empty() { "end" } else { &reason },
+            "Connection from {peer} closed{colon}{reason}."
+        );
+        if let Err(reason) = ended {
+            self.fail_with(reason, peer);
+        }
+        // The server may end from here on.
+        drop(permit);
+    }
+
+    /// Ends the server, if the end of this connection is its failure: standard input or output has
+    /// failed, or its only connection.
+    fn fail_with(&self, reason: Ended, peer: SocketAddr) {
+        let is_joined = self.handler.takes_one_at_a_time();
+        let failure = match reason {
+            Ended::Local(failure) if is_joined || self.once => failure,
+            reason if is_joined && self.once => {
+                let message = format!("could not finish with {peer}: {reason}");
+                Failure::new(reason.exit(), message)
+            }
+            _ => return,
+        };
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        self.stop_accepting();
+    }
+}
