@@ -16,6 +16,7 @@ use crate::net::socket;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::tap::Direction;
+use crate::wait::Deadline;
 
 /// What the services have in common, whatever they answer.
 pub struct Desk {
@@ -114,16 +115,16 @@ impl Desk {
     }
 
     /// When the next episode is over, if it stays quiet.
-    pub fn next_end(&self) -> Option<Instant> {
+    pub fn next_end(&self) -> Deadline {
         let refused = self.refused.iter().map(|(_, episode)| episode);
         refused
             .chain([&self.failed, &self.unwatched])
-            .filter_map(Episode::end)
-            .min()
+            .map(Episode::end)
+            .fold(Deadline::NEVER, Deadline::min)
     }
 
     /// Says of the episodes whose end `is_over` how much happened, where that is not said yet.
-    pub fn close_episodes(&mut self, is_over: impl Fn(Instant) -> bool) {
+    pub fn close_episodes(&mut self, is_over: impl Fn(Deadline) -> bool) {
         for (refusal, episode) in &mut self.refused {
             if let Some(count) = episode.close(&is_over) {
                 tracing::warn!(

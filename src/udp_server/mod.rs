@@ -10,7 +10,6 @@ mod socket;
 mod stdio;
 
 use std::ffi::OsString;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use crate::net::datagram::BUFFER;
 use crate::net::multicast::Group;
 use crate::net::socket::SocketArgs;
 use crate::server::access::{AccessArgs, Gate};
-use crate::server::listen::{Bound, ListenArgs};
+use crate::server::listen::ListenArgs;
 use crate::server::program::Program;
 use crate::signal::Stop;
 use crate::tap::TapArgs;
@@ -121,8 +120,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?;
     // Not before: a server that cannot listen must not empty the record of the one that does.
     let watch = args.tap.open(true)?.map(Watch::new);
-    args.listen.announce(&inlets)?;
-    let own: Vec<SocketAddr> = inlets.iter().map(Bound::local).collect::<io::Result<_>>()?;
+    args.listen.announce(&inlets, "send to it")?;
+    let own: Vec<SocketAddr> = inlets.iter().map(|inlet| inlet.local).collect();
     for address in &own {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
@@ -284,8 +283,8 @@ impl Server {
         }
         loop {
             let now = Instant::now();
-            let wake = self.desk.next_end().into_iter();
-            let wake = wake.chain(self.handler.wake()).min();
+            let quiet = self.desk.next_end().left().map(|left| now + left);
+            let wake = quiet.into_iter().chain(self.handler.wake()).min();
             let mut descriptors = vec![
                 PollFd::new(stop, PollFlags::IN),
                 PollFd::new(&self.desk.gate, PollFlags::IN),
@@ -317,7 +316,7 @@ impl Server {
             }
             let now = Instant::now();
             if wake.is_some_and(|at| at <= now) {
-                self.desk.close_episodes(|end| end <= now);
+                self.desk.close_episodes(|end| end.has_passed_at(now));
             }
         }
     }

@@ -14,7 +14,6 @@ use super::limit::Source;
 use super::refusal::Refusal;
 use super::socket::{Inlet, Peer};
 use crate::net::datagram::{LARGEST, largest};
-use crate::server::listen::Bound;
 use crate::server::program::{Ends, GRACE, Program, Running};
 use crate::signal::Children;
 use crate::wait::{self, poll};
@@ -57,7 +56,6 @@ struct Leaving {
     peer: Peer,
     running: Running,
     kill_at: Instant,
-    killed: bool,
 }
 
 impl Programs {
@@ -144,7 +142,7 @@ impl Programs {
         let ends = Ends {
             protocol: "UDP",
             remote: source,
-            local: peer.local.map_or_else(|| inlet.local(), Ok)?,
+            local: peer.local.unwrap_or(inlet.local),
         };
         let mut running = self
             .program
@@ -189,7 +187,7 @@ impl Programs {
         let mut over = Vec::new();
         for (peer, session) in &mut self.sessions {
             // Whatever wait(2) has to complain of, there is no such program any more.
-            if ended && session.running.has_ended().unwrap_or(true) {
+            if ended && session.running.has_ended() {
                 // What it printed before it ended; what it left behind may go on for ever.
                 let mut turns = 0..MOST_LEFT;
                 while turns.next().is_some()
@@ -216,7 +214,9 @@ impl Programs {
             return;
         };
         let Session {
-            running, started, ..
+            mut running,
+            started,
+            ..
         } = session;
         let source = peer.address;
         tracing::info!(
@@ -233,7 +233,6 @@ impl Programs {
             peer,
             running,
             kill_at,
-            killed: false,
         });
     }
 
@@ -376,17 +375,8 @@ impl Leaving {
         if self.running.is_gone() {
             return true;
         }
-        if self.killed {
-            // The others of its group are for init(1) to reap, which may take its time.
-            let is_over = self.running.has_ended().unwrap_or(true);
-            if is_over {
-                self.running.let_go();
-            }
-            return is_over;
-        }
         if now >= self.kill_at {
             self.running.signal(Signal::KILL);
-            self.killed = true;
         }
         false
     }

@@ -14,7 +14,6 @@ use super::headers;
 use crate::net::multicast::Group;
 use crate::net::socket::{self, SocketArgs};
 use crate::server::busy_poll::BusyPoll;
-use crate::server::listen::Bound;
 use crate::wait::poll;
 
 /// Who sends, and to whom.
@@ -48,7 +47,7 @@ pub struct Received {
 
 pub struct Inlet {
     socket: UdpSocket,
-    local: SocketAddr,
+    pub local: SocketAddr,
     /// Whether more than payload and source is received.
     reads_headers: bool,
     /// Whether calls wait.
@@ -153,14 +152,6 @@ impl Inlet {
         // Not before: after a failure the next answer has to try again.
         self.hops.set(hops);
         Ok(())
-    }
-}
-
-impl Bound for Inlet {
-    const ACT: &'static str = "send to it";
-
-    fn local(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
     }
 }
 
