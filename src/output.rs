@@ -7,8 +7,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::FileType;
 
 use crate::escape::TerminalEscape;
-use crate::exit::Failure;
-use crate::wait::{Deadline, OUT, wait_for};
+use crate::exit::{Exit, Failure, OrFail as _};
+use crate::wait::{Deadline, GONE, Key, OUT, Set, is_wait, wait_for};
 
 /// What it is called in messages.
 pub const NAME: &str = "standard output";
@@ -30,15 +30,20 @@ pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes what a peer sent, then `end`. On a terminal (`escaped`) control characters are escaped.
 pub fn write_answer(answer: &[u8], end: &[u8], escaped: bool) -> Result<(), Failure> {
     let mut text = Vec::with_capacity(answer.len() + end.len());
-    if escaped {
-        let mut escape = TerminalEscape::default();
-        escape.push(answer, &mut text);
-        escape.finish(&mut text);
-    } else {
-        text.extend_from_slice(answer);
-    }
+    show(answer, escaped, &mut text);
     text.extend_from_slice(end);
     write_once(&text)
+}
+
+/// Appends what a peer sent, whole, to `text`.
+fn show(bytes: &[u8], escaped: bool, text: &mut Vec<u8>) {
+    if escaped {
+        let mut escape = TerminalEscape::default();
+        escape.push(bytes, text);
+        escape.finish(text);
+    } else {
+        text.extend_from_slice(bytes);
+    }
 }
 
 /// Standard output as something whose reader may leave. poll(2) shows that of a pipe.
@@ -73,4 +78,92 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
+}
+
+/// Standard output that never blocks: bytes wait in it until it has room.
+pub struct Queue {
+    stdout: io::Stdout,
+    reader: Reader,
+    /// Whether a write may block: not one to a file or to `/dev/null`.
+    may_block: bool,
+    escapes: bool,
+    unwritten: Vec<u8>,
+}
+
+impl Queue {
+    /// On a terminal control characters are escaped, unless `raw`.
+    pub fn open(raw: bool) -> Result<Self, Failure> {
+        let stdout = io::stdout();
+        let open = || {
+            let kind = FileType::from_raw_mode(rustix::fs::fstat(&stdout)?.st_mode);
+            let is_stream = matches!(kind, FileType::Fifo | FileType::Socket);
+            Ok((Reader::new()?, is_stream || stdout.is_terminal()))
+        };
+        let (reader, may_block) =
+            open().or_fail(Exit::Local, || format!("could not open {NAME}"))?;
+        Ok(Self {
+            stdout,
+            reader,
+            may_block,
+            escapes: escapes(raw),
+            unwritten: Vec::new(),
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.unwritten.is_empty()
+    }
+
+    /// Adds what a peer sent, whole, and writes what goes at once.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        show(bytes, self.escapes, &mut self.unwritten);
+        self.write()
+    }
+
+    /// Waits for room, or with nothing to write for the reader of a pipe to leave.
+    pub fn watch<'a>(&'a self, set: &mut Set<'a>) -> Key {
+        if self.is_empty() {
+            set.add(self.reader.fd(), GONE)
+        } else {
+            set.add(self.stdout.as_fd(), OUT)
+        }
+    }
+
+    /// To be called when the key of [`Self::watch`] is ready: writes what goes.
+    pub fn go_on(&mut self) -> Result<(), Failure> {
+        if self.is_empty() {
+            return Err(Reader::left());
+        }
+        self.write()
+    }
+
+    /// Blocks until all is written, or fails at `limit`.
+    pub fn flush(&mut self, limit: Deadline) -> Result<(), Failure> {
+        while !self.is_empty() {
+            if limit.has_passed() {
+                let message = format!("{NAME} took no more data in time");
+                return Err(Failure::new(Exit::Timeout, message));
+            }
+            wait_for(self.stdout.as_fd(), OUT, limit)?;
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        while !self.unwritten.is_empty() {
+            let fd = self.stdout.as_fd();
+            let written = if self.may_block {
+                write_ready(fd, &self.unwritten)
+            } else {
+                rustix::io::write(fd, &self.unwritten).map_err(io::Error::from)
+            };
+            match written {
+                Ok(count) => drop(self.unwritten.drain(..count)),
+                Err(error) if is_wait(&error) => break,
+                Err(error) => return Err(Failure::of_output(NAME, &error)),
+            }
+        }
+        Ok(())
+    }
 }

@@ -511,6 +511,23 @@ fn unbound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<So
     Ok(socket)
 }
 
+/// The hop limit (IPv4: TTL) of unicast packets from `socket`, which is bound to `local`.
+pub fn hop_limit(socket: &UdpSocket, local: &SocketAddr) -> io::Result<u8> {
+    let hops = match local {
+        SocketAddr::V4(_) => socket.ttl()?,
+        SocketAddr::V6(_) => SockRef::from(socket).unicast_hops_v6()?,
+    };
+    Ok(u8::try_from(hops).unwrap_or(u8::MAX))
+}
+
+/// Sets what [`hop_limit`] tells.
+pub fn set_hop_limit(socket: &UdpSocket, local: &SocketAddr, hops: u8) -> io::Result<()> {
+    match local {
+        SocketAddr::V4(_) => socket.set_ttl(hops.into()),
+        SocketAddr::V6(_) => SockRef::from(socket).set_unicast_hops_v6(hops.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
