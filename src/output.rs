@@ -83,8 +83,8 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// Standard output that never blocks: bytes wait in it until it has room.
 pub struct Queue {
     stdout: io::Stdout,
-    reader: Reader,
-    /// Whether a write may block: not one to a file or to `/dev/null`.
+    is_pipe: bool,
+    /// Whether a write may block. One to a file or to `/dev/null` does not.
     may_block: bool,
     escapes: bool,
     unwritten: Vec<u8>,
@@ -94,19 +94,16 @@ impl Queue {
     /// On a terminal control characters are escaped, unless `raw`.
     pub fn open(raw: bool) -> Result<Self, Failure> {
         let stdout = io::stdout();
-        let open = || {
-            let kind = FileType::from_raw_mode(rustix::fs::fstat(&stdout)?.st_mode);
-            let is_stream = matches!(kind, FileType::Fifo | FileType::Socket);
-            Ok((Reader::new()?, is_stream || stdout.is_terminal()))
-        };
-        let (reader, may_block) =
-            open().or_fail(Exit::Local, || format!("could not open {NAME}"))?;
+        let status = rustix::fs::fstat(&stdout).map_err(io::Error::from);
+        let status = status.or_fail(Exit::Local, || format!("could not open {NAME}"))?;
+        let kind = FileType::from_raw_mode(status.st_mode);
+        let is_pipe = kind == FileType::Fifo;
         Ok(Self {
-            stdout,
-            reader,
-            may_block,
+            is_pipe,
+            may_block: is_pipe || kind == FileType::Socket || stdout.is_terminal(),
             escapes: escapes(raw),
             unwritten: Vec::new(),
+            stdout,
         })
     }
 
@@ -120,16 +117,17 @@ impl Queue {
         self.write()
     }
 
-    /// Waits for room, or with nothing to write for the reader of a pipe to leave.
+    /// Adds what a wait is for: room, or with nothing to write that the reader of a pipe leaves.
     pub fn watch<'a>(&'a self, set: &mut Set<'a>) -> Key {
+        let stdout = self.stdout.as_fd();
         if self.is_empty() {
-            set.add(self.reader.fd(), GONE)
+            set.add(self.is_pipe.then_some(stdout), GONE)
         } else {
-            set.add(self.stdout.as_fd(), OUT)
+            set.add(stdout, OUT)
         }
     }
 
-    /// To be called when the key of [`Self::watch`] is ready: writes what goes.
+    /// Call this once the key of [`Self::watch`] is ready: it writes what goes.
     pub fn go_on(&mut self) -> Result<(), Failure> {
         if self.is_empty() {
             return Err(Reader::left());

@@ -17,35 +17,26 @@ const LONGEST_SPIN: Duration = Duration::from_micros(50);
 const HELD_UP: Duration = Duration::from_millis(1);
 
 /// The number of short waits in a row before a thread spins.
-const FEWEST_NEEDED: u32 = 16;
+const SHORT_WAITS: u32 = 16;
 
-/// The same, where spin after spin finds nothing: they cost less than a microsecond a wait then.
-const MOST_NEEDED: u32 = 1024;
+/// Spins in vain double that number, so often at most. They cost less than a microsecond a wait then.
+const MOST_DOUBLED: u32 = 6;
 
 /// How long this thread's recent waits took. It spins only while all of them are short: spinning
 /// uses a processor that no other thread asks for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BusyPoll {
     /// The number of short waits in a row.
     short: Cell<u32>,
-    /// The number that it takes to spin.
-    needed: Cell<u32>,
-}
-
-impl Default for BusyPoll {
-    fn default() -> Self {
-        Self {
-            short: Cell::new(0),
-            needed: Cell::new(FEWEST_NEEDED),
-        }
-    }
+    /// How many times [`SHORT_WAITS`] is doubled.
+    doubled: Cell<u32>,
 }
 
 impl BusyPoll {
     /// Receives from a blocking socket by `call`, which passes its flags to recv(2): `DONTWAIT` in a
     /// spin, none to block. A timeout of the socket begins after the spin.
     pub fn receive<T>(&self, mut call: impl FnMut(RecvFlags) -> io::Result<T>) -> io::Result<T> {
-        if self.short.get() >= self.needed.get()
+        if self.short.get() >= SHORT_WAITS << self.doubled.get()
             && let Some(result) = self.spin(&mut call)
         {
             return result;
@@ -85,11 +76,11 @@ impl BusyPoll {
 
     /// Makes spins more likely after one that was worth it, and rarer after others.
     fn spun(&self, was_worth_it: bool) {
-        let needed = self.needed.get();
+        let doubled = self.doubled.get();
         if was_worth_it {
-            self.needed.set((needed / 2).max(FEWEST_NEEDED));
+            self.doubled.set(doubled.saturating_sub(1));
         } else {
-            self.needed.set((needed * 2).min(MOST_NEEDED));
+            self.doubled.set((doubled + 1).min(MOST_DOUBLED));
             self.short.set(0);
         }
     }
@@ -103,7 +94,7 @@ mod tests {
     /// One whose waits have been short.
     fn ready() -> BusyPoll {
         BusyPoll {
-            short: Cell::new(FEWEST_NEEDED),
+            short: Cell::new(SHORT_WAITS),
             ..BusyPoll::default()
         }
     }
@@ -127,7 +118,7 @@ mod tests {
     #[test]
     fn a_thread_spins_after_short_waits_in_a_row() {
         let busy_poll = BusyPoll::default();
-        busy_poll.short.set(FEWEST_NEEDED - 1);
+        busy_poll.short.set(SHORT_WAITS - 1);
         busy_poll
             .receive(|_| {
                 thread::sleep(LONGEST_SPIN);
@@ -135,9 +126,9 @@ mod tests {
             })
             .unwrap();
         assert_eq!(busy_poll.short.get(), 0);
-        busy_poll.short.set(FEWEST_NEEDED - 1);
+        busy_poll.short.set(SHORT_WAITS - 1);
         assert_eq!(calls(&busy_poll, |_, _| true), [0, 1]);
-        busy_poll.short.set(FEWEST_NEEDED);
+        busy_poll.short.set(SHORT_WAITS);
         assert_eq!(calls(&busy_poll, |_, _| true), [1, 0]);
     }
 
@@ -151,7 +142,7 @@ mod tests {
         let busy_poll = ready();
         let [spun, blocked] = calls(&busy_poll, |flags, _| flags.is_empty());
         assert!(spun >= 2 && blocked == 1, "{spun} spun, {blocked} blocked");
-        assert_eq!(busy_poll.needed.get(), 2 * FEWEST_NEEDED);
+        assert_eq!(busy_poll.doubled.get(), 1);
         assert_eq!(calls(&busy_poll, |_, _| true), [0, 1]);
     }
 
@@ -171,17 +162,17 @@ mod tests {
     #[test]
     fn spins_in_vain_become_rarer() {
         let busy_poll = ready();
-        let state = || (busy_poll.short.get(), busy_poll.needed.get());
+        let state = || (busy_poll.short.get(), busy_poll.doubled.get());
         busy_poll.spun(true);
-        assert_eq!(state(), (FEWEST_NEEDED, FEWEST_NEEDED));
+        assert_eq!(state(), (SHORT_WAITS, 0));
         busy_poll.spun(false);
         busy_poll.spun(false);
-        assert_eq!(state(), (0, 4 * FEWEST_NEEDED));
+        assert_eq!(state(), (0, 2));
         busy_poll.spun(true);
-        assert_eq!(state(), (0, 2 * FEWEST_NEEDED));
+        assert_eq!(state(), (0, 1));
         for _ in 0..40 {
             busy_poll.spun(false);
         }
-        assert_eq!(state(), (0, MOST_NEEDED));
+        assert_eq!(state(), (0, MOST_DOUBLED));
     }
 }

@@ -36,8 +36,8 @@ impl Episode {
         self.end
     }
 
-    /// Closes the episode if its end `is_over`. Returns the number of events, if the log has not told
-    /// all of them: more than one.
+    /// Closes the episode if its end `is_over`. Returns the number of events, unless it is only the
+    /// one that was logged.
     pub fn close(&mut self, is_over: impl Fn(Deadline) -> bool) -> Option<u64> {
         if !is_over(self.end) {
             return None;

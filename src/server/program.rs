@@ -1,6 +1,6 @@
 //! A program that a server runs for a peer: how it starts, what it knows of the peer, how it ends.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -52,11 +52,10 @@ impl Program {
             }
             Ok(access(path, Access::EXEC_OK)?)
         };
-        let name = words.first().map_or(Path::new(""), Path::new);
+        let name = first(words);
         // execvp(3): a name with a slash is a path.
-        let is_path = name.as_os_str().as_encoded_bytes().contains(&b'/');
-        if is_path || name.as_os_str().is_empty() {
-            return can_run(name);
+        if name.is_empty() || name.as_encoded_bytes().contains(&b'/') {
+            return can_run(name.as_ref());
         }
         // Without PATH execvp(3) has default folders.
         let Some(folders) = std::env::var_os("PATH") else {
@@ -77,8 +76,7 @@ impl Program {
     pub fn start(&self, ends: Option<Ends>, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
         let mut command = match self {
             Self::Direct(words) => {
-                let mut command =
-                    Command::new(words.first().map_or_else(OsString::new, OsString::clone));
+                let mut command = Command::new(first(words));
                 command.args(words.iter().skip(1));
                 command
             }
@@ -104,13 +102,16 @@ impl Program {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct(words) => match words.first().filter(|word| !word.is_empty()) {
-                Some(word) => write!(f, "{}", word.display()),
-                None => f.write_str("''"),
-            },
+            Self::Direct(words) if first(words).is_empty() => f.write_str("''"),
+            Self::Direct(words) => write!(f, "{}", first(words).display()),
             Self::Shell(line) => write!(f, "'{line}'"),
         }
     }
+}
+
+/// The name of a program, perhaps empty.
+fn first(words: &[OsString]) -> &OsStr {
+    words.first().map_or(OsStr::new(""), OsString::as_os_str)
 }
 
 impl Ends {
@@ -124,18 +125,17 @@ impl Ends {
             ("PROTO", self.protocol.to_owned()),
         ];
         let both = |(name, value): &(&str, String)| {
-            [
-                (format!("NETKIT_{name}"), value.clone()),
-                (format!("NCAT_{name}"), value.clone()),
-            ]
+            ["NETKIT", "NCAT"].map(|prefix| (format!("{prefix}_{name}"), value.clone()))
         };
         facts.iter().flat_map(both).collect()
     }
 }
 
-/// A running program and the process group that it leads. The program runs; it has ended and is
-/// reaped; at last its group is gone, and its number may belong to others. Dropping this sends the
-/// group SIGTERM and then SIGKILL, and blocks until it is gone, [`GRACE`] after each at most.
+/// A running program and the process group that it leads. First the program ends and is reaped. Then
+/// its group is gone, and the group's number may belong to others.
+///
+/// Dropping this sends the group SIGTERM, then SIGKILL. It blocks until the group is gone, for
+/// [`GRACE`] after each at most.
 pub struct Running {
     pub child: Child,
     killed: bool,
@@ -152,8 +152,8 @@ impl Running {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Whether the group is gone. After SIGKILL the program itself is enough: init(1) reaps the rest,
-    /// which may take its time.
+    /// Whether the group is gone. After SIGKILL it counts as gone once the program itself has ended:
+    /// init(1) reaps the rest, which may take its time.
     pub fn is_gone(&mut self) -> bool {
         // A program that is not reaped counts as a process of its group.
         self.gone = self.gone
@@ -190,7 +190,7 @@ impl Drop for Running {
                 thread::sleep(nap);
             }
         }
-        // SIGKILL ends it, but not before a system call that cannot be interrupted.
+        // A system call that cannot be interrupted may hold up SIGKILL.
         let _ = self.child.wait();
     }
 }

@@ -52,7 +52,7 @@ impl Guard {
         }
     }
 
-    /// Whether `handler` may have this datagram. If so, it is logged and written down; if not, why.
+    /// Whether `handler` gets this datagram. Logs and writes it down, or counts why it is refused.
     pub fn admits(&mut self, received: &Received, payload: &[u8], handler: &Handler) -> bool {
         let source = received.source;
         if let Some(refusal) = self.refusal(received, payload, handler) {
@@ -65,7 +65,7 @@ impl Guard {
         true
     }
 
-    /// All checks, in their order. The first that fails is the reason.
+    /// Why a datagram is refused: all checks in their order.
     fn refusal(
         &mut self,
         received: &Received,
@@ -76,8 +76,8 @@ impl Guard {
         if !self.gate.permits(source.ip()) {
             return Some(Refusal::Denied);
         }
+        // The other checks are about answers.
         if matches!(handler, Handler::Discard | Handler::Stdio(_)) {
-            // They do not answer.
             return None;
         }
         if let Some(refusal) = self.source_refusal(source) {
@@ -98,10 +98,10 @@ impl Guard {
 
     fn source_refusal(&self, source: SocketAddr) -> Option<Refusal> {
         let own = self.sockets.iter().map(|socket| socket.local);
-        refusal::of_source(source, own, socket::is_local)
+        refusal::check_source(source, own, socket::is_local)
     }
 
-    /// Whether datagrams that nobody asked for may be sent to `source`. If not, that is logged.
+    /// Whether `source` may be sent to at all. If not, this counts why.
     pub fn lets_send_to(&mut self, source: SocketAddr) -> bool {
         let refusal = self.source_refusal(source);
         if let Some(refusal) = refusal {
@@ -110,7 +110,7 @@ impl Guard {
         refusal.is_none()
     }
 
-    /// Counts an answer to `source`; whether it is one too many.
+    /// Counts an answer to `source`; whether it is above the limit.
     pub fn is_over_rate(&mut self, source: SocketAddr) -> bool {
         let Some(limiter) = &mut self.limiter else {
             return false;
@@ -118,7 +118,7 @@ impl Guard {
         !limit::is_exempt(source.ip()) && !limiter.take(source.ip(), Instant::now())
     }
 
-    /// Sends a datagram with the hop limit `hops`, or the usual one. If that fails, it is logged.
+    /// Sends a datagram with the hop limit `hops`, or the usual one. Counts why if that fails.
     pub fn send(&mut self, payload: &[u8], peer: &Peer, hops: Option<u8>) {
         if payload.len() > largest(&peer.address) {
             return self.refuse(Refusal::TooLarge, peer.address);
@@ -133,7 +133,7 @@ impl Guard {
         }
     }
 
-    /// Counts a datagram that is not answered. The first of an episode is logged.
+    /// Counts a datagram that is not answered, and logs the first of an episode.
     pub fn refuse(&mut self, refusal: Refusal, source: SocketAddr) {
         let episode = self.refused.entry(refusal).or_default();
         if episode.happened(Instant::now()) {
@@ -146,14 +146,14 @@ impl Guard {
         }
     }
 
-    /// Counts a datagram that `error` has lost. The first of an episode is logged.
+    /// Counts a datagram that was lost by `error`, and logs the first of an episode.
     pub fn fail(&mut self, what: impl fmt::Display, error: &io::Error) {
         if self.failed.happened(Instant::now()) {
             tracing::warn!(event = "fail", "{what}: {}", cause(error));
         }
     }
 
-    /// Writes a datagram down. The server goes on if it cannot be.
+    /// Writes a datagram down. The server goes on without.
     fn record(&mut self, peer: SocketAddr, direction: Direction, payload: &[u8]) {
         if let Some(tap) = &mut self.tap
             && let Err(error) = tap.passed(peer, direction, payload)

@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     // Only now: a server that cannot listen must not empty the record of the one that does.
     let tap = args.tap.open(true)?.map(NumberedTap::new);
     args.listen.announce(&sockets, "send to it")?;
-    for ServerSocket { local: address, .. } in &sockets {
+    for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
     let guard = Guard::new(sockets, gate, args.limiter(), tap);
@@ -202,8 +202,8 @@ impl Handler {
         })
     }
 
-    /// Whether an answer may be answered by another such server, and so on without end. Then every
-    /// answer is a hop on the way of its datagram, and hops are limited.
+    /// Whether two such servers could answer each other without end. Then an answer has one hop less
+    /// left than its datagram.
     fn counts_hops(&self) -> bool {
         matches!(self, Self::Echo | Self::Programs(_))
     }
@@ -216,7 +216,8 @@ impl Handler {
         }
     }
 
-    /// Adds what [`Self::serve`] has to know of. Returns when that has something to do anyway.
+    /// Adds the descriptors that [`Self::serve`] serves. Returns when it has something to do even if
+    /// none is ready.
     fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
         match self {
             Self::Hello | Self::Echo | Self::Discard => {}
@@ -226,7 +227,6 @@ impl Handler {
         Deadline::NEVER
     }
 
-    /// Does what the descriptors of [`Self::watch`] are ready for.
     fn serve(&mut self, ready: &Ready, guard: &mut Guard) -> Result<(), Failure> {
         match self {
             Self::Hello | Self::Echo | Self::Discard => {}
@@ -267,8 +267,8 @@ impl Handler {
 struct Server {
     handler: Handler,
     guard: Guard,
-    /// Whether a receive waits for a datagram. That saves a poll(2), and a receive in vain, for every
-    /// datagram; but nothing else than one socket, signals and time can be waited for.
+    /// Whether a receive blocks. That saves a poll(2) and a receive in vain for every datagram, where
+    /// there is one socket and the service has no descriptors of its own.
     waits: bool,
     buffer: Vec<u8>,
 }
@@ -311,7 +311,7 @@ impl Server {
         }
     }
 
-    /// Serves the datagrams of one socket, until there is none or everything else has to have a turn.
+    /// Serves datagrams of one socket: all that there are, or so many that the others get a turn.
     fn serve_batch(&mut self, index: usize, stop: &Stop) -> Result<(), Failure> {
         const BATCH: usize = 64;
         for _ in 0..BATCH {
@@ -322,7 +322,7 @@ impl Server {
         Ok(())
     }
 
-    /// Serves what has arrived before the signal, until `limit` at most.
+    /// Serves what has arrived already, until `limit` at most.
     fn drain(&mut self, limit: Deadline) -> Result<(), Failure> {
         self.waits = false;
         for index in 0..self.guard.sockets.len() {
@@ -337,7 +337,7 @@ impl Server {
         finished
     }
 
-    /// Receives and serves one datagram; whether there was one. Only standard output can fail.
+    /// Receives and serves one datagram; whether there was one. Only standard input and output fail.
     fn serve_one(&mut self, index: usize) -> Result<bool, Failure> {
         let socket = &self.guard.sockets[index];
         let received = match socket.receive(&mut self.buffer, self.waits) {

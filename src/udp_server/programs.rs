@@ -46,13 +46,13 @@ struct Session {
     hops: Option<u8>,
     /// The number of bytes that the program may print before the peer sends again.
     unasked: usize,
-    /// Only the peer's datagrams move this. A forged peer never sends again, however much the program
-    /// prints.
+    /// When the program is idle. Only datagrams move it: a forged peer sends one, however much the
+    /// program prints.
     idle: Deadline,
     started: Instant,
 }
 
-/// A forged peer must not be flooded by a program that prints without end.
+/// The address of a peer can be forged. A program that prints without end must not flood it.
 const MOST_UNASKED: usize = 1 << 20;
 
 /// A program that has been told to end.
@@ -76,7 +76,8 @@ impl Programs {
         })
     }
 
-    /// Adds what [`Self::serve`] has to know of. Returns when that has something to do anyway.
+    /// Adds the descriptors that [`Self::serve`] serves. Returns when it has something to do even if
+    /// none is ready.
     pub fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
         /// No descriptor tells that the last process of a group has ended.
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -190,12 +191,17 @@ impl Programs {
         for (peer, reason) in over {
             self.leave(peer, &reason, Deadline::since(now, GRACE));
         }
-        self.leaving.retain_mut(|leaving| {
-            if leaving.kill_at.has_passed_at(now) {
-                leaving.running.signal(Signal::KILL);
-            }
-            !leaving.running.is_gone()
-        });
+        self.leaving.retain_mut(
+            |Leaving {
+                 running, kill_at, ..
+             }| {
+                let is_left = !running.is_gone();
+                if is_left && kill_at.has_passed_at(now) {
+                    running.signal(Signal::KILL);
+                }
+                is_left
+            },
+        );
     }
 
     /// Tells a program and its process group to end. At `kill_at` they are killed.
@@ -272,15 +278,13 @@ impl Session {
 
     /// Gives a datagram to the program, whole or not at all; whether it has been taken.
     fn give(&mut self, payload: &[u8]) -> bool {
-        if !self.rest.is_empty() {
-            return false;
+        let has_room = self.rest.is_empty();
+        let taken = has_room.then(|| self.write(payload)).flatten();
+        if let Some(count) = taken {
+            // pipe(7): of more than PIPE_BUF bytes, a pipe may take a part.
+            self.rest = payload[count..].to_vec();
         }
-        let Some(count) = self.write(payload) else {
-            return false;
-        };
-        // pipe(7): of more than PIPE_BUF bytes, a pipe may take a part.
-        self.rest = payload[count..].to_vec();
-        true
+        taken.is_some()
     }
 
     /// The program's input is ready: for the rest of a datagram, or because it reads no more.

@@ -59,7 +59,7 @@ impl fmt::Display for Refusal {
 
 /// Why nothing may be sent to `source`. `own` are the addresses of the server's sockets; `is_local`
 /// tells whether an address belongs to this machine.
-pub fn of_source(
+pub fn check_source(
     source: SocketAddr,
     mut own: impl Iterator<Item = SocketAddr>,
     is_local: impl Fn(SocketAddr) -> bool,
@@ -100,7 +100,7 @@ mod tests {
                 .iter()
                 .any(|local| address.ip() == local.parse::<IpAddr>().unwrap())
         };
-        of_source(source.parse().unwrap(), own, is_local)
+        check_source(source.parse().unwrap(), own, is_local)
     }
 
     #[test]

@@ -13,13 +13,13 @@ use crate::net::multicast::Group;
 use crate::net::socket::{self, SocketArgs};
 use crate::server::busy_poll::BusyPoll;
 
-/// The longest that a call blocks: a receive that waits, or a send that the system has no room for.
+/// The longest that a call blocks: a receive without a datagram, or a send without room.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// One end of a conversation: who sends, and to which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// The number of the server's socket.
+    /// The index of the server's socket.
     pub socket: usize,
     pub address: SocketAddr,
     /// Our address, from which answers leave. `None`: the system chooses it, as the socket is bound

@@ -41,7 +41,7 @@ impl Stdio {
         self.stdout.is_empty()
     }
 
-    /// Adds what [`Self::serve`] has to know of.
+    /// Adds the descriptors that [`Self::serve`] serves.
     pub fn watch<'a>(&'a mut self, set: &mut Set<'a>) {
         // Without a peer there is nobody to send to.
         let stdin = self.stdin.as_ref().filter(|_| self.peer.is_some());
