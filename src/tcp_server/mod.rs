@@ -27,7 +27,7 @@ use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
 use crate::signal::Stop;
 use crate::units::positive_duration;
-use crate::wait::{self, Waker, is_wait, poll};
+use crate::wait::{self, Deadline, Waker, is_wait, poll};
 use connection::{Connection, Ended};
 use connections::{Connections, Full, Hold, Slot};
 use pool::{Crew, Taken};
@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         episode_began: Waker::new()?,
         failure: Mutex::default(),
     });
-    args.listen.announce(&listeners)?;
+    args.listen.announce(&listeners, "connect")?;
     tracing::info!("Waiting for connection...");
 
     let server = Server { host, stop };
@@ -404,7 +404,7 @@ impl Episodes {
     }
 
     /// When the next one is over, if it stays quiet.
-    fn next_end(&self) -> Option<Instant> {
+    fn next_end(&self) -> Deadline {
         [
             &self.denied,
             &self.full,
@@ -412,12 +412,12 @@ impl Episodes {
             &self.exhausted,
         ]
         .into_iter()
-        .filter_map(Episode::end)
-        .min()
+        .map(Episode::end)
+        .fold(Deadline::NEVER, Deadline::min)
     }
 
     /// Says of those whose end `is_over` how much there was of them.
-    fn close(&mut self, is_over: impl Fn(Instant) -> bool) {
+    fn close(&mut self, is_over: impl Fn(Deadline) -> bool) {
         let turned_away = [
             (&mut self.denied, "they were not allowed"),
             (&mut self.full, "too many were open"),
@@ -575,8 +575,9 @@ impl Server {
                 .iter()
                 .map(|listener| PollFd::new(&**listener, PollFlags::IN)),
         );
-        let wake = until.into_iter().chain(host.episodes().next_end()).min();
-        let timeout = wake.map(|at| at.saturating_duration_since(Instant::now()));
+        let until = until.map(|at| at.saturating_duration_since(Instant::now()));
+        let quiet = host.episodes().next_end().left();
+        let timeout = until.into_iter().chain(quiet).min();
         poll(&mut descriptors, timeout)?;
         let mut ready = wait::ready(&descriptors);
         if ready.next() == Some(true) && self.stop.arrived() {
@@ -594,7 +595,7 @@ impl Server {
         if host.failure().is_some() {
             return Ok(ControlFlow::Break(Stopped::Failed));
         }
-        host.episodes().close(|end| end <= Instant::now());
+        host.episodes().close(Deadline::has_passed);
         let listeners = ready.enumerate().filter(|(_, is_ready)| *is_ready);
         Ok(ControlFlow::Continue(
             listeners.map(|(index, _)| index).collect(),

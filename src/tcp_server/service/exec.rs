@@ -84,7 +84,7 @@ fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
     let limit = connection.limit();
     let mut gone_at = None;
     for nap in naps() {
-        if running.has_ended().map_err(Ended::Failed)? {
+        if running.has_ended() {
             return Ok(());
         }
         let now = Instant::now();
