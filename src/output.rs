@@ -7,8 +7,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::FileType;
 
 use crate::escape::TerminalEscape;
-use crate::exit::Failure;
-use crate::wait::{Deadline, OUT, wait_for};
+use crate::exit::{Exit, Failure, OrFail as _};
+use crate::wait::{Deadline, GONE, Key, OUT, Set, is_wait, wait_for};
 
 /// What it is called in messages.
 pub const NAME: &str = "standard output";
@@ -30,15 +30,20 @@ pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes what a peer sent, then `end`. On a terminal (`escaped`) control characters are escaped.
 pub fn write_answer(answer: &[u8], end: &[u8], escaped: bool) -> Result<(), Failure> {
     let mut text = Vec::with_capacity(answer.len() + end.len());
-    if escaped {
-        let mut escape = TerminalEscape::default();
-        escape.push(answer, &mut text);
-        escape.finish(&mut text);
-    } else {
-        text.extend_from_slice(answer);
-    }
+    show(answer, escaped, &mut text);
     text.extend_from_slice(end);
     write_once(&text)
+}
+
+/// Appends what a peer sent, whole, to `text`.
+fn show(bytes: &[u8], escaped: bool, text: &mut Vec<u8>) {
+    if escaped {
+        let mut escape = TerminalEscape::default();
+        escape.push(bytes, text);
+        escape.finish(text);
+    } else {
+        text.extend_from_slice(bytes);
+    }
 }
 
 /// Tells when the reader of standard output has left. poll(2) shows that of a pipe alone.
@@ -73,4 +78,90 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
+}
+
+/// Standard output that never blocks: bytes wait in it until it has room.
+pub struct Queue {
+    stdout: io::Stdout,
+    is_pipe: bool,
+    /// Whether a write may block. One to a file or to `/dev/null` does not.
+    may_block: bool,
+    escapes: bool,
+    unwritten: Vec<u8>,
+}
+
+impl Queue {
+    /// On a terminal control characters are escaped, unless `raw`.
+    pub fn open(raw: bool) -> Result<Self, Failure> {
+        let stdout = io::stdout();
+        let status = rustix::fs::fstat(&stdout).map_err(io::Error::from);
+        let status = status.or_fail(Exit::Local, || format!("could not open {NAME}"))?;
+        let kind = FileType::from_raw_mode(status.st_mode);
+        let is_pipe = kind == FileType::Fifo;
+        Ok(Self {
+            is_pipe,
+            may_block: is_pipe || kind == FileType::Socket || stdout.is_terminal(),
+            escapes: escapes(raw),
+            unwritten: Vec::new(),
+            stdout,
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.unwritten.is_empty()
+    }
+
+    /// Adds what a peer sent, whole, and writes what goes at once.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        show(bytes, self.escapes, &mut self.unwritten);
+        self.write()
+    }
+
+    /// Adds what a wait is for: room, or with nothing to write that the reader of a pipe leaves.
+    pub fn watch<'a>(&'a self, set: &mut Set<'a>) -> Key {
+        let stdout = self.stdout.as_fd();
+        if self.is_empty() {
+            set.add(self.is_pipe.then_some(stdout), GONE)
+        } else {
+            set.add(stdout, OUT)
+        }
+    }
+
+    /// Call this once the key of [`Self::watch`] is ready: it writes what goes.
+    pub fn go_on(&mut self) -> Result<(), Failure> {
+        if self.is_empty() {
+            return Err(Reader::left());
+        }
+        self.write()
+    }
+
+    /// Blocks until all is written, or fails at `limit`.
+    pub fn flush(&mut self, limit: Deadline) -> Result<(), Failure> {
+        while !self.is_empty() {
+            if limit.has_passed() {
+                let message = format!("{NAME} took no more data in time");
+                return Err(Failure::new(Exit::Timeout, message));
+            }
+            wait_for(self.stdout.as_fd(), OUT, limit)?;
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        while !self.unwritten.is_empty() {
+            let fd = self.stdout.as_fd();
+            let written = if self.may_block {
+                write_ready(fd, &self.unwritten)
+            } else {
+                rustix::io::write(fd, &self.unwritten).map_err(io::Error::from)
+            };
+            match written {
+                Ok(count) => drop(self.unwritten.drain(..count)),
+                Err(error) if is_wait(&error) => break,
+                Err(error) => return Err(Failure::of_output(NAME, &error)),
+            }
+        }
+        Ok(())
+    }
 }

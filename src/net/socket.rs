@@ -102,7 +102,7 @@ pub fn listen(
     Ok(socket.into())
 }
 
-/// A non-blocking UDP socket for a server. It has joined those of `groups` that it can receive.
+/// A blocking UDP socket for a server. It has joined those of `groups` that it can receive.
 /// `prepare` sets more options before the first datagram can arrive.
 pub fn udp_server(
     address: SocketAddr,
@@ -123,7 +123,6 @@ pub fn udp_server(
     for group in own() {
         group.join(&socket)?;
     }
-    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
@@ -140,6 +139,23 @@ fn unbound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<So
         socket.set_only_v6(true)?;
     }
     Ok(socket)
+}
+
+/// The hop limit (IPv4: TTL) of unicast packets from `socket`, which is bound to `local`.
+pub fn hop_limit(socket: &UdpSocket, local: &SocketAddr) -> io::Result<u8> {
+    let hops = match local {
+        SocketAddr::V4(_) => socket.ttl()?,
+        SocketAddr::V6(_) => SockRef::from(socket).unicast_hops_v6()?,
+    };
+    Ok(u8::try_from(hops).unwrap_or(u8::MAX))
+}
+
+/// Sets what [`hop_limit`] tells.
+pub fn set_hop_limit(socket: &UdpSocket, local: &SocketAddr, hops: u8) -> io::Result<()> {
+    match local {
+        SocketAddr::V4(_) => socket.set_ttl(hops.into()),
+        SocketAddr::V6(_) => SockRef::from(socket).set_unicast_hops_v6(hops.into()),
+    }
 }
 
 #[cfg(test)]

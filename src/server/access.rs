@@ -1,4 +1,4 @@
-//! Who may talk to a server: `--allow` and `--deny`.
+//! `--allow` and `--deny`: which peers may talk to a server.
 
 use std::fs;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::thread;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Exit, Failure, OrFail as _, cause};
 use crate::net::resolve::ResolveArgs;
 use crate::signal::Reload;
 use crate::wait::Deadline;
@@ -26,18 +26,16 @@ pub struct AccessArgs {
 /// The two lists, resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Access {
-    /// `None`: nobody has to be on it.
+    /// `None`: every peer that is not denied may.
     allow: Option<Vec<IpNet>>,
     deny: Vec<IpNet>,
 }
 
 impl AccessArgs {
-    /// Whether there is anything that can be read again.
+    /// Whether there is a file to read again.
     fn has_files(&self) -> bool {
-        self.allow
-            .iter()
-            .chain(&self.deny)
-            .any(|peer| peer.starts_with('@'))
+        let mut peers = self.allow.iter().chain(&self.deny);
+        peers.any(|peer| peer.starts_with('@'))
     }
 
     /// Reads the files and resolves the names. Blocks as long as the system's resolver does.
@@ -46,26 +44,23 @@ impl AccessArgs {
             let mut networks = Vec::new();
             for peer in peers {
                 match peer.strip_prefix('@') {
-                    Some(path) => networks.extend(file(path, resolve)?),
+                    Some(path) => networks.extend(networks_in(path, resolve)?),
                     None => networks.extend(networks_of(peer, resolve)?),
                 }
             }
             Ok::<_, Failure>(networks)
         };
-        let allow = if self.allow.is_empty() {
-            None
-        } else {
-            Some(networks(&self.allow)?)
-        };
+        let allow = (!self.allow.is_empty()).then(|| networks(&self.allow));
         Ok(Access {
-            allow,
+            allow: allow.transpose()?,
             deny: networks(&self.deny)?,
         })
     }
 }
 
 impl Access {
-    /// Where both lists name a peer, it may; an IPv4-mapped address counts as IPv4.
+    /// Whether `peer` may talk to the server. A peer on both lists may. An IPv4-mapped address counts
+    /// as IPv4.
     fn permits(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         let names = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&peer));
@@ -76,18 +71,17 @@ impl Access {
     }
 }
 
-/// The lists that hold, and where the signal to read their files again arrives.
+/// The current lists. SIGHUP replaces them.
 pub struct Gate {
     args: AccessArgs,
     resolve: ResolveArgs,
-    /// Replaced by the thread that reads the files again.
     access: Arc<Mutex<Access>>,
     reload: Reload,
 }
 
 impl Gate {
-    /// Reads the lists; with files among them SIGHUP no longer ends the process. Blocks as long as
-    /// the system's resolver does.
+    /// Reads the lists. If they name files, SIGHUP no longer ends the process. Blocks as long as the
+    /// system's resolver does.
     pub fn open(args: &AccessArgs, resolve: &ResolveArgs) -> Result<Self, Failure> {
         let access = args.load(resolve)?;
         Ok(Self {
@@ -98,9 +92,8 @@ impl Gate {
         })
     }
 
-    /// Whether the lists let `peer` in.
     pub fn permits(&self, peer: IpAddr) -> bool {
-        // Without lists there is nothing to lock, for every connection and every datagram.
+        // Every connection and every datagram comes here: without lists it takes no lock.
         if self.args.allow.is_empty() && self.args.deny.is_empty() {
             return true;
         }
@@ -110,8 +103,8 @@ impl Gate {
             .permits(peer)
     }
 
-    /// After SIGHUP reads the files again, in a thread of its own: a name in them may take its
-    /// time. Until then, and when it fails, what was read before holds.
+    /// After SIGHUP, starts a thread that reads the lists again, as resolving a name may block. The
+    /// old lists hold until it has succeeded.
     pub fn read_again_if_asked(&self) {
         if !self.reload.arrived() {
             return;
@@ -148,27 +141,23 @@ impl AsFd for Gate {
     }
 }
 
-fn file(path: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        Failure::new(
-            Exit::Local,
-            format!("could not read {path}: {}", cause(&error)),
-        )
-    })?;
+/// The networks in a file: one peer a line, `#` starts a comment.
+fn networks_in(path: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
+    let text = fs::read_to_string(path);
+    let text = text.or_fail(Exit::Local, || format!("could not read {path}"))?;
     let mut networks = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let peer = line.split('#').next().unwrap_or_default().trim();
         if !peer.is_empty() {
             let found = networks_of(peer, resolve);
-            networks.extend(
-                found.map_err(|error| error.within(format_args!("{path}, line {}", number + 1)))?,
-            );
+            let line = format_args!("{path}, line {}", number + 1);
+            networks.extend(found.map_err(|failure| failure.within(line))?);
         }
     }
     Ok(networks)
 }
 
-/// A network, an address, or all addresses of a name.
+/// The networks that `peer` names: a network, an address, or all addresses of a name.
 fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
     if let Ok(network) = peer.parse::<IpNet>() {
         return Ok(vec![canonical(network)]);
@@ -183,14 +172,13 @@ fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure>
         );
         return Err(Failure::local(message));
     }
-    let addresses = resolve.resolve(peer, 0, Deadline::NEVER)?;
+    let addresses = resolve.resolve(peer, 0, Deadline::NEVER)?.into_iter();
     Ok(addresses
-        .into_iter()
         .map(|address| address.ip().to_canonical().into())
         .collect())
 }
 
-/// A network of IPv4-mapped addresses is one of IPv4.
+/// Turns a network of IPv4-mapped addresses into one of IPv4.
 fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(mapped) = network
         && let Some(length) = mapped.prefix_len().checked_sub(96)
@@ -217,7 +205,7 @@ mod tests {
 
     #[test]
     fn lists_decide_by_address_and_family() {
-        // allow, deny, peer, whether it may
+        // allow, deny, peer, whether it is let in
         type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a str, bool);
         let cases: &[Case<'_>] = &[
             (&[], &[], "192.0.2.1", true),
@@ -296,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_peer_is_refused() {
+    fn a_word_that_is_no_peer_is_refused() {
         for peer in [
             "",
             "10.0.0.0/33",

@@ -1,4 +1,4 @@
-//! Busy polling: what comes at once is looked for rather than slept for, as being woken takes longer.
+//! Spin briefly before blocking: waking a sleeping thread takes longer than a short wait.
 
 use std::cell::Cell;
 use std::io;
@@ -9,92 +9,78 @@ use rustix::net::RecvFlags;
 
 use crate::wait::is_wait;
 
-/// How long to look. To be woken on a processor that was idle takes some ten microseconds, under a
-/// hypervisor twice that; a peer that is woken too answers within this, and one far away does not.
-const LONGEST_LOOK: Duration = Duration::from_micros(50);
+/// The longest spin. Waking a thread on an idle processor takes some 10 µs, under a hypervisor 20; a
+/// peer on this machine answers within this time, a distant one does not.
+const LONGEST_SPIN: Duration = Duration::from_micros(50);
 
-/// A look that took longer was held up by others who need the processor more.
+/// A spin that took longer was held up by threads that need the processor more.
 const HELD_UP: Duration = Duration::from_millis(1);
 
-/// So many waits in a row have to be short before the next one is spent looking.
-const FEWEST_NEEDED: u32 = 16;
+/// The number of short waits in a row before a thread spins.
+const SHORT_WAITS: u32 = 16;
 
-/// Where looking is in vain again and again, it is tried this rarely: it costs less than a
-/// microsecond for each wait then.
-const MOST_NEEDED: u32 = 1024;
+/// The most doublings of that number, by spins in vain. They cost less than a microsecond a wait then.
+const MOST_DOUBLED: u32 = 6;
 
-/// What one thread knows of how soon what it waits for is there. Only a thread whose waits are all
-/// short looks; meanwhile it takes a processor that nobody else asks for.
-#[derive(Debug)]
+/// How long this thread's recent waits took. It spins only while all of them are short: spinning
+/// uses a processor that no other thread asks for.
+#[derive(Debug, Default)]
 pub struct BusyPoll {
-    /// How many waits in a row have been short.
+    /// The number of short waits in a row.
     short: Cell<u32>,
-    /// How many it takes for a look.
-    needed: Cell<u32>,
-}
-
-impl Default for BusyPoll {
-    fn default() -> Self {
-        Self {
-            short: Cell::new(0),
-            needed: Cell::new(FEWEST_NEEDED),
-        }
-    }
+    /// How many times [`SHORT_WAITS`] is doubled.
+    doubled: Cell<u32>,
 }
 
 impl BusyPoll {
-    /// Receives by `call` from a socket that blocks: with `DONTWAIT` for a moment, where that is
-    /// likely to be worth it, and then as long as it takes. A timeout of the socket begins with the
-    /// last call.
+    /// Receives from a blocking socket by `call`, which passes its flags to recv(2): `DONTWAIT` in a
+    /// spin, none to block. A timeout of the socket begins after the spin.
     pub fn receive<T>(&self, mut call: impl FnMut(RecvFlags) -> io::Result<T>) -> io::Result<T> {
-        let mut look = || {
-            let result = call(RecvFlags::DONTWAIT);
-            (!result.as_ref().is_err_and(is_wait)).then_some(result)
-        };
-        let looks = self.short.get() >= self.needed.get();
-        // Of a steady stream there is always more, and the time does not matter.
-        if looks && let Some(result) = look() {
+        if self.short.get() >= SHORT_WAITS << self.doubled.get()
+            && let Some(result) = self.spin(&mut call)
+        {
             return result;
         }
         let start = Instant::now();
-        if looks && let Some(result) = self.look_on(start, look) {
-            return result;
-        }
         let result = call(RecvFlags::empty());
         let took = start.elapsed();
-        // A signal that ends a wait early says nothing of the peer.
-        if result.is_ok() || took >= LONGEST_LOOK {
-            self.waited(took);
+        if took >= LONGEST_SPIN {
+            self.short.set(0);
+        } else if result.is_ok() {
+            // A wait that a signal ended says nothing of the peer.
+            self.short.set(self.short.get().saturating_add(1));
         }
         result
     }
 
-    /// Looks until there is something, or for too long since `start`.
-    fn look_on<T>(&self, start: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    /// Calls until there is something other than `WouldBlock`, or for too long.
+    fn spin<T>(&self, mut call: impl FnMut(RecvFlags) -> io::Result<T>) -> Option<io::Result<T>> {
+        let mut look =
+            || Some(call(RecvFlags::DONTWAIT)).filter(|r| !r.as_ref().is_err_and(is_wait));
+        // A steady stream always has more: no need to ask the clock.
+        if let Some(result) = look() {
+            return Some(result);
+        }
+        let start = Instant::now();
         loop {
             // The peer may need this very processor to answer.
             thread::yield_now();
             let found = look();
             let took = start.elapsed();
-            if found.is_some() || took >= LONGEST_LOOK {
-                self.looked(found.is_some(), took);
+            if found.is_some() || took >= LONGEST_SPIN {
+                self.spun(found.is_some() && took < HELD_UP);
                 return found;
             }
         }
     }
 
-    /// What is to be learnt from a wait that took so long.
-    fn waited(&self, took: Duration) {
-        let more = self.short.get().saturating_add(1);
-        self.short.set(if took < LONGEST_LOOK { more } else { 0 });
-    }
-
-    fn looked(&self, found: bool, took: Duration) {
-        let needed = self.needed.get();
-        if found && took < HELD_UP {
-            self.needed.set((needed / 2).max(FEWEST_NEEDED));
+    /// Makes spins more likely after one that was worth it, and rarer after others.
+    fn spun(&self, was_worth_it: bool) {
+        let doubled = self.doubled.get();
+        if was_worth_it {
+            self.doubled.set(doubled.saturating_sub(1));
         } else {
-            self.needed.set((needed * 2).min(MOST_NEEDED));
+            self.doubled.set((doubled + 1).min(MOST_DOUBLED));
             self.short.set(0);
         }
     }
@@ -105,18 +91,16 @@ mod tests {
     use super::*;
     use std::io::ErrorKind::{ConnectionReset, Interrupted, WouldBlock};
 
-    const SHORT: Duration = Duration::from_micros(49);
-
     /// One whose waits have been short.
     fn ready() -> BusyPoll {
         BusyPoll {
-            short: Cell::new(FEWEST_NEEDED),
+            short: Cell::new(SHORT_WAITS),
             ..BusyPoll::default()
         }
     }
 
-    /// How often calls were made without waiting, and with it, until there was a result; `found`
-    /// says which of their kind has one.
+    /// The number of calls that spun, and of those that blocked, until there was a result. `found`
+    /// says whether a call has one, by its flags and its number.
     fn calls(busy_poll: &BusyPoll, found: impl Fn(RecvFlags, u32) -> bool) -> [u32; 2] {
         let mut calls = [0, 0];
         let result = busy_poll.receive(|flags| {
@@ -132,37 +116,38 @@ mod tests {
     }
 
     #[test]
-    fn only_who_has_waited_shortly_again_and_again_looks() {
+    fn a_thread_spins_after_short_waits_in_a_row() {
         let busy_poll = BusyPoll::default();
-        for _ in 1..FEWEST_NEEDED {
-            busy_poll.waited(SHORT);
-        }
-        busy_poll.waited(LONGEST_LOOK);
-        for _ in 1..FEWEST_NEEDED {
-            busy_poll.waited(SHORT);
-        }
-        assert_eq!(busy_poll.short.get(), FEWEST_NEEDED - 1);
+        busy_poll.short.set(SHORT_WAITS - 1);
+        busy_poll
+            .receive(|_| {
+                thread::sleep(LONGEST_SPIN);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(busy_poll.short.get(), 0);
+        busy_poll.short.set(SHORT_WAITS - 1);
         assert_eq!(calls(&busy_poll, |_, _| true), [0, 1]);
-        busy_poll.short.set(FEWEST_NEEDED);
+        busy_poll.short.set(SHORT_WAITS);
         assert_eq!(calls(&busy_poll, |_, _| true), [1, 0]);
     }
 
     #[test]
-    fn what_comes_while_it_looks_is_found_without_waiting() {
+    fn a_spin_finds_what_comes_meanwhile() {
         assert_eq!(calls(&ready(), |_, made| made == 2), [2, 0]);
     }
 
     #[test]
-    fn what_is_not_found_is_waited_for() {
+    fn a_spin_in_vain_is_followed_by_a_call_that_blocks() {
         let busy_poll = ready();
-        let [looks, waits] = calls(&busy_poll, |flags, _| flags.is_empty());
-        assert!(looks >= 2 && waits == 1, "{looks} looks, {waits} waits");
-        assert_eq!(busy_poll.needed.get(), 2 * FEWEST_NEEDED);
+        let [spun, blocked] = calls(&busy_poll, |flags, _| flags.is_empty());
+        assert!(spun >= 2 && blocked == 1, "{spun} spun, {blocked} blocked");
+        assert_eq!(busy_poll.doubled.get(), 1);
         assert_eq!(calls(&busy_poll, |_, _| true), [0, 1]);
     }
 
     #[test]
-    fn an_error_ends_the_look_and_a_wait_that_failed_tells_nothing() {
+    fn an_error_ends_a_spin_and_a_failed_wait_is_not_a_short_one() {
         let result = ready().receive(|flags| {
             assert_eq!(flags, RecvFlags::DONTWAIT);
             Err::<(), _>(ConnectionReset.into())
@@ -175,19 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn looking_in_vain_or_for_long_is_tried_ever_less_often() {
+    fn spins_in_vain_become_rarer() {
         let busy_poll = ready();
-        let state = || (busy_poll.short.get(), busy_poll.needed.get());
-        busy_poll.looked(true, SHORT);
-        assert_eq!(state(), (FEWEST_NEEDED, FEWEST_NEEDED));
-        busy_poll.looked(false, LONGEST_LOOK);
-        busy_poll.looked(true, HELD_UP);
-        assert_eq!(state(), (0, 4 * FEWEST_NEEDED));
-        busy_poll.looked(true, SHORT);
-        assert_eq!(state(), (0, 2 * FEWEST_NEEDED));
+        let state = || (busy_poll.short.get(), busy_poll.doubled.get());
+        busy_poll.spun(true);
+        assert_eq!(state(), (SHORT_WAITS, 0));
+        busy_poll.spun(false);
+        busy_poll.spun(false);
+        assert_eq!(state(), (0, 2));
+        busy_poll.spun(true);
+        assert_eq!(state(), (0, 1));
         for _ in 0..40 {
-            busy_poll.looked(false, LONGEST_LOOK);
+            busy_poll.spun(false);
         }
-        assert_eq!(state(), (0, MOST_NEEDED));
+        assert_eq!(state(), (0, MOST_DOUBLED));
     }
 }

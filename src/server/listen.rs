@@ -1,12 +1,13 @@
-//! Where a server listens: its addresses, and how it tells that it is ready.
+//! Where a server listens, and how it tells that it is ready.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::os::fd::AsFd;
 
 use rustix::io::Errno;
+use rustix::net::getsockname;
 
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Failure, cause};
 use crate::net::address::HostPort;
 use crate::net::resolve::ResolveArgs;
 use crate::output;
@@ -29,56 +30,28 @@ pub struct ListenArgs {
     pub resolve: ResolveArgs,
 }
 
-/// A socket that can say where it is bound.
-pub trait Bound {
-    /// What others can do to it, in words.
-    const ACT: &'static str;
-
-    fn local(&self) -> io::Result<SocketAddr>;
-}
-
-impl Bound for std::net::TcpListener {
-    const ACT: &'static str = "connect";
-
-    fn local(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-}
-
-impl<S: Bound> Bound for Arc<S> {
-    const ACT: &'static str = S::ACT;
-
-    fn local(&self) -> io::Result<SocketAddr> {
-        (**self).local()
-    }
-}
-
 impl ListenArgs {
     /// Opens a socket for each of `addresses` by `open`. With port 0 all get the same free port.
-    pub fn open<S: Bound>(
+    pub fn open<S: AsFd>(
         &self,
         addresses: &[SocketAddr],
         open: impl Fn(SocketAddr) -> io::Result<S>,
     ) -> Result<Vec<S>, Failure> {
         /// A port that is free on one address may be taken on the next.
-        const ROUNDS: usize = 16;
-        let mut round = 1;
+        const ROUNDS: u32 = 16;
+        let mut more_rounds = 1..ROUNDS;
         loop {
             match self.open_all(addresses, &open) {
                 Err((_, error))
                     if self.port == 0
                         && error.kind() == io::ErrorKind::AddrInUse
-                        && round < ROUNDS =>
-                {
-                    round += 1;
-                }
-                Err((address, error)) => return Err(failure(address, &error)),
-                Ok(sockets) => return Ok(sockets),
+                        && more_rounds.next().is_some() => {}
+                result => return result.map_err(|(address, error)| failure(address, &error)),
             }
         }
     }
 
-    fn open_all<S: Bound>(
+    fn open_all<S: AsFd>(
         &self,
         addresses: &[SocketAddr],
         open: impl Fn(SocketAddr) -> io::Result<S>,
@@ -87,12 +60,13 @@ impl ListenArgs {
         let mut sockets: Vec<S> = Vec::with_capacity(addresses.len());
         for mut address in addresses.iter().copied() {
             address.set_port(port);
-            match open(address) {
-                Ok(socket) => {
-                    port = socket.local().map_err(|error| (address, error))?.port();
+            let opened = open(address).and_then(|socket| Ok((local(&socket)?.port(), socket)));
+            match opened {
+                Ok((bound, socket)) => {
+                    port = bound;
                     sockets.push(socket);
                 }
-                // `any` on a machine without IPv6 is IPv4.
+                // A machine without IPv6: `any` is IPv4 alone.
                 Err(error)
                     if !sockets.is_empty()
                         && address.ip().is_unspecified()
@@ -103,20 +77,15 @@ impl ListenArgs {
         Ok(sockets)
     }
 
-    /// Says on standard error, and on standard output if asked to, where the server can be reached.
-    pub fn announce<S: Bound>(&self, sockets: &[S]) -> Result<(), Failure> {
-        let locals = sockets
-            .iter()
-            .map(Bound::local)
-            .collect::<io::Result<Vec<_>>>()?;
+    /// Tells on standard error, and with `--print-port` on standard output, where `sockets` are
+    /// bound. `act` is what other hosts can do to them, in words.
+    pub fn announce(&self, sockets: &[impl AsFd], act: &str) -> Result<(), Failure> {
+        let locals = sockets.iter().map(local).collect::<io::Result<Vec<_>>>()?;
         for address in &locals {
             tracing::info!(%address, "Listening on {address}");
         }
-        if let Some(open) = locals
-            .iter()
-            .find(|address| !address.ip().to_canonical().is_loopback())
-        {
-            let act = S::ACT;
+        let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+        if let Some(open) = locals.iter().find(is_open) {
             if open.ip().is_unspecified() {
                 tracing::warn!(
                     "every host that can reach this machine can {act}: it listens on all its addresses"
@@ -133,38 +102,28 @@ impl ListenArgs {
         Ok(())
     }
 
-    /// The addresses of `--bind`, save for the port.
+    /// The addresses of `--bind`, each once and with port 0.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
-        let ipv4 = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let ip: IpAddr = if self.resolve.allows(&ipv4) {
-            ipv4.ip()
-        } else {
-            Ipv6Addr::LOCALHOST.into()
+        let of_wanted_family = |ipv4: Ipv4Addr, ipv6: Ipv6Addr| {
+            let both = [IpAddr::from(ipv4), ipv6.into()].map(|ip| SocketAddr::new(ip, 0));
+            both.into_iter()
+                .filter(|address| self.resolve.allows(address))
         };
-        let default = [ip.to_string()];
-        let hosts = if self.bind.is_empty() {
-            &default[..]
-        } else {
-            &self.bind
-        };
+        if self.bind.is_empty() {
+            let loopback = of_wanted_family(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
+            return Ok(loopback.take(1).collect());
+        }
         let mut addresses = Vec::new();
-        for host in hosts {
+        for host in &self.bind {
             let found = if host == "any" {
-                let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-                let all = all.map(|ip| SocketAddr::new(ip, 0));
-                all.into_iter()
-                    .filter(|address| self.resolve.allows(address))
-                    .collect()
+                of_wanted_family(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED).collect()
             } else {
-                let host = host
-                    .strip_prefix('[')
-                    .and_then(|host| host.strip_suffix(']'))
-                    .unwrap_or(host);
+                let bare = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+                let host = bare.unwrap_or(host);
                 if host.is_empty() || host.parse::<HostPort>().is_ok() {
-                    let message = format!(
+                    return Err(Failure::local(format!(
                         "could not listen on '{host}': it is not an address; the port belongs to -p"
-                    );
-                    return Err(Failure::local(message));
+                    )));
                 }
                 self.resolve.resolve(host, 0, Deadline::NEVER)?
             };
@@ -176,6 +135,10 @@ impl ListenArgs {
         }
         Ok(addresses)
     }
+}
+
+fn local(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    Ok(getsockname(socket)?.try_into()?)
 }
 
 fn is_no_family(error: &io::Error) -> bool {
@@ -194,8 +157,8 @@ fn failure(address: SocketAddr, error: &io::Error) -> Failure {
         io::ErrorKind::AddrNotAvailable => " (it is not an address of this machine)",
         _ => "",
     };
-    Failure::new(
-        Exit::Local,
-        format!("could not listen on {address}: {}{advice}", cause(error)),
-    )
+    Failure::local(format!(
+        "could not listen on {address}: {}{advice}",
+        cause(error)
+    ))
 }

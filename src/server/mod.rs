@@ -1,4 +1,4 @@
-//! What both servers share: where they listen, who may talk to them, and the programs they run.
+//! What both servers share: where they listen, which peers they let in, and the programs they run.
 
 pub mod access;
 pub mod busy_poll;

@@ -1,6 +1,6 @@
-//! A program that a server runs for a peer: how it starts, what it learns, how it is ended.
+//! A program that a server runs for a peer: how it starts, what it knows of the peer, how it ends.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,14 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use crate::exit::{Failure, cause};
+use crate::exit::{Exit, Failure, OrFail as _};
+use crate::wait::Deadline;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub enum Program {
     Shell(String),
 }
 
-/// The two ends of a conversation, which a program finds in its environment.
+/// The two addresses of a conversation, which a program finds in its environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     /// `TCP` or `UDP`.
@@ -35,13 +36,10 @@ pub struct Ends {
 }
 
 impl Program {
-    /// Refuses what is not there or may not be run, as far as can be said without running it: what a
-    /// shell makes of its line is not looked at.
+    /// Fails if the program does not exist or may not be run. The line of a shell is not checked.
     pub fn check(&self) -> Result<(), Failure> {
-        self.find().map_err(|error| {
-            let message = format!("could not run {self}: {}", cause(&error));
-            Failure::local(message)
-        })
+        self.find()
+            .or_fail(Exit::Local, || format!("could not run {self}"))
     }
 
     fn find(&self) -> io::Result<()> {
@@ -54,13 +52,12 @@ impl Program {
             }
             Ok(access(path, Access::EXEC_OK)?)
         };
-        let name = words.first().map_or(Path::new(""), Path::new);
-        // execvp(3): a name with a slash is not searched for.
-        let is_path = name.as_os_str().as_encoded_bytes().contains(&b'/');
-        if is_path || name.as_os_str().is_empty() {
-            return can_run(name);
+        let name = first(words);
+        // execvp(3): a name with a slash is a path.
+        if name.is_empty() || name.as_encoded_bytes().contains(&b'/') {
+            return can_run(name.as_ref());
         }
-        // Without PATH the system has folders of its own.
+        // Without PATH execvp(3) has default folders.
         let Some(folders) = std::env::var_os("PATH") else {
             return Ok(());
         };
@@ -75,12 +72,11 @@ impl Program {
         Err(failed)
     }
 
-    /// Starts the program; its standard error is ours.
+    /// Starts the program in a process group of its own. It inherits standard error.
     pub fn start(&self, ends: Option<Ends>, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
         let mut command = match self {
             Self::Direct(words) => {
-                let mut command =
-                    Command::new(words.first().map_or_else(OsString::new, OsString::clone));
+                let mut command = Command::new(first(words));
                 command.args(words.iter().skip(1));
                 command
             }
@@ -92,31 +88,34 @@ impl Program {
         };
         command.stdin(stdin).stdout(stdout);
         command.envs(ends.iter().flat_map(Ends::environment));
-        // A group of its own can be ended as a whole, and is not hit by the terminal's Ctrl-C.
+        // The group can be ended as a whole, and the terminal's Ctrl-C does not reach it.
         let child = command.process_group(0).spawn()?;
         Ok(Running {
             child,
-            reaped: false,
+            killed: false,
             gone: false,
         })
     }
 }
 
-/// The name of a program in messages: a peer has no influence on it.
+/// The name of a program in messages. No peer has a part in it.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct(words) => match words.first().filter(|word| !word.is_empty()) {
-                Some(word) => write!(f, "{}", word.display()),
-                None => f.write_str("''"),
-            },
+            Self::Direct(words) if first(words).is_empty() => f.write_str("''"),
+            Self::Direct(words) => write!(f, "{}", first(words).display()),
             Self::Shell(line) => write!(f, "'{line}'"),
         }
     }
 }
 
+/// The name of a program, perhaps empty.
+fn first(words: &[OsString]) -> &OsStr {
+    words.first().map_or(OsStr::new(""), OsString::as_os_str)
+}
+
 impl Ends {
-    /// The names with `NCAT_` are those that ncat(1) sets.
+    /// Each variable stands twice: with `NETKIT_`, and with `NCAT_` as ncat(1) sets it.
     fn environment(&self) -> Vec<(String, String)> {
         let facts = [
             ("REMOTE_ADDR", self.remote.ip().to_canonical().to_string()),
@@ -126,20 +125,20 @@ impl Ends {
             ("PROTO", self.protocol.to_owned()),
         ];
         let both = |(name, value): &(&str, String)| {
-            [
-                (format!("NETKIT_{name}"), value.clone()),
-                (format!("NCAT_{name}"), value.clone()),
-            ]
+            ["NETKIT", "NCAT"].map(|prefix| (format!("{prefix}_{name}"), value.clone()))
         };
         facts.iter().flat_map(both).collect()
     }
 }
 
-/// A program that runs. Dropping this ends it and its process group: SIGTERM, then SIGKILL. Unless
-/// it is `gone`, that blocks until it has ended.
+/// A running program and the process group that it leads. First the program ends and is reaped. Then
+/// its group is gone, and the group's number may belong to others.
+///
+/// Dropping this sends the group SIGTERM, then SIGKILL. It blocks until the group is gone, for
+/// [`GRACE`] after each at most.
 pub struct Running {
     pub child: Child,
-    reaped: bool,
+    killed: bool,
     gone: bool,
 }
 
@@ -147,63 +146,56 @@ pub struct Running {
 pub const GRACE: Duration = Duration::from_secs(2);
 
 impl Running {
-    /// Whether the program itself has ended; if so it has been reaped.
-    pub fn has_ended(&mut self) -> io::Result<bool> {
-        self.reaped = self.reaped || self.child.try_wait()?.is_some();
-        Ok(self.reaped)
+    /// Whether the program itself has ended. If so, this has reaped it.
+    pub fn has_ended(&mut self) -> bool {
+        // An error of wait(2) means that there is no such child.
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Whether nothing of the process group is left.
+    /// Whether the group is gone. After SIGKILL it counts as gone once the program itself has ended:
+    /// init(1) reaps the rest, which may take its time.
     pub fn is_gone(&mut self) -> bool {
-        // Before it is reaped it would count as one that is left.
-        let _ = self.has_ended();
+        // A program that is not reaped counts as a process of its group.
         self.gone = self.gone
-            || self
-                .group()
-                .is_none_or(|group| test_kill_process_group(group).is_err());
+            || self.has_ended() && (self.killed || test_kill_process_group(self.group()).is_err());
         self.gone
     }
 
-    /// Sends a signal to the process group; `false`: nothing of it is left.
-    pub fn signal(&self, signal: Signal) -> bool {
-        // No such process: the group has ended, which is what is wanted.
-        !self.gone
-            && self
-                .group()
-                .is_some_and(|group| kill_process_group(group, signal).is_ok())
+    /// Sends a signal to the group, unless it is gone.
+    pub fn signal(&mut self, signal: Signal) {
+        self.killed |= signal == Signal::KILL;
+        if !self.gone {
+            // No such process: the group is gone, as it should be.
+            let _ = kill_process_group(self.group(), signal);
+        }
     }
 
-    /// What may be left of it has been killed, and is for others to reap.
-    pub fn let_go(&mut self) {
-        self.gone = true;
-    }
-
-    fn group(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    fn group(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         for signal in [Signal::TERM, Signal::KILL] {
-            if !self.signal(signal) {
-                break;
+            if self.is_gone() {
+                return;
             }
-            let end = Instant::now() + GRACE;
+            self.signal(signal);
+            let end = Deadline::after(GRACE);
             for nap in naps() {
-                if self.is_gone() || Instant::now() >= end {
+                if self.is_gone() || end.has_passed() {
                     break;
                 }
                 thread::sleep(nap);
             }
         }
-        if !self.reaped {
-            let _ = self.child.wait();
-        }
+        // A system call that cannot be interrupted may hold up SIGKILL.
+        let _ = self.child.wait();
     }
 }
 
-/// Short at first, as most programs end at once; longer later, as waiting should cost nothing.
+/// Pauses between two looks: short at first, as most programs end at once, and longer later.
 pub fn naps() -> impl Iterator<Item = Duration> {
     let mut nap = Duration::from_micros(200);
     std::iter::repeat_with(move || {

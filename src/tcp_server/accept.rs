@@ -144,13 +144,12 @@ impl Server {
     }
 
     fn exhausted_begins(&self) -> bool {
-        let now = Instant::now();
         let mut exhausted = self
             .exhausted
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        exhausted.close(|end| end <= now);
-        exhausted.happened(now)
+        exhausted.close(Deadline::has_passed);
+        exhausted.happened(Instant::now())
     }
 }
 

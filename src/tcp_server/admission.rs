@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::connections::{Connections, Guard, Permit};
 use crate::net::stream::Stream;
@@ -66,12 +66,13 @@ impl Admission {
 
     /// When the next episode is over, if nothing is rejected before.
     pub fn next_end(&self) -> Deadline {
-        let end = self.episodes().values().filter_map(Episode::end).min();
-        end.map_or(Deadline::NEVER, |end| Deadline::since(end, Duration::ZERO))
+        let episodes = self.episodes();
+        let ends = episodes.values().map(Episode::end);
+        ends.fold(Deadline::NEVER, Deadline::min)
     }
 
     /// Logs how many were rejected in every episode whose end `is_over`.
-    pub fn close_episodes(&self, is_over: impl Fn(Instant) -> bool) {
+    pub fn close_episodes(&self, is_over: impl Fn(Deadline) -> bool) {
         for (rejected, episode) in &mut *self.episodes() {
             if let Some(count) = episode.close(&is_over) {
                 let why = match rejected {

@@ -11,7 +11,7 @@ mod service;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         exhausted: Mutex::default(),
         failure: Mutex::default(),
     });
-    args.listen.announce(&server.listeners())?;
+    args.listen.announce(&server.listeners(), "connect")?;
     tracing::info!("Waiting for connection...");
     server
         .start()
@@ -192,7 +192,7 @@ impl Server {
             if ready[woken] {
                 connections.waker.clear();
             }
-            self.admission.close_episodes(|end| end <= Instant::now());
+            self.admission.close_episodes(Deadline::has_passed);
         }
         Ok(())
     }

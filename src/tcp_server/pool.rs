@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::cause;
 use crate::server::episode::Episode;
+use crate::wait::Deadline;
 
 /// What a thread does for one connection, from its start to its end.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -133,9 +134,8 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
     fn refuse(&self, error: &io::Error) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        refused.close(|end| end <= now);
-        let begins = refused.happened(now);
+        refused.close(Deadline::has_passed);
+        let begins = refused.happened(Instant::now());
         drop(refused);
         if begins {
             let cause = cause(error);

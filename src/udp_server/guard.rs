@@ -1,92 +1,141 @@
-//! What holds for every service: who is refused, how an answer goes out, and what is counted.
+//! Stands between the sockets and the services: every datagram passes it on its way in, and every
+//! answer on its way out.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::limit::Limiter;
-use super::numbered_tap::Watch;
+use super::Handler;
+use super::limit::{self, Limiter};
+use super::numbered_tap::NumberedTap;
 use super::refusal::{self, Refusal};
-use super::socket::{Inlet, Peer};
+use super::socket::{Peer, Received, ServerSocket};
 use crate::exit::cause;
 use crate::net::datagram::largest;
 use crate::net::socket;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::tap::Direction;
+use crate::wait::Deadline;
 
-/// What the services have in common, whatever they answer.
-pub struct Desk {
-    /// Where the server's sockets are bound.
-    own: Vec<SocketAddr>,
+pub struct Guard {
+    pub sockets: Vec<ServerSocket>,
     pub gate: Gate,
     limiter: Option<Limiter>,
-    watch: Option<Watch>,
-    refused: [(Refusal, Episode); Refusal::ALL.len()],
+    tap: Option<NumberedTap>,
+    refused: BTreeMap<Refusal, Episode>,
+    /// Datagrams that could not be received or sent.
     failed: Episode,
-    unwatched: Episode,
+    /// Datagrams that could not be written down.
+    unrecorded: Episode,
 }
 
-impl Desk {
+impl Guard {
     pub fn new(
-        own: Vec<SocketAddr>,
+        sockets: Vec<ServerSocket>,
         gate: Gate,
         limiter: Option<Limiter>,
-        watch: Option<Watch>,
+        tap: Option<NumberedTap>,
     ) -> Self {
         Self {
-            own,
+            sockets,
             gate,
             limiter,
-            watch,
-            refused: Refusal::ALL.map(|refusal| (refusal, Episode::default())),
+            tap,
+            refused: BTreeMap::new(),
             failed: Episode::default(),
-            unwatched: Episode::default(),
+            unrecorded: Episode::default(),
         }
     }
 
-    /// Why nothing of `source` is let in.
-    pub fn of_access(&self, source: SocketAddr) -> Option<Refusal> {
-        (!self.gate.permits(source.ip())).then_some(Refusal::Denied)
-    }
-
-    /// Why nothing may be sent to `source`.
-    pub fn of_source(&self, source: SocketAddr) -> Option<Refusal> {
-        refusal::of_source(source, &self.own, socket::is_local)
-    }
-
-    /// Why `source` is not answered now; counts towards its rate.
-    pub fn of_rate(&mut self, source: SocketAddr) -> Option<Refusal> {
-        let limiter = self.limiter.as_mut()?;
-        (!limiter.allows(source.ip(), Instant::now)).then_some(Refusal::Rate)
-    }
-
-    /// Says and notes that a datagram was let in.
-    pub fn received(&mut self, payload: &[u8], source: SocketAddr) {
+    /// Whether `handler` gets this datagram. Logs and writes it down, or counts why it is refused.
+    pub fn admits(&mut self, received: &Received, payload: &[u8], handler: &Handler) -> bool {
+        let source = received.source;
+        if let Some(refusal) = self.refusal(received, payload, handler) {
+            self.refuse(refusal, source);
+            return false;
+        }
         let bytes = payload.len();
         tracing::info!(event = "datagram", peer = %source, bytes, "Received from {source}.");
-        self.note(source, Direction::Received, payload);
+        self.record(source, Direction::Received, payload);
+        true
     }
 
-    /// Sends a datagram, if it can be sent at all.
-    pub fn send(&mut self, inlet: &Inlet, payload: &[u8], peer: &Peer, hops: Option<u8>) {
+    /// Why a datagram is refused: all checks in their order.
+    fn refusal(
+        &mut self,
+        received: &Received,
+        payload: &[u8],
+        handler: &Handler,
+    ) -> Option<Refusal> {
+        let source = received.source;
+        if !self.gate.permits(source.ip()) {
+            return Some(Refusal::Denied);
+        }
+        // The other checks are about answers.
+        if matches!(handler, Handler::Discard | Handler::Stdio(_)) {
+            return None;
+        }
+        if let Some(refusal) = self.source_refusal(source) {
+            return Some(refusal);
+        }
+        if matches!(handler, Handler::Hello) && refusal::is_nested_greeting(payload) {
+            return Some(Refusal::NestedGreeting);
+        }
+        if received.hops_left == Some(0) {
+            return Some(Refusal::Hops);
+        }
+        // The answers of programs are counted when they come.
+        if !matches!(handler, Handler::Programs(_)) && self.is_over_rate(source) {
+            return Some(Refusal::Rate);
+        }
+        None
+    }
+
+    fn source_refusal(&self, source: SocketAddr) -> Option<Refusal> {
+        let own = self.sockets.iter().map(|socket| socket.local);
+        refusal::check_source(source, own, socket::is_local)
+    }
+
+    /// Whether `source` may be sent to at all. If not, this counts why.
+    pub fn lets_send_to(&mut self, source: SocketAddr) -> bool {
+        let refusal = self.source_refusal(source);
+        if let Some(refusal) = refusal {
+            self.refuse(refusal, source);
+        }
+        refusal.is_none()
+    }
+
+    /// Counts an answer to `source`; whether it is above the limit.
+    pub fn is_over_rate(&mut self, source: SocketAddr) -> bool {
+        let Some(limiter) = &mut self.limiter else {
+            return false;
+        };
+        !limit::is_exempt(source.ip()) && !limiter.take(source.ip(), Instant::now())
+    }
+
+    /// Sends a datagram with the hop limit `hops`, or the usual one. Counts why if that fails.
+    pub fn send(&mut self, payload: &[u8], peer: &Peer, hops: Option<u8>) {
         if payload.len() > largest(&peer.address) {
-            self.refuse(Refusal::TooLarge, peer.address);
-        } else if let Err(error) = inlet.send(payload, peer, hops) {
-            if Errno::from_io_error(&error) == Some(Errno::ACCESS) {
-                // ip(7): it is a broadcast address, of a network that only the system knows of.
-                return self.refuse(Refusal::NoHost, peer.address);
+            return self.refuse(Refusal::TooLarge, peer.address);
+        }
+        match self.sockets[peer.socket].send(payload, peer, hops) {
+            Ok(_) => self.record(peer.address, Direction::Sent, payload),
+            // ip(7): it is a broadcast address, of a network that only the system knows of.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {
+                self.refuse(Refusal::NoHost, peer.address);
             }
-            self.fail(&format!("could not answer {}", peer.address), &error);
-        } else {
-            self.note(peer.address, Direction::Sent, payload);
+            Err(error) => self.fail(format_args!("could not answer {}", peer.address), &error),
         }
     }
 
+    /// Counts a datagram that is not answered, and logs the first of an episode.
     pub fn refuse(&mut self, refusal: Refusal, source: SocketAddr) {
-        let (_, episode) = &mut self.refused[refusal as usize];
+        let episode = self.refused.entry(refusal).or_default();
         if episode.happened(Instant::now()) {
             tracing::warn!(
                 event = "refuse",
@@ -97,46 +146,45 @@ impl Desk {
         }
     }
 
-    pub fn fail(&mut self, what: &str, error: &io::Error) {
+    /// Counts a datagram that was lost by `error`, and logs the first of an episode.
+    pub fn fail(&mut self, what: impl fmt::Display, error: &io::Error) {
         if self.failed.happened(Instant::now()) {
             tracing::warn!(event = "fail", "{what}: {}", cause(error));
         }
     }
 
-    /// A dump or a record that cannot be written is no reason to answer nobody.
-    fn note(&mut self, peer: SocketAddr, direction: Direction, payload: &[u8]) {
-        if let Some(watch) = &mut self.watch
-            && let Err(error) = watch.passed(peer, direction, payload)
-            && self.unwatched.happened(Instant::now())
+    /// Writes a datagram down. The server goes on without.
+    fn record(&mut self, peer: SocketAddr, direction: Direction, payload: &[u8]) {
+        if let Some(tap) = &mut self.tap
+            && let Err(error) = tap.passed(peer, direction, payload)
+            && self.unrecorded.happened(Instant::now())
         {
             tracing::error!(event = "fail", "{}", crate::tap::failure(&error));
         }
     }
 
-    /// When the next episode is over, if it stays quiet.
-    pub fn next_end(&self) -> Option<Instant> {
-        let refused = self.refused.iter().map(|(_, episode)| episode);
-        refused
-            .chain([&self.failed, &self.unwatched])
-            .filter_map(Episode::end)
-            .min()
+    /// When the next episode is over if it stays quiet.
+    pub fn next_end(&self) -> Deadline {
+        let episodes = self.refused.values();
+        let ends = episodes.chain([&self.failed, &self.unrecorded]);
+        ends.map(Episode::end).fold(Deadline::NEVER, Deadline::min)
     }
 
-    /// Says of the episodes whose end `is_over` how much happened, where that is not said yet.
-    pub fn close_episodes(&mut self, is_over: impl Fn(Instant) -> bool) {
-        for (refusal, episode) in &mut self.refused {
+    /// Closes the episodes whose end `is_over`, and logs their numbers of datagrams.
+    pub fn close_episodes(&mut self, is_over: impl Fn(Deadline) -> bool) {
+        for (reason, episode) in &mut self.refused {
             if let Some(count) = episode.close(&is_over) {
                 tracing::warn!(
                     event = "refuse",
                     count,
-                    reason = %refusal,
-                    "no answer to {count} datagrams in all: {refusal}"
+                    %reason,
+                    "no answer to {count} datagrams in all: {reason}"
                 );
             }
         }
         let failures = [
             (&mut self.failed, "received or answered"),
-            (&mut self.unwatched, "written down"),
+            (&mut self.unrecorded, "written down"),
         ];
         for (episode, what) in failures {
             if let Some(count) = episode.close(&is_over) {

@@ -1,32 +1,32 @@
-//! How often one source is served: a token bucket for each, in a table that cannot grow without
-//! bound.
+//! `--rate-limit`: a token bucket for each source, in a table of limited size.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// A bucket holds what comes in one second. So one that has not been asked for a second is full,
-/// and can be forgotten.
+/// The time in which an empty bucket fills. A bucket that was not used for so long is full, and can
+/// be forgotten.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// How many sources a generation knows; two of these tables take some ten megabytes.
+/// The size of a table. Two of them take some ten megabytes.
 const MOST_SOURCES: usize = 1 << 16;
 
-/// A limit for each source; loopback has none.
 pub struct Limiter {
-    /// The time between two at exactly the permitted rate.
+    /// The time in which one token flows in.
     interval: Duration,
-    /// Sources of this window, and of the one before.
+    /// The sources of this window.
     buckets: HashMap<Source, Bucket>,
+    /// The sources of the window before.
     older: HashMap<Source, Bucket>,
-    /// The first moment of this window.
+    /// When this window began.
     begin: Instant,
-    /// Shared by all sources that there is no place for.
+    /// Shared by all sources that do not fit into the table.
     overflow: Bucket,
 }
 
-/// Who counts as one: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from.
+/// Addresses that share a bucket: one IPv4 address, or the IPv6 /64 in which a host can choose its
+/// addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     V4(Ipv4Addr),
@@ -42,12 +42,12 @@ impl Source {
     }
 }
 
-/// A token bucket, as the moment at which it is full again.
+/// A token bucket, stored as the time at which it is full again.
 #[derive(Clone, Copy, Debug)]
 struct Bucket(Instant);
 
 impl Bucket {
-    /// Takes a token, if there is one.
+    /// Takes a token; whether there was one.
     fn take(&mut self, now: Instant, interval: Duration) -> bool {
         let full = self.0.max(now) + interval;
         let enough = full <= now + WINDOW;
@@ -59,7 +59,7 @@ impl Bucket {
 }
 
 impl Limiter {
-    /// At most `rate` a second for each source, and as many at once.
+    /// `rate` tokens a second for each source, and as many at once.
     pub fn new(rate: NonZeroU32, now: Instant) -> Self {
         Self {
             interval: WINDOW / rate.get(),
@@ -70,13 +70,8 @@ impl Limiter {
         }
     }
 
-    /// Whether `ip` may be served. `clock` tells when that is, never before that of an earlier call;
-    /// it is not asked where it does not matter, as that takes as long as all the rest.
-    pub fn allows(&mut self, ip: IpAddr, clock: impl FnOnce() -> Instant) -> bool {
-        if ip.to_canonical().is_loopback() {
-            return true;
-        }
-        let now = clock();
+    /// Takes a token of `ip`; whether there was one. `now` never goes back.
+    pub fn take(&mut self, ip: IpAddr, now: Instant) -> bool {
         self.age(now);
         let source = Source::of(ip);
         let interval = self.interval;
@@ -89,13 +84,13 @@ impl Limiter {
                 .entry(source)
                 .or_insert(known.unwrap_or(Bucket(now)))
         } else {
-            // More sources than there are hosts to be expected are likely forged.
+            // So many sources are most likely forged.
             self.older.get_mut(&source).unwrap_or(&mut self.overflow)
         };
         bucket.take(now, interval)
     }
 
-    /// Forgets the buckets that have been left alone for a whole window: they are full.
+    /// Begins a new window, and forgets the buckets that were not used for a whole one: they are full.
     fn age(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.begin);
         if age >= WINDOW {
@@ -106,6 +101,11 @@ impl Limiter {
             self.begin = now;
         }
     }
+}
+
+/// Whether `ip` has no limit: loopback.
+pub fn is_exempt(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// Datagrams a second as typed: `10000` or `10000/s`; 0 is no limit.
@@ -131,11 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn one_source_is_served_so_often_and_no_more_and_others_are_not_touched() {
+    fn a_source_has_its_rate_and_takes_nothing_from_others() {
         let now = Instant::now();
         let mut limiter = limiter(3, now);
         let served = |limiter: &mut Limiter, text, now| {
-            (0..10).filter(|_| limiter.allows(ip(text), || now)).count()
+            (0..10).filter(|_| limiter.take(ip(text), now)).count()
         };
         assert_eq!(served(&mut limiter, "192.0.2.1", now), 3);
         assert_eq!(served(&mut limiter, "192.0.2.2", now), 3);
@@ -152,14 +152,10 @@ mod tests {
 
     #[test]
     fn loopback_is_exempt() {
-        let now = Instant::now();
-        let mut limiter = limiter(1, now);
         for source in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert!(
-                (0..10).all(|_| limiter.allows(ip(source), || now)),
-                "{source}"
-            );
+            assert!(is_exempt(ip(source)), "{source}");
         }
+        assert!(!is_exempt(ip("192.0.2.1")));
     }
 
     #[test]
@@ -167,7 +163,7 @@ mod tests {
         let now = Instant::now();
         let same = |a, b| {
             let mut limiter = limiter(1, now);
-            limiter.allows(ip(a), || now) && !limiter.allows(ip(b), || now)
+            limiter.take(ip(a), now) && !limiter.take(ip(b), now)
         };
         assert!(same("2001:db8::1", "2001:db8::ffff:1"));
         assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
@@ -176,21 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn forged_sources_neither_fill_the_memory_nor_shut_out_who_is_known() {
+    fn forged_sources_neither_fill_the_memory_nor_shut_out_a_known_one() {
         let now = Instant::now();
         let mut limiter = limiter(2, now);
         let known = ip("192.0.2.1");
-        assert!(limiter.allows(known, || now));
+        assert!(limiter.take(known, now));
         let forged = |n: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n));
         let served = (0..200_000)
-            .filter(|&n| limiter.allows(forged(n), || now))
+            .filter(|&n| limiter.take(forged(n), now))
             .count();
         assert_eq!(served, MOST_SOURCES - 1 + 2);
         assert_eq!(limiter.buckets.len(), MOST_SOURCES);
-        assert!(limiter.allows(known, || now));
+        assert!(limiter.take(known, now));
         let later = now + WINDOW;
         let _ = (0..200_000)
-            .filter(|&n| limiter.allows(forged(n), || later))
+            .filter(|&n| limiter.take(forged(n), later))
             .count();
         assert!(limiter.buckets.len() + limiter.older.len() <= 2 * MOST_SOURCES);
     }
@@ -207,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_second_serves_more_than_a_bucket_and_what_flows_in(
+        fn a_second_serves_no_more_than_a_full_bucket_and_one_refill(
             rate in 1_u32..50,
             gaps in proptest::collection::vec(0_u64..400, 1..300),
         ) {
@@ -217,7 +213,7 @@ mod tests {
             let mut served: Vec<Instant> = Vec::new();
             for gap in gaps {
                 now += Duration::from_millis(gap);
-                if limiter.allows(ip("192.0.2.1"), || now) {
+                if limiter.take(ip("192.0.2.1"), now) {
                     served.push(now);
                 }
             }
@@ -228,12 +224,12 @@ mod tests {
         }
 
         #[test]
-        fn who_keeps_to_the_rate_is_always_served(rate in 1_u32..2000, count in 1_u32..3000) {
+        fn a_source_within_its_rate_is_always_served(rate in 1_u32..2000, count in 1_u32..3000) {
             let start = Instant::now();
             let mut limiter = limiter(rate, start);
             for n in 0..count {
                 let now = start + WINDOW / rate * n;
-                prop_assert!(limiter.allows(ip("2001:db8::1"), || now));
+                prop_assert!(limiter.take(ip("2001:db8::1"), now));
             }
         }
     }

@@ -1,4 +1,8 @@
-//! Answers datagrams.
+//! `udp-server`: answers datagrams, in one thread.
+//!
+//! A datagram goes from its socket through the guard to the service; an answer goes back through the
+//! guard to the socket. The guard refuses, limits, counts and logs. What a datagram contains or
+//! causes never ends the server.
 
 mod guard;
 mod headers;
@@ -10,31 +14,30 @@ mod socket;
 mod stdio;
 
 use std::ffi::OsString;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use rustix::event::{PollFd, PollFlags};
 
-use crate::exit::{self, Failure, cause};
+use crate::exit::{self, Exit, Failure, OrFail as _};
 use crate::net::datagram::BUFFER;
 use crate::net::multicast::Group;
 use crate::net::options::SocketArgs;
 use crate::server::access::{AccessArgs, Gate};
-use crate::server::listen::{Bound, ListenArgs};
+use crate::server::listen::ListenArgs;
 use crate::server::program::Program;
 use crate::signal::Stop;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
-use crate::wait::{self, Deadline, is_wait, poll};
-use guard::Desk;
+use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
+use guard::Guard;
 use limit::Limiter;
-use numbered_tap::Watch;
+use numbered_tap::NumberedTap;
 use programs::Programs;
-use refusal::{GREETING, Refusal};
-use socket::{Inlet, Peer, Received};
+use refusal::GREETING;
+use socket::{Peer, ServerSocket};
 use stdio::Stdio;
 
 const EXAMPLES: &str = "\
@@ -116,23 +119,24 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     let stop = Stop::install()?;
-    let inlets = args.listen.open(&args.addresses()?, |address| {
-        Inlet::open(address, &args.socket, &args.join, handler.counts_hops())
+    let sockets = args.listen.open(&args.addresses()?, |address| {
+        ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
-    // Not before: a server that cannot listen must not empty the record of the one that does.
-    let watch = args.tap.open(true)?.map(Watch::new);
-    args.listen.announce(&inlets)?;
-    let own: Vec<SocketAddr> = inlets.iter().map(Bound::local).collect::<io::Result<_>>()?;
-    for address in &own {
+    // Only now: a server that cannot listen must not empty the record of the one that does.
+    let tap = args.tap.open(true)?.map(NumberedTap::new);
+    args.listen.announce(&sockets, "send to it")?;
+    for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
-    let mut server = Server::new(inlets, handler, Desk::new(own, gate, args.limiter(), watch));
+    let guard = Guard::new(sockets, gate, args.limiter(), tap);
+    let mut server = Server::new(handler, guard);
     server.serve(&stop)?;
-    server.drain(Instant::now() + args.drain_timeout)
+    server.drain(Deadline::after(args.drain_timeout))
 }
 
 impl Args {
-    /// Where to listen, save for the port: a group for which nothing fits has a socket of its own.
+    /// Where to bind sockets, with port 0. A group that no other address suits gets a socket of its
+    /// own.
     fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         let mut addresses = if self.join.is_empty() || !self.listen.bind.is_empty() {
             self.listen.addresses()?
@@ -140,14 +144,12 @@ impl Args {
             Vec::new()
         };
         for group in &self.join {
-            // Whether its family is wanted at all.
+            // Fails if -4 or -6 excludes the group's family.
             self.listen
                 .resolve
                 .resolve(&group.ip.to_string(), 0, Deadline::NEVER)?;
-            let address = group.address().map_err(|error| {
-                let message = format!("could not join {group}: {}", cause(&error));
-                Failure::local(message)
-            })?;
+            let address = group.address();
+            let address = address.or_fail(Exit::Local, || format!("could not join {group}"))?;
             if !addresses.iter().any(|address| group.suits(address)) {
                 addresses.push(address);
             }
@@ -162,7 +164,7 @@ impl Args {
     }
 }
 
-/// What becomes of datagrams, and what is needed for that.
+/// A service and its state.
 enum Handler {
     Hello,
     Echo,
@@ -200,8 +202,8 @@ impl Handler {
         })
     }
 
-    /// Whether what it sends may be an answer to what is an answer itself, so that two such servers
-    /// would go on for ever: each is to be a hop on the way of a datagram, whose hops are limited.
+    /// Whether two such servers could answer each other without end. Then an answer has one hop less
+    /// left than its datagram.
     fn counts_hops(&self) -> bool {
         matches!(self, Self::Echo | Self::Programs(_))
     }
@@ -210,224 +212,153 @@ impl Handler {
     fn has_room(&self) -> bool {
         match self {
             Self::Stdio(stdio) => stdio.has_room(),
-            Self::Hello | Self::Echo | Self::Discard | Self::Programs(_) => true,
+            _ => true,
         }
     }
 
-    /// What else there is to wait for.
-    fn descriptors(&self) -> Vec<PollFd<'_>> {
+    /// Adds the descriptors that [`Self::serve`] serves. Returns when it has something to do even if
+    /// none is ready.
+    fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
         match self {
-            Self::Stdio(stdio) => stdio.descriptors(),
-            Self::Programs(programs) => programs.descriptors(),
-            Self::Hello | Self::Echo | Self::Discard => Vec::new(),
-        }
-    }
-
-    /// When there is something to do even if none of `descriptors` is ready.
-    fn wake(&self) -> Option<Instant> {
-        match self {
-            Self::Programs(programs) => programs.wake(),
-            Self::Hello | Self::Echo | Self::Discard | Self::Stdio(_) => None,
-        }
-    }
-
-    /// Deals with those of `descriptors` that are ready.
-    fn serve(&mut self, ready: &[bool], inlets: &[Inlet], desk: &mut Desk) -> Result<(), Failure> {
-        match self {
-            Self::Stdio(stdio) => stdio.serve(ready, inlets, desk)?,
-            Self::Programs(programs) => programs.serve(ready, inlets, desk),
             Self::Hello | Self::Echo | Self::Discard => {}
+            Self::Stdio(stdio) => stdio.watch(set),
+            Self::Programs(programs) => return programs.watch(set),
+        }
+        Deadline::NEVER
+    }
+
+    fn serve(&mut self, ready: &Ready, guard: &mut Guard) -> Result<(), Failure> {
+        match self {
+            Self::Hello | Self::Echo | Self::Discard => {}
+            Self::Stdio(stdio) => stdio.serve(ready, guard)?,
+            Self::Programs(programs) => programs.serve(ready, guard),
         }
         Ok(())
     }
 
-    /// Ends what is not done yet, until `limit` at most.
-    fn finish(&mut self, limit: Instant, inlets: &[Inlet], desk: &mut Desk) -> Result<(), Failure> {
+    /// Serves a datagram that the guard has admitted. `hops` is the hop limit of an answer.
+    fn take(
+        &mut self,
+        payload: &[u8],
+        peer: Peer,
+        hops: Option<u8>,
+        guard: &mut Guard,
+    ) -> Result<(), Failure> {
         match self {
-            Self::Stdio(stdio) => stdio.finish(limit),
-            Self::Programs(programs) => Ok(programs.finish(limit, inlets, desk)?),
+            Self::Hello => guard.send(&[GREETING, payload, b"!"].concat(), &peer, hops),
+            Self::Echo => guard.send(payload, &peer, hops),
+            Self::Discard => {}
+            Self::Stdio(stdio) => stdio.take(payload, peer, guard)?,
+            Self::Programs(programs) => programs.take(payload, peer, hops, guard),
+        }
+        Ok(())
+    }
+
+    /// Finishes what has begun. Blocks until `limit` at most.
+    fn finish(&mut self, limit: Deadline, guard: &mut Guard) -> Result<(), Failure> {
+        match self {
             Self::Hello | Self::Echo | Self::Discard => Ok(()),
+            Self::Stdio(stdio) => stdio.finish(limit),
+            Self::Programs(programs) => Ok(programs.finish(limit, guard)?),
         }
     }
 }
 
-/// Where a receive waits, poll(2) is asked again once no datagram has come for so long.
-const LINGER: Duration = Duration::from_millis(10);
-
 struct Server {
-    inlets: Vec<Inlet>,
     handler: Handler,
-    desk: Desk,
-    /// The greeting, room for a datagram and for `!`: an answer is made where its question was
-    /// received.
+    guard: Guard,
+    /// Whether a receive blocks. That saves a poll(2) and a receive in vain for every datagram, where
+    /// there is one socket and the service has no descriptors of its own.
+    waits: bool,
     buffer: Vec<u8>,
 }
 
 impl Server {
-    fn new(inlets: Vec<Inlet>, handler: Handler, desk: Desk) -> Self {
-        let mut buffer = GREETING.to_vec();
-        buffer.resize(GREETING.len() + BUFFER + 1, 0);
+    fn new(handler: Handler, guard: Guard) -> Self {
+        let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
         Self {
-            inlets,
+            waits: is_simple && guard.sockets.len() == 1,
             handler,
-            desk,
-            buffer,
+            guard,
+            buffer: vec![0; BUFFER],
         }
     }
 
-    /// Serves what comes to any socket, until a signal arrives.
+    /// Serves all sockets until a signal arrives.
     fn serve(&mut self, stop: &Stop) -> Result<(), Failure> {
-        if self.waits_for_one_socket_alone() {
-            // A receive that waits saves a poll(2), and a receive that finds nothing, for every
-            // datagram. Signals end it early (signal(7)); one just before it waits so long.
-            self.inlets[0].set_patience(Some(LINGER))?;
-        }
         loop {
-            let now = Instant::now();
-            let wake = self.desk.next_end().into_iter();
-            let wake = wake.chain(self.handler.wake()).min();
-            let mut descriptors = vec![
-                PollFd::new(stop, PollFlags::IN),
-                PollFd::new(&self.desk.gate, PollFlags::IN),
-            ];
-            let fixed = descriptors.len();
-            let receiving = if self.handler.has_room() {
-                self.inlets.len()
-            } else {
-                0
-            };
-            let sockets = self.inlets[..receiving].iter();
-            descriptors.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
-            descriptors.extend(self.handler.descriptors());
-            poll(
-                &mut descriptors,
-                wake.map(|at| at.saturating_duration_since(now)),
-            )?;
-            let ready: Vec<bool> = wait::ready(&descriptors).collect();
-            if ready[0] && stop.arrived() {
+            let has_room = self.handler.has_room();
+            let mut set = Set::new();
+            let stopped = set.add(stop.as_fd(), IN);
+            let reload = set.add(self.guard.gate.as_fd(), IN);
+            let sockets = self.guard.sockets.iter().filter(|_| has_room);
+            let sockets: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), IN)).collect();
+            let deadline = self.handler.watch(&mut set).min(self.guard.next_end());
+            let ready = set.wait(deadline)?;
+            if ready[stopped] && stop.arrived() {
                 return Ok(());
             }
-            if ready[1] {
-                self.desk.gate.read_again_if_asked();
+            if ready[reload] {
+                self.guard.gate.read_again_if_asked();
             }
-            let (sockets, others) = ready[fixed..].split_at(receiving);
-            self.handler.serve(others, &self.inlets, &mut self.desk)?;
-            for (index, _) in sockets.iter().enumerate().filter(|(_, ready)| **ready) {
+            self.handler.serve(&ready, &mut self.guard)?;
+            for (index, _) in sockets.iter().enumerate().filter(|(_, key)| ready[**key]) {
                 self.serve_batch(index, stop)?;
             }
-            let now = Instant::now();
-            if wake.is_some_and(|at| at <= now) {
-                self.desk.close_episodes(|end| end <= now);
+            if deadline.has_passed() {
+                self.guard.close_episodes(Deadline::has_passed);
             }
         }
     }
 
-    /// Serves what comes to one socket, until the others, and signals, are to have a turn.
+    /// Serves datagrams of one socket: all that there are, or so many that the others get a turn.
     fn serve_batch(&mut self, index: usize, stop: &Stop) -> Result<(), Failure> {
-        const MOST: usize = 256;
-        /// After so many the clock is asked too: they may have been waited for, one by one.
-        const STRIDE: usize = 8;
-        let end = Instant::now() + LINGER;
-        for count in 1..=MOST {
-            let goes_on = !stop.has_come() && self.handler.has_room() && self.handle(index)?;
-            if !goes_on || count % STRIDE == 0 && Instant::now() >= end {
+        const BATCH: usize = 64;
+        for _ in 0..BATCH {
+            if stop.has_come() || !self.handler.has_room() || !self.serve_one(index)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Whether there is nothing but one socket, signals and time to wait for.
-    fn waits_for_one_socket_alone(&self) -> bool {
-        self.inlets.len() == 1
-            && matches!(
-                self.handler,
-                Handler::Hello | Handler::Echo | Handler::Discard
-            )
-    }
-
     /// Serves what has arrived already, until `limit` at most.
-    fn drain(&mut self, limit: Instant) -> Result<(), Failure> {
-        for index in 0..self.inlets.len() {
-            self.inlets[index].set_patience(None)?;
-            while Instant::now() < limit && self.handle(index)? {
+    fn drain(&mut self, limit: Deadline) -> Result<(), Failure> {
+        self.waits = false;
+        for index in 0..self.guard.sockets.len() {
+            while !limit.has_passed() && self.serve_one(index)? {
                 if !self.handler.has_room() {
-                    self.handler.finish(limit, &self.inlets, &mut self.desk)?;
+                    self.handler.finish(limit, &mut self.guard)?;
                 }
             }
         }
-        let finished = self.handler.finish(limit, &self.inlets, &mut self.desk);
-        self.desk.close_episodes(|_| true);
+        let finished = self.handler.finish(limit, &mut self.guard);
+        self.guard.close_episodes(|_| true);
         finished
     }
 
-    /// Receives a datagram and serves it; `false`: there is none. Nothing that a datagram contains
-    /// or causes is an error, save that it cannot be printed.
-    fn handle(&mut self, index: usize) -> Result<bool, Failure> {
-        match self.inlets[index].receive(&mut self.buffer[GREETING.len()..]) {
-            Ok(received) => {
-                match self.refusal(&received) {
-                    Some(refusal) => self.desk.refuse(refusal, received.source),
-                    None => self.answer(index, &received)?,
-                }
-                Ok(true)
-            }
-            // After a signal there may be something else to do.
-            Err(error) if is_wait(&error) => Ok(false),
+    /// Receives and serves one datagram; whether there was one. Only standard input and output fail.
+    fn serve_one(&mut self, index: usize) -> Result<bool, Failure> {
+        let socket = &self.guard.sockets[index];
+        let received = match socket.receive(&mut self.buffer, self.waits) {
+            Ok(received) => received,
             Err(error) => {
-                self.desk.fail("could not receive a datagram", &error);
-                Ok(false)
-            }
-        }
-    }
-
-    /// Why there must be no answer, if there would be one.
-    fn refusal(&mut self, received: &Received) -> Option<Refusal> {
-        let source = received.source;
-        let payload = &self.buffer[GREETING.len()..][..received.size];
-        let of_datagram = match self.handler {
-            // Nothing is sent for it: whom standard input goes to is another question.
-            Handler::Discard | Handler::Stdio(_) => return self.desk.of_access(source),
-            Handler::Hello => refusal::of_greeting(payload),
-            Handler::Echo | Handler::Programs(_) => {
-                (received.hops_left == Some(0)).then_some(Refusal::Hops)
+                if !is_wait(&error) {
+                    self.guard.fail("could not receive a datagram", &error);
+                }
+                return Ok(false);
             }
         };
-        let refusal = self
-            .desk
-            .of_access(source)
-            .or_else(|| self.desk.of_source(source))
-            .or(of_datagram);
-        match self.handler {
-            // Its answers are counted when there are some.
-            Handler::Programs(_) => refusal,
-            _ => refusal.or_else(|| self.desk.of_rate(source)),
+        let payload = &self.buffer[..received.size];
+        if self.guard.admits(&received, payload, &self.handler) {
+            let peer = Peer {
+                socket: index,
+                address: received.source,
+                local: received.local,
+            };
+            let hops = received.hops_left;
+            self.handler.take(payload, peer, hops, &mut self.guard)?;
         }
-    }
-
-    fn answer(&mut self, index: usize, received: &Received) -> Result<(), Failure> {
-        let inlet = &self.inlets[index];
-        let peer = Peer {
-            inlet: index,
-            address: received.source,
-            local: received.local,
-        };
-        let hops = received.hops_left;
-        let end = GREETING.len() + received.size;
-        let payload = &self.buffer[GREETING.len()..end];
-        self.desk.received(payload, peer.address);
-        match &mut self.handler {
-            Handler::Hello => {
-                self.buffer[end] = b'!';
-                self.desk.send(inlet, &self.buffer[..=end], &peer, hops);
-            }
-            Handler::Echo => self.desk.send(inlet, payload, &peer, hops),
-            Handler::Discard => {}
-            Handler::Stdio(stdio) => stdio.take(payload, peer, &mut self.desk)?,
-            Handler::Programs(programs) => {
-                programs.take(payload, peer, hops, inlet, &mut self.desk);
-            }
-        }
-        Ok(())
+        Ok(true)
     }
 }

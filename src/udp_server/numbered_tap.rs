@@ -1,4 +1,4 @@
-//! Dumps and records what passes, numbered by peer.
+//! `-x` and `--record`: every datagram is written down with the number of its peer.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use crate::tap::{Direction, Tap, Taps};
 
-/// How many peers are known by their numbers. Sources can be forged: when there are more, all are
-/// forgotten, and get new numbers as they come.
+/// How many peers keep their numbers. Sources can be forged: a table that is full is emptied, and
+/// peers get new numbers.
 const MOST_PEERS: usize = 1 << 16;
 
 /// A peer is an address and a port; the first is number 1.
-pub struct Watch {
+pub struct NumberedTap {
     taps: Arc<Taps>,
     peers: HashMap<SocketAddr, Tap>,
     numbered: u64,
 }
 
-impl Watch {
+impl NumberedTap {
     pub fn new(taps: Arc<Taps>) -> Self {
         Self {
             taps,
@@ -27,7 +27,7 @@ impl Watch {
         }
     }
 
-    /// Writes down a datagram that has passed.
+    /// Writes down a datagram from or to `peer`.
     pub fn passed(
         &mut self,
         peer: SocketAddr,

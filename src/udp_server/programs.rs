@@ -1,63 +1,65 @@
-//! Runs a program for every peer: what the peer sends is its input, what it prints goes back.
+//! Runs a program for every peer: what the peer sends is its input, and what it prints goes back.
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Signal;
 
-use super::guard::Desk;
-use super::limit::Source;
+use super::guard::Guard;
+use super::limit::{Source, is_exempt};
 use super::refusal::Refusal;
-use super::socket::{Inlet, Peer};
+use super::socket::Peer;
 use crate::net::datagram::{LARGEST, largest};
-use crate::server::listen::Bound;
 use crate::server::program::{Ends, GRACE, Program, Running};
 use crate::signal::Children;
-use crate::wait::{self, poll};
+use crate::wait::{Deadline, GONE, IN, Key, OUT, Ready, Set};
 
-/// All programs, served by one thread that never waits for any of them.
+/// All programs. One thread serves them, and waits for none of them.
 pub struct Programs {
     program: Program,
     idle_timeout: Duration,
     max_peers: usize,
     children: Children,
+    child_ended: Key,
     sessions: HashMap<Peer, Session>,
     /// Programs that have been told to end.
     leaving: Vec<Leaving>,
     buffer: Vec<u8>,
 }
 
+/// A program that a peer talks to.
 struct Session {
     running: Running,
-    /// `None`: the program reads no more, or is to get no more.
+    /// `None` once the program reads no more, or is to get no more.
     stdin: Option<ChildStdin>,
-    /// `None`: it prints no more. It may go on reading.
+    /// `None` once it prints no more. It may go on reading.
     stdout: Option<ChildStdout>,
-    /// What is left of a datagram of which the program's input has taken the beginning.
+    input: Key,
+    output: Key,
+    /// The rest of a datagram, if the program's input has taken only its beginning.
     rest: Vec<u8>,
-    /// The hop limit of answers, after the last datagram of the peer.
+    /// The hop limit of answers, by the peer's last datagram.
     hops: Option<u8>,
-    /// How many bytes the program may still send before the peer is heard again.
+    /// The number of bytes that the program may print before the peer sends again.
     unasked: usize,
-    /// When the last datagram of the peer came. What the program says is no sign of life of a peer
-    /// that may never have been there.
-    last: Instant,
+    /// When the program is idle. Only datagrams move it: a forged peer sends one, however much the
+    /// program prints.
+    idle: Deadline,
     started: Instant,
 }
 
-/// The peer may be forged, and a program that prints without end a flood for whoever has its
-/// address. On loopback there is nobody to be flooded.
+/// The address of a peer can be forged. A program that prints without end must not flood it.
 const MOST_UNASKED: usize = 1 << 20;
 
+/// A program that has been told to end.
 struct Leaving {
     peer: Peer,
     running: Running,
-    kill_at: Instant,
-    killed: bool,
+    kill_at: Deadline,
 }
 
 impl Programs {
@@ -67,50 +69,39 @@ impl Programs {
             idle_timeout,
             max_peers,
             children: Children::install()?,
+            child_ended: Key::ABSENT,
             sessions: HashMap::new(),
             leaving: Vec::new(),
             buffer: vec![0; LARGEST],
         })
     }
 
-    /// What `serve` has to be told of, in that order.
-    pub fn descriptors(&self) -> Vec<PollFd<'_>> {
-        let mut descriptors = vec![PollFd::new(&self.children, PollFlags::IN)];
-        for session in self.sessions.values() {
-            descriptors.extend(session.output());
-            descriptors.extend(session.input());
-        }
-        descriptors
-    }
-
-    /// When `serve` has something to do even if nothing is ready.
-    pub fn wake(&self) -> Option<Instant> {
-        /// Nothing says when the last process of a group has ended.
+    /// Adds the descriptors that [`Self::serve`] serves. Returns when it has something to do even if
+    /// none is ready.
+    pub fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
+        /// No descriptor tells that the last process of a group has ended.
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
-        let sessions = self.sessions.values();
-        let idle = sessions.filter_map(|session| session.last.checked_add(self.idle_timeout));
-        let look_again = (!self.leaving.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
-        idle.chain(look_again).min()
+        self.child_ended = set.add(self.children.as_fd(), IN);
+        let look_again = (!self.leaving.is_empty()).then_some(LOOK_AGAIN);
+        let mut deadline = Deadline::within(look_again);
+        for session in self.sessions.values_mut() {
+            deadline = deadline.min(session.idle);
+            session.watch(set);
+        }
+        deadline
     }
 
-    /// Gives a datagram to the program of its peer, which is started if there is none.
-    pub fn take(
-        &mut self,
-        payload: &[u8],
-        peer: Peer,
-        hops: Option<u8>,
-        inlet: &Inlet,
-        desk: &mut Desk,
-    ) {
+    /// Gives a datagram to the program of its peer, and starts one if there is none.
+    pub fn take(&mut self, payload: &[u8], peer: Peer, hops: Option<u8>, guard: &mut Guard) {
         if !self.sessions.contains_key(&peer) {
             if let Some(refusal) = self.refusal(&peer) {
-                return desk.refuse(refusal, peer.address);
+                return guard.refuse(refusal, peer.address);
             }
-            match self.start(&peer, inlet) {
+            match self.start(&peer, guard) {
                 Ok(session) => self.sessions.insert(peer, session),
                 Err(error) => {
                     let what = format!("could not run {} for {}", self.program, peer.address);
-                    return desk.fail(&what, &error);
+                    return guard.fail(what, &error);
                 }
             };
         }
@@ -118,33 +109,33 @@ impl Programs {
             session.hops = hops;
             session.unasked = MOST_UNASKED;
             if session.give(payload) {
-                session.last = Instant::now();
+                session.idle = Deadline::after(self.idle_timeout);
             } else {
-                desk.refuse(Refusal::NotTaken, peer.address);
+                guard.refuse(Refusal::NotTaken, peer.address);
             }
         }
     }
 
-    /// Why `peer`, which has no program, gets none.
+    /// Why no program is started for `peer`.
     fn refusal(&self, peer: &Peer) -> Option<Refusal> {
         if self.sessions.len() + self.leaving.len() >= self.max_peers {
             return Some(Refusal::Full);
         }
         let leaving = self.leaving.iter().map(|leaving| &leaving.peer);
         let peers = self.sessions.keys().chain(leaving);
-        // The address of a peer can be forged; and a single host must not shut out all others.
+        // Addresses can be forged, and one host must not shut out all others.
         let host = Source::of(peer.address.ip());
         let same = peers.filter(|other| Source::of(other.address.ip()) == host);
         let most = self.max_peers - self.max_peers / 4;
-        (!peer.is_loopback() && same.count() >= most).then_some(Refusal::Crowd)
+        (!is_exempt(peer.address.ip()) && same.count() >= most).then_some(Refusal::Crowd)
     }
 
-    fn start(&self, peer: &Peer, inlet: &Inlet) -> io::Result<Session> {
+    fn start(&self, peer: &Peer, guard: &Guard) -> io::Result<Session> {
         let source = peer.address;
         let ends = Ends {
             protocol: "UDP",
             remote: source,
-            local: peer.local.map_or_else(|| inlet.local(), Ok)?,
+            local: peer.local.unwrap_or(guard.sockets[peer.socket].local),
         };
         let mut running = self
             .program
@@ -157,74 +148,75 @@ impl Programs {
         }
         let pid = running.child.id();
         tracing::info!(event = "start", peer = %source, pid, "Started {} for {source}.", self.program);
-        let now = Instant::now();
         Ok(Session {
             running,
             stdin,
             stdout,
+            input: Key::ABSENT,
+            output: Key::ABSENT,
             rest: Vec::new(),
             hops: None,
             unasked: MOST_UNASKED,
-            last: now,
-            started: now,
+            idle: Deadline::after(self.idle_timeout),
+            started: Instant::now(),
         })
     }
 
-    /// After poll(2): sends what the programs print, goes on writing, and ends those that are idle.
-    pub fn serve(&mut self, ready: &[bool], inlets: &[Inlet], desk: &mut Desk) {
-        /// A pipe holds a mebibyte at most, and that is so many reads.
+    /// Sends what the programs print, goes on writing to them, and ends those that are idle.
+    pub fn serve(&mut self, ready: &Ready, guard: &mut Guard) {
+        /// A pipe holds a mebibyte at most, which is so many reads.
         const MOST_LEFT: usize = 17;
-        let mut ready = ready.iter().copied();
-        let ended = ready.next().unwrap_or_default() && self.children.may_have_ended();
-        for (peer, session) in &mut self.sessions {
-            let (has_output, has_input) = (session.output().is_some(), session.input().is_some());
-            if has_output && ready.next().unwrap_or_default() {
-                session.send(&mut self.buffer, peer, &inlets[peer.inlet], desk);
-            }
-            if has_input && ready.next().unwrap_or_default() {
-                session.go_on();
-            }
-        }
+        let child_ended = ready[self.child_ended] && self.children.may_have_ended();
         let now = Instant::now();
         let mut over = Vec::new();
         for (peer, session) in &mut self.sessions {
-            // Whatever wait(2) has to complain of, there is no such program any more.
-            if ended && session.running.has_ended().unwrap_or(true) {
-                // What it printed before it ended; what it left behind may go on for ever.
-                let mut turns = 0..MOST_LEFT;
-                while turns.next().is_some()
-                    && session.send(&mut self.buffer, peer, &inlets[peer.inlet], desk)
-                {
-                }
+            if ready[session.output] {
+                session.send(&mut self.buffer, peer, guard);
+            }
+            if ready[session.input] {
+                session.go_on();
+            }
+            if child_ended && session.running.has_ended() {
+                // What it printed last. Programs that it has left behind may print without end.
+                let mut left = 0..MOST_LEFT;
+                while left.next().is_some() && session.send(&mut self.buffer, peer, guard) {}
                 let status = session.running.child.try_wait().ok().flatten();
                 let failed = status.filter(|status| !status.success());
                 let reason = failed.map(|status| format!("it ended with {status}"));
                 over.push((*peer, reason.unwrap_or_else(|| "it ended".to_owned())));
-            } else if now.saturating_duration_since(session.last) >= self.idle_timeout {
+            } else if session.idle.has_passed_at(now) {
                 over.push((*peer, "idle".to_owned()));
             }
         }
         for (peer, reason) in over {
-            self.leave(peer, &reason, now + GRACE);
+            self.leave(peer, &reason, Deadline::since(now, GRACE));
         }
-        self.leaving.retain_mut(|leaving| !leaving.is_over(now));
+        self.leaving.retain_mut(
+            |Leaving {
+                 running, kill_at, ..
+             }| {
+                let is_left = !running.is_gone();
+                if is_left && kill_at.has_passed_at(now) {
+                    running.signal(Signal::KILL);
+                }
+                is_left
+            },
+        );
     }
 
-    /// Tells a program to end, with all that it has started; at `kill_at` it is killed.
-    fn leave(&mut self, peer: Peer, reason: &str, kill_at: Instant) {
+    /// Tells a program and its process group to end. At `kill_at` they are killed.
+    fn leave(&mut self, peer: Peer, reason: &str, kill_at: Deadline) {
         let Some(session) = self.sessions.remove(&peer) else {
             return;
         };
-        let Session {
-            running, started, ..
-        } = session;
         let source = peer.address;
+        let mut running = session.running;
         tracing::info!(
             event = "end",
             peer = %source,
             pid = running.child.id(),
             reason,
-            duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms = u64::try_from(session.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "Ended {} for {source}: {reason}.",
             self.program
         );
@@ -233,15 +225,13 @@ impl Programs {
             peer,
             running,
             kill_at,
-            killed: false,
         });
     }
 
-    /// Closes the input of all programs, so that those end that wait for more, and what they still
-    /// print is sent. The others are ended after half of the time, and killed at `limit`.
-    pub fn finish(&mut self, limit: Instant, inlets: &[Inlet], desk: &mut Desk) -> io::Result<()> {
-        let now = Instant::now();
-        let half = now + limit.saturating_duration_since(now) / 2;
+    /// Closes the input of all programs and sends what they still print. The programs that have not
+    /// ended get SIGTERM after half of the time, and SIGKILL at `limit`. Blocks until all are gone.
+    pub fn finish(&mut self, limit: Deadline, guard: &mut Guard) -> io::Result<()> {
+        let half = Deadline::within(limit.left().map(|left| left / 2));
         let running = self.sessions.len();
         if running > 0 {
             tracing::info!(
@@ -254,10 +244,8 @@ impl Programs {
             leaving.kill_at = leaving.kill_at.min(limit);
         }
         while !self.sessions.is_empty() || !self.leaving.is_empty() {
-            let now = Instant::now();
-            if now >= half {
-                let peers: Vec<Peer> = self.sessions.keys().copied().collect();
-                for peer in peers {
+            if half.has_passed() {
+                for peer in self.sessions.keys().copied().collect::<Vec<_>>() {
                     self.leave(peer, "the server ends", limit);
                 }
             }
@@ -266,69 +254,54 @@ impl Programs {
                     session.stdin = None;
                 }
             }
-            let wake = self.wake().into_iter();
-            let wake = wake
-                .chain((!self.sessions.is_empty()).then_some(half))
-                .min();
-            let mut descriptors = self.descriptors();
-            poll(
-                &mut descriptors,
-                wake.map(|at| at.saturating_duration_since(now)),
-            )?;
-            let ready: Vec<bool> = wait::ready(&descriptors).collect();
-            self.serve(&ready, inlets, desk);
+            let next = if self.sessions.is_empty() {
+                Deadline::NEVER
+            } else {
+                half
+            };
+            let mut set = Set::new();
+            let deadline = self.watch(&mut set).min(next);
+            let ready = set.wait(deadline)?;
+            self.serve(&ready, guard);
         }
         Ok(())
     }
 }
 
 impl Session {
-    fn output(&self) -> Option<PollFd<'_>> {
-        let stdout = self.stdout.as_ref()?;
-        Some(PollFd::new(stdout, PollFlags::IN))
-    }
-
-    /// Room for the rest of a datagram; without one, only that nobody reads any more.
-    fn input(&self) -> Option<PollFd<'_>> {
-        let flags = if self.rest.is_empty() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
-        };
-        let stdin = self.stdin.as_ref()?;
-        Some(PollFd::new(stdin, flags))
+    fn watch<'a>(&'a mut self, set: &mut Set<'a>) {
+        self.output = set.add(self.stdout.as_ref().map(AsFd::as_fd), IN);
+        // Room for the rest of a datagram. Without a rest, only that the program reads no more.
+        let events = if self.rest.is_empty() { GONE } else { OUT };
+        self.input = set.add(self.stdin.as_ref().map(AsFd::as_fd), events);
     }
 
     /// Gives a datagram to the program, whole or not at all; whether it has been taken.
     fn give(&mut self, payload: &[u8]) -> bool {
-        if !self.rest.is_empty() {
-            return false;
+        let has_room = self.rest.is_empty();
+        let taken = has_room.then(|| self.write(payload)).flatten();
+        if let Some(count) = taken {
+            // pipe(7): of more than PIPE_BUF bytes, a pipe may take a part.
+            self.rest = payload[count..].to_vec();
         }
-        match self.write(payload) {
-            // pipe(7): of more than 4096 bytes it may take a part.
-            Some(count) => {
-                self.rest = payload[count..].to_vec();
-                true
-            }
-            None => false,
-        }
+        taken.is_some()
     }
 
-    /// Goes on with a datagram; if there is none, nobody reads any more.
+    /// The program's input is ready: for the rest of a datagram, or because it reads no more.
     fn go_on(&mut self) {
-        let rest = std::mem::take(&mut self.rest);
+        let mut rest = std::mem::take(&mut self.rest);
         if rest.is_empty() {
             self.stdin = None;
-        } else {
-            let count = self.write(&rest).unwrap_or_default();
-            // To a program that reads no more, all of it is lost.
-            if self.stdin.is_some() {
-                self.rest = rest[count..].to_vec();
-            }
+        }
+        let count = self.write(&rest).unwrap_or_default();
+        // A program that reads no more has lost the rest.
+        if self.stdin.is_some() {
+            rest.drain(..count);
+            self.rest = rest;
         }
     }
 
-    /// How much the program's input has taken; `None`: it has no room, or is closed.
+    /// How much the program's input has taken. `None`: it has no room, or is closed.
     fn write(&mut self, bytes: &[u8]) -> Option<usize> {
         let stdin = self.stdin.as_ref()?;
         match retry_on_intr(|| rustix::io::write(stdin, bytes)) {
@@ -342,12 +315,13 @@ impl Session {
         }
     }
 
-    /// Sends what the program has printed, as one datagram; `false`: there is nothing.
-    fn send(&mut self, buffer: &mut [u8], peer: &Peer, inlet: &Inlet, desk: &mut Desk) -> bool {
+    /// Sends what one read of the program's output gives, as one datagram; whether there was any.
+    fn send(&mut self, buffer: &mut [u8], peer: &Peer, guard: &mut Guard) -> bool {
         let Some(stdout) = &self.stdout else {
             return false;
         };
-        let buffer = &mut buffer[..largest(&peer.address)];
+        let source = peer.address;
+        let buffer = &mut buffer[..largest(&source)];
         match retry_on_intr(|| rustix::io::read(stdout, &mut *buffer)) {
             Err(Errno::AGAIN) => false,
             Ok(0) | Err(_) => {
@@ -356,38 +330,16 @@ impl Session {
             }
             Ok(count) => {
                 let rest = self.unasked.checked_sub(count);
-                if rest.is_none() && !peer.is_loopback() {
-                    desk.refuse(Refusal::Unheard, peer.address);
-                } else if let Some(refusal) = desk.of_rate(peer.address) {
-                    desk.refuse(refusal, peer.address);
+                if rest.is_none() && !is_exempt(source.ip()) {
+                    guard.refuse(Refusal::Unheard, source);
+                } else if guard.is_over_rate(source) {
+                    guard.refuse(Refusal::Rate, source);
                 } else {
                     self.unasked = rest.unwrap_or_default();
-                    desk.send(inlet, &buffer[..count], peer, self.hops);
+                    guard.send(&buffer[..count], peer, self.hops);
                 }
                 true
             }
         }
-    }
-}
-
-impl Leaving {
-    /// Whether nothing is left to be waited for; kills what has not ended in time.
-    fn is_over(&mut self, now: Instant) -> bool {
-        if self.running.is_gone() {
-            return true;
-        }
-        if self.killed {
-            // The others of its group are for init(1) to reap, which may take its time.
-            let is_over = self.running.has_ended().unwrap_or(true);
-            if is_over {
-                self.running.let_go();
-            }
-            return is_over;
-        }
-        if now >= self.kill_at {
-            self.running.signal(Signal::KILL);
-            self.killed = true;
-        }
-        false
     }
 }

@@ -1,57 +1,39 @@
-//! Which datagrams a server does not answer, so that nobody can make it a weapon against others or
-//! against itself.
+//! Which datagrams a server does not answer. Answers must not become a weapon against others, or
+//! against the server itself.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// What every answer of the hello service begins with.
+/// The beginning of every answer of the hello service.
 pub const GREETING: &[u8] = b"Hello, ";
 
-/// A greeting of a greeting, so many times: two hello servers answer each other, and one forged
-/// datagram was enough to begin (CVE-2024-2169).
+/// The depth of greetings of greetings that is refused. Two hello servers answer each other without
+/// end after one forged datagram (CVE-2024-2169).
 const NESTED: usize = 8;
 
-/// Ports below this belong to the services of a system, of which some answer everything (echo,
-/// chargen, DNS): a datagram from there is an answer, or is forged to cause one.
+/// Ports below this belong to services of a system. Some of them answer everything (echo, chargen,
+/// DNS): a datagram from there is an answer, or forged to cause one.
 const FIRST_ORDINARY_PORT: u16 = 1024;
 
 /// Why a datagram is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     Denied,
     Port,
     OwnAddress,
     NoHost,
     NestedGreeting,
-    /// It has been on its way for so long that an answer would get nowhere.
     Hops,
     Rate,
     TooLarge,
-    /// Programs run for as many peers as they may.
+    /// As many programs run as may.
     Full,
-    /// They run for so many peers of its host that the rest is for others.
+    /// As many programs run for the peer's host as may.
     Crowd,
-    /// The program of its peer has not read what came before, or reads no more.
+    /// The peer's program has not read the last datagram, or reads no more.
     NotTaken,
-    /// A program has printed all that it may before its peer is heard again.
+    /// The peer's program has printed all that it may before the peer sends again.
     Unheard,
-}
-
-impl Refusal {
-    pub const ALL: [Self; 12] = [
-        Self::Denied,
-        Self::Port,
-        Self::OwnAddress,
-        Self::NoHost,
-        Self::NestedGreeting,
-        Self::Hops,
-        Self::Rate,
-        Self::TooLarge,
-        Self::Full,
-        Self::Crowd,
-        Self::NotTaken,
-        Self::Unheard,
-    ];
 }
 
 impl fmt::Display for Refusal {
@@ -75,11 +57,11 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether `source` is nobody that an answer may be sent to. `own` are the addresses of the
-/// server's sockets; `is_local` tells whether an address belongs to this machine.
-pub fn of_source(
+/// Why nothing may be sent to `source`. `own` are the addresses of the server's sockets; `is_local`
+/// tells whether an address belongs to this machine.
+pub fn check_source(
     source: SocketAddr,
-    own: &[SocketAddr],
+    mut own: impl Iterator<Item = SocketAddr>,
     is_local: impl Fn(SocketAddr) -> bool,
 ) -> Option<Refusal> {
     let ip = source.ip().to_canonical();
@@ -89,25 +71,21 @@ pub fn of_source(
     if ip.is_multicast() || ip.is_unspecified() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
         return Some(Refusal::NoHost);
     }
-    let is_own = own.iter().any(|own| {
+    let is_own = own.any(|own| {
         let own_ip = own.ip().to_canonical();
+        // A socket for any address, or for a group, sends from every address of this machine.
+        let sends_from_all = own_ip.is_unspecified() || own_ip.is_multicast();
         own.port() == source.port()
             && (own_ip == ip
-                || is_for_many(own_ip) && own_ip.is_ipv4() == ip.is_ipv4() && is_local(source))
+                || sends_from_all && own_ip.is_ipv4() == ip.is_ipv4() && is_local(source))
     });
     is_own.then_some(Refusal::OwnAddress)
 }
 
-/// Whether a socket that is bound to `ip` sends from any address of this machine.
-fn is_for_many(ip: IpAddr) -> bool {
-    ip.is_unspecified() || ip.is_multicast()
-}
-
-/// Whether `payload` is what the hello services of two servers have made of a datagram.
-pub fn of_greeting(payload: &[u8]) -> Option<Refusal> {
+/// Whether the hello services of two servers have made `payload` of a datagram.
+pub fn is_nested_greeting(payload: &[u8]) -> bool {
     let mut greetings = payload.chunks(GREETING.len()).take(NESTED);
-    (payload.len() >= NESTED * GREETING.len() && greetings.all(|chunk| chunk == GREETING))
-        .then_some(Refusal::NestedGreeting)
+    payload.len() >= NESTED * GREETING.len() && greetings.all(|chunk| chunk == GREETING)
 }
 
 #[cfg(test)]
@@ -116,17 +94,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn refused(source: &str, own: &[&str]) -> Option<Refusal> {
-        let own: Vec<SocketAddr> = own.iter().map(|own| own.parse().unwrap()).collect();
+        let own = own.iter().map(|own| own.parse().unwrap());
         let is_local = |address: SocketAddr| {
             ["127.0.0.1", "::1", "192.0.2.1"]
                 .iter()
                 .any(|local| address.ip() == local.parse::<IpAddr>().unwrap())
         };
-        of_source(source.parse().unwrap(), &own, is_local)
+        check_source(source.parse().unwrap(), own, is_local)
     }
 
     #[test]
-    fn ports_of_services_are_refused() {
+    fn a_port_below_1024_is_refused() {
         let own = ["127.0.0.1:9999"];
         for source in ["192.0.2.7:0", "192.0.2.7:7", "[::1]:53", "127.0.0.1:1023"] {
             assert_eq!(refused(source, &own), Some(Refusal::Port), "{source}");
@@ -157,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_no_single_host_is_refused() {
+    fn a_multicast_broadcast_or_unspecified_address_is_refused() {
         for source in [
             "224.0.0.1:5000",
             "[ff02::1]:5000",
@@ -177,19 +155,19 @@ mod tests {
             for _ in 0..depth {
                 payload = [GREETING, &payload, b"!"].concat();
             }
-            of_greeting(&payload)
+            is_nested_greeting(&payload)
         };
-        assert_eq!(nested(7), None);
-        assert_eq!(nested(8), Some(Refusal::NestedGreeting));
-        assert_eq!(nested(100), Some(Refusal::NestedGreeting));
-        assert_eq!(of_greeting(b""), None);
+        assert!(!nested(7));
+        assert!(nested(8));
+        assert!(nested(100));
+        assert!(!is_nested_greeting(b""));
     }
 
     proptest! {
         #[test]
         fn two_servers_stop_answering_each_other(mut payload: Vec<u8>) {
             let mut answers = 0;
-            while of_greeting(&payload).is_none() {
+            while !is_nested_greeting(&payload) {
                 payload = [GREETING, &payload, b"!"].concat();
                 answers += 1;
             }

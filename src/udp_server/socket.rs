@@ -1,4 +1,4 @@
-//! A socket of the server, which answers from the very address that a datagram was sent to.
+//! A socket of the server. An answer leaves from the address that the datagram was sent to.
 
 use std::cell::Cell;
 use std::io;
@@ -6,63 +6,54 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::net::RecvFlags;
-use socket2::SockRef;
 
 use super::headers;
 use crate::net::multicast::Group;
 use crate::net::options::SocketArgs;
 use crate::net::socket;
 use crate::server::busy_poll::BusyPoll;
-use crate::server::listen::Bound;
-use crate::wait::poll;
 
-/// Who sends, and to whom.
+/// The longest that a call blocks: a receive without a datagram, or a send without room.
+const PATIENCE: Duration = Duration::from_millis(10);
+
+/// One end of a conversation: who sends, and to which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// By which of the server's sockets.
-    pub inlet: usize,
+    /// The index of the server's socket.
+    pub socket: usize,
     pub address: SocketAddr,
-    /// The address of ours that answers leave from. `None`: the system chooses it, as the socket is
-    /// bound to one address, or to a group.
+    /// Our address, from which answers leave. `None`: the system chooses it, as the socket is bound
+    /// to one address or to a group.
     pub local: Option<SocketAddr>,
 }
 
-impl Peer {
-    pub fn is_loopback(&self) -> bool {
-        self.address.ip().to_canonical().is_loopback()
-    }
-}
-
-/// A datagram, save for its payload.
+/// A datagram without its payload.
 pub struct Received {
+    /// The length of the payload in bytes.
     pub size: usize,
     pub source: SocketAddr,
-    /// The address of ours that an answer is to leave from, as in [`Peer`].
+    /// As in [`Peer`].
     pub local: Option<SocketAddr>,
-    /// The hop limit of an answer, one less than that of the datagram, as if this server were a
-    /// router on its way, or the usual one if that is lower; 0: no answer may leave. `None`: the
-    /// usual one, as nobody counts.
+    /// The hop limit of an answer; 0: none may leave. It is one less than that of the datagram, as
+    /// if this server were a router, and not above the usual one. `None`: the usual one.
     pub hops_left: Option<u8>,
 }
 
-pub struct Inlet {
+pub struct ServerSocket {
     socket: UdpSocket,
-    local: SocketAddr,
-    /// Whether more than payload and source is received.
+    pub local: SocketAddr,
+    /// Whether anything but payload and source is received.
     reads_headers: bool,
-    /// Whether calls wait.
-    blocks: bool,
     busy_poll: BusyPoll,
-    /// The hop limit that its datagrams have if nothing else is said.
     usual_hops: u8,
-    /// The hop limit that they have now.
+    /// The hop limit that is set.
     hops: Cell<u8>,
 }
 
-impl Inlet {
-    /// With `counts_hops` an answer is one hop further on the way of its question.
+impl ServerSocket {
+    /// Binds a socket to `address` and joins those of `groups` that suit it. With `counts_hops` the
+    /// hop limit of an answer is lower than that of its datagram.
     pub fn open(
         address: SocketAddr,
         options: &SocketArgs,
@@ -74,32 +65,23 @@ impl Inlet {
         let socket = socket::udp_server(address, options, groups, |socket| {
             headers::ask(socket, address.is_ipv4(), destination, counts_hops)
         })?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         let local = socket.local_addr()?;
-        let usual_hops = match local {
-            SocketAddr::V4(_) => socket.ttl()?,
-            SocketAddr::V6(_) => SockRef::from(&socket).unicast_hops_v6()?,
-        };
-        let usual_hops = u8::try_from(usual_hops).unwrap_or(u8::MAX);
+        let usual_hops = socket::hop_limit(&socket, &local)?;
         Ok(Self {
             socket,
             local,
             reads_headers: destination || counts_hops,
-            blocks: false,
             busy_poll: BusyPoll::default(),
             usual_hops,
             hops: Cell::new(usual_hops),
         })
     }
 
-    /// With a limit, calls wait for so long; without, they do not wait.
-    pub fn set_patience(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        self.blocks = limit.is_some();
-        self.socket.set_nonblocking(!self.blocks)?;
-        self.socket.set_read_timeout(limit)?;
-        self.socket.set_write_timeout(limit)
-    }
-
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    /// Receives a datagram, cut to `buffer`. If there is none the error is `WouldBlock`: at once, or
+    /// with `waits` after [`PATIENCE`]. A signal ends the wait.
+    pub fn receive(&self, buffer: &mut [u8], waits: bool) -> io::Result<Received> {
         let mut receive = |flags| {
             if self.reads_headers {
                 headers::receive(&self.socket, buffer, self.local.port(), flags)
@@ -107,7 +89,7 @@ impl Inlet {
                 headers::receive_without(&self.socket, buffer, flags)
             }
         };
-        let (size, source, headers) = if self.blocks {
+        let (size, source, headers) = if waits {
             self.busy_poll.receive(receive)?
         } else {
             receive(RecvFlags::DONTWAIT)?
@@ -121,51 +103,27 @@ impl Inlet {
         })
     }
 
-    /// Sends an answer, with `hops` as its hop limit. Where the system has no room it waits a moment
-    /// for it, as a socket that blocks would; all other clients wait as well.
+    /// Sends `payload` with the hop limit `hops`, or the usual one. Blocks for [`PATIENCE`] at most,
+    /// and all other peers with it.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
-        const PATIENCE: Duration = Duration::from_millis(10);
         self.limit_hops(hops.unwrap_or(self.usual_hops))?;
-        let send = || match peer.local {
+        match peer.local {
             Some(local) => headers::send(&self.socket, payload, peer.address, local),
             None => self.socket.send_to(payload, peer.address),
-        };
-        match send() {
-            // One that blocks has waited for as long already.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.blocks => {
-                poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(PATIENCE))?;
-                send()
-            }
-            result => result,
         }
     }
 
-    /// From now on. Most clients are as far away as the last, and that costs less than to say it
-    /// with each datagram.
+    /// Sets the hop limit, only when it changes: that saves a control message per datagram.
     fn limit_hops(&self, hops: u8) -> io::Result<()> {
-        if self.hops.get() == hops {
-            return Ok(());
+        if self.hops.get() != hops {
+            socket::set_hop_limit(&self.socket, &self.local, hops)?;
+            self.hops.set(hops);
         }
-        if self.local.is_ipv4() {
-            self.socket.set_ttl(hops.into())?;
-        } else {
-            SockRef::from(&self.socket).set_unicast_hops_v6(hops.into())?;
-        }
-        // Not before: after a failure the next answer has to try again.
-        self.hops.set(hops);
         Ok(())
     }
 }
 
-impl Bound for Inlet {
-    const ACT: &'static str = "send to it";
-
-    fn local(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
-    }
-}
-
-impl AsFd for Inlet {
+impl AsFd for ServerSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

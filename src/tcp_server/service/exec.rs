@@ -70,7 +70,7 @@ fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
     let limit = connection.limit();
     let mut gone = Deadline::NEVER;
     for nap in naps().map(Deadline::after) {
-        if running.has_ended().map_err(Ended::Failed)? || gone.has_passed() {
+        if running.has_ended() || gone.has_passed() {
             break;
         }
         connection.check(limit)?;

@@ -1,4 +1,4 @@
-//! Linux tells of the headers, and takes the address of an answer, in control messages.
+//! Linux passes headers, and the source address of an answer, in control messages.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -15,7 +15,8 @@ use socket2::Socket;
 
 use super::Headers;
 
-/// Has `receive` learn what is asked for, of what arrives from now on.
+/// Makes `receive` tell the destination and the hop limit, where wanted, of datagrams that arrive from
+/// now on.
 pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -> io::Result<()> {
     if is_ipv4 {
         setsockopt(socket, sockopt::Ipv4PacketInfo, &destination)?;
@@ -27,7 +28,7 @@ pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -
     Ok(())
 }
 
-/// As `recv_from`, with what was asked for. `port` is the socket's; `flags` are as in recvmsg(2).
+/// As `recv_from`, with the headers. `port` is the socket's; `flags` are those of recvmsg(2).
 pub fn receive(
     socket: &UdpSocket,
     buffer: &mut [u8],
@@ -43,7 +44,7 @@ pub fn receive(
     let (mut local, mut hop_limit, mut to_group) = (None, None, false);
     for control in message.cmsgs()? {
         match control {
-            // ip(7): of a datagram to a group, the address that the answer should have.
+            // ip(7): the address that an answer should come from, also after a datagram to a group.
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 let ip = Ipv4Addr::from_bits(u32::from_be(info.ipi_spec_dst.s_addr));
                 local = Some(SocketAddrV4::new(ip, port).into());
@@ -68,7 +69,7 @@ pub fn receive(
     let source = source.ok_or(io::ErrorKind::InvalidData)?;
     let headers = Headers {
         local,
-        // RFC 1112: what is sent to a group begins with 1, which says nothing of its way.
+        // RFC 1112: a datagram to a group starts with 1, which says nothing of its way.
         hop_limit: hop_limit.filter(|_| !to_group),
     };
     Ok((message.bytes, source, headers))

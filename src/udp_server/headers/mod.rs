@@ -1,4 +1,5 @@
-//! What the headers of a datagram say, and which address an answer is sent from. Only Linux tells.
+//! The headers of datagrams: where one was sent to, its hop limit, and where an answer comes from.
+//! Only Linux tells them.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -15,17 +16,16 @@ pub use linux::{ask, receive, send};
 #[cfg(not(target_os = "linux"))]
 pub use other::{ask, receive, send};
 
-/// What is known of a datagram that has been received; `None`: it was not asked for, or the system
-/// does not tell, or it says nothing of use.
+/// The headers of a received datagram. `None`: not asked for, not told, or of no use.
 #[derive(Default)]
 pub struct Headers {
-    /// The address of ours that an answer should come from.
+    /// Our address that an answer should come from.
     pub local: Option<SocketAddr>,
     /// The hop limit (IPv4: time to live) as it arrived.
     pub hop_limit: Option<u8>,
 }
 
-/// As `receive`, of a socket that was not asked for anything.
+/// As `receive`, without headers.
 pub fn receive_without(
     socket: &UdpSocket,
     buffer: &mut [u8],

@@ -1,5 +1,4 @@
-//! Without headers: the system chooses the address of an answer by its route, and nobody counts
-//! hops.
+//! Without headers, the system chooses the source address of an answer, and hops are not counted.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
