@@ -45,62 +45,51 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a pool does for the connections of some listeners.
+    /// What the threads of a pool do next for the connections of some listeners.
     fn jobs(self: &Arc<Self>, range: Range<usize>) -> io::Result<impl Fn() -> Option<Job> + use<>> {
         for listener in &self.listeners()[range.clone()] {
             listener.set_nonblocking(!may_block(range.len()))?;
         }
         let server = Arc::clone(self);
-        Ok(move || {
-            loop {
-                match server.next_job(range.clone()) {
-                    Ok(job) => return job,
-                    Err(error) => server.pause_after(&error),
-                }
-            }
-        })
+        Ok(move || server.next_job(&range))
     }
 
     /// Blocks until a connection has come that is to be served or logged. `None`: no more will.
-    fn next_job(self: &Arc<Self>, range: Range<usize>) -> io::Result<Option<Job>> {
-        // Held until the connection is counted: `stop_accepting` waits for that.
-        let listeners = self.listeners();
-        let listeners = listeners.get(range).unwrap_or_default();
+    fn next_job(self: &Arc<Self>, range: &Range<usize>) -> Option<Job> {
         loop {
-            let accepted = match listeners {
-                [] => return Ok(None),
-                [listener] if may_block(1) => Stream::accept(listener),
-                _ => self.accept_of_several(listeners),
-            };
-            match accepted {
+            // Held until the connection is counted: `stop_accepting` waits for that.
+            let listeners = self.listeners();
+            match self.accept(listeners.get(range.clone())?) {
                 Ok((stream, peer)) => {
                     let job = self.admit(stream, peer);
                     if job.is_some() {
-                        return Ok(job);
+                        return job;
                     }
                 }
                 // accept(2): the socket does not listen any more.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return None,
+                Err(error) => {
+                    drop(listeners);
+                    self.pause_after(&error);
+                }
             }
         }
     }
 
-    fn accept_of_several(&self, listeners: &[TcpListener]) -> io::Result<(Stream, SocketAddr)> {
+    fn accept(&self, listeners: &[TcpListener]) -> io::Result<(Stream, SocketAddr)> {
+        if may_block(listeners.len()) {
+            return Stream::accept(&listeners[0]);
+        }
         let mut set = Set::new();
         let closing = set.add(self.closing.as_fd(), IN);
-        let keys = listeners
-            .iter()
-            .map(|listener| set.add(listener.as_fd(), IN));
+        let keys = listeners.iter().map(|socket| set.add(socket.as_fd(), IN));
         let keys: Vec<_> = keys.collect();
         let ready = set.wait(Deadline::NEVER)?;
         if ready[closing] {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut listeners = listeners.iter().zip(keys);
-        let (listener, _) = listeners
-            .find(|(_, key)| ready[*key])
-            .ok_or(io::ErrorKind::Interrupted)?;
+        let listener = listeners.iter().zip(keys).find(|(_, key)| ready[*key]);
+        let (listener, _) = listener.ok_or(io::ErrorKind::Interrupted)?;
         let (stream, peer) = Stream::accept(listener)?;
         // BSD: it inherits the listener's flag. That fails if the peer has gone away.
         let blocks = stream.set_nonblocking(false);
@@ -136,20 +125,18 @@ impl Server {
         if is_wait(error) || error.kind() == io::ErrorKind::ConnectionAborted {
             return;
         }
-        if self.exhausted_begins() {
-            let cause = cause(error);
-            tracing::error!("could not accept a connection: {cause}; new ones have to wait");
-        }
-        thread::sleep(PAUSE);
-    }
-
-    fn exhausted_begins(&self) -> bool {
         let mut exhausted = self
             .exhausted
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         exhausted.close(Deadline::has_passed);
-        exhausted.happened(Instant::now())
+        let begins = exhausted.happened(Instant::now());
+        drop(exhausted);
+        if begins {
+            let cause = cause(error);
+            tracing::error!("could not accept a connection: {cause}; new ones have to wait");
+        }
+        thread::sleep(PAUSE);
     }
 }
 

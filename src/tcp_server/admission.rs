@@ -110,3 +110,83 @@ impl Rejected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::resolve::ResolveArgs;
+    use crate::server::access::AccessArgs;
+    use clap::{Args as _, FromArgMatches as _};
+    use std::net::{TcpListener, TcpStream};
+
+    /// The admission of a server that is started with `arguments`, and an accepted connection.
+    fn admission(arguments: &[&str]) -> (Admission, Arc<Stream>) {
+        let command = AccessArgs::augment_args(clap::Command::new("test").no_binary_name(true));
+        let access = AccessArgs::from_arg_matches(&command.get_matches_from(arguments)).unwrap();
+        let gate = Gate::open(&access, &ResolveArgs::default()).unwrap();
+        let connections = Connections::new(2, Some(1)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = Stream::accept(&listener).unwrap();
+        (
+            Admission::new(gate, Arc::new(connections)),
+            Arc::new(stream),
+        )
+    }
+
+    fn peer(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_denied_peer_takes_no_place() {
+        let (admission, stream) = admission(&["--deny", "192.0.2.0/24"]);
+        for address in ["192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
+            let rejected = admission.admit(&stream, peer(address)).err();
+            assert_eq!(rejected, Some(Rejected::Denied));
+        }
+        let permit = admission.admit(&stream, peer("198.51.100.1:1")).unwrap();
+        assert_eq!(permit.number, 1);
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_address_in_both_families() {
+        let (admission, stream) = admission(&[]);
+        let _permit = admission.admit(&stream, peer("192.0.2.1:1")).unwrap();
+        let mapped = peer("[::ffff:192.0.2.1]:2");
+        let rejected = admission.admit(&stream, mapped).err();
+        assert_eq!(rejected, Some(Rejected::FullForPeer(1)));
+    }
+
+    #[test]
+    fn the_first_rejection_of_each_kind_is_logged_once_an_episode() {
+        let (admission, _) = admission(&[]);
+        let peer = peer("192.0.2.1:1");
+        let kinds = [
+            Rejected::Denied,
+            Rejected::Full(2),
+            Rejected::FullForPeer(1),
+        ];
+        assert_eq!(admission.next_end(), Deadline::NEVER);
+        for _ in 0..2 {
+            for rejected in kinds {
+                assert!(admission.count(rejected, peer).is_some());
+                assert!(admission.count(rejected, peer).is_none());
+            }
+            assert_ne!(admission.next_end(), Deadline::NEVER);
+            admission.close_episodes(|_| true);
+            assert_eq!(admission.next_end(), Deadline::NEVER);
+        }
+    }
+
+    #[test]
+    fn a_rejection_that_is_to_be_logged_keeps_the_server_and_wakes_it() {
+        let (admission, _) = admission(&[]);
+        let guard = admission.count(Rejected::Denied, peer("192.0.2.1:1"));
+        assert!(admission.connections.waker.clear());
+        admission.connections.close();
+        assert!(!admission.connections.have_ended());
+        drop(guard);
+        assert!(admission.connections.have_ended());
+    }
+}

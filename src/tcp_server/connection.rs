@@ -128,8 +128,8 @@ impl Connection {
         };
         let mut traffic = Traffic::default();
         let result = relay(local, remote, &rules, &mut traffic);
-        self.count_received(traffic.received);
-        self.count_sent(traffic.sent);
+        self.received.update(|total| total + traffic.received);
+        self.sent.update(|total| total + traffic.sent);
         result.map_err(|broken| match broken {
             Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
             Broken::Input(error) => Ended::Local(input::unreadable(name, &error)),
@@ -146,7 +146,7 @@ impl Connection {
             self.busy_poll
                 .receive(|flags| stream.receive(buffer, flags))
         })?;
-        self.count_received(count as u64);
+        self.received.update(|total| total + count as u64);
         Ok(count)
     }
 
@@ -156,7 +156,7 @@ impl Connection {
             let count = self.within_limits(Stream::set_write_timeout, |stream| {
                 stream.send(bytes, SendFlags::empty())
             })?;
-            self.count_sent(count as u64);
+            self.sent.update(|total| total + count as u64);
             bytes = &bytes[count..];
         }
         Ok(())
@@ -165,14 +165,16 @@ impl Connection {
     /// Reads what has arrived; 0 is the end of the peer's data. `None`: nothing has.
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         let count = unless_it_waits(self.stream.receive(buffer, RecvFlags::DONTWAIT))?;
-        self.count_received(count.unwrap_or(0) as u64);
+        let moved = count.unwrap_or(0) as u64;
+        self.received.update(|total| total + moved);
         Ok(count)
     }
 
     /// Writes as much of `bytes` as the system takes at once. `None`: it takes nothing.
     pub fn try_write(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         let count = unless_it_waits(self.stream.send(bytes, SendFlags::DONTWAIT))?;
-        self.count_sent(count.unwrap_or(0) as u64);
+        let moved = count.unwrap_or(0) as u64;
+        self.sent.update(|total| total + moved);
         Ok(count)
     }
 
@@ -185,14 +187,6 @@ impl Connection {
     /// How many bytes were received and sent.
     pub fn traffic(&self) -> (u64, u64) {
         (self.received.get(), self.sent.get())
-    }
-
-    fn count_received(&self, bytes: u64) {
-        self.received.set(self.received.get() + bytes);
-    }
-
-    fn count_sent(&self, bytes: u64) {
-        self.sent.set(self.sent.get() + bytes);
     }
 
     /// Makes closing reset the connection, so that the peer does not take it for complete.

@@ -72,16 +72,13 @@ impl Connections {
         state.last_number += 1;
         let number = state.last_number;
         state.open.insert(number, Arc::clone(stream));
-        let guard = self.guard_in(&mut state);
+        state.guards += 1;
+        let guard = Guard(Arc::clone(self));
         Ok(Permit { guard, number, ip })
     }
 
     pub fn guard(self: &Arc<Self>) -> Guard {
-        self.guard_in(&mut self.state())
-    }
-
-    fn guard_in(self: &Arc<Self>, state: &mut State) -> Guard {
-        state.guards += 1;
+        self.state().guards += 1;
         Guard(Arc::clone(self))
     }
 
@@ -145,5 +142,105 @@ impl Drop for Guard {
         if state.is_closed {
             self.0.waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn connections(most: u32, most_per_ip: Option<u32>) -> Arc<Connections> {
+        Arc::new(Connections::new(most, most_per_ip).unwrap())
+    }
+
+    /// A stream and the client at its other end.
+    fn stream() -> (Arc<Stream>, TcpStream) {
+        let listener = TcpListener::bind((IP, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Arc::new(Stream::accept(&listener).unwrap().0), client)
+    }
+
+    #[test]
+    fn a_released_place_is_for_the_next_connection() {
+        let connections = connections(1, Some(1));
+        let (stream, _client) = stream();
+        let first = connections.add(&stream, IP).unwrap();
+        let rejected = connections.add(&stream, IP).err();
+        assert_eq!(rejected, Some(Rejected::Full(1)));
+        assert!(!first.release());
+        let second = connections.add(&stream, IP).unwrap();
+        // To release it twice, as the drop does, frees no other place.
+        drop(first);
+        assert!(connections.add(&stream, IP).is_err());
+        assert_eq!((second.number, connections.close()), (2, 1));
+    }
+
+    #[test]
+    fn each_address_has_its_own_limit() {
+        let connections = connections(9, Some(2));
+        let (stream, _client) = stream();
+        let [one, other] = [IP, Ipv4Addr::new(127, 0, 0, 2).into()];
+        let permits: Vec<_> = [one, one, other]
+            .map(|ip| connections.add(&stream, ip).unwrap())
+            .into();
+        let rejected = connections.add(&stream, one).err();
+        assert_eq!(rejected, Some(Rejected::FullForPeer(2)));
+        assert!(connections.add(&stream, other).is_ok());
+        drop(permits);
+        assert!(connections.add(&stream, one).is_ok());
+        assert_eq!(connections.state().open_per_ip.len(), 0);
+    }
+
+    #[test]
+    fn connections_that_take_leave_are_bounded_too() {
+        let connections = connections(1, None);
+        let (stream, _client) = stream();
+        let mut leaving = Vec::new();
+        for _ in 0..=MOST_LEAVING {
+            let permit = connections.add(&stream, IP).unwrap();
+            permit.release();
+            leaving.push(permit);
+        }
+        let rejected = connections.add(&stream, IP).err();
+        assert_eq!(rejected, Some(Rejected::Full(1)));
+        leaving.pop();
+        assert!(connections.add(&stream, IP).is_ok());
+    }
+
+    #[test]
+    fn they_have_ended_once_no_more_come_and_every_guard_is_dropped() {
+        let connections = connections(1, None);
+        let (stream, _client) = stream();
+        let permit = connections.add(&stream, IP).unwrap();
+        let guard = connections.guard();
+        assert!(!connections.have_ended());
+        assert_eq!(connections.close(), 1);
+        connections.waker.clear();
+        permit.release();
+        drop(permit);
+        assert!(!connections.have_ended());
+        drop(guard);
+        assert!(connections.have_ended());
+        assert!(connections.waker.clear());
+    }
+
+    #[test]
+    fn only_open_connections_are_cut_off() {
+        let connections = connections(2, None);
+        let [(open, open_client), (released, released_client)] = [stream(), stream()];
+        let permits = [&open, &released].map(|stream| connections.add(stream, IP).unwrap());
+        assert!(!permits[1].release());
+        assert_eq!(connections.cut_off(), 1);
+        assert!(permits[0].release());
+        // The end has come to one client only.
+        for client in [&open_client, &released_client] {
+            client.set_nonblocking(true).unwrap();
+        }
+        assert_eq!(open_client.peek(&mut [0]).unwrap(), 0);
+        let error = released_client.peek(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

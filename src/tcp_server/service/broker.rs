@@ -230,10 +230,10 @@ impl Member<'_> {
                 self.broker.check(connection.number)?;
             }
             let events = ready.events(peer);
-            let has_sent = wants.contains(OUT) && events.intersects(!IN) && self.send()?;
-            let has_received =
-                wants.contains(IN) && events.intersects(!OUT) && self.receive(&mut buffer)?;
-            if has_sent || has_received {
+            if wants.contains(OUT) && events.intersects(!IN) && self.send()? {
+                limit = connection.limit();
+            }
+            if wants.contains(IN) && events.intersects(!OUT) && self.receive(&mut buffer)? {
                 limit = connection.limit();
             }
         }

@@ -44,6 +44,9 @@ pub enum Framing {
     Read,
 }
 
+/// Most connections send no more than this at a time. None keeps more memory while it is idle.
+const SMALL: usize = 512;
+
 /// Blocks until the peer says `exit`, ends its input, or goes away.
 // Stack budget: see pool.
 #[inline(never)]
@@ -55,35 +58,31 @@ pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
         delay: args.delay,
         pending: Vec::new(),
     };
-    // Stack budget: see pool.
-    let mut small = [0; 512];
+    let mut small = [0; SMALL];
     let mut large = Vec::new();
     loop {
         let read = read(connection, &mut small, &mut large)?;
-        let flow = match read {
-            [] => messages.end(|text, end| answers.add(text, end)),
-            _ => messages.push(read, |text, end| answers.add(text, end)),
-        };
-        let ended = read.is_empty();
+        let has_ended = read.is_empty();
+        let flow = messages.push(read, |text, end| answers.add(text, end));
         // What was received before the end is answered, whatever the end is.
         answers.flush()?;
-        if flow? == Flow::Exit || ended {
+        if flow? == Flow::Exit || has_ended {
             return Ok(());
         }
     }
 }
 
-/// Reads what has arrived; nothing is the end of the peer's input. Most connections send little at a
-/// time: `large` is filled only while the peer sends more than `small` holds.
+/// Reads what has arrived; nothing is the end of the peer's input. `large` has memory only while the
+/// peer sends more than `small` holds.
 fn read<'a>(
     connection: &Connection,
-    small: &'a mut [u8; 512],
+    small: &'a mut [u8; SMALL],
     large: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], Ended> {
     /// The longest message without a newline.
     const MOST: usize = 64 << 10;
     let count = connection.read(small)?;
-    if count < small.len() {
+    if count < SMALL {
         *large = Vec::new();
         return Ok(&small[..count]);
     }
@@ -149,61 +148,48 @@ impl Messages {
         }
     }
 
-    /// Gives every message that one read completes to `answer`: its text, and the end of line that
-    /// is not part of it.
+    /// Gives `answer` every message that one read completes, and the end of line that is not part of
+    /// it. An empty read is the end of input, which completes a last line.
     fn push(
         &mut self,
         read: &[u8],
         mut answer: impl FnMut(&[u8], &[u8]) -> Result<(), Ended>,
     ) -> Result<Flow, Ended> {
+        if read.is_empty() {
+            let last = std::mem::take(&mut self.partial);
+            return match &last[..] {
+                [] => Ok(Flow::Next),
+                text => self.message(text, b"", &mut answer),
+            };
+        }
         self.lines |= self.framing == Framing::Auto && read.contains(&b'\n');
         if !self.lines {
             return self.message(read, b"", &mut answer);
         }
         for piece in read.split_inclusive(|&byte| byte == b'\n') {
-            // Nothing is kept beyond what may still become a message with its end of line.
-            let length = self.partial.len() + piece.len();
-            if length > self.max_message + 2 {
+            // Nothing is kept that cannot become a message with its end of line.
+            if self.partial.len() + piece.len() > self.max_message + 2 {
                 return Err(Ended::TooLong(self.max_message));
             }
-            if !piece.ends_with(b"\n") {
-                self.partial.extend_from_slice(piece);
-                let text = self.partial.strip_suffix(b"\r").unwrap_or(&self.partial);
-                if text.len() > self.max_message {
-                    return Err(Ended::TooLong(self.max_message));
-                }
-                break;
-            }
-            let joined;
-            let line = if self.partial.is_empty() {
-                piece
-            } else {
-                self.partial.extend_from_slice(piece);
-                joined = std::mem::take(&mut self.partial);
-                &joined
-            };
-            let (text, end): (&[u8], &[u8]) = match line {
+            self.partial.extend_from_slice(piece);
+            let (text, end): (&[u8], &[u8]) = match &self.partial[..] {
                 [text @ .., b'\r', b'\n'] => (text, b"\r\n"),
-                [text @ .., _] => (text, b"\n"),
-                [] => continue,
+                [text @ .., b'\n'] => (text, b"\n"),
+                start => {
+                    let text = start.strip_suffix(b"\r").unwrap_or(start);
+                    if text.len() > self.max_message {
+                        return Err(Ended::TooLong(self.max_message));
+                    }
+                    break;
+                }
             };
-            let flow = self.message(text, end, &mut answer);
-            if flow? == Flow::Exit {
+            if self.message(text, end, &mut answer)? == Flow::Exit {
                 return Ok(Flow::Exit);
             }
+            self.partial.clear();
         }
+        self.partial.shrink_to(SMALL);
         Ok(Flow::Next)
-    }
-
-    /// The input has ended: an incomplete last line is a message too.
-    fn end(
-        &mut self,
-        mut answer: impl FnMut(&[u8], &[u8]) -> Result<(), Ended>,
-    ) -> Result<Flow, Ended> {
-        match std::mem::take(&mut self.partial) {
-            partial if partial.is_empty() => Ok(Flow::Next),
-            partial => self.message(&partial, b"", &mut answer),
-        }
     }
 
     fn message(
@@ -247,7 +233,7 @@ mod tests {
             }
         }
         if last.is_empty() {
-            last = match messages.end(&mut add) {
+            last = match messages.push(b"", &mut add) {
                 Ok(Flow::Next) => "",
                 Ok(Flow::Exit) => ".",
                 Err(_) => "too long",
