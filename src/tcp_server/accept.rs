@@ -1,7 +1,7 @@
 //! How connections are accepted: by the threads that serve them.
 //!
 //! Each listener has a [`Pool`] of its own, whose threads block in accept(2). A server that serves
-//! one connection at a time has one thread for all its listeners. While that serves, the next
+//! one connection at a time has one thread for all its listeners: while it serves, the next
 //! connection waits in the backlog.
 
 use std::io;
@@ -29,8 +29,8 @@ impl Server {
         (0..count).try_for_each(|index| Pool::start(self.jobs(index..index + 1)?))
     }
 
-    /// Has connections refused from now on. Blocks until every thread that has just accepted one has
-    /// counted it as open; returns how many are open.
+    /// Closes the listeners: the system refuses connections from now on. Blocks until every
+    /// connection that was accepted before is counted. Returns how many are open.
     pub fn stop_accepting(&self) -> usize {
         self.closing.wake();
         self.listeners().iter().for_each(socket::stop_accepting);
@@ -45,7 +45,7 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the threads of a pool do next for the connections of some listeners.
+    /// The jobs of a pool: the connections of some listeners.
     fn jobs(self: &Arc<Self>, range: Range<usize>) -> io::Result<impl Fn() -> Option<Job> + use<>> {
         for listener in &self.listeners()[range.clone()] {
             listener.set_nonblocking(!may_block(range.len()))?;
@@ -54,16 +54,25 @@ impl Server {
         Ok(move || server.next_job(&range))
     }
 
-    /// Blocks until a connection has come that is to be served or logged. `None`: no more will.
+    /// Blocks until there is a connection to serve. `None`: no more are accepted.
     fn next_job(self: &Arc<Self>, range: &Range<usize>) -> Option<Job> {
         loop {
             // Held until the connection is counted: `stop_accepting` waits for that.
             let listeners = self.listeners();
             match self.accept(listeners.get(range.clone())?) {
                 Ok((stream, peer)) => {
-                    let job = self.admit(stream, peer);
-                    if job.is_some() {
-                        return job;
+                    let stream = Arc::new(stream);
+                    match self.admission.admit(&stream, peer) {
+                        Ok(permit) => {
+                            let server = Arc::clone(self);
+                            return Some(Box::new(move || server.serve(stream, peer, permit)));
+                        }
+                        Err(rejected) => {
+                            drop(stream);
+                            // A stop must not wait for a log line.
+                            drop(listeners);
+                            self.admission.log(rejected, peer);
+                        }
                     }
                 }
                 // accept(2): the socket does not listen any more.
@@ -91,37 +100,17 @@ impl Server {
         let listener = listeners.iter().zip(keys).find(|(_, key)| ready[*key]);
         let (listener, _) = listener.ok_or(io::ErrorKind::Interrupted)?;
         let (stream, peer) = Stream::accept(listener)?;
-        // BSD: it inherits the listener's flag. That fails if the peer has gone away.
+        // On BSD the stream inherits O_NONBLOCK. Clearing it fails if the peer has gone away.
         let blocks = stream.set_nonblocking(false);
         blocks.map_err(|_| io::ErrorKind::ConnectionAborted)?;
         Ok((stream, peer))
     }
 
-    /// What is left to do for a connection: to serve it or, if it was rejected and closed, to log
-    /// that. Another thread does so if this one is to go on accepting.
-    fn admit(self: &Arc<Self>, stream: Stream, peer: SocketAddr) -> Option<Job> {
-        let stream = Arc::new(stream);
-        match self.admission.admit(&stream, peer) {
-            Ok(permit) => {
-                let server = Arc::clone(self);
-                Some(Box::new(move || server.serve(stream, peer, permit)))
-            }
-            Err(rejected) => {
-                drop(stream);
-                let guard = self.admission.count(rejected, peer)?;
-                Some(Box::new(move || {
-                    let _guard = guard;
-                    rejected.log(peer);
-                }))
-            }
-        }
-    }
-
-    /// Waits before the next accept(2), if `error` will come again at once.
+    /// Logs why accept(2) failed, once an episode, and waits: the next call would fail at once.
     fn pause_after(&self, error: &io::Error) {
-        /// Long enough to cost nothing, short enough not to be noticed.
+        /// Long enough to cost no CPU time, short enough for a client not to notice.
         const PAUSE: Duration = Duration::from_millis(100);
-        // accept(2): a connection that was reset while it waited is no fault of the listener.
+        // accept(2): the peer reset the connection while it waited. The next call may succeed.
         if is_wait(error) || error.kind() == io::ErrorKind::ConnectionAborted {
             return;
         }
@@ -140,14 +129,14 @@ impl Server {
     }
 }
 
-/// Whether a thread may block in accept(2) for that many listeners: [`Server::stop_accepting`] wakes
-/// it there.
+/// Whether a thread that accepts from so many listeners may block in accept(2). On Linux
+/// shutdown(2) of the listener wakes it.
 #[cfg(target_os = "linux")]
 fn may_block(listeners: usize) -> bool {
     listeners == 1
 }
 
-/// Elsewhere shutdown(2) of a listener wakes nobody, but a descriptor in poll(2) does.
+/// Elsewhere only `closing` wakes it, in poll(2).
 #[cfg(not(target_os = "linux"))]
 fn may_block(_listeners: usize) -> bool {
     false

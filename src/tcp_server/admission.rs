@@ -1,31 +1,31 @@
-//! Who is let in: by `--allow` and `--deny`, and while fewer connections are open than may be.
+//! Who may connect: by `--allow` and `--deny`, and while there is room.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::connections::{Connections, Guard, Permit};
+use super::connections::{Connections, Permit};
 use crate::net::stream::Stream;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::wait::Deadline;
 
-/// Decides about every accepted connection, and counts the rejected ones.
+/// Admits or rejects connections, and logs episodes of rejections.
 pub struct Admission {
     pub gate: Gate,
     pub connections: Arc<Connections>,
     episodes: Mutex<BTreeMap<Rejected, Episode>>,
 }
 
-/// Why a connection is closed as soon as it has been accepted.
+/// Why a connection is closed as soon as it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejected {
-    /// By `--allow` or `--deny`.
+    /// `--allow` or `--deny` says so.
     Denied,
-    /// So many are open.
+    /// That many are open already.
     Full(u32),
-    /// So many are open from its address.
+    /// That many are open from its address already.
     FullForPeer(u32),
 }
 
@@ -38,7 +38,7 @@ impl Admission {
         }
     }
 
-    /// Counts a connection as open, if it may be served. A rejected one is for the caller to close.
+    /// Counts a connection as open, or rejects it; then the caller closes it.
     pub fn admit(&self, stream: &Arc<Stream>, peer: SocketAddr) -> Result<Permit, Rejected> {
         let ip = peer.ip().to_canonical();
         if !self.gate.permits(ip) {
@@ -47,31 +47,39 @@ impl Admission {
         self.connections.add(stream, ip)
     }
 
-    /// Counts a rejection. The first of an episode is to be logged, by [`Rejected::log`]; the server
-    /// waits for that as long as the guard lives.
-    pub fn count(&self, rejected: Rejected, peer: SocketAddr) -> Option<Guard> {
-        let begins = self
-            .episodes()
-            .entry(rejected)
-            .or_default()
-            .happened(Instant::now());
-        if !begins {
+    /// Logs a rejection if it begins an episode, and else only counts it.
+    pub fn log(&self, rejected: Rejected, peer: SocketAddr) {
+        let mut episodes = self.episodes();
+        let episode = episodes.entry(rejected).or_default();
+        if !episode.happened(Instant::now()) {
             tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
-            return None;
+            return;
         }
-        // The main thread now has the end of an episode to wait for.
+        drop(episodes);
+        // The main thread has to wait for the end of the episode.
         self.connections.waker.wake();
-        Some(self.connections.guard())
+        match rejected {
+            Rejected::Denied => {
+                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
+            }
+            Rejected::Full(limit) => {
+                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
+            }
+            Rejected::FullForPeer(limit) => {
+                let ip = peer.ip().to_canonical();
+                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open from {ip} already");
+            }
+        }
     }
 
-    /// When the next episode is over, if nothing is rejected before.
+    /// When the next episode is over if nothing more is rejected.
     pub fn next_end(&self) -> Deadline {
         let episodes = self.episodes();
         let ends = episodes.values().map(Episode::end);
         ends.fold(Deadline::NEVER, Deadline::min)
     }
 
-    /// Logs how many were rejected in every episode whose end `is_over`.
+    /// Closes each episode whose end `is_over`, and logs how many connections it rejected.
     pub fn close_episodes(&self, is_over: impl Fn(Deadline) -> bool) {
         for (rejected, episode) in &mut *self.episodes() {
             if let Some(count) = episode.close(&is_over) {
@@ -91,23 +99,6 @@ impl Admission {
 
     fn episodes(&self) -> MutexGuard<'_, BTreeMap<Rejected, Episode>> {
         self.episodes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Rejected {
-    pub fn log(self, peer: SocketAddr) {
-        match self {
-            Self::Denied => {
-                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
-            }
-            Self::Full(limit) => {
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
-            }
-            Self::FullForPeer(limit) => {
-                let ip = peer.ip().to_canonical();
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open from {ip} already");
-            }
-        }
     }
 }
 
@@ -159,9 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rejection_of_each_kind_is_logged_once_an_episode() {
+    fn the_first_rejection_of_each_kind_begins_an_episode() {
         let (admission, _) = admission(&[]);
-        let peer = peer("192.0.2.1:1");
         let kinds = [
             Rejected::Denied,
             Rejected::Full(2),
@@ -170,23 +160,15 @@ mod tests {
         assert_eq!(admission.next_end(), Deadline::NEVER);
         for _ in 0..2 {
             for rejected in kinds {
-                assert!(admission.count(rejected, peer).is_some());
-                assert!(admission.count(rejected, peer).is_none());
+                // The main thread learns of each beginning, and only of that.
+                for is_first in [true, false] {
+                    admission.log(rejected, peer("192.0.2.1:1"));
+                    assert_eq!(admission.connections.waker.clear(), is_first);
+                }
             }
             assert_ne!(admission.next_end(), Deadline::NEVER);
             admission.close_episodes(|_| true);
             assert_eq!(admission.next_end(), Deadline::NEVER);
         }
-    }
-
-    #[test]
-    fn a_rejection_that_is_to_be_logged_keeps_the_server_and_wakes_it() {
-        let (admission, _) = admission(&[]);
-        let guard = admission.count(Rejected::Denied, peer("192.0.2.1:1"));
-        assert!(admission.connections.waker.clear());
-        admission.connections.close();
-        assert!(!admission.connections.have_ended());
-        drop(guard);
-        assert!(admission.connections.have_ended());
     }
 }

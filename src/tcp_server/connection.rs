@@ -1,4 +1,4 @@
-//! One accepted connection, and the limits it lives under.
+//! One connection that is served: reads and writes within its limits.
 
 use std::cell::Cell;
 use std::fmt;
@@ -67,15 +67,16 @@ impl fmt::Display for Ended {
     }
 }
 
-/// A connection that is served within its limits. Nothing outside this file knows its stream. It is
-/// closed when dropped.
+/// A connection that is served within `--idle-timeout` and `--max-session`. Services know only this,
+/// and not its stream.
 pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
     peer: SocketAddr,
     stream: Arc<Stream>,
+    /// When it has to end.
+    pub session_end: Deadline,
     idle_timeout: Option<Duration>,
-    session: Deadline,
     resets: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
@@ -89,8 +90,8 @@ impl Connection {
             number,
             peer,
             stream,
+            session_end: Deadline::within(limits.max_session),
             idle_timeout: limits.idle_timeout,
-            session: Deadline::within(limits.max_session),
             resets: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
@@ -107,7 +108,7 @@ impl Connection {
         })
     }
 
-    /// The connection as one end of a session. It no longer blocks.
+    /// The connection as one end of a session. Its stream is non-blocking from then on.
     pub fn duplex(&self) -> Result<Duplex, Ended> {
         Duplex::of_socket(Arc::clone(&self.stream) as _).map_err(Ended::Failed)
     }
@@ -123,7 +124,7 @@ impl Connection {
     ) -> Result<(), Ended> {
         let rules = Rules {
             idle_timeout: self.idle_timeout,
-            deadline: self.session,
+            deadline: self.session_end,
             ..rules.clone()
         };
         let mut traffic = Traffic::default();
@@ -136,11 +137,11 @@ impl Connection {
             Broken::Output(error) => Ended::Local(Failure::of_output(name, &error)),
             Broken::Tap(error) => Ended::Local(tap::failure(&error)),
             Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
-            Broken::Deadline => Ended::Session(self.session.length()),
+            Broken::Deadline => Ended::Session(self.session_end.length()),
         })
     }
 
-    /// Reads what has arrived; 0 is the end of the peer's data. Blocks until something has.
+    /// Reads what has arrived; 0 is the end of the peer's data. Blocks until there is something.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
         let count = self.within_limits(Stream::set_read_timeout, |stream| {
             self.busy_poll
@@ -150,7 +151,7 @@ impl Connection {
         Ok(count)
     }
 
-    /// Writes all of `bytes`. Blocks until the system has taken them.
+    /// Writes all of `bytes`. Blocks until the system has taken them all.
     pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Ended> {
         while !bytes.is_empty() {
             let count = self.within_limits(Stream::set_write_timeout, |stream| {
@@ -162,7 +163,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what has arrived; 0 is the end of the peer's data. `None`: nothing has.
+    /// Reads what has arrived; 0 is the end of the peer's data. `None`: nothing has arrived.
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         let count = unless_it_waits(self.stream.receive(buffer, RecvFlags::DONTWAIT))?;
         let moved = count.unwrap_or(0) as u64;
@@ -170,7 +171,7 @@ impl Connection {
         Ok(count)
     }
 
-    /// Writes as much of `bytes` as the system takes at once. `None`: it takes nothing.
+    /// Writes as much of `bytes` as the system takes now. `None`: it takes nothing.
     pub fn try_write(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         let count = unless_it_waits(self.stream.send(bytes, SendFlags::DONTWAIT))?;
         let moved = count.unwrap_or(0) as u64;
@@ -178,8 +179,8 @@ impl Connection {
         Ok(count)
     }
 
-    /// Adds the connection to what is waited for, until [`Self::try_read`] (`IN`) or
-    /// [`Self::try_write`] (`OUT`) can go on. Without either it is not waited for.
+    /// Adds the connection to `set`, for [`Self::try_read`] (`IN`) and [`Self::try_write`] (`OUT`).
+    /// For neither, it is not added: a peer that has gone away would end every wait.
     pub fn add_to<'a>(&'a self, set: &mut Set<'a>, wants: PollFlags) -> Key {
         set.add((!wants.is_empty()).then(|| self.stream.as_fd()), wants)
     }
@@ -189,27 +190,22 @@ impl Connection {
         (self.received.get(), self.sent.get())
     }
 
-    /// Makes closing reset the connection, so that the peer does not take it for complete.
+    /// Makes closing reset the connection, so that the peer does not take its data for complete.
     pub fn reset_on_close(&self) {
         self.stream.reset_on_close();
         self.resets.set(true);
     }
 
-    /// When the session has to end.
-    pub fn session_limit(&self) -> Deadline {
-        self.session
-    }
-
-    /// When the connection reaches a limit if nothing moves from now on.
+    /// When the connection reaches one of its limits if nothing moves from now on.
     pub fn limit(&self) -> Deadline {
-        Deadline::within(self.idle_timeout).min(self.session)
+        Deadline::within(self.idle_timeout).min(self.session_end)
     }
 
     /// Fails if a [`Self::limit`] has passed.
     pub fn check(&self, limit: Deadline) -> Result<(), Ended> {
         match limit {
             _ if !limit.has_passed() => Ok(()),
-            _ if limit == self.session => Err(Ended::Session(limit.length())),
+            _ if limit == self.session_end => Err(Ended::Session(limit.length())),
             _ => Err(Ended::Idle(limit.length())),
         }
     }
@@ -217,8 +213,8 @@ impl Connection {
     /// Blocks for `time`, or until the peer has gone away.
     pub fn pause(&self, time: Duration) -> Result<(), Ended> {
         let end = Deadline::after(time);
-        while !self.is_gone_by(end.min(self.session))? && !end.has_passed() {
-            self.check(self.session)?;
+        while !self.is_gone_by(end.min(self.session_end))? && !end.has_passed() {
+            self.check(self.session_end)?;
         }
         Ok(())
     }
@@ -236,23 +232,23 @@ impl Connection {
     ) -> Result<usize, Ended> {
         let limit = self.limit();
         loop {
-            // Before the call: a peer that always has more makes every call succeed.
+            // Before the call: with a peer that never stops sending, every call succeeds.
             self.check(limit)?;
             if let Some(left) = limit.left() {
-                // Zero would be no timeout at all (socket(7)).
+                // Zero means no timeout (socket(7)).
                 set_timeout(&self.stream, Some(left.max(Duration::from_micros(1))))
                     .map_err(Ended::Failed)?;
             }
-            // With a timeout, SIGSTOP and SIGCONT interrupt a call (signal(7)).
+            // With a timeout, SIGSTOP and SIGCONT interrupt the call (signal(7)).
             if let Some(count) = unless_it_waits(call(&self.stream))? {
                 return Ok(count);
             }
         }
     }
 
-    /// Lets the peer read the last answer. To close with bytes of the peer unread would reset the
-    /// connection, which may destroy what the peer has not read yet (RFC 1122, section 4.2.2.13).
-    /// Blocks until the peer has ended, for a second at most.
+    /// Ends our data and waits for the peer's end, for a second at most. Closing with unread data of
+    /// the peer would reset the connection, and the peer might lose the last answer (RFC 1122, section
+    /// 4.2.2.13).
     // Stack budget: see pool.
     #[inline(never)]
     pub fn close_gently(&self) {
@@ -272,7 +268,7 @@ impl Connection {
     }
 }
 
-/// `None`: the call has to be made again.
+/// `None`: the caller has to repeat the call.
 fn unless_it_waits(result: io::Result<usize>) -> Result<Option<usize>, Ended> {
     match result {
         Err(error) if is_wait(&error) => Ok(None),

@@ -1,4 +1,4 @@
-//! The open connections of a server: counted, limited, and cut off when the server has to end.
+//! The open connections of a server: counted, limited, and cut off at the end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,15 +9,15 @@ use super::admission::Rejected;
 use crate::net::stream::Stream;
 use crate::wait::Waker;
 
-/// How many threads may be taking leave of their clients, even if fewer connections may be open.
+/// At least so many connections may be closing, which are not open any more but have threads.
 const MOST_LEAVING: usize = 64;
 
-/// All connections that are open.
+/// The open connections, and everything else that the end of the server waits for.
 pub struct Connections {
     most: u32,
     most_per_ip: Option<u32>,
     state: Mutex<State>,
-    /// Wakes the main thread, which waits for the last connection to end.
+    /// Wakes the main thread.
     pub waker: Waker,
 }
 
@@ -25,21 +25,18 @@ pub struct Connections {
 struct State {
     open: BTreeMap<u64, Arc<Stream>>,
     open_per_ip: BTreeMap<IpAddr, u32>,
-    /// How many guards there are: of open connections, of closed ones that are not logged yet, and
-    /// of rejections that are to be logged.
-    guards: usize,
+    /// How many permits live.
+    permits: usize,
     last_number: u64,
-    /// No connection will be added.
+    /// No more connections are added.
     is_closed: bool,
     is_cut_off: bool,
 }
 
-/// Keeps the server from ending as long as this lives.
-pub struct Guard(Arc<Connections>);
-
-/// Permission to serve a connection, which counts as open until [`Self::release`] or the drop.
+/// Permission to serve a connection. The connection counts as open until [`Self::release`] or the
+/// drop of this. The server does not end before the drop.
 pub struct Permit {
-    guard: Guard,
+    connections: Arc<Connections>,
     /// The first connection of a server is 1.
     pub number: u64,
     ip: IpAddr,
@@ -56,12 +53,11 @@ impl Connections {
         })
     }
 
-    /// Counts a connection from `ip` as open, if there is room for it.
+    /// Counts a connection from `ip` as open, unless too many are.
     pub fn add(self: &Arc<Self>, stream: &Arc<Stream>, ip: IpAddr) -> Result<Permit, Rejected> {
         let mut state = self.state();
         let most = self.most as usize;
-        // Connections that take leave of their clients are not open, but take threads too.
-        if state.open.len() >= most || state.guards >= most + most.max(MOST_LEAVING) {
+        if state.open.len() >= most || state.permits >= most + most.max(MOST_LEAVING) {
             return Err(Rejected::Full(self.most));
         }
         let open = state.open_per_ip.entry(ip).or_default();
@@ -72,17 +68,15 @@ impl Connections {
         state.last_number += 1;
         let number = state.last_number;
         state.open.insert(number, Arc::clone(stream));
-        state.guards += 1;
-        let guard = Guard(Arc::clone(self));
-        Ok(Permit { guard, number, ip })
+        state.permits += 1;
+        Ok(Permit {
+            connections: Arc::clone(self),
+            number,
+            ip,
+        })
     }
 
-    pub fn guard(self: &Arc<Self>) -> Guard {
-        self.state().guards += 1;
-        Guard(Arc::clone(self))
-    }
-
-    /// No connection will be added from now on. Returns how many are open.
+    /// No more connections are added from now on. Returns how many are open.
     pub fn close(&self) -> usize {
         let mut state = self.state();
         state.is_closed = true;
@@ -90,18 +84,18 @@ impl Connections {
         state.open.len()
     }
 
-    /// Whether none will be added and every thread is done with its own, down to the last log line.
+    /// Whether no more are added and no permit lives: each thread has logged the end of its connection.
     pub fn have_ended(&self) -> bool {
         let state = self.state();
-        state.is_closed && state.guards == 0
+        state.is_closed && state.permits == 0
     }
 
-    /// Shuts down the connections that are open, so that their threads see the end; how many.
+    /// Shuts down the open connections, so that their threads see the end of input. Returns how many.
     pub fn cut_off(&self) -> usize {
         let mut state = self.state();
         state.is_cut_off = true;
         for stream in state.open.values() {
-            // It fails only for a connection that is over already.
+            // It fails if the peer has gone away.
             let _ = stream.shutdown(Shutdown::Both);
         }
         state.open.len()
@@ -113,10 +107,10 @@ impl Connections {
 }
 
 impl Permit {
-    /// Gives the place to the next connection. Returns whether this one was cut off; from now on
-    /// it is not: the caller is about to close it.
+    /// Gives the place to another connection. Returns whether this one was cut off before; from now
+    /// on it is not, since the caller closes it.
     pub fn release(&self) -> bool {
-        let mut state = self.guard.0.state();
+        let mut state = self.connections.state();
         if state.open.remove(&self.number).is_some()
             && let Some(open) = state.open_per_ip.get_mut(&self.ip)
         {
@@ -132,15 +126,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.release();
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.guards -= 1;
+        let mut state = self.connections.state();
+        state.permits -= 1;
         if state.is_closed {
-            self.0.waker.wake();
+            self.connections.waker.wake();
         }
     }
 }
@@ -211,20 +200,22 @@ mod tests {
     }
 
     #[test]
-    fn they_have_ended_once_no_more_come_and_every_guard_is_dropped() {
+    fn they_have_ended_once_no_more_come_and_every_permit_is_dropped() {
         let connections = connections(1, None);
         let (stream, _client) = stream();
         let permit = connections.add(&stream, IP).unwrap();
-        let guard = connections.guard();
-        assert!(!connections.have_ended());
         assert_eq!(connections.close(), 1);
-        connections.waker.clear();
+        assert!(connections.waker.clear());
         permit.release();
-        drop(permit);
         assert!(!connections.have_ended());
-        drop(guard);
+        drop(permit);
         assert!(connections.have_ended());
         assert!(connections.waker.clear());
+    }
+
+    #[test]
+    fn they_have_not_ended_while_more_may_come() {
+        assert!(!connections(1, None).have_ended());
     }
 
     #[test]

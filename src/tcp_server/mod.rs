@@ -1,4 +1,9 @@
-//! Listens for TCP connections and serves each by a thread of its own.
+//! Listens for TCP connections and serves each on a thread of its own.
+//!
+//! A thread of a `pool` takes a connection from its listener (`accept`). `admission` lets the
+//! connection in or rejects it. Then the thread serves it (`serve`): a `service` reads and writes a
+//! `Connection`, which keeps the limits. The main thread meanwhile waits for signals and, once no
+//! more connections are accepted, for the last one to end.
 
 mod accept;
 mod admission;
@@ -10,7 +15,7 @@ mod service;
 
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -100,8 +105,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?;
     raise_descriptor_limit(args.limits.max_connections);
     let stop = Stop::install()?;
-    // Only now, as it empties the files of an earlier server, which a server that cannot listen must
-    // not do.
+    // This empties the files of --record: not before the server can listen.
     let handler = Handler::new(&args.service, &args.stream, connect)?;
     let limits = &args.limits;
     let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip)?;
@@ -123,18 +127,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let drained = server.wait(&stop);
     server.admission.close_episodes(|_| true);
     drained?;
-    let mut failure = server
-        .failure
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    failure.take().map_or(Ok(()), Err)
+    let failure = server.failure().take();
+    failure.map_or(Ok(()), Err)
 }
 
-/// Raises the limit of descriptors as far as `connections` may need it. What the system does not
-/// permit is missed only once there are so many.
+/// Raises the limit of descriptors to what `connections` may need, or to the most that is permitted.
+/// Too low a limit shows only when it is reached.
 fn raise_descriptor_limit(connections: u32) {
-    /// One that is joined to a program or to another server has so many at most, with the pipes
-    /// between them.
+    /// A connection that is joined to a program or to another server, with the pipes between them.
     const EACH: u64 = 4;
     const OTHERS: u64 = 64;
     let needed = u64::from(connections) * EACH + OTHERS;
@@ -149,16 +149,17 @@ fn raise_descriptor_limit(connections: u32) {
 struct Server {
     handler: Handler,
     limits: LimitArgs,
-    /// The first connection is the last.
+    /// Only one connection is accepted.
     once: bool,
     admission: Admission,
-    /// Empty once no connection is accepted any more.
+    /// Empty once no more connections are accepted. A thread locks it for reading from before accept(2)
+    /// until the connection is counted. So the thread that empties it misses none.
     listeners: RwLock<Vec<TcpListener>>,
-    /// Readable from then on.
+    /// Readable once the listeners are to be closed.
     closing: Waker,
-    /// The system is out of descriptors.
+    /// accept(2) failed, since the system was out of descriptors or memory.
     exhausted: Mutex<Episode>,
-    /// Why the server as a whole has failed.
+    /// What the server fails with when it has ended.
     failure: Mutex<Option<Failure>>,
 }
 
@@ -167,24 +168,28 @@ impl Server {
         self.once || self.handler.takes_one_at_a_time()
     }
 
-    /// Blocks until no connection is accepted any more and all have ended. After a signal it cuts
-    /// them off when the drain timeout has passed.
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM that
+    /// is so by the drain timeout: connections that are still open are cut off.
     fn wait(&self, stop: &Stop) -> Result<(), Failure> {
         let Admission {
             gate, connections, ..
         } = &self.admission;
-        let mut drained = Deadline::NEVER;
+        let mut cut_off_at = Deadline::NEVER;
         while !connections.have_ended() {
-            if drained.has_passed() {
+            if cut_off_at.has_passed() {
                 return self.cut_off();
             }
             let mut set = Set::new();
             let stopped = set.add(stop.as_fd(), IN);
             let reload = set.add(gate.as_fd(), IN);
             let woken = set.add(connections.waker.as_fd(), IN);
-            let ready = set.wait(drained.min(self.admission.next_end()))?;
+            let ready = set.wait(cut_off_at.min(self.admission.next_end()))?;
             if ready[stopped] && stop.arrived() {
-                drained = self.drain();
+                cut_off_at = self.drain();
             }
             if ready[reload] {
                 gate.read_again_if_asked();
@@ -197,10 +202,10 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts no more connections; until when the open ones may take to end.
+    /// Accepts no more connections. Returns when the open ones are to be cut off.
     fn drain(&self) -> Deadline {
         let open = self.stop_accepting();
-        // One that is closed already only has its end to log.
+        // A connection may be closed already, and its thread about to log that.
         if open > 0 {
             tracing::info!(
                 event = "drain",
@@ -211,8 +216,8 @@ impl Server {
         Deadline::after(self.limits.drain_timeout)
     }
 
-    /// Shuts the open connections down, and gives their threads the time to log and to end their
-    /// programs.
+    /// Shuts down the open connections. Blocks while their threads log that and end their programs, for
+    /// a moment at most.
     fn cut_off(&self) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_millis(500);
         const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);

@@ -1,16 +1,15 @@
-//! A leader/followers pool: the thread that accepts a connection serves it, since nothing is faster
-//! than not to hand it over.
+//! A leader/followers pool: the thread that accepts a connection serves it, which saves a wake-up.
 //!
-//! Several threads wait for a connection at once. The last of them does not serve what it gets: it
-//! hands that to a resting thread, or to a new one, and goes on waiting. So every connection has a
-//! thread of its own from its start to its end, and none waits for another.
+//! Several threads wait for a connection at once. The last of them does not serve what it gets. It
+//! hands that to a resting thread, or to a new one, and goes on waiting. So each connection has a
+//! thread of its own from start to end, and none waits for another.
 //!
 //! # The stack budget
 //!
-//! Of the memory of an open connection most is its thread's stack: every page that was ever touched
-//! stays. So a job is boxed, since it would lie on the stack several times. No service is inlined:
-//! every thread would touch the stack of the largest. And no thread has a large buffer on its stack.
-//! That makes 10.3 KiB a connection in place of 14.0.
+//! Most memory of an open connection is the stack of its thread: a page stays once it was touched.
+//! So a job is boxed: unboxed, it lies on the stack several times. No service is inlined: inlined,
+//! every thread touches the stack of the largest. Buffers on the stack are small. Together that makes
+//! 10.3 KiB a connection in place of 14.0.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,43 +23,45 @@ use crate::exit::cause;
 use crate::server::episode::Episode;
 use crate::wait::Deadline;
 
-/// What a thread does for one connection, from its start to its end.
+/// What a thread does for one connection, from start to end.
 pub type Job = Box<dyn FnOnce() + Send>;
 
 /// How many threads may wait for a job. More would only take turns, each with a cold cache.
 const MOST_WAITING: usize = 32;
 
-/// How long a thread rests before it ends. To start one costs five times as much as to wake one.
+/// How long a thread rests before it ends. Starting a thread costs five times as much as waking one.
 const REST: Duration = Duration::from_secs(5);
 
-/// Address space, not memory. Formatting a log line is the deepest call.
+/// The size of a stack: address space, not memory. To format a log line takes the most.
 const STACK: usize = 256 << 10;
 
-/// The threads that take their jobs from `next`.
+/// Threads that take their jobs from `next`.
 pub struct Pool<N> {
     next: N,
+    /// How many threads wait in `next`.
     waiting: AtomicUsize,
     followers: Mutex<Followers>,
-    handed: Condvar,
+    handed_over: Condvar,
+    /// The system had no more threads.
     refused: Mutex<Episode>,
 }
 
 #[derive(Default)]
 struct Followers {
     resting: usize,
-    /// Each of them has a resting thread that is waking up for it.
+    /// A resting thread wakes up for each of them.
     jobs: VecDeque<Job>,
 }
 
 impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
-    /// Starts the first thread. `next` blocks until there is a job; `None` ends the thread. A job
-    /// for which the system has no thread is dropped and logged, once an episode.
+    /// Starts the first thread. `next` blocks until there is a job; `None` ends the thread. When the
+    /// system has no more threads a job is dropped, and that is logged once an episode.
     pub fn start(next: N) -> io::Result<()> {
         let pool = Arc::new(Self {
             next,
             waiting: AtomicUsize::new(0),
             followers: Mutex::default(),
-            handed: Condvar::new(),
+            handed_over: Condvar::new(),
             refused: Mutex::default(),
         });
         spawn(move || pool.live(None))
@@ -86,7 +87,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
     /// Counts this thread as one that waits, unless enough do.
     fn may_wait(&self) -> bool {
-        // In one step: another thread might take this one for the next to wait, and serve.
+        // In one step: a thread that is counted but does not wait would leave nobody waiting.
         let more = |waiting| (waiting < MOST_WAITING).then_some(waiting + 1);
         self.waiting
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
@@ -112,7 +113,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
         if followers.resting > followers.jobs.len() {
             followers.jobs.push_back(job);
             drop(followers);
-            self.handed.notify_one();
+            self.handed_over.notify_one();
             return Ok(());
         }
         drop(followers);
@@ -120,12 +121,12 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
         spawn(move || pool.live(Some(job)))
     }
 
-    /// Waits to be handed a job. `None`: there was none for a while.
+    /// Waits until another thread hands over a job. `None`: none did for a while.
     fn rest(&self) -> Option<Job> {
         let mut followers = self.followers();
         followers.resting += 1;
         let (mut followers, _) = self
-            .handed
+            .handed_over
             .wait_timeout_while(followers, REST, |followers| followers.jobs.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
         followers.resting -= 1;
@@ -150,7 +151,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
     }
 }
 
-/// A pool of one: its thread takes the next job when the last is done.
+/// A pool of one: its thread takes the next job once the last is done.
 pub fn start_one(next: impl Fn() -> Option<Job> + Send + 'static) -> io::Result<()> {
     spawn(move || {
         while let Some(job) = next() {
@@ -159,9 +160,9 @@ pub fn start_one(next: impl Fn() -> Option<Job> + Send + 'static) -> io::Result<
     })
 }
 
-/// A panic ends this job only.
+/// Does a job. A panic ends only the job.
 fn run(job: Job) {
-    // The panic hook has said what there is to say.
+    // The panic hook has printed the message.
     let _ = catch_unwind(AssertUnwindSafe(job));
 }
 

@@ -1,7 +1,7 @@
 //! One connection, from its log line at the start to that at the end.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Server;
@@ -21,7 +21,7 @@ impl Server {
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
         let connection = Connection::new(number, stream, peer, &self.limits);
         let ended = self.handler.handle(&connection);
-        // Before the client learns of the end: it may connect again at once.
+        // The client may connect again as soon as it sees the end.
         let was_cut_off = permit.release();
         if matches!(
             ended,
@@ -49,12 +49,12 @@ impl Server {
         if let Err(reason) = ended {
             self.fail_with(reason, peer);
         }
-        // The server may end from here on.
+        // Now the server may end.
         drop(permit);
     }
 
-    /// Ends the server, if the end of this connection is its failure: standard input or output has
-    /// failed, or its only connection.
+    /// Makes the server fail for `reason`, if it was the server's only connection or if standard input
+    /// or output failed.
     fn fail_with(&self, reason: Ended, peer: SocketAddr) {
         let is_joined = self.handler.takes_one_at_a_time();
         let failure = match reason {
@@ -65,7 +65,7 @@ impl Server {
             }
             _ => return,
         };
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        *self.failure() = Some(failure);
         self.stop_accepting();
     }
 }

@@ -12,13 +12,13 @@ use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker};
 /// How many bytes may wait for one member. That bounds the memory.
 const MOST_WAITING: usize = 4 << 20;
 
-/// How long one member may hold up all others, after they have taken everything.
+/// How long one member may hold up all others that have taken everything.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// How long a member with a full backlog may take nothing of it.
+/// How long a member may take nothing of a full backlog.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// How soon a message that a member had no room for is offered again.
+/// How soon a sender tries again that waits for room.
 const RETRY: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,12 +28,12 @@ pub enum Kind {
     Chat,
 }
 
-/// The members of one broker or chat, by their numbers. Each has a backlog of its own.
+/// The members of one broker or chat, each with a backlog, by the numbers of their connections.
 ///
-/// A sender waits for a member whose backlog is full: to drop the member at once would drop good
-/// readers in a burst. A member is dropped when it alone has held up all others for [`BEHIND`], or
-/// when it has taken nothing for [`STUCK`]. While several are behind, the machine is slow or the
-/// sender fast, and not one of them.
+/// A full backlog alone drops nobody: in a burst that would drop good readers. The sender waits for
+/// room instead. A member is dropped once it alone has held up all others for [`BEHIND`], or has
+/// taken nothing for [`STUCK`]. While several members are behind, the machine is slow and not one of
+/// them.
 pub struct Broker {
     kind: Kind,
     members: Mutex<BTreeMap<u64, Backlog>>,
@@ -43,15 +43,15 @@ pub struct Broker {
 struct Backlog {
     messages: VecDeque<Arc<[u8]>>,
     bytes: usize,
-    /// When the member will have held up all others for too long; never while it has room.
+    /// [`BEHIND`] from when it was full and all others began to wait for it.
     behind: Deadline,
-    /// When the member will have taken nothing for too long; never while it has room.
+    /// [`STUCK`] from when it was full and the member last took something.
     stuck: Deadline,
-    /// Makes the member's thread look at its backlog, and whether it is still a member.
+    /// Wakes the member's thread when there is a first message, and when the member is dropped.
     waker: Arc<Waker>,
 }
 
-/// A message, and the members that had no room for it yet.
+/// A message, and the members that have no room for it yet.
 struct Delivery {
     bytes: Arc<[u8]>,
     waiting_for: Vec<u64>,
@@ -65,8 +65,7 @@ impl Broker {
         }
     }
 
-    /// Blocks until the peer has ended its input and was sent what waited for it, or until it is
-    /// dropped because it does not read.
+    /// Blocks until the peer has ended its input and was sent its backlog. Fails if it is dropped.
     // Stack budget: see pool.
     #[inline(never)]
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
@@ -100,21 +99,18 @@ impl Broker {
         self.members().insert(number, backlog);
     }
 
-    /// A message for all who are members now, but for its sender.
-    fn message(&self, bytes: Vec<u8>, sender: u64) -> Option<Delivery> {
-        if bytes.is_empty() {
-            return None;
-        }
+    /// A message for all present members but its sender.
+    fn message(&self, bytes: Vec<u8>, sender: u64) -> Delivery {
         let members = self.members();
         let others = members.keys().filter(|&&number| number != sender);
-        Some(Delivery {
+        Delivery {
             bytes: bytes.into(),
             waiting_for: others.copied().collect(),
-        })
+        }
     }
 
-    /// Gives a message to the members that have room, and drops those that hold up all others. What
-    /// is left waits for members that have no room. `None`: nobody is waited for.
+    /// Gives a message to the members that have room, and drops members by the rules. Returns what
+    /// still waits for room.
     fn deliver(&self, mut delivery: Delivery, now: Instant) -> Option<Delivery> {
         let mut members = self.members();
         let behind = members.values().filter(|backlog| backlog.bytes > 0).count();
@@ -174,7 +170,7 @@ impl Backlog {
         bytes
     }
 
-    /// Whether a sender still waits for room here. `is_alone`: all others have taken everything.
+    /// Whether a sender may go on waiting for room here. `is_alone`: all others have taken everything.
     fn may_hold_up(&mut self, is_alone: bool, now: Instant) -> bool {
         if !is_alone || self.behind == Deadline::NEVER {
             self.behind = Deadline::since(now, BEHIND);
@@ -186,13 +182,13 @@ impl Backlog {
     }
 }
 
-/// One member, in its own thread.
+/// A member as its own thread sees it.
 struct Member<'a> {
     broker: &'a Broker,
     connection: &'a Connection,
     waker: Arc<Waker>,
     messages: Messages,
-    /// What the peer sent, while others have no room for it. Nothing more is read meanwhile.
+    /// What the peer sent, while others have no room for it. Meanwhile nothing more is read.
     incoming: Option<Delivery>,
     /// What goes to the peer, and how much of it was sent.
     outgoing: Arc<[u8]>,
@@ -218,7 +214,7 @@ impl Member<'_> {
             if self.has_ended && self.incoming.is_none() && wants.is_empty() {
                 return Ok(());
             }
-            // Before anything is moved: a busy member reaches its limits too.
+            // Before anything moves: a busy member reaches its limits too.
             connection.check(limit)?;
             let retry = Deadline::within(self.incoming.as_ref().map(|_| RETRY));
             let mut set = Set::new();
@@ -260,7 +256,9 @@ impl Member<'_> {
         };
         self.has_ended = count == 0;
         let message = self.messages.push(&buffer[..count])?;
-        self.incoming = self.broker.message(message, self.connection.number);
+        if !message.is_empty() {
+            self.incoming = Some(self.broker.message(message, self.connection.number));
+        }
         Ok(true)
     }
 }
@@ -291,7 +289,7 @@ impl Messages {
         }
     }
 
-    /// What the others get for one read; an empty one is the end of input.
+    /// What the others get for one read. An empty read is the end of input.
     fn push(&mut self, read: &[u8]) -> Result<Vec<u8>, Ended> {
         if self.kind == Kind::Bytes {
             return Ok(read.to_vec());
@@ -346,7 +344,7 @@ mod tests {
 
     /// A message that somebody has no room for.
     fn delivered(broker: &Broker, now: Instant) -> Delivery {
-        let message = broker.message(b"message".to_vec(), SENDER).unwrap();
+        let message = broker.message(b"message".to_vec(), SENDER);
         broker.deliver(message, now).unwrap()
     }
 

@@ -4,8 +4,8 @@ use crate::relay::duplex::is_gone;
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{IN, OUT, Set};
 
-/// Throws away what the peer sends. Its end of input does not end the lines: only a peer that has
-/// gone away has had enough.
+/// Blocks until the peer has gone away. What the peer sends is thrown away, and its end of input ends
+/// nothing.
 // Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection) -> Result<(), Ended> {
@@ -15,7 +15,7 @@ pub fn handle(connection: &Connection) -> Result<(), Ended> {
     }
 }
 
-/// Never ends well.
+/// Ends only by an error.
 fn send_lines(connection: &Connection) -> Result<(), Ended> {
     let pattern = pattern();
     let mut position = 0;

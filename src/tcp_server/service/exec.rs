@@ -12,8 +12,8 @@ use crate::server::program::{GRACE, Program, Running, naps};
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{Deadline, pause};
 
-/// Runs the program until its output has ended and it has been reaped; then ends what is left of its
-/// process group. The client's end of input closes the program's input only.
+/// Blocks until the program's output has ended and it has been reaped, then ends its process group.
+/// The client's end of input closes only the program's input.
 // Stack budget: see pool.
 #[inline(never)]
 pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
@@ -31,7 +31,7 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
             .map_or_else(Writer::discard, Writer::child),
     });
     let remote = streams.remote(connection)?;
-    // Nothing more is expected of the client once the output has ended, unless there is no output.
+    // The end of the output ends the session. With --recv-only there is no output.
     let wait_after_eof = (!args.recv_only).then_some(Duration::ZERO);
     let rules = Rules {
         wait_after_eof,
@@ -65,7 +65,7 @@ fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Resul
         })
 }
 
-/// Waits until the program has ended, or the client has been gone for [`GRACE`].
+/// Blocks until the program has ended, or the client has been gone for [`GRACE`].
 fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
     let limit = connection.limit();
     let mut gone = Deadline::NEVER;

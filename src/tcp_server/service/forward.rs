@@ -14,15 +14,15 @@ use crate::tcp_server::connection::{Connection, Ended};
 #[inline(never)]
 pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
     let name = target.to_string();
-    let connected = connect(target, args, connection.session_limit()).map_err(Ended::Local)?;
+    let connected = connect(target, args, connection.session_end).map_err(Ended::Local)?;
     let target = Arc::new(connected.stream);
     let local = Duplex::of_socket(Arc::clone(&target) as _).map_err(Ended::Failed)?;
-    // What the target said before it went away still reaches the client.
+    // The client still gets what the target sent before it went away.
     let writer = local.writer.when_closed(WhenClosed::FailsAtTheEnd);
     let local = Duplex { writer, ..local };
     let result = connection.relay(&name, local, connection.duplex()?, &Rules::PATIENT);
     if result.is_err() {
-        // Neither side may take for complete what was cut short on the other.
+        // Neither side may take data for complete that was cut short on the other.
         target.reset_on_close();
         connection.reset_on_close();
     }

@@ -33,7 +33,7 @@ pub struct HelloArgs {
     max_message: usize,
 }
 
-/// What one message is, where TCP keeps nothing apart.
+/// What one message is. TCP has no boundaries between messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Framing {
     /// Every read, until the first newline has come; from then on every line
@@ -64,7 +64,7 @@ pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
         let read = read(connection, &mut small, &mut large)?;
         let has_ended = read.is_empty();
         let flow = messages.push(read, |text, end| answers.add(text, end));
-        // What was received before the end is answered, whatever the end is.
+        // A message that ends the connection does not take back the answers before it.
         answers.flush()?;
         if flow? == Flow::Exit || has_ended {
             return Ok(());
@@ -92,7 +92,7 @@ fn read<'a>(
     Ok(&large[..count + more.unwrap_or(0)])
 }
 
-/// Answers on their way: those to messages that arrived together leave together.
+/// Collects the answers to messages that arrived together, so that they leave together.
 struct Answers<'a> {
     connection: &'a Connection,
     delay: Duration,
@@ -101,7 +101,7 @@ struct Answers<'a> {
 
 impl Answers<'_> {
     fn add(&mut self, text: &[u8], end: &[u8]) -> Result<(), Ended> {
-        /// Many short messages in one read have longer answers.
+        /// Answers may be longer than their messages.
         const MOST: usize = 64 << 10;
         if !self.delay.is_zero() {
             self.connection.pause(self.delay)?;
@@ -128,13 +128,13 @@ enum Flow {
     Exit,
 }
 
-/// Cuts what is read into messages.
+/// Cuts the bytes of each read into messages.
 struct Messages {
     framing: Framing,
     max_message: usize,
-    /// Whether a newline has come.
+    /// Every message is a line.
     lines: bool,
-    /// A line whose end has not been read; never longer than a message and a carriage return.
+    /// The start of a line, at most a message and its end of line.
     partial: Vec<u8>,
 }
 
@@ -148,8 +148,8 @@ impl Messages {
         }
     }
 
-    /// Gives `answer` every message that one read completes, and the end of line that is not part of
-    /// it. An empty read is the end of input, which completes a last line.
+    /// Gives `answer` each message that one read completes, and its end of line. An empty read is the
+    /// end of input: it completes a last line.
     fn push(
         &mut self,
         read: &[u8],
@@ -167,7 +167,7 @@ impl Messages {
             return self.message(read, b"", &mut answer);
         }
         for piece in read.split_inclusive(|&byte| byte == b'\n') {
-            // Nothing is kept that cannot become a message with its end of line.
+            // The longest end of line has two bytes. Nothing longer is kept.
             if self.partial.len() + piece.len() > self.max_message + 2 {
                 return Err(Ended::TooLong(self.max_message));
             }

@@ -1,4 +1,7 @@
-//! What a TCP server does with a connection.
+//! What a TCP server does with a connection: one file a service.
+//!
+//! Each service has a function `handle`, which serves one connection to its end. It never closes the
+//! connection: that is for `serve`.
 
 mod broker;
 mod chargen;
@@ -63,7 +66,7 @@ enum Service {
     Chat,
 }
 
-/// How the streams of connections are treated, and what watches them.
+/// How the sessions of a service treat their bytes, and what records them.
 pub struct Streams {
     args: StreamArgs,
     taps: Option<Arc<Taps>>,
@@ -143,17 +146,17 @@ impl Handler {
         })
     }
 
-    /// Standard input and output are for one connection at a time.
+    /// Whether it serves one connection at a time, as it needs standard input and output.
     pub fn takes_one_at_a_time(&self) -> bool {
         matches!(self, Self::Stdio(_))
     }
 
-    /// Whether it runs a program for each connection: to end it takes longer than to close that.
+    /// Whether it runs a program for each connection.
     pub fn runs_programs(&self) -> bool {
         matches!(self, Self::Exec(..))
     }
 
-    /// Serves one connection to its end. The caller closes it.
+    /// Blocks until the service is done with the connection. The caller closes it.
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
         match self {
             Self::Hello(args) => hello::handle(connection, args),
@@ -168,7 +171,7 @@ impl Handler {
     }
 }
 
-/// Whether a group of options is as it is when none of them is given.
+/// Whether no option of a group differs from its default.
 fn is_default<T: clap::Args + PartialEq>(given: &T) -> bool {
     let matches = T::augment_args(clap::Command::new("default")).get_matches_from(["default"]);
     T::from_arg_matches(&matches).is_ok_and(|default| default == *given)
