@@ -31,7 +31,7 @@ use cli::{Chosen, Cli, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), |cli| run(&cli)));
+    let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), run));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -43,12 +43,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<(), Failure> {
     logging::init(&cli.logging);
-    match &cli.command {
+    match cli.command {
         Command::TcpClient(Chosen(args)) => tcp_client::run(args, &cli.logging),
-        Command::TcpServer(Chosen(args)) => tcp_server::run(args),
+        Command::TcpServer(Chosen(args)) => tcp_server::run(&args),
         Command::UdpClient(Chosen(args)) => udp_client::run(args, &cli.logging),
-        Command::UdpServer(Chosen(args)) => udp_server::run(args),
+        Command::UdpServer(Chosen(args)) => udp_server::run(&args),
     }
 }

@@ -43,8 +43,9 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
     send: Vec<Text>,
     /// Send an HTTP request for PATH [/] instead of standard input
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/", conflicts_with_all = ["send_only", "recv_only"])]
-    get: Option<String>,
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["send_only", "recv_only"])]
+    #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
+    get: Option<Option<String>>,
     /// Send standard input also on port 80, where a terminal fetches a page
     #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
     interactive: bool,
@@ -77,16 +78,17 @@ fn unescaped(text: &str) -> Result<Text, String> {
 }
 
 /// Ends when both directions have ended; see `relay` for how each does.
-pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     if args.check.wanted {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
-    let args = &args.clone().with_address();
-    let wrong = |message| Failure::local(message);
-    let path = args.get.as_deref();
-    path.map_or(Ok(()), http::check_path).map_err(wrong)?;
-    let target = HostPort::from_words(&args.target).map_err(wrong)?;
+    HostPort::take_back(&mut args.target, &mut args.get);
+    HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
+    let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
+    path.map_or(Ok(()), http::check_path)
+        .map_err(Failure::local)?;
+    let target = HostPort::from_words(&args.target).map_err(Failure::local)?;
     let reader = args.reader(&target, path)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
@@ -127,37 +129,6 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
 }
 
 impl Args {
-    /// The value of `--get` and of `-x` is optional, and takes the word that follows. When that leaves
-    /// no address, the word was the address.
-    fn with_address(mut self) -> Self {
-        if HostPort::from_words(&self.target).is_ok() {
-            return self;
-        }
-        let with = |word: &str| [&[word.to_owned()], &self.target[..]].concat();
-        let path = self
-            .get
-            .as_deref()
-            .filter(|path| !path.starts_with('/'))
-            .map(with);
-        let file = self
-            .stream
-            .tap
-            .hex_dump
-            .iter()
-            .flatten()
-            .filter_map(|path| path.to_str())
-            .map(with)
-            .next();
-        if let Some(words) = path.filter(|words| HostPort::from_words(words).is_ok()) {
-            self.target = words;
-            self.get = Some("/".to_owned());
-        } else if let Some(words) = file.filter(|words| HostPort::from_words(words).is_ok()) {
-            self.target = words;
-            self.stream.tap.hex_dump = Some(None);
-        }
-        self
-    }
-
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
         Ok(if let Some(path) = path {
             Reader::bytes(http::get(target, path)).without_finish()

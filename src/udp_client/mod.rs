@@ -86,9 +86,9 @@ pub struct Args {
 }
 
 /// Ends when everything was sent, and answered or given up.
-pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.ping.deadline);
-    let args = &args.clone().with_address();
+    HostPort::take_back(&mut args.words, &mut args.route.tap.hex_dump);
     let (target, data) = args.target_and_data().map_err(Failure::local)?;
     if !data.is_empty()
         && let Some(mode) = args.mode_without_data()
@@ -112,18 +112,6 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
 }
 
 impl Args {
-    /// The value of `-x` is optional, and takes the word that follows. When that leaves no address,
-    /// the word was the address.
-    fn with_address(mut self) -> Self {
-        if let Some(Some(file)) = &self.route.tap.hex_dump
-            && self.target_and_data().is_err()
-        {
-            self.words.insert(0, file.clone().into_os_string());
-            self.route.tap.hex_dump = Some(None);
-        }
-        self
-    }
-
     /// Why nothing can be done with DATA, if so.
     fn mode_without_data(&self) -> Option<&'static str> {
         if self.ping.is_wanted() {
