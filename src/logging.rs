@@ -19,13 +19,7 @@ pub struct LoggingArgs {
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Log lines for people, or one JSON object a line
-    #[arg(
-        hide_short_help = true,
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
@@ -37,19 +31,6 @@ enum LogFormat {
 }
 
 impl LoggingArgs {
-    /// As if no option was given but perhaps `--log-format json`.
-    pub fn for_usage_errors(json: bool) -> Self {
-        let log_format = if json {
-            LogFormat::Json
-        } else {
-            LogFormat::Text
-        };
-        Self {
-            log_format,
-            ..Self::default()
-        }
-    }
-
     pub fn is_verbose(&self) -> bool {
         self.verbose > 0
     }

@@ -23,11 +23,12 @@ mod tcp_server;
 mod udp_client;
 mod udp_server;
 mod units;
+mod usage;
 mod wait;
 
 use std::process::ExitCode;
 
-use cli::{Chosen, Cli, Command};
+use cli::{Cli, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -46,9 +47,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     logging::init(&cli.logging);
     match cli.command {
-        Command::TcpClient(Chosen(args)) => tcp_client::run(args, &cli.logging),
-        Command::TcpServer(Chosen(args)) => tcp_server::run(&args),
-        Command::UdpClient(Chosen(args)) => udp_client::run(args, &cli.logging),
-        Command::UdpServer(Chosen(args)) => udp_server::run(&args),
+        Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
+        Command::TcpServer(args) => tcp_server::run(&args),
+        Command::UdpClient(args) => udp_client::run(args, &cli.logging),
+        Command::UdpServer(args) => udp_server::run(&args),
     }
 }

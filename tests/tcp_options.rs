@@ -764,8 +764,12 @@ mod check {
         netkit(["tcp-client", "-z", "-C", "127.0.0.1:9"])
             .stderr(
                 "netkit: the argument '--check' cannot be used with '--crlf'; \
-                 see 'netkit tcp-client --help'\n",
+                 see 'netkit tcp-client -h'\n",
             )
+            .code(2)
+            .run();
+        netkit(["tcp-client", "-c", "3", "127.0.0.1:9"])
+            .stderr("netkit: -c needs -z\n")
             .code(2)
             .run();
         netkit(["tcp-client", "-z", "127.0.0.1", "9-1"])

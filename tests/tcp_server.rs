@@ -592,18 +592,24 @@ mod limits {
 
     #[test]
     fn options_that_would_do_nothing_are_refused() {
-        netkit([
-            "tcp-server",
-            "-p",
-            "0",
-            "--service",
-            "echo",
-            "--welcome",
-            "x",
-        ])
-        .stderr("netkit: --welcome, --delay, --framing and --max-message are for `hello` only\n")
-        .code(2)
-        .run();
+        for (words, message) in [
+            (
+                "--service echo --welcome x",
+                "--welcome needs --service hello",
+            ),
+            ("--framing line -e cat", "--framing needs --service hello"),
+            ("-C", "-C needs --service stdio, -e or --sh-exec"),
+            ("--raw", "--raw needs --service stdio"),
+        ] {
+            netkit(
+                ["tcp-server", "-p", "0"]
+                    .into_iter()
+                    .chain(words.split(' ')),
+            )
+            .stderr(format!("netkit: {message}\n"))
+            .code(2)
+            .run();
+        }
     }
 }
 

@@ -637,14 +637,18 @@ mod usage {
 
     #[test]
     fn what_would_do_nothing_is_refused() {
+        for words in ["-D", "-O", "-A", "-f", "-w 1", "-s 100", "--max-loss 1"] {
+            let option = words.split(' ').next().unwrap();
+            netkit(
+                ["udp-client", "127.0.0.1:9"]
+                    .into_iter()
+                    .chain(words.split(' ')),
+            )
+            .stderr(format!("netkit: {option} needs --ping, -c or -i\n"))
+            .code(2)
+            .run();
+        }
         for words in [
-            "-D",
-            "-O",
-            "-A",
-            "-f",
-            "-w 1",
-            "-s 100",
-            "--max-loss 1",
             "-c 1 --retries 1",
             "-c 1 --no-wait",
             "-c 1 --raw",
@@ -668,7 +672,7 @@ mod usage {
             .code(2)
             .run();
             assert!(
-                client.stderr.ends_with("see 'netkit udp-client --help'\n"),
+                client.stderr.ends_with("see 'netkit udp-client -h'\n"),
                 "{words}"
             );
         }
@@ -685,7 +689,7 @@ mod usage {
         ping("127.0.0.1:9", ["-c", "1", "-s", "15"])
             .stderr(
                 "netkit: invalid value '15' for '--size <BYTES>': '15' has no room for what tells \
-                 answers apart: that takes 16 bytes; see 'netkit udp-client --help'\n",
+                 answers apart: that takes 16 bytes; see 'netkit udp-client -h'\n",
             )
             .code(2)
             .run();
@@ -708,7 +712,7 @@ mod usage {
             ping("127.0.0.1:9", ["-c", count])
                 .stderr(format!(
                     "netkit: invalid value '{count}' for '--count <N>': '{count}' {reason}; see \
-                     'netkit udp-client --help'\n"
+                     'netkit udp-client -h'\n"
                 ))
                 .code(2)
                 .run();

@@ -288,7 +288,7 @@ mod log {
     fn a_limit_for_answers_is_refused_where_there_are_none() {
         is_refused(
             "--service discard --rate-limit 5",
-            "--rate-limit is for services that answer",
+            "--rate-limit needs a service that answers",
         );
     }
 }
@@ -546,7 +546,7 @@ mod stdio {
 
     #[test]
     fn raw_is_refused_where_nothing_is_printed() {
-        is_refused("--raw", "--raw is for `--service stdio` only");
+        is_refused("--raw", "--raw needs --service stdio");
     }
 
     #[test]
@@ -981,15 +981,10 @@ mod programs {
 
     #[test]
     fn options_for_programs_are_refused_without_one() {
-        let see = "see 'netkit udp-server --help'";
+        let see = "see 'netkit udp-server -h'";
         for option in ["--idle-timeout 5", "--max-peers 5"] {
-            is_refused(
-                option,
-                &format!(
-                    "the following required arguments were not provided: \
-                     <--exec <PROGRAM> [ARG]...|--sh-exec <COMMAND>>; {see}"
-                ),
-            );
+            let name = option.split(' ').next().unwrap();
+            is_refused(option, &format!("{name} needs -e or --sh-exec"));
         }
         is_refused(
             "--sh-exec x --service echo",
@@ -1076,7 +1071,7 @@ mod multicast {
 
     #[test]
     fn what_cannot_be_joined_is_an_error() {
-        let see = "see 'netkit udp-server --help'";
+        let see = "see 'netkit udp-server -h'";
         is_refused(
             "--join 10.0.0.1",
             &format!(

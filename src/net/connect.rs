@@ -31,7 +31,7 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "N", default_value = "0")]
     retry: u32,
     /// Wait TIME before trying again
-    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration)]
     retry_delay: Duration,
     #[command(flatten)]
     source: SourceArgs,

@@ -19,7 +19,7 @@ pub struct ResolveArgs {
     #[arg(short = '6', long)]
     ipv6: bool,
     /// Resolve no names: addresses only
-    #[arg(hide_short_help = true, short, long)]
+    #[arg(short, long)]
     numeric: bool,
 }
 

@@ -15,10 +15,10 @@ use crate::net::multicast::Group;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
     /// Local address to send from
-    #[arg(hide_short_help = true, long, value_name = "IP")]
+    #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
     /// Local port to send from
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = crate::net::address::port)]
+    #[arg(long, value_name = "N", value_parser = crate::net::address::port)]
     pub source_port: Option<u16>,
 }
 
@@ -73,22 +73,22 @@ impl fmt::Display for SourceArgs {
 #[command(next_help_heading = "Socket options")]
 pub struct SocketArgs {
     /// Network interface to use
-    #[arg(hide_short_help = true, long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME")]
     interface: Option<String>,
     /// How many routers a packet may pass
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     ttl: Option<u8>,
     /// Service class: a number from 0 to 63, or cs0 to cs7, af11 to af43, ef, va, le
-    #[arg(hide_short_help = true, long, value_name = "NAME|N", value_parser = dscp)]
+    #[arg(long, value_name = "NAME|N", value_parser = dscp)]
     dscp: Option<u8>,
     /// Size of the receive buffer
-    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
+    #[arg(long, value_name = "SIZE", value_parser = buffer_size)]
     recv_buffer: Option<usize>,
     /// Size of the send buffer
-    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
+    #[arg(long, value_name = "SIZE", value_parser = buffer_size)]
     send_buffer: Option<usize>,
     /// Let others use the same address and port
-    #[arg(hide_short_help = true, long)]
+    #[arg(long)]
     reuse_port: bool,
 }
 
@@ -188,10 +188,10 @@ pub struct TcpSocketArgs {
     #[command(flatten)]
     any: SocketArgs,
     /// Largest segment to send and to ask for, in bytes
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     mss: Option<u16>,
     /// Probe a silent peer after TIME, in whole seconds
-    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = whole_seconds)]
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     keepalive: Option<Duration>,
 }
 

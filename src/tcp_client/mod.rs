@@ -16,6 +16,7 @@ use crate::relay::duplex::{Duplex, Reader};
 use crate::relay::options::{self, StreamArgs};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::units::positive_duration;
+use crate::usage::needs;
 use crate::wait::Deadline;
 use crate::{escape, input, output, tap};
 use check::CheckArgs;
@@ -28,7 +29,7 @@ Examples:
   printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
   netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
 
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(
     override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",
     after_help = EXAMPLES,
@@ -36,7 +37,7 @@ Examples:
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2)]
     target: Vec<String>,
 
     /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
@@ -83,6 +84,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     if args.check.wanted {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
+    needs("-z", args.check.wanted, &args.check.given())?;
     HostPort::take_back(&mut args.target, &mut args.get);
     HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
     let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));

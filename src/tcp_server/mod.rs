@@ -41,8 +41,6 @@ Examples:
 
 #[derive(Clone, clap::Args)]
 #[command(
-    mut_arg("ipv4", |arg| arg.hide_short_help(true)),
-    mut_arg("ipv6", |arg| arg.hide_short_help(true)),
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
@@ -50,7 +48,7 @@ pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
     /// How many connections may wait to be accepted
-    #[arg(hide_short_help = true, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Listening")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Listening")]
     backlog: i32,
     #[command(flatten)]
     service: ServiceArgs,
@@ -80,13 +78,13 @@ struct LimitArgs {
     #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
     /// Close further connections from an address at once while N from it are open
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections_per_ip: Option<u32>,
     /// Close a connection in which nothing moved for TIME
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Close a connection that has been open for TIME
-    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = positive_duration)]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     max_session: Option<Duration>,
     /// On SIGINT or SIGTERM give open connections TIME to end
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::units::duration)]

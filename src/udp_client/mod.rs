@@ -27,38 +27,9 @@ Examples:
   echo 'x:1|c' | netkit udp-client --no-wait :8125   send and do not wait (statsd)
   netkit udp-client -c 5 -i 0.2 HOST:9999            five probes, their times and statistics";
 
-/// Options that `-h` leaves to `--help`.
-const RARE: &[&str] = &[
-    "raw",
-    "timestamp",
-    "report_missing",
-    "adaptive",
-    "ipv4",
-    "ipv6",
-    "numeric",
-    "source",
-    "source_port",
-    "interface",
-    "ttl",
-    "dscp",
-    "recv_buffer",
-    "send_buffer",
-    "reuse_port",
-    "record",
-    "broadcast",
-    "multicast_ttl",
-    "multicast_interface",
-    "no_multicast_loop",
-    "wait_after_eof",
-];
-
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(
     override_usage = "netkit udp-client [OPTIONS] HOST:PORT [DATA]...\n       netkit udp-client [OPTIONS] HOST PORT [DATA]...",
-    mut_args(|arg| {
-        let is_rare = RARE.contains(&arg.get_id().as_str());
-        if is_rare { arg.hide_short_help(true) } else { arg }
-    }),
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
@@ -74,7 +45,7 @@ pub struct Args {
     #[command(flatten)]
     relay: RelayArgs,
     /// Check the port with an empty datagram: open, closed, or open|filtered (silent)
-    #[arg(short = 'z', long, conflicts_with_all = ["pinging", "relay", "retries", "no_wait", "raw", "whole", "chunk"])]
+    #[arg(short = 'z', long, conflicts_with_all = ["relay", "retries", "no_wait", "raw", "whole", "chunk"])]
     check: bool,
     /// Report as JSON, one object a line
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
@@ -87,6 +58,8 @@ pub struct Args {
 
 /// Ends when everything was sent, and answered or given up.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
+    args.ping.check()?;
+    args.relay.check()?;
     let deadline = Deadline::within(args.ping.deadline);
     HostPort::take_back(&mut args.words, &mut args.route.tap.hex_dump);
     let (target, data) = args.target_and_data().map_err(Failure::local)?;

@@ -28,6 +28,7 @@ use crate::server::program::Program;
 use crate::signal::Stop;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
+use crate::usage::needs;
 use crate::wait::{self, Deadline, is_wait, poll};
 use guard::Desk;
 use limit::Limiter;
@@ -47,11 +48,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(
     after_help = EXAMPLES,
-    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE),
-    mut_args = |arg| {
-        let is_rare = arg.get_help_heading() == Some("Socket options");
-        arg.hide_short_help(is_rare)
-    }
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
     /// What becomes of a datagram
@@ -59,23 +56,18 @@ pub struct Args {
     service: Service,
     /// Run PROGRAM for every peer: datagrams are its standard input, and what it prints goes back;
     /// takes all that follows
-    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, group = "program", conflicts_with = "service")]
+    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec"])]
     exec: Option<Vec<OsString>>,
     /// Run COMMAND by /bin/sh in the same way
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        group = "program",
-        conflicts_with = "service"
-    )]
+    #[arg(long, value_name = "COMMAND", conflicts_with = "service")]
     sh_exec: Option<String>,
-    /// End a program whose peer has sent nothing for TIME
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration, requires = "program")]
-    idle_timeout: Duration,
+    /// End a program whose peer has sent nothing for TIME [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    idle_timeout: Option<Duration>,
     /// Run programs for at most N peers at once, at most three quarters of them of one host,
-    /// loopback aside
-    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), requires = "program")]
-    max_peers: u32,
+    /// loopback aside [default: 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_peers: Option<u32>,
     /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:
     /// 10000]
     #[arg(long, value_name = "N", value_parser = limit::rate)]
@@ -174,22 +166,21 @@ enum Handler {
 impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
     fn new(args: &Args) -> Result<Self, Failure> {
-        let answers = !matches!(args.service, Service::Discard | Service::Stdio);
-        let useless = if args.rate_limit.is_some() && !answers {
-            Some("--rate-limit is for services that answer")
-        } else if args.raw && args.service != Service::Stdio {
-            Some("--raw is for `--service stdio` only")
-        } else {
-            None
-        };
-        if let Some(message) = useless {
-            return Err(Failure::local(message));
-        }
+        let is_stdio = args.service == Service::Stdio;
+        needs("--service stdio", is_stdio, &[("--raw", args.raw)])?;
+        let answers = !is_stdio && args.service != Service::Discard;
+        let rate_limit = ("--rate-limit", args.rate_limit.is_some());
+        needs("a service that answers", answers, &[rate_limit])?;
+        let runs_program = args.exec.is_some() || args.sh_exec.is_some();
+        let idle_timeout = ("--idle-timeout", args.idle_timeout.is_some());
+        let max_peers = ("--max-peers", args.max_peers.is_some());
+        needs("-e or --sh-exec", runs_program, &[idle_timeout, max_peers])?;
         let direct = args.exec.clone().map(Program::Direct);
         if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
             program.check()?;
-            let max_peers = args.max_peers as usize;
-            let programs = Programs::new(program, args.idle_timeout, max_peers)?;
+            let idle_timeout = args.idle_timeout.unwrap_or(Duration::from_secs(60));
+            let max_peers = args.max_peers.unwrap_or(256) as usize;
+            let programs = Programs::new(program, idle_timeout, max_peers)?;
             return Ok(Self::Programs(programs));
         }
         Ok(match args.service {

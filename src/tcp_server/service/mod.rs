@@ -25,6 +25,7 @@ use crate::relay::duplex::Duplex;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
 use crate::tap::Taps;
+use crate::usage::needs;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
@@ -101,24 +102,17 @@ impl Handler {
         connect: ConnectArgs,
     ) -> Result<Self, Failure> {
         let runs_program = args.exec.is_some() || args.sh_exec.is_some();
-        let has_streams = runs_program || args.service == Service::Stdio;
-        let is_other = has_streams || args.forward.is_some() || args.service != Service::Hello;
-        let useless = if is_other && !is_default(&args.hello) {
-            Some("--welcome, --delay, --framing and --max-message are for `hello` only")
-        } else if runs_program && !is_default(&stream.without_what_programs_use()) {
-            Some(
-                "--raw, --no-shutdown, --half-close-wait and --wait-after-eof are for `--service stdio` only",
-            )
-        } else if !has_streams && !is_default(stream) {
-            Some(
-                "-C, -x, --record, --send-only, --recv-only and the like are for `--service stdio`, --exec and --sh-exec only",
-            )
-        } else {
-            None
-        };
-        if let Some(message) = useless {
-            return Err(Failure::local(message));
-        }
+        // `hello` is the default.
+        let is_hello = args.service == Service::Hello && !runs_program && args.forward.is_none();
+        let is_stdio = args.service == Service::Stdio;
+        let has_streams = runs_program || is_stdio;
+        needs("--service hello", is_hello, &args.hello.given())?;
+        needs(
+            "--service stdio, -e or --sh-exec",
+            has_streams,
+            &stream.given(),
+        )?;
+        needs("--service stdio", is_stdio, &stream.given_for_stdio())?;
         let streams = || {
             Ok::<_, Failure>(Streams {
                 args: stream.clone(),
@@ -177,10 +171,4 @@ impl Handler {
             Self::Forward(target, args) => forward::handle(connection, target, args),
         }
     }
-}
-
-/// Whether a group of options is as it is when none of them is given.
-fn is_default<T: clap::Args + PartialEq>(given: &T) -> bool {
-    let matches = T::augment_args(clap::Command::new("default")).get_matches_from(["default"]);
-    T::from_arg_matches(&matches).is_ok_and(|default| default == *given)
 }

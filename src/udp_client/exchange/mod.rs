@@ -19,7 +19,7 @@ use pacing::Receiver;
 use payloads::{Next, Payload, Payloads};
 use sockets::{Cause, Event, Flows, Whose};
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ExchangeArgs {
     /// How long one answer may take
     ///
@@ -29,21 +29,16 @@ pub struct ExchangeArgs {
     #[arg(short = 'W', long, value_name = "TIME", default_value = "1s", value_parser = crate::units::positive_duration)]
     pub timeout: Duration,
     /// Send a datagram again up to N times while it is not answered
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        conflicts_with = "pinging"
-    )]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
     /// Send only; do not wait for answers
     ///
     /// No more than 32 datagrams a millisecond go out, for which an ordinary receiver has room. A
     /// receiver on this machine is waited for (Linux); what it has no room for is counted at the end.
-    #[arg(long, conflicts_with_all = ["timeout", "retries", "pinging"])]
+    #[arg(long, conflicts_with_all = ["timeout", "retries"])]
     no_wait: bool,
     /// Print answers as they are, also on a terminal
-    #[arg(long, conflicts_with_all = ["no_wait", "pinging"])]
+    #[arg(long, conflicts_with_all = ["no_wait"])]
     pub raw: bool,
 }
 
