@@ -19,7 +19,7 @@ pub enum Command {
     UdpServer(udp_server::Args),
 }
 
-/// Options, and headings of options, that `-h` leaves to `--help`, for all subcommands.
+/// Options, and headings of options, that `-h` leaves to `--help`, in every subcommand.
 const RARE: &[&str] = &[
     "Socket options",
     "Broadcast and multicast",
@@ -79,28 +79,29 @@ fn command() -> clap::Command {
     LoggingArgs::augment_args(netkit).mut_args(adjusted)
 }
 
-/// The options of a subcommand are built only when it is chosen: those of all four cost as much as
-/// the rest of a short session.
+/// A subcommand whose options clap builds only when it is chosen: building those of all four takes as
+/// long as the rest of a short session.
 fn subcommand<A: Args>(name: &'static str, about: &'static str) -> clap::Command {
     clap::Command::new(name).about(about).defer(|command| {
-        // The documentation of an option group would replace it.
+        // `augment_args` replaces it by the documentation of an option group.
         let about = command.get_about().cloned().unwrap_or_default();
         let shared: Vec<Id> = command.get_arguments().map(Arg::get_id).cloned().collect();
         let command = A::augment_args(command).about(about).mut_args(adjusted);
-        // clap has put them first. What is changed goes to the end, and so to the end of the help.
+        // clap has put the shared options first. `mut_arg` moves an option to the end.
         shared
             .iter()
             .fold(command, |command, id| command.mut_arg(id, |option| option))
     })
 }
 
+/// Hides a rare option from `-h`, and lets an option have a negative number as its value.
 fn adjusted(option: Arg) -> Arg {
     let is_rare = RARE.contains(&option.get_id().as_str())
         || option
             .get_help_heading()
             .is_some_and(|heading| RARE.contains(&heading));
-    // So that the option's own parser says what is wrong with a negative number. After an option that
-    // can do without a value, `-4` is an option.
+    // The option's own parser then says what is wrong with the number. After an option that can do
+    // without a value, `-4` is an option.
     let takes_value = option.get_action().takes_values() && !option.is_positional();
     let may_be_alone = option
         .get_num_args()
@@ -110,7 +111,7 @@ fn adjusted(option: Arg) -> Arg {
         .allow_negative_numbers(takes_value && !may_be_alone)
 }
 
-/// Reads the command line. `None`: help or the version was asked for, and has been printed.
+/// Reads the command line. `None` after help or the version, which it prints.
 pub fn parse() -> Result<Option<Cli>, Failure> {
     let parsed = command().try_get_matches().and_then(|mut matches| {
         Ok(Cli {
@@ -127,7 +128,7 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
         output::write_once(error.render().to_string().as_bytes())?;
         return Ok(None);
     }
-    // What stands before the error is understood all the same.
+    // clap understands what stands before the error.
     let command = command().ignore_errors(true).disable_help_flag(true);
     let understood = command.try_get_matches().ok();
     let understood = understood.as_ref();

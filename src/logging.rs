@@ -1,4 +1,4 @@
-//! Messages and log lines: on standard error, one line each, never mixed with data.
+//! Messages and log lines: one line each, on standard error, never among the data.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write as _};
@@ -40,8 +40,8 @@ impl LoggingArgs {
     }
 }
 
-/// Sets up the log, once. A closed or full standard error is not an error: there is nowhere left to
-/// say so.
+/// Sets up the log; only the first call does. A line that standard error does not take is lost:
+/// there is nowhere left to say so.
 pub fn init(args: &LoggingArgs) {
     let level = match (args.quiet, args.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -56,7 +56,7 @@ pub fn init(args: &LoggingArgs) {
         .with_ansi(colour)
         .with_target(false)
         .log_internal_errors(false);
-    // An error would be that it is set up already.
+    // The only error is that the log is set up already.
     let _ = match (args.log_format, args.verbose) {
         (LogFormat::Json, _) => set_global_default(builder.json().flatten_event(true).finish()),
         (LogFormat::Text, 0) => set_global_default(Sentences(level)),
@@ -77,9 +77,9 @@ pub fn init(args: &LoggingArgs) {
     }));
 }
 
-/// Writes the bare sentence; what is not in the ordinary course of things starts with the program's
-/// name. There are no spans in netkit, so that nothing is kept for them: the registry that the other
-/// formats stand on touches more memory than a short session.
+/// Writes the bare sentence; a warning or an error starts with the program's name. netkit has no
+/// spans, so none is kept: the registry behind the other formats touches more memory than a short
+/// session does.
 struct Sentences(LevelFilter);
 
 impl Subscriber for Sentences {
@@ -98,7 +98,7 @@ impl Subscriber for Sentences {
         }
         event.record(&mut Message(&mut line));
         line.push('\n');
-        // One write, so that lines of several threads and programs do not mix.
+        // One write a line: those of several threads and programs do not mix.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 
@@ -112,13 +112,13 @@ impl Subscriber for Sentences {
     fn exit(&self, _: &Id) {}
 }
 
-/// Writes the message of an event and none of its fields.
+/// Appends the message of an event, without its fields.
 struct Message<'a>(&'a mut String);
 
 impl tracing::field::Visit for Message<'_> {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // A String takes everything.
+            // Writing to a String cannot fail.
             let _ = write!(self.0, "{value:?}");
         }
     }

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     logging::init(&cli.logging);
     match cli.command {
+        // Only the clients print statistics, which -q and -v make shorter and longer.
         Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
         Command::TcpServer(args) => tcp_server::run(&args),
         Command::UdpClient(args) => udp_client::run(args, &cli.logging),

@@ -2,27 +2,25 @@
 
 use std::error::Error as _;
 
-use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+use clap::error::{ContextKind, Error, ErrorKind};
 
 use crate::exit::Failure;
 
-/// Each of `options`, and whether it was given, does nothing without `other`. Refuses the first that
-/// was given where that was not.
-pub fn needs(other: &str, is_given: bool, options: &[(&str, bool)]) -> Result<(), Failure> {
+/// Refuses an option that does nothing without `other`. `options` are names, each with whether it was
+/// given; the error names the first that was.
+pub fn needs(other: &str, has_other: bool, options: &[(&str, bool)]) -> Result<(), Failure> {
     match options.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) if !is_given => Err(Failure::local(format!("{option} needs {other}"))),
+        Some((option, _)) if !has_other => Err(Failure::local(format!("{option} needs {other}"))),
         _ => Ok(()),
     }
 }
 
-/// `error` in a line, made from what clap knows of it and not from clap's text.
+/// Tells `error` on one line, from its kind and its context: clap may reword its text.
 pub fn line(error: &Error, subcommand: Option<&str>) -> String {
-    let mut line = reason(error);
-    if let Some(tip) = tip(error, subcommand) {
-        line = format!("{line}; {tip}");
-    }
+    let (reason, tip) = (reason(error), tip(error, subcommand).unwrap_or_default());
     let subcommand = subcommand.map(|name| format!(" {name}"));
-    line = format!("{line}; see 'netkit{} -h'", subcommand.unwrap_or_default());
+    let subcommand = subcommand.unwrap_or_default();
+    let line = format!("{reason}; {tip}see 'netkit{subcommand} -h'");
     // An argument may contain newlines.
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -30,6 +28,7 @@ pub fn line(error: &Error, subcommand: Option<&str>) -> String {
 fn reason(error: &Error) -> String {
     let argument = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
+    let prior = text(error, ContextKind::PriorArg).replace(", ", "', '");
     match error.kind() {
         ErrorKind::InvalidValue if value.is_empty() => {
             format!("a value is required for '{argument}' but none was supplied")
@@ -51,23 +50,19 @@ fn reason(error: &Error) -> String {
             format!("too many arguments: '{value}'; write HOST PORT or HOST:PORT")
         }
         ErrorKind::UnknownArgument => format!("unexpected argument '{argument}' found"),
-        ErrorKind::ArgumentConflict => match text(error, ContextKind::PriorArg) {
-            prior if prior == argument => {
-                format!("the argument '{argument}' cannot be used multiple times")
-            }
-            prior => {
-                let prior = prior.replace(", ", "', '");
-                format!("the argument '{argument}' cannot be used with '{prior}'")
-            }
-        },
-        // clap requires no other argument than the port of a server.
-        ErrorKind::MissingRequiredArgument => {
+        ErrorKind::ArgumentConflict if prior == argument => {
+            format!("the argument '{argument}' cannot be used multiple times")
+        }
+        ErrorKind::ArgumentConflict => {
+            format!("the argument '{argument}' cannot be used with '{prior}'")
+        }
+        ErrorKind::MissingRequiredArgument if argument.starts_with("--port") => {
             "which port? write --port 9999, or --port 0 for a free one".to_owned()
         }
         ErrorKind::MissingSubcommand => {
-            let valid = text(error, ContextKind::ValidSubcommand);
+            let known = text(error, ContextKind::ValidSubcommand);
             format!(
-                "'netkit' requires a subcommand but one was not provided [subcommands: {valid}]"
+                "'netkit' requires a subcommand but one was not provided [subcommands: {known}]"
             )
         }
         ErrorKind::InvalidSubcommand => {
@@ -78,38 +73,40 @@ fn reason(error: &Error) -> String {
     }
 }
 
+/// What may have been meant; ends in `; `.
 fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
     let argument = text(error, ContextKind::InvalidArg);
     let after_dash = argument.strip_prefix('-').unwrap_or_default();
     if after_dash.starts_with(|first: char| first.is_ascii_digit()) {
-        let data = match subcommand {
-            Some("udp-client") => ", and data that begins with - follows --",
-            _ => "",
-        };
-        return Some(format!("no option takes less than zero{data}"));
+        return Some(
+            match subcommand {
+                Some("udp-client") => {
+                    "no option takes less than zero, and data that begins with - follows --; "
+                }
+                _ => "no option takes less than zero; ",
+            }
+            .to_owned(),
+        );
     }
     for (kind, what) in [
         (ContextKind::SuggestedSubcommand, "subcommand"),
         (ContextKind::SuggestedArg, "argument"),
         (ContextKind::SuggestedValue, "value"),
     ] {
-        match error.get(kind) {
-            Some(ContextValue::Strings(names)) if names.len() > 1 => {
-                let names = names.join("', '");
-                return Some(format!("tip: some similar {what}s exist: '{names}'"));
-            }
-            Some(name) if !name.to_string().is_empty() => {
-                return Some(format!("tip: a similar {what} exists: '{name}'"));
-            }
-            _ => {}
+        let names = text(error, kind).replace(", ", "', '");
+        if names.contains(", ") {
+            return Some(format!("tip: some similar {what}s exist: '{names}'; "));
+        }
+        if !names.is_empty() {
+            return Some(format!("tip: a similar {what} exists: '{names}'; "));
         }
     }
-    // For a subcommand it is how to pass the option's name as an address.
+    // To a subcommand clap suggests passing the option's name as an address.
     let other = text(error, ContextKind::Suggested);
-    (subcommand.is_none() && !other.is_empty()).then(|| format!("tip: {other}"))
+    (subcommand.is_none() && !other.is_empty()).then(|| format!("tip: {other}; "))
 }
 
-/// What clap knows of `kind`: several values are separated by commas.
+/// The context of `kind`: several values are separated by `, `.
 fn text(error: &Error, kind: ContextKind) -> String {
     error.get(kind).map(ToString::to_string).unwrap_or_default()
 }
