@@ -41,8 +41,8 @@ pub struct Args {
     target: Vec<String>,
 
     /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
-    #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
-    send: Vec<Text>,
+    #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
+    send: Vec<Bytes>,
     /// Send an HTTP request for PATH [/] instead of standard input
     #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["send_only", "recv_only"])]
     #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
@@ -70,13 +70,8 @@ pub struct Args {
     connect: ConnectArgs,
 }
 
-/// The bytes of one `--send`.
-#[derive(Clone)]
-struct Text(Vec<u8>);
-
-fn unescaped(text: &str) -> Result<Text, String> {
-    escape::unescape(text).map(Text)
-}
+/// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
+type Bytes = Vec<u8>;
 
 /// Ends when both directions have ended; see `relay` for how each does.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
@@ -135,12 +130,7 @@ impl Args {
         Ok(if let Some(path) = path {
             Reader::bytes(http::get(target, path)).without_finish()
         } else if !self.send.is_empty() {
-            Reader::bytes(
-                self.send
-                    .iter()
-                    .flat_map(|text| text.0.iter().copied())
-                    .collect(),
-            )
+            Reader::bytes(self.send.concat())
         } else if target.port != 80
             || self.interactive
             || self.stream.send_only
