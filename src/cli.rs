@@ -23,6 +23,7 @@ pub enum Command {
 const RARE: &[&str] = &[
     "Socket options",
     "Broadcast and multicast",
+    "With `--service hello`",
     "target",
     "send_only",
     "recv_only",
@@ -39,10 +40,6 @@ const RARE: &[&str] = &[
     "source",
     "source_port",
     "backlog",
-    "welcome",
-    "delay",
-    "framing",
-    "max_message",
     "max_connections_per_ip",
     "max_session",
     "timestamp",
@@ -64,17 +61,20 @@ fn command() -> clap::Command {
         .subcommands([
             subcommand::<tcp_client::Args>(
                 "tcp-client",
-                "Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard output",
+                "Connect to HOST:PORT: send standard input, print the answer",
             ),
             subcommand::<tcp_server::Args>(
                 "tcp-server",
-                "Listen on a port; every accepted connection is served by a thread of its own",
+                "Listen on PORT and serve every connection",
             ),
             subcommand::<udp_client::Args>(
                 "udp-client",
-                "Send datagrams to HOST:PORT, each DATA or else each line of standard input; print the answers",
+                "Send datagrams to HOST:PORT and print the answers; or ping it",
             ),
-            subcommand::<udp_server::Args>("udp-server", "Answer every datagram"),
+            subcommand::<udp_server::Args>(
+                "udp-server",
+                "Listen on PORT and answer every datagram",
+            ),
         ]);
     LoggingArgs::augment_args(netkit).mut_args(adjusted)
 }

@@ -12,13 +12,13 @@ use tracing::{Event, Level, Metadata, Subscriber};
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Messages")]
 pub struct LoggingArgs {
-    /// Log with time, level and fields; twice: debug messages too
+    /// Say more (with time and details); -vv: debug
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Log errors only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Log lines for people, or one JSON object a line
+    /// Log text for people, or JSON, one object per line
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }

@@ -18,7 +18,7 @@ pub struct ResolveArgs {
     /// Use IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
-    /// Resolve no names: addresses only
+    /// Do not resolve names: take addresses only
     #[arg(short, long)]
     numeric: bool,
 }

@@ -14,10 +14,10 @@ use crate::net::multicast::Group;
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
-    /// Local address to send from
+    /// Send from the local address IP
     #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
-    /// Local port to send from
+    /// Send from the local port N
     #[arg(long, value_name = "N", value_parser = crate::net::address::port)]
     pub source_port: Option<u16>,
 }
@@ -72,22 +72,22 @@ impl fmt::Display for SourceArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Socket options")]
 pub struct SocketArgs {
-    /// Network interface to use
+    /// Use the network interface NAME
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
-    /// How many routers a packet may pass
+    /// Set the hop limit (TTL) of packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     ttl: Option<u8>,
-    /// Service class: a number from 0 to 63, or cs0 to cs7, af11 to af43, ef, va, le
+    /// Set the DSCP: 0-63, cs0-cs7, af11-af43, ef, va, le
     #[arg(long, value_name = "NAME|N", value_parser = dscp)]
     dscp: Option<u8>,
-    /// Size of the receive buffer
+    /// Set the size of the receive buffer
     #[arg(long, value_name = "SIZE", value_parser = buffer_size)]
     recv_buffer: Option<usize>,
-    /// Size of the send buffer
+    /// Set the size of the send buffer
     #[arg(long, value_name = "SIZE", value_parser = buffer_size)]
     send_buffer: Option<usize>,
-    /// Let others use the same address and port
+    /// Let other sockets use the same address and port
     #[arg(long)]
     reuse_port: bool,
 }
@@ -96,13 +96,13 @@ pub struct SocketArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Broadcast and multicast")]
 pub struct GroupArgs {
-    /// Send to a broadcast address; all who hear it may answer
+    /// Send to a broadcast address; every receiver may answer
     #[arg(long)]
     broadcast: bool,
-    /// How many routers a multicast packet may pass [default: 1]
+    /// Set the hop limit (TTL) of multicast packets [default: 1]
     #[arg(long, value_name = "N")]
     multicast_ttl: Option<u8>,
-    /// Network interface to send multicast packets from
+    /// Send multicast packets from the network interface NAME
     #[arg(long, value_name = "NAME")]
     multicast_interface: Option<String>,
     /// Do not deliver multicast packets on this machine
@@ -187,10 +187,10 @@ fn send_multicast_from(_socket: &Socket, _target: &SocketAddr, _name: &str) -> i
 pub struct TcpSocketArgs {
     #[command(flatten)]
     any: SocketArgs,
-    /// Largest segment to send and to ask for, in bytes
+    /// Limit TCP segments to N bytes, in both directions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     mss: Option<u16>,
-    /// Probe a silent peer after TIME, in whole seconds
+    /// Probe a silent peer after TIME (whole seconds)
     #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     keepalive: Option<Duration>,
 }

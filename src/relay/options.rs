@@ -21,22 +21,24 @@ pub struct StreamArgs {
     /// Send \r\n for \n
     #[arg(short = 'C', long)]
     pub crlf: bool,
-    /// Send only; what the peer sends is thrown away
+    /// Only send; discard what the peer sends
     #[arg(long, conflicts_with = "recv_only")]
     pub send_only: bool,
-    /// Receive only; nothing is sent
+    /// Only receive; send nothing
     #[arg(long)]
     pub recv_only: bool,
-    /// Print what the peer sends as it is, also on a terminal
+    /// Do not escape received data on a terminal
     #[arg(long)]
     pub raw: bool,
-    /// Leave the sending side open when input ends
+    /// Keep the sending side open when input ends
     #[arg(long)]
     pub no_shutdown: bool,
-    /// After the peer's end go on until input was silent for TIME, or 'forever' [default: 0.5s]
+    /// After the peer closes, stop once input is silent for TIME [default: 0.5s]
+    ///
+    /// `forever` waits for the end of input.
     #[arg(long, value_name = "TIME", value_parser = patience)]
     half_close_wait: Option<Patience>,
-    /// After the end of input wait at most TIME for the peer
+    /// After input ends, wait at most TIME for the answer
     #[arg(long, value_name = "TIME", value_parser = duration)]
     wait_after_eof: Option<Duration>,
     #[command(flatten)]

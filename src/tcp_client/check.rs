@@ -21,22 +21,22 @@ use crate::wait::Deadline;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Checking ports")]
 pub struct CheckArgs {
-    /// Only say which ports are open: of HOST PORTS, as in `db 22,80,8000-8010`, or of HOST:PORT
+    /// Say which ports are open: HOST:PORT or HOST 22,80-90
     #[arg(short = 'z', long = "check", conflicts_with_all = [
         "send", "get", "interactive", "crlf", "send_only", "recv_only", "raw", "no_shutdown", "half_close_wait",
         "wait_after_eof", "idle_timeout", "hex_dump", "record", "timing",
     ])]
     pub wanted: bool,
-    /// How many ports to try at a time [default: 64]
+    /// Try N ports at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
-    /// Try one port N times, and end with ping's statistics
+    /// Try one port N times, and print ping's statistics
     #[arg(short, long, value_name = "N", value_parser = crate::units::count, conflicts_with = "retry")]
     count: Option<u64>,
     /// Try one port every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, conflicts_with = "retry")]
     interval: Option<Duration>,
-    /// Report as JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }

@@ -26,7 +26,7 @@ Examples:
   netkit tcp-client 127.0.0.1:9999                talk to a server
   netkit tcp-client www.sina.com.cn:80            fetch a page
   netkit tcp-client --get /robots.txt HOST 8080   fetch another page
-  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
+  printf 'exit\\n' | netkit tcp-client HOST 9999   send a pipe, print the answer
   netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
 
 #[derive(clap::Args)]
@@ -40,27 +40,29 @@ pub struct Args {
     #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2)]
     target: Vec<String>,
 
-    /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
+    /// Send TEXT instead of standard input (escapes: \r \n \t \0 \\ \xHH)
+    ///
+    /// Several texts are sent one after another.
     #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
     send: Vec<Bytes>,
-    /// Send an HTTP request for PATH [/] instead of standard input
+    /// Request PATH over HTTP instead of sending input [default: /]
     #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["send_only", "recv_only"])]
     #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
     get: Option<Option<String>>,
-    /// Send standard input also on port 80, where a terminal fetches a page
+    /// On port 80: send what I type, do not fetch a page
     #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
     interactive: bool,
     #[command(flatten)]
     stream: StreamArgs,
 
-    /// Give up when nothing moved in either direction for TIME
+    /// Give up after TIME without data in either direction
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-    /// Give up when TIME has passed in all
+    /// Give up after TIME in total
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
 
-    /// At the end, say when resolving, connecting and the first byte were done, from the start
+    /// Print the time to resolve, connect, first byte
     #[arg(long)]
     timing: bool,
 

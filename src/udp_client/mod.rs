@@ -24,8 +24,8 @@ const EXAMPLES: &str = "\
 Examples:
   netkit udp-client 127.0.0.1:9999 Michael Tracy     two datagrams, two answers
   printf 'a\\nb\\n' | netkit udp-client HOST 9999      every line is a datagram
-  echo 'x:1|c' | netkit udp-client --no-wait :8125   send and do not wait (statsd)
-  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes, their times and statistics";
+  echo 'x:1|c' | netkit udp-client --no-wait :8125   send, do not wait (statsd)
+  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes and statistics";
 
 #[derive(clap::Args)]
 #[command(
@@ -35,7 +35,7 @@ Examples:
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then what to send", value_name = "HOST:PORT [DATA]", num_args = 0..)]
+    #[arg(help = "Where to send; then what, one datagram each", long_help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then one datagram each. Without DATA, each line of standard input is a datagram.", value_name = "HOST:PORT [DATA]", num_args = 0..)]
     words: Vec<OsString>,
 
     #[command(flatten)]
@@ -44,10 +44,12 @@ pub struct Args {
     input: InputArgs,
     #[command(flatten)]
     relay: RelayArgs,
-    /// Check the port with an empty datagram: open, closed, or open|filtered (silent)
+    /// Say if the port is open, closed or open|filtered
+    ///
+    /// Sends an empty datagram. A port that does not answer is open|filtered.
     #[arg(short = 'z', long, conflicts_with_all = ["relay", "retries", "no_wait", "raw", "whole", "chunk"])]
     check: bool,
-    /// Report as JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
     json: bool,
     #[command(flatten)]

@@ -15,10 +15,10 @@ use crate::wait::{Deadline, GONE, IN, Set};
 
 #[derive(clap::Args)]
 pub struct RelayArgs {
-    /// Send each read of standard input, print whatever arrives meanwhile (nc -u)
+    /// Send each read of input, print what arrives (nc -u)
     #[arg(long, conflicts_with_all = ["timeout", "retries", "no_wait", "whole", "chunk", "json"])]
     pub relay: bool,
-    /// With --relay: after the end of input wait until nothing came for TIME [default: 1s]
+    /// With --relay: after input ends, stop once nothing arrives for TIME [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = crate::units::duration)]
     wait_after_eof: Option<Duration>,
 }

@@ -40,10 +40,10 @@ use stdio::Stdio;
 
 const EXAMPLES: &str = "\
 Examples:
-  netkit udp-server --port 9999                     greet: every datagram X is answered Hello, X!
-  netkit udp-server -p 9999 --service stdio         netcat's -lu: talk to the first who sends
-  netkit udp-server -p 9999 -e /bin/cat             run a program for every peer
-  netkit udp-server -p 9999 --service echo -b any   echo for everybody who can reach this machine";
+  netkit udp-server --port 9999                     answer X with Hello, X!
+  netkit udp-server -p 9999 --service stdio         talk to one peer (nc -lu)
+  netkit udp-server -p 9999 -e /bin/cat             run a program for each peer
+  netkit udp-server -p 9999 --service echo -b any   echo for other machines";
 
 #[derive(clap::Args)]
 #[command(
@@ -51,38 +51,41 @@ Examples:
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
-    /// What becomes of a datagram
+    /// Choose what to do with a datagram
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// Run PROGRAM for every peer: datagrams are its standard input, and what it prints goes back;
-    /// takes all that follows
+    /// Run PROGRAM for each peer; must come last
+    ///
+    /// It reads the peer's datagrams, and what it prints is sent back.
     #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec"])]
     exec: Option<Vec<OsString>>,
-    /// Run COMMAND by /bin/sh in the same way
+    /// Run COMMAND with /bin/sh in the same way
     #[arg(long, value_name = "COMMAND", conflicts_with = "service")]
     sh_exec: Option<String>,
-    /// End a program whose peer has sent nothing for TIME [default: 60s]
+    /// Stop a program after TIME without a datagram [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-    /// Run programs for at most N peers at once, at most three quarters of them of one host,
-    /// loopback aside [default: 256]
+    /// Run at most N programs at once (3/4 of them per host) [default: 256]
+    ///
+    /// Peers on loopback may have all of them.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_peers: Option<u32>,
-    /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:
-    /// 10000]
+    /// Answer a host at most N times per second [default: 10000]
+    ///
+    /// 0 is no limit. Loopback has none.
     #[arg(long, value_name = "N", value_parser = limit::rate)]
     rate_limit: Option<u32>,
-    /// After SIGINT or SIGTERM finish what has arrived already, and end programs, within TIME
+    /// On SIGINT or SIGTERM, finish within TIME
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
-    /// With `--service stdio`: print what comes as it is, also on a terminal
+    /// With --service stdio: do not escape received data on a terminal
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
     tap: TapArgs,
     #[command(flatten)]
     listen: ListenArgs,
-    /// Receive what is sent to a multicast group too; without --bind, nothing else
+    /// Receive from a multicast group; without --bind, only that
     #[arg(long, value_name = "GROUP[%INTERFACE]", help_heading = "Listening")]
     join: Vec<Group>,
     #[command(flatten)]
@@ -95,11 +98,11 @@ pub struct Args {
 enum Service {
     /// Answer X with `Hello, X!`
     Hello,
-    /// Send back what comes (RFC 862)
+    /// Send back what arrives (RFC 862)
     Echo,
-    /// Answer nothing (RFC 863)
+    /// Discard what arrives (RFC 863)
     Discard,
-    /// Print what comes; standard input goes to the first who sends, every read as one datagram
+    /// Print what arrives; send standard input to the first peer, each read as one datagram
     Stdio,
 }
 

@@ -9,16 +9,16 @@ use crate::units::{duration, size};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct HelloArgs {
-    /// What `hello` says first [default: Welcome!]
+    /// Greet with TEXT [default: Welcome!]
     #[arg(long, value_name = "TEXT")]
     welcome: Option<String>,
-    /// How long `hello` waits before every answer [default: 0]
+    /// Wait TIME before every answer [default: 0]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     delay: Option<Duration>,
-    /// What one message to `hello` is [default: auto]
+    /// Choose what one message is [default: auto]
     #[arg(long, value_name = "FRAMING")]
     framing: Option<Framing>,
-    /// The longest message that `hello` answers [default: 64k]
+    /// Answer no message longer than SIZE [default: 64k]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_message: Option<usize>,
 }
@@ -38,7 +38,7 @@ impl HelloArgs {
 /// What one message is, where TCP keeps nothing apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Framing {
-    /// Every read, until the first newline has come; from then on every line
+    /// Every read; after the first newline, every line
     Auto,
     /// Every line
     Line,

@@ -30,37 +30,39 @@ use crate::usage::needs;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
-    /// What to do with a connection
+    /// Choose what to do with a connection
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// Run PROGRAM, with the connection as its standard input and output; takes all that follows
+    /// Run PROGRAM for each connection; must come last
+    ///
+    /// The connection is its standard input and output.
     #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]
     exec: Option<Vec<OsString>>,
-    /// Run COMMAND by /bin/sh in the same way
+    /// Run COMMAND with /bin/sh in the same way
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["service", "forward"])]
     sh_exec: Option<String>,
-    /// Relay every connection to HOST:PORT
+    /// Forward every connection to HOST:PORT
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "service")]
     forward: Option<HostPort>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "With `--service hello`")]
     hello: HelloArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Service {
-    /// Greets, and answers every message X with `Hello, X!` until `exit`
+    /// Greet, and answer every message X with `Hello, X!` until `exit`
     Hello,
-    /// Sends back what it gets (RFC 862)
+    /// Send back what arrives (RFC 862)
     Echo,
-    /// Throws away what it gets (RFC 863)
+    /// Discard what arrives (RFC 863)
     Discard,
-    /// Sends printable characters for ever (RFC 864)
+    /// Send printable characters without end (RFC 864)
     Chargen,
-    /// Joins the connection to standard input and output
+    /// Join the connection to standard input and output
     Stdio,
-    /// Sends what one connection sends to all others
+    /// Send what arrives to all other connections
     Broker,
-    /// Sends every line to all others, with the name of its sender
+    /// Send every line to all other connections, with the name of its sender
     Chat,
 }
 

@@ -20,7 +20,7 @@ pub struct InputArgs {
     /// Send all of standard input as one datagram
     #[arg(long, conflicts_with_all = ["chunk"])]
     whole: bool,
-    /// Cut standard input by SIZE, not by lines
+    /// Split standard input by SIZE, not by line
     #[arg(long, value_name = "SIZE", value_parser = chunk)]
     chunk: Option<usize>,
 }

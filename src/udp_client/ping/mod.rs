@@ -42,42 +42,44 @@ const NOT_WITH_PINGS: [&str; 7] = [
 )]
 #[command(next_help_heading = "Ping")]
 pub struct PingArgs {
-    /// Send timed probes to what sends back what it gets (implied by -c and -i)
+    /// Send probes, time the answers (implied by -c, -i)
     ///
-    /// Every answer that holds the probe counts, so a greeting does too. One that comes after its
-    /// time limit is printed as late, and its probe is lost all the same; at the end late ones are
-    /// waited for as long again (2s at most).
+    /// Every answer that contains the probe counts, so a greeting does too. An answer after its time
+    /// limit is printed as late, and its probe counts as lost. At the end, netkit waits for late
+    /// answers for as long again (2s at most).
     ///
-    /// -q leaves the statistics, and what -O says; -v adds percentiles, to half a percent, and
+    /// -q prints only the statistics and what -O reports. -v adds percentiles (accurate to 0.5 %) and
     /// jitter (how much one time differs from the one before), also to -q. Ctrl-C ends with the
-    /// statistics; SIGQUIT, or Enter, prints interim ones.
+    /// statistics; SIGQUIT or Enter prints interim ones.
     #[arg(long, conflicts_with_all = NOT_WITH_PINGS)]
     ping: bool,
     /// Stop after N probes
     #[arg(short, long, value_name = "N", value_parser = count, conflicts_with_all = NOT_WITH_PINGS)]
     count: Option<u64>,
-    /// Send one every TIME [default: 1s]
+    /// Send a probe every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with_all = NOT_WITH_PINGS)]
     interval: Option<Duration>,
-    /// Stop when TIME has passed in all; of N probes, what was not sent by then is lost
+    /// Stop after TIME in total; unsent probes are lost
     #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration)]
     pub deadline: Option<Duration>,
-    /// Bytes a probe carries, at least 16 [default: 56]
+    /// Send BYTES in each probe, at least 16 [default: 56]
     #[arg(short, long, value_name = "BYTES", value_parser = probe_size)]
     size: Option<usize>,
-    /// Exit 1 only when more than PERCENT is lost [default: 0]
+    /// Exit 1 if more than PERCENT is lost [default: 0]
     #[arg(long, value_name = "PERCENT", value_parser = percentage)]
     max_loss: Option<f64>,
-    /// Start each line with the time of day, in seconds since 1970
+    /// Start each line with the time in seconds since 1970
     #[arg(short = 'D', long)]
     timestamp: bool,
-    /// Say which probe is not answered when the next is sent
+    /// Report an unanswered probe when the next is sent
     #[arg(short = 'O', long)]
     report_missing: bool,
-    /// Send when the last is answered, at most every 2 ms and at least every interval
+    /// Send as soon as the last is answered (2 ms apart at least)
+    ///
+    /// Without an answer, send after the interval.
     #[arg(short = 'A', long)]
     adaptive: bool,
-    /// Send as fast as answers come, or 100 a second; print dots
+    /// Send as fast as answers arrive, or 100/s; print dots
     #[arg(short = 'f', long, conflicts_with_all = ["adaptive", "timestamp", "report_missing"])]
     flood: bool,
 }
