@@ -12,15 +12,15 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::exit::{Exit, Failure, cause};
 
-#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct TapArgs {
-    /// Dump what passes to FILE or standard error, in hexadecimal with direction, time and offset
+    /// Hex-dump traffic to FILE [default: standard error]
     #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1, value_parser = file())]
     #[expect(clippy::option_option, reason = "absent, without a file, with a file")]
     pub hex_dump: Option<Option<PathBuf>>,
-    /// Write what passes to FILE, both directions as they came
-    #[arg(hide_short_help = true, long, value_name = "FILE", value_parser = file())]
-    record: Option<PathBuf>,
+    /// Save traffic, both directions, to FILE
+    #[arg(long, value_name = "FILE", value_parser = file())]
+    pub record: Option<PathBuf>,
 }
 
 /// A name of a file. `-` is standard output elsewhere, which here is for data alone.

@@ -16,6 +16,7 @@ use crate::relay::duplex::{Duplex, Reader};
 use crate::relay::options::{self, StreamArgs};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::units::positive_duration;
+use crate::usage::needs;
 use crate::wait::Deadline;
 use crate::{escape, input, output, tap};
 use check::CheckArgs;
@@ -25,10 +26,10 @@ Examples:
   netkit tcp-client 127.0.0.1:9999                talk to a server
   netkit tcp-client www.sina.com.cn:80            fetch a page
   netkit tcp-client --get /robots.txt HOST 8080   fetch another page
-  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
+  printf 'exit\\n' | netkit tcp-client HOST 9999   send a pipe, print the answer
   netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
 
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(
     override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",
     after_help = EXAMPLES,
@@ -36,29 +37,32 @@ Examples:
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2)]
     target: Vec<String>,
 
-    /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
-    #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
-    send: Vec<Text>,
-    /// Send an HTTP request for PATH [/] instead of standard input
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/", conflicts_with_all = ["send_only", "recv_only"])]
-    get: Option<String>,
-    /// Send standard input also on port 80, where a terminal fetches a page
+    /// Send TEXT instead of standard input (escapes: \r \n \t \0 \\ \xHH)
+    ///
+    /// Several texts are sent one after another.
+    #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
+    send: Vec<Bytes>,
+    /// Request PATH over HTTP instead of sending input [default: /]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["send_only", "recv_only"])]
+    #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
+    get: Option<Option<String>>,
+    /// On port 80: send what I type, do not fetch a page
     #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
     interactive: bool,
     #[command(flatten)]
     stream: StreamArgs,
 
-    /// Give up when nothing moved in either direction for TIME
+    /// Give up after TIME without data in either direction
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-    /// Give up when TIME has passed in all
+    /// Give up after TIME in total
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
 
-    /// At the end, say when resolving, connecting and the first byte were done, from the start
+    /// Print the time to resolve, connect, first byte
     #[arg(long)]
     timing: bool,
 
@@ -68,25 +72,22 @@ pub struct Args {
     connect: ConnectArgs,
 }
 
-/// The bytes of one `--send`.
-#[derive(Clone)]
-struct Text(Vec<u8>);
-
-fn unescaped(text: &str) -> Result<Text, String> {
-    escape::unescape(text).map(Text)
-}
+/// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
+type Bytes = Vec<u8>;
 
 /// Ends when both directions have ended; see `relay` for how each does.
-pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     if args.check.wanted {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
-    let args = &args.clone().with_address();
-    let wrong = |message| Failure::local(message);
-    let path = args.get.as_deref();
-    path.map_or(Ok(()), http::check_path).map_err(wrong)?;
-    let target = HostPort::from_words(&args.target).map_err(wrong)?;
+    needs("-z", args.check.wanted, &args.check.given())?;
+    HostPort::take_back(&mut args.target, &mut args.get);
+    HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
+    let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
+    path.map_or(Ok(()), http::check_path)
+        .map_err(Failure::local)?;
+    let target = HostPort::from_words(&args.target).map_err(Failure::local)?;
     let reader = args.reader(&target, path)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
@@ -127,47 +128,11 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
 }
 
 impl Args {
-    /// The value of `--get` and of `-x` is optional, and takes the word that follows. When that leaves
-    /// no address, the word was the address.
-    fn with_address(mut self) -> Self {
-        if HostPort::from_words(&self.target).is_ok() {
-            return self;
-        }
-        let with = |word: &str| [&[word.to_owned()], &self.target[..]].concat();
-        let path = self
-            .get
-            .as_deref()
-            .filter(|path| !path.starts_with('/'))
-            .map(with);
-        let file = self
-            .stream
-            .tap
-            .hex_dump
-            .iter()
-            .flatten()
-            .filter_map(|path| path.to_str())
-            .map(with)
-            .next();
-        if let Some(words) = path.filter(|words| HostPort::from_words(words).is_ok()) {
-            self.target = words;
-            self.get = Some("/".to_owned());
-        } else if let Some(words) = file.filter(|words| HostPort::from_words(words).is_ok()) {
-            self.target = words;
-            self.stream.tap.hex_dump = Some(None);
-        }
-        self
-    }
-
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
         Ok(if let Some(path) = path {
             Reader::bytes(http::get(target, path)).without_finish()
         } else if !self.send.is_empty() {
-            Reader::bytes(
-                self.send
-                    .iter()
-                    .flat_map(|text| text.0.iter().copied())
-                    .collect(),
-            )
+            Reader::bytes(self.send.concat())
         } else if target.port != 80
             || self.interactive
             || self.stream.send_only

@@ -15,7 +15,7 @@ use crate::udp_client::socket::Link;
 use crate::wait::Deadline;
 
 /// How a UDP client reaches its target.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RouteArgs {
     #[command(flatten)]
     pub tap: TapArgs,
