@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::programs::grant_time;
+
 /// How often each contestant runs after the warm-up.
 const ROUNDS: usize = 5;
 
@@ -99,6 +101,7 @@ impl Row {
                     continue;
                 }
                 let contestant = &mut self.contestants[index];
+                grant_time();
                 match (contestant.run)(kind) {
                     Ok(measured) if kind == Round::Counts => values[index].push(measured),
                     Ok(_) => {}

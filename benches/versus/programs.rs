@@ -12,10 +12,10 @@ use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// No run takes nearly so long, nor does a row.
+/// How long a program may run without a new grant of time: many times what one run takes.
 const MOST: Duration = Duration::from_secs(60);
 
-/// The programs that run, and when they are to be gone.
+/// The programs that run, and when the watch kills them.
 static RUNNING: Mutex<Vec<(u32, Instant, OwnedFd)>> = Mutex::new(Vec::new());
 
 /// A child; it is killed when this is dropped.
@@ -70,21 +70,31 @@ pub fn find(name: &str) -> Option<PathBuf> {
     Some(file)
 }
 
-/// Kills programs that take too long, so that nothing here waits for ever.
+/// Kills programs whose time has passed, so that nothing here waits for ever.
 pub fn watch() -> anyhow::Result<()> {
     thread::Builder::new().spawn(|| {
         loop {
             thread::sleep(Duration::from_millis(200));
             let now = Instant::now();
-            for (_, end, pidfd) in running().iter() {
+            running().retain(|(id, end, pidfd)| {
                 if *end <= now {
+                    println!("  killed process {id}, which ran for {MOST:?}");
                     // It may have ended meanwhile.
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }
-            }
+                *end > now
+            });
         }
     })?;
     Ok(())
+}
+
+/// Gives every program that runs its whole time again. To be called before each run: a server lives
+/// as long as its row, which on a busy machine is longer than the time of one run.
+pub fn grant_time() {
+    for (_, end, _) in running().iter_mut() {
+        *end = Instant::now() + MOST;
+    }
 }
 
 fn running() -> std::sync::MutexGuard<'static, Vec<(u32, Instant, OwnedFd)>> {
