@@ -15,6 +15,13 @@ pub struct Measure {
     pub better: Better,
 }
 
+impl Measure {
+    pub const fn less(unit: &'static str) -> Self {
+        let better = Better::Less;
+        Self { unit, better }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     More,

@@ -8,15 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::bulk::{Data, Mover, at_end, join, take_from_pipe};
-use crate::contest::{Better, Measure, Round, Row};
+use crate::contest::{Measure, Round, Row};
 use crate::hello::{Load, speakers};
-
-const fn cost(unit: &'static str) -> Measure {
-    Measure {
-        unit,
-        better: Better::Less,
-    }
-}
 
 /// Time per byte between two programs that are connected already, and the time until they are.
 pub fn bytes() -> anyhow::Result<Row> {
@@ -25,12 +18,12 @@ pub fn bytes() -> anyhow::Result<Row> {
     let mut row = Row::new(
         "pipe → TCP → pipe, from the second byte to the last, and before it: start, first byte",
         vec![
-            cost("ms before"),
-            cost("µs/MiB, of 1"),
-            cost("µs/MiB, of 16"),
-            cost("µs/MiB, of 256"),
-            cost("µs/MiB, of 4096"),
-            cost("4096 to 1"),
+            Measure::less("ms before"),
+            Measure::less("µs/MiB, of 1"),
+            Measure::less("µs/MiB, of 16"),
+            Measure::less("µs/MiB, of 256"),
+            Measure::less("µs/MiB, of 4096"),
+            Measure::less("4096 to 1"),
         ],
     );
     let data = Data::new(256 << 20)?;
@@ -91,11 +84,11 @@ pub fn connections() -> Row {
     let mut row = Row::new(
         "CPU time of the server for a request; 10,000 a second on 1 to 1,000 connections",
         vec![
-            cost("µs, of 1"),
-            cost("µs, of 10"),
-            cost("µs, of 100"),
-            cost("µs, of 1000"),
-            cost("1000 to 1"),
+            Measure::less("µs, of 1"),
+            Measure::less("µs, of 10"),
+            Measure::less("µs, of 100"),
+            Measure::less("µs, of 1000"),
+            Measure::less("1000 to 1"),
         ],
     );
     for (name, start) in speakers(&mut row) {

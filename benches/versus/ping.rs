@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::contest::{Better, Measure, Row};
+use crate::contest::{Measure, Row};
 use crate::programs::{Program, Table, free_port, netkit};
 
 const COUNT: usize = 200;
@@ -17,11 +17,7 @@ const SIZE: usize = 56;
 
 pub fn time() -> anyhow::Result<Row> {
     let title = format!("median time of {COUNT} pings of {SIZE} bytes, one every {INTERVAL:?}");
-    let measure = Measure {
-        unit: "us",
-        better: Better::Less,
-    };
-    let mut row = Row::new(title, vec![measure]);
+    let mut row = Row::new(title, vec![Measure::less("us")]);
     let port = free_port(Table::Udp)?;
     let mut server = netkit();
     server.args(["-q", "udp-server", "--service", "echo", "-p"]);

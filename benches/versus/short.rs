@@ -7,17 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use crate::contest::{Better, Measure, Row};
+use crate::contest::{Measure, Row};
 use crate::programs::{Program, find, netkit};
 
 /// A run takes a millisecond, or ten while the machine does something else: the median of many, taken
 /// in turn, is what is usual.
 const ROUNDS: usize = 80;
 
-const IN_MILLISECONDS: Measure = Measure {
-    unit: "ms",
-    better: Better::Less,
-};
+const IN_MILLISECONDS: Measure = Measure::less("ms");
 
 /// Sends a line and reads the answer to it.
 pub fn client() -> anyhow::Result<Row> {
