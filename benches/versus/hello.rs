@@ -17,6 +17,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Socket, Type};
 
+use crate::bare;
 use crate::contest::{Better, Measure, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
@@ -144,7 +145,8 @@ impl Server {
 
 pub type Start = Box<dyn Fn() -> anyhow::Result<Server>>;
 
-/// Those that speak the protocol: netkit, the tutorials' server and what is asked for.
+/// Those that speak the protocol: netkit, a bare server of its shape, those of `VERSUS_SERVER`, and
+/// the tutorials' server.
 pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let server = |log: &'static [&'static str]| -> Start {
         Box::new(move || {
@@ -160,6 +162,18 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let mut servers = vec![
         ("netkit -q".to_owned(), server(&["-q"])),
         ("netkit, logging".to_owned(), server(&[])),
+        (
+            "bare threads".to_owned(),
+            Box::new(|| {
+                let program = std::env::current_exe()?;
+                let make = |port: u16| {
+                    let mut command = Command::new(program);
+                    command.args([bare::ARGUMENT, &port.to_string()]);
+                    command
+                };
+                Server::start(make, Protocol::HELLO)
+            }),
+        ),
     ];
     let others = std::env::var_os("VERSUS_SERVER").unwrap_or_default();
     for program in std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()) {

@@ -9,6 +9,7 @@
 
 #![expect(clippy::print_stdout, reason = "it prints a report")]
 
+mod bare;
 mod bulk;
 mod contest;
 mod datagrams;
@@ -27,10 +28,12 @@ use contest::Row;
 
 fn main() -> anyhow::Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    if let [name, port] = &words[..]
-        && name == datagrams::BARE
-    {
-        return datagrams::bare(port.parse()?);
+    if let [argument, port] = &words[..] {
+        match argument.as_str() {
+            bare::ARGUMENT => return bare::serve(port.parse()?),
+            datagrams::BARE => return datagrams::bare(port.parse()?),
+            _ => {}
+        }
     }
     let list = words.iter().any(|word| word == "--list");
     // Cargo's own, `--bench`.
