@@ -1,7 +1,7 @@
 //! A bare server of netkit's shape: a thread for each connection, `recv`, `send`, nothing else.
 //!
-//! It answers the `hello` protocol as the rows need it: one read is one message. It logs nothing,
-//! limits nothing and counts nothing, so it shows what the shape itself costs.
+//! It takes every read for one message of the `hello` protocol, as the rows send them. It logs,
+//! limits and counts nothing, so it shows what the shape itself costs.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 /// The argument that makes this program the server.
 pub const ARGUMENT: &str = "--bare-tcp-server";
 
-/// Thousands of threads fit.
+/// Small, so that thousands of threads fit.
 const STACK: usize = 64 << 10;
 
 /// Serves until it is killed, or until the system has no more descriptors or threads.

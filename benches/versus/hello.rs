@@ -1,5 +1,6 @@
-//! Servers of the `hello` protocol, and of an echo where there is nothing better, under load from
-//! one thread that waits for many connections in epoll(7).
+//! Servers of the `hello` protocol under load: connections, requests, and many open connections.
+//!
+//! A peer that cannot speak the protocol echoes. The load is one thread with epoll(7).
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -21,19 +22,20 @@ use crate::bare;
 use crate::contest::{Better, Measure, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
-/// How long a run that counts per second lasts.
+/// How long a run lasts that counts events per second.
 const TIME: Duration = Duration::from_millis(300);
 
 /// A client that waits this long for a byte on loopback has lost it, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// In this time the server is done with the connections that have ended, so that none is measured.
+/// Time for a server to finish the connections that have ended, so that their ends are not
+/// measured.
 const SETTLING: Duration = Duration::from_millis(50);
 
 const GREETING: &[u8] = b"Welcome!";
 const MESSAGE: &[u8; 16] = b"sixteen bytes ..";
 
-/// A thread for each connection, as in the tutorials, but for the pause before each answer.
+/// The tutorial's server with a thread for each connection, without its pause before each answer.
 const PYTHON: &str = "
 import socket, sys, threading
 def tcplink(sock, addr):
@@ -55,14 +57,14 @@ while True:
     threading.Thread(target=tcplink, args=(sock, addr)).start()
 ";
 
-/// What a server without the protocol runs for each connection.
+/// The program that socat, tcpserver and ncat run for each connection.
 const GREET: &str = "#!/bin/sh\nprintf Welcome!\nread line\n";
 
-/// How a server is talked to.
+/// What a server says, and what ends a connection.
 #[derive(Clone, Copy)]
 struct Protocol {
     greets: bool,
-    /// `Hello, X!`, or else X.
+    /// The server answers X with `Hello, X!`; otherwise with X.
     hello: bool,
     exit: &'static [u8],
 }
@@ -93,7 +95,7 @@ impl Protocol {
     }
 }
 
-/// A server that runs for as long as its row.
+/// A running server; it is killed when this is dropped.
 pub struct Server {
     pub program: Program,
     address: SocketAddr,
@@ -111,7 +113,7 @@ impl Server {
         })
     }
 
-    /// Says that the server has ended, where that is why a client met `error`.
+    /// Adds to `error` that the server has ended, if it has.
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         match self.program.has_ended(Duration::ZERO) {
             Ok(true) => error.context("the server has ended"),
@@ -119,7 +121,7 @@ impl Server {
         }
     }
 
-    /// Connects, from one of many addresses: the ports of one run out.
+    /// Connects from 127.0.1.`source`: the ports of a single address would run out.
     fn connect(&self, source: u8) -> anyhow::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -145,8 +147,8 @@ impl Server {
 
 pub type Start = Box<dyn Fn() -> anyhow::Result<Server>>;
 
-/// Those that speak the protocol: netkit, a bare server of its shape, those of `VERSUS_SERVER`, and
-/// the tutorials' server.
+/// The servers that speak the protocol: netkit, the bare server, those of `VERSUS_SERVER`, and the
+/// tutorial's.
 pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let server = |log: &'static [&'static str]| -> Start {
         Box::new(move || {
@@ -206,7 +208,7 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     servers
 }
 
-/// Those that run a program for each connection.
+/// The servers that run a program for each connection.
 fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)> {
     let mut servers: Vec<(String, Start)> = Vec::new();
     for name in ["socat", "tcpserver", "ncat"] {
@@ -240,7 +242,7 @@ fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)
     servers
 }
 
-/// Adds a contestant that does `work` with a server that is started at the first round.
+/// Adds a contestant whose server starts in the first round and serves all rounds.
 fn add(
     row: &mut Row,
     (name, start): (String, Start),
@@ -292,7 +294,7 @@ pub fn connections() -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// A file that goes when this does.
+/// A file that is removed when this is dropped.
 struct Removed(PathBuf);
 
 impl Drop for Removed {
@@ -349,8 +351,8 @@ pub fn requests(connections: usize) -> Row {
         servers.extend(spawners(&mut row, "/bin/cat", Protocol::ECHO));
     }
     for server in servers {
-        // Those of servers that run programs stay for all rounds: ncat takes five seconds for 64. Others
-        // are new, as a rate depends on which processor the system puts whom on.
+        // Connections to servers that run programs stay for all rounds: ncat takes 5 s to open 64.
+        // Other servers get new ones each round, since the rate depends on each thread's processor.
         let mut kept = None;
         add(&mut row, server, move |server| {
             let mut load = match kept.take() {
@@ -372,11 +374,11 @@ pub fn requests(connections: usize) -> Row {
     row.with_rounds(9)
 }
 
-/// How many of 10,000 connections the limit of descriptors allows: each takes one here and one in the
-/// server, which has the same limit.
+/// How many of 10,000 connections the limit of descriptors allows. A connection takes one
+/// descriptor here and one in the server, which inherits the limit.
 fn most_connections() -> usize {
     const WANTED: usize = 10_000;
-    /// Files, pipes and sockets beside the connections, here and there.
+    /// Descriptors that are no connections, here or in the server.
     const OTHERS: usize = 64;
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| {
@@ -407,11 +409,12 @@ pub fn open() -> Row {
     );
     for (name, start) in speakers(&mut row) {
         if name.starts_with("python3") {
-            // Ten seconds a round would tell nothing more.
+            // It takes ten seconds a round.
             continue;
         }
         row.add(name, move |_| {
-            // One that has served before keeps memory and threads, some of them for seconds.
+            // A new server each round: one that has served before keeps memory, and threads for
+            // seconds.
             let server = start()?;
             open_twice(&server, connections).map_err(|error| server.explain(error))
         });
@@ -440,7 +443,7 @@ fn open_twice(server: &Server, connections: usize) -> anyhow::Result<Vec<f64>> {
     ])
 }
 
-/// How long it takes until all are greeted.
+/// Opens `connections`, and the time until all were greeted.
 fn open_all(server: &Server, connections: usize) -> anyhow::Result<(Duration, Load)> {
     let mut load = Load::new(server)?;
     let start = Instant::now();
@@ -448,7 +451,7 @@ fn open_all(server: &Server, connections: usize) -> anyhow::Result<(Duration, Lo
     Ok((start.elapsed(), load))
 }
 
-/// Many connections to one server, each with one request at a time.
+/// Many connections to one server, each with at most one request outstanding.
 pub struct Load {
     epoll: OwnedFd,
     clients: Vec<Client>,
@@ -458,7 +461,7 @@ pub struct Load {
 
 struct Client {
     stream: TcpStream,
-    /// How much of what is awaited has come.
+    /// How many bytes of the greeting or the answer have arrived.
     received: usize,
 }
 
@@ -472,7 +475,7 @@ impl Load {
         })
     }
 
-    /// With so many connections, opened one after another.
+    /// A load of `connections`, opened one after another.
     fn greeted(server: &Server, connections: usize) -> anyhow::Result<Self> {
         let mut load = Self::new(server)?;
         for source in 0..connections {
@@ -489,8 +492,8 @@ impl Load {
         Ok(())
     }
 
-    /// Opens connections and waits until all are greeted; only so many wait for it at a time, as more
-    /// than the system's backlog would be turned away.
+    /// Opens connections and waits until all are greeted. At most 256 wait for their greeting at a
+    /// time: more could overflow the server's backlog.
     pub fn open(&mut self, server: &Server, connections: usize) -> anyhow::Result<()> {
         const AT_ONCE: usize = 256;
         let mut events = Vec::with_capacity(AT_ONCE);
@@ -515,8 +518,8 @@ impl Load {
         Ok(())
     }
 
-    /// Counts the answers; whoever has one asks again, as long as `go_on`. Returns when nobody has to
-    /// be answered any more.
+    /// Counts the answers. While `go_on` is true, a connection that is answered asks again. Returns
+    /// when no answer is outstanding.
     pub fn run(&mut self, go_on: impl Fn() -> bool) -> anyhow::Result<usize> {
         let answer = std::mem::take(&mut self.answer);
         let mut events = Vec::with_capacity(256);
@@ -541,9 +544,8 @@ impl Load {
         Ok(answered)
     }
 
-    /// Asks at an even rate, each connection in its turn, whether others have been answered or not;
-    /// only who still waits for an answer does not ask again. Does not sleep between: that would be
-    /// for too long.
+    /// Asks every `interval`, each connection in turn. A connection whose answer is outstanding
+    /// waits for it first. Spins between requests: a sleep would last longer than `interval`.
     pub fn pace(&mut self, interval: Duration, requests: usize) -> anyhow::Result<()> {
         let answer = std::mem::take(&mut self.answer);
         let mut events = Vec::with_capacity(256);
@@ -586,7 +588,7 @@ impl Load {
         Ok(())
     }
 
-    /// Reads what one has sent; whether `awaited` is now there as a whole.
+    /// Reads once from a connection. True when all of `awaited` has arrived.
     fn receive(&mut self, number: u64, awaited: &[u8]) -> anyhow::Result<bool> {
         let client = &mut self.clients[usize::try_from(number)?];
         let mut buffer = [0; 64];
@@ -602,7 +604,7 @@ impl Load {
         Ok(client.received == 0)
     }
 
-    /// Takes leave, so that the server is done with everybody before the next one is measured.
+    /// Ends all connections and waits for the server to end them too.
     pub fn end(self) -> anyhow::Result<()> {
         for client in &self.clients {
             client.stream.set_nonblocking(false)?;

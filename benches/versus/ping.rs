@@ -1,4 +1,4 @@
-//! How much of a ping's time is its own: beside a bare loop of send and receive at the same pace.
+//! How much of a measured ping time is netkit's own: compared with a bare loop of send and receive.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -22,7 +22,7 @@ pub fn time() -> anyhow::Result<Row> {
     let mut server = netkit();
     server.args(["-q", "udp-server", "--service", "echo", "-p"]);
     let server = Program::serve(server.arg(port.to_string()), port, Table::Udp)?;
-    // It runs as long as one of them may ask it.
+    // Both contestants use the server; it ends with the last of them.
     let server = Rc::new(server);
     let kept = Rc::clone(&server);
     row.add("netkit", move |_| {
