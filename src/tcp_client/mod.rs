@@ -4,7 +4,8 @@ mod check;
 mod http;
 mod ping;
 
-use std::io::{self, IsTerminal};
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::relay::options::{self, StreamArgs};
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
-use crate::{escape, input, output, tap};
+use crate::{escape, input, output};
 use check::CheckArgs;
 
 const EXAMPLES: &str = "\
@@ -83,28 +84,25 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
     let args = &args.clone().with_address();
-    let wrong = |message| Failure::local(message);
     let path = args.get.as_deref();
-    path.map_or(Ok(()), http::check_path).map_err(wrong)?;
-    let target = HostPort::from_words(&args.target).map_err(wrong)?;
+    path.map_or(Ok(()), http::check_path)
+        .map_err(Failure::local)?;
+    let target = HostPort::from_words(&args.target).map_err(Failure::local)?;
     let reader = args.reader(&target, path)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
-    let stream = connection.stream;
     let peer = connection.peer;
     // Only now: what an earlier session left in the files is not lost to a failing attempt.
     let taps = args.stream.tap.open(false)?;
-    let local = stream.local().ok().map(tracing::field::display);
+    let local = connection.stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
 
-    let remote = args
-        .stream
-        .remote(Arc::new(stream), taps.map(|taps| taps.session(1)))?;
-    let local = args.stream.local(Duplex {
-        reader,
-        writer: options::stdout(args.stream.raw)?,
-    });
+    let remote = Duplex::of_socket(Arc::new(connection.stream))?;
+    let remote = args.stream.remote(remote, taps.map(|taps| taps.session(1)));
+    let writer = options::stdout(args.stream.raw)?;
+    let local = args.stream.local(Duplex { reader, writer });
     let rules = Rules {
+        instead_of_no_input: args.fetches(&target).then(|| http::get(&target, "/")),
         idle_timeout: args.idle_timeout,
         deadline,
         ..args.stream.rules()
@@ -123,7 +121,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
             since_start(Instant::now()),
         );
     }
-    result.map_err(|broken| args.failure(&target.at(peer).to_string(), &broken))
+    result.map_err(|broken| failure(target.at(peer), &broken, traffic.sent))
 }
 
 impl Args {
@@ -158,72 +156,54 @@ impl Args {
         self
     }
 
+    /// Whether input that delivers nothing becomes a request for a page.
+    fn fetches(&self, target: &HostPort) -> bool {
+        let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;
+        target.port == 80 && is_plain && self.send.is_empty() && self.get.is_none()
+    }
+
+    /// What is sent.
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
-        Ok(if let Some(path) = path {
-            Reader::bytes(http::get(target, path)).without_finish()
-        } else if !self.send.is_empty() {
-            Reader::bytes(
-                self.send
-                    .iter()
-                    .flat_map(|text| text.0.iter().copied())
-                    .collect(),
-            )
-        } else if target.port != 80
-            || self.interactive
-            || self.stream.send_only
-            || self.stream.recv_only
-        {
-            Reader::stdin()?
-        } else if io::stdin().is_terminal() {
+        if let Some(path) = path {
+            return Ok(Reader::bytes(http::get(target, path)).without_finish());
+        }
+        if !self.send.is_empty() {
+            let texts = self.send.iter().flat_map(|text| &text.0);
+            return Ok(Reader::bytes(texts.copied().collect()));
+        }
+        if self.fetches(target) && io::stdin().is_terminal() {
             tracing::info!(
                 "Fetching http://{}/ (--interactive lets you type a request)",
                 target.host_field()
             );
-            Reader::bytes(http::get(target, "/")).without_finish()
-        } else {
-            Reader::stdin()?.or_if_empty(http::get(target, "/"))
-        })
-    }
-
-    fn failure(&self, peer: &str, broken: &Broken) -> Failure {
-        match broken {
-            Broken::Output(error) => Failure::of_output(output::NAME, error),
-            Broken::Input(error) => input::unreadable(input::NAME, error),
-            Broken::Receive { error, sent } => {
-                let sent = match sent {
-                    0 => String::new(),
-                    _ => format!("; {sent} bytes were sent"),
-                };
-                Failure::new(
-                    blame(error),
-                    format!("could not receive from {peer}: {}{sent}", cause(error)),
-                )
-            }
-            Broken::Send { error, sent } => {
-                let why = match error.kind() {
-                    io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
-                    _ => cause(error),
-                };
-                Failure::new(
-                    blame(error),
-                    format!("could not send everything to {peer}: {why}; {sent} bytes were sent"),
-                )
-            }
-            Broken::Tap(error) => tap::failure(error),
-            Broken::Idle => {
-                let time = self.idle_timeout.unwrap_or_default();
-                Failure::new(
-                    Exit::Timeout,
-                    format!("could not go on with {peer}: nothing moved for {time:?}"),
-                )
-            }
-            Broken::Deadline => {
-                let time = self.deadline.unwrap_or_default();
-                Failure::new(
-                    Exit::Timeout,
-                    format!("could not finish with {peer}: {time:?} have passed"),
-                )
-            }
+            return Ok(Reader::nothing());
         }
+        Reader::stdin()
     }
+}
+
+/// What to tell of a session with `peer` that broke after `sent` bytes.
+fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
+    let sent = match broken {
+        Broken::Receive(_) if sent == 0 => String::new(),
+        _ => format!("; {sent} bytes were sent"),
+    };
+    let why = |error: &io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe => format!("the peer has closed the connection{sent}"),
+        _ => cause(error) + &sent,
+    };
+    let (exit, act, why) = match broken {
+        Broken::Local(fault) => return fault.failure(input::NAME, output::NAME),
+        Broken::Receive(error) => (blame(error), "receive from", why(error)),
+        Broken::Send(error) => (blame(error), "send everything to", why(error)),
+        Broken::Idle(time) => {
+            let why = format!("nothing moved for {time:?}");
+            (Exit::Timeout, "go on with", why)
+        }
+        Broken::Deadline(time) => {
+            let why = format!("{time:?} have passed");
+            (Exit::Timeout, "finish with", why)
+        }
+    };
+    Failure::new(exit, format!("could not {act} {peer}: {why}"))
 }
