@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure, cause};
 use crate::net::address::HostPort;
 use crate::net::resolve::ResolveArgs;
 use crate::net::socket::{self, GroupArgs, SocketArgs, SourceArgs};
-use crate::tap::{TapArgs, Watch};
+use crate::tap::{DatagramTap, TapArgs};
 use crate::udp_client::socket::Link;
 use crate::wait::Deadline;
 
@@ -32,7 +32,7 @@ pub struct Route<'a> {
     /// Never none.
     pub addresses: Vec<SocketAddr>,
     /// Sees all that passes.
-    pub watch: Rc<Watch>,
+    pub watch: Rc<DatagramTap>,
     args: &'a RouteArgs,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Route<'a> {
         Ok(Self {
             target,
             addresses,
-            watch: Rc::new(Watch::new(args.tap.open(false)?)),
+            watch: Rc::new(DatagramTap::new(args.tap.open(false)?)),
             args,
         })
     }
