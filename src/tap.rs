@@ -1,4 +1,4 @@
-//! Writes down what passes in a session: as a hex dump for people, as a record of the bytes.
+//! Writes down the bytes of a session: as a hex dump (`-x`) or as they are (`--record`).
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ pub struct TapArgs {
     record: Option<PathBuf>,
 }
 
-/// A name of a file. `-` is standard output elsewhere, which here is for data alone.
+/// The name of a file. `-`, which elsewhere is standard output, is refused.
 fn file() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| {
         if path.as_os_str() == "-" {
@@ -35,14 +35,14 @@ fn file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Where bytes go, seen from this process.
+/// The way of bytes, seen from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     Sent,
     Received,
 }
 
-/// The files of `-x` and `--record`, opened once for all sessions.
+/// The files, which all sessions share.
 pub struct Taps {
     dump: Option<Mutex<Dump>>,
     record: Option<Mutex<File>>,
@@ -58,13 +58,13 @@ enum Dump {
 #[derive(Clone)]
 pub struct Tap {
     taps: Arc<Taps>,
-    /// Its number, where several sessions share the files.
+    /// The number of the session, if pieces carry it.
     session: Option<u64>,
     offsets: [u64; 2],
 }
 
 impl TapArgs {
-    /// Creates the files; `None`: none are wanted. With `numbered` every piece carries the number of
+    /// Creates the files. `None`: none are wanted. With `numbered` every piece carries the number of
     /// its session.
     pub fn open(&self, numbered: bool) -> Result<Option<Arc<Taps>>, Failure> {
         let create = |path: &PathBuf| {
@@ -99,7 +99,7 @@ impl Taps {
 }
 
 impl Tap {
-    /// Writes down what has passed, in one piece.
+    /// Writes down one piece.
     pub fn passed(&mut self, direction: Direction, bytes: &[u8]) -> io::Result<()> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let head = head(self.session, direction, since_epoch.unwrap_or_default());
@@ -108,7 +108,7 @@ impl Tap {
             let text = hex_dump(&head, *offset, bytes);
             match &mut *dump.lock().unwrap_or_else(PoisonError::into_inner) {
                 Dump::File(file) => file.write_all(text.as_bytes())?,
-                // Nobody is left to tell that standard error is closed.
+                // Where standard error is closed, no message can say so.
                 Dump::Stderr => drop(io::stderr().lock().write_all(text.as_bytes())),
             }
         }
@@ -126,8 +126,8 @@ impl Tap {
     }
 }
 
-/// A tap for datagrams. It keeps its own write error for `check`, so that an error of sending is
-/// always the network's.
+/// A tap for datagrams. It keeps its own write error for `check`: an error of sending is then always
+/// the network's.
 pub struct DatagramTap {
     tap: RefCell<Option<Tap>>,
     error: RefCell<Option<io::Error>>,
@@ -163,7 +163,7 @@ pub fn failure(error: &io::Error) -> Failure {
     Failure::of(Exit::Local, sentence, error)
 }
 
-/// What stands before every piece: session, direction and time.
+/// The beginning of a piece: session, direction and time.
 fn head(session: Option<u64>, direction: Direction, since_epoch: Duration) -> String {
     let session = session.map_or(String::new(), |number| format!("#{number} "));
     let sign = match direction {
@@ -173,7 +173,7 @@ fn head(session: Option<u64>, direction: Direction, since_epoch: Duration) -> St
     format!("{session}{sign} {}", clock(since_epoch))
 }
 
-/// Sixteen bytes a line, as xxd(1) shows them, behind `head`.
+/// `head` and sixteen bytes on each line, as xxd(1) shows them.
 fn hex_dump(head: &str, offset: u64, bytes: &[u8]) -> String {
     const WIDTH: usize = 16;
     if bytes.is_empty() {

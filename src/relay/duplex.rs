@@ -1,5 +1,4 @@
-//! The two halves of one end of a session: a reader, and a writer that can finish. An end is a
-//! socket, or standard input and output, or a program.
+//! One end of a session: a connection, standard input and output, or a program.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -18,7 +17,7 @@ use crate::output::write_ready;
 use crate::tap::{self, Direction, Tap};
 use crate::wait::is_wait;
 
-/// One end of a session.
+/// A reader, and a writer that can finish.
 pub struct Duplex {
     pub reader: Reader,
     pub writer: Writer,
@@ -38,7 +37,7 @@ impl Duplex {
     }
 }
 
-/// An open descriptor, and what it is.
+/// An open descriptor and its kind, which decides how bytes are moved.
 #[derive(Clone)]
 pub struct Descriptor {
     fd: Arc<dyn AsFd + Send + Sync>,
@@ -48,16 +47,16 @@ pub struct Descriptor {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Pipe,
-    /// A socket of our own, which is non-blocking.
+    /// Non-blocking.
     Socket,
-    /// Never makes a writer wait: a file, `/dev/null`.
+    /// A file or `/dev/null`: it is always ready.
     File,
-    /// A terminal, an inherited socket.
+    /// A terminal or an inherited socket.
     Other,
 }
 
 impl Descriptor {
-    /// A copy of an inherited descriptor. Its flags stay as they are: other programs may share it.
+    /// A copy of an inherited descriptor. Its flags do not change: other programs may share it.
     pub fn inherited(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let kind = match FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) {
             FileType::Fifo => Kind::Pipe,
@@ -65,13 +64,11 @@ impl Descriptor {
             _ if fd.is_terminal() => Kind::Other,
             _ => Kind::File,
         };
-        let fd = Arc::new(fd.try_clone_to_owned()?);
-        Ok(Self { fd, kind })
+        Ok(Self::new(fd.try_clone_to_owned()?, kind))
     }
 
-    /// One end of a child's pipe.
-    fn pipe(fd: OwnedFd) -> Self {
-        let (fd, kind) = (Arc::new(fd), Kind::Pipe);
+    fn new(fd: OwnedFd, kind: Kind) -> Self {
+        let fd = Arc::new(fd);
         Self { fd, kind }
     }
 }
@@ -92,7 +89,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What to tell of a fault of the local end, whose halves are called `input` and `output`.
+    /// A fault of the local end. Messages call its halves `input` and `output`.
     pub fn failure(&self, input: &str, output: &str) -> Failure {
         match self {
             Self::Read(error) => input::unreadable(input, error),
@@ -102,7 +99,7 @@ impl Fault {
     }
 }
 
-/// Whether nobody is left to read what was written.
+/// Whether the other side has closed what is written to.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -110,7 +107,7 @@ pub fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-/// `None`: the call has to be made again when poll(2) says so.
+/// `None`: the descriptor is not ready.
 fn unless_not_ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Err(error) if is_wait(&error) => Ok(None),
@@ -118,12 +115,17 @@ fn unless_not_ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// Tells `tap` what has passed.
-fn note(tap: &mut Option<Tap>, direction: Direction, bytes: &[u8]) -> Result<(), Fault> {
-    match tap {
-        Some(tap) if !bytes.is_empty() => tap.passed(direction, bytes).map_err(Fault::Tap),
-        _ => Ok(()),
+/// Lets `tap` record the first `count` of `bytes`. Returns `count`.
+fn note(
+    tap: &mut Option<Tap>,
+    direction: Direction,
+    bytes: &[u8],
+    count: Option<usize>,
+) -> Result<Option<usize>, Fault> {
+    if let (Some(tap), Some(count @ 1..)) = (tap, count) {
+        tap.passed(direction, &bytes[..count]).map_err(Fault::Tap)?;
     }
+    Ok(count)
 }
 
 /// The half that bytes come from.
@@ -146,14 +148,14 @@ impl Reader {
         }
     }
 
-    /// Standard input. If it was closed at the start, std has opened `/dev/null` in its place.
+    /// Standard input. Where it was closed, std has opened `/dev/null` in its place.
     pub fn stdin() -> io::Result<Self> {
         Descriptor::inherited(io::stdin().as_fd()).map(Self::of)
     }
 
     /// The output of a child.
     pub fn child(stdout: ChildStdout) -> Self {
-        Self::of(Descriptor::pipe(stdout.into()))
+        Self::of(Descriptor::new(stdout.into(), Kind::Pipe))
     }
 
     /// These bytes, and then the end.
@@ -166,7 +168,7 @@ impl Reader {
         }
     }
 
-    /// Nothing, and no end that the peer could see.
+    /// Nothing, and an end that the peer does not see.
     pub fn nothing() -> Self {
         Self::bytes(Vec::new()).without_finish()
     }
@@ -177,29 +179,24 @@ impl Reader {
         self
     }
 
-    /// The descriptor, if bytes may leave it unseen.
+    /// The descriptor, if bytes may leave it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
         self.source.as_ref().filter(|_| self.tap.is_none())
     }
 
-    /// What to wait on before reading; `None`: reading never waits.
+    /// What to wait for before reading. `None`: reading never waits.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.source.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads once; 0 is the end, `None`: there is nothing yet. Does not block when `fd` is readable.
+    /// Reads once. 0 is the end, `None`: there is nothing yet. Does not block once `fd` is readable.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Fault> {
         let result = match &self.source {
             Some(source) => rustix::io::read(source, &mut *buffer).map_err(Into::into),
             None => self.bytes.read(buffer),
         };
         let count = unless_not_ready(result).map_err(Fault::Read)?;
-        note(
-            &mut self.tap,
-            Direction::Received,
-            &buffer[..count.unwrap_or(0)],
-        )?;
-        Ok(count)
+        note(&mut self.tap, Direction::Received, buffer, count)
     }
 }
 
@@ -209,28 +206,29 @@ pub struct Writer {
     sink: Option<Descriptor>,
     is_finished: bool,
     pub encoding: Encoding,
-    /// What it means for the session that nobody reads what is written.
+    /// What it means for the session that its reader has gone.
     pub when_closed: WhenClosed,
     /// Records what is written.
     pub tap: Option<Tap>,
 }
 
-/// What closed local output means for a session.
+/// What a session does when nobody reads its local output any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WhenClosed {
-    /// The session is over: nothing is left to do.
+    /// It fails at once.
     Fails,
-    /// Nothing: a program may stop reading and still answer. What comes is thrown away.
+    /// It throws away what comes: a program may stop reading and still answer.
     Discards,
-    /// The other direction goes on to its end; then it is an error.
+    /// It fails when the other direction has ended.
     FailsAtTheEnd,
 }
 
-/// What becomes of bytes on their way into a writer.
+/// How a writer changes bytes.
 pub enum Encoding {
     Plain,
-    /// `\n` becomes `\r\n`; an existing `\r\n` stays. Remembers whether the last byte was `\r`.
+    /// `\n` becomes `\r\n`; an existing `\r\n` stays.
     Crlf {
+        /// The last byte was `\r`.
         after_return: bool,
     },
     Terminal(TerminalEscape),
@@ -249,11 +247,11 @@ impl Writer {
         Descriptor::inherited(io::stdout().as_fd()).map(Self::of)
     }
 
-    /// The input of a child, which may stop reading before the end.
+    /// The input of a child.
     pub fn child(stdin: ChildStdin) -> Self {
         Self {
             when_closed: WhenClosed::Discards,
-            ..Self::of(Descriptor::pipe(stdin.into()))
+            ..Self::of(Descriptor::new(stdin.into(), Kind::Pipe))
         }
     }
 
@@ -273,18 +271,18 @@ impl Writer {
         }
     }
 
-    /// The descriptor, if bytes may enter it unseen and unchanged.
+    /// The descriptor, if bytes may enter it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
         let is_free = self.tap.is_none() && self.is_plain();
         self.sink.as_ref().filter(|_| is_free)
     }
 
-    /// What to wait on before writing; `None`: writing never waits.
+    /// What to wait for before writing. `None`: writing never waits.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.sink.as_ref().map(AsFd::as_fd)
     }
 
-    /// The descriptor, if it is a pipe: poll(2) shows that the reader of a pipe has gone.
+    /// The descriptor, if it is a pipe. Of a pipe poll(2) shows that its reader has gone.
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
         let sink = self.sink.as_ref().filter(|sink| sink.kind == Kind::Pipe)?;
         Some(sink.as_fd())
@@ -294,12 +292,12 @@ impl Writer {
         self.sink.as_ref().filter(|sink| sink.kind == Kind::Socket)
     }
 
-    /// Whether bytes are written as they are read.
+    /// Whether the writer changes nothing.
     pub fn is_plain(&self) -> bool {
         matches!(self.encoding, Encoding::Plain)
     }
 
-    /// Appends to `output` what is to be written for `input`.
+    /// Appends to `output` what has to be written for `input`.
     pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) {
         match &mut self.encoding {
             Encoding::Plain => output.extend_from_slice(input),
@@ -316,14 +314,14 @@ impl Writer {
         }
     }
 
-    /// Appends what `encode` holds back at the end of its input.
+    /// At the end of all input: appends what [`Self::encode`] has held back.
     pub fn encode_end(&mut self, output: &mut Vec<u8>) {
         if let Encoding::Terminal(escape) = &mut self.encoding {
             escape.finish(output);
         }
     }
 
-    /// Writes as much of `bytes` as goes without waiting. `WouldBlock`: nothing does.
+    /// Writes what the descriptor takes without blocking. `WouldBlock`: nothing.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.sink {
             None => Ok(bytes.len()),
@@ -334,41 +332,39 @@ impl Writer {
         }
     }
 
-    /// Writes as much of `bytes` as goes without waiting; `None`: nothing. The tap records it.
+    /// Writes what the descriptor takes without blocking, and records it. `None`: nothing.
     pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let count = unless_not_ready(self.write(bytes)).map_err(Fault::Write)?;
-        note(&mut self.tap, Direction::Sent, &bytes[..count.unwrap_or(0)])?;
-        Ok(count)
+        note(&mut self.tap, Direction::Sent, bytes, count)
     }
 
-    /// Closes the descriptor. Bytes to come are thrown away.
+    /// Closes the descriptor. From now on bytes are thrown away.
     pub fn close(&mut self) {
         self.sink = None;
         self.encoding = Encoding::Plain;
     }
 
-    /// No more bytes come. A connection is half-closed: the peer sees the end, and can go on
-    /// sending.
+    /// No more bytes come. Half-closes a connection: its peer sees the end, and can still send.
     pub fn finish(&mut self) {
         self.is_finished = true;
         match self.socket() {
-            // A connection that is gone shows that when it is read.
+            // It fails where the connection is over, which a read shows.
             Some(socket) => drop(shutdown(socket, Shutdown::Write)),
             None => self.close(),
         }
     }
 
-    /// Whether both sides of a connection have finished, and the peer has not acknowledged that: a
-    /// connection that is over has no peer (getpeername(2)).
+    /// For a connection whose peer has ended: whether this side has too, and the peer has not yet
+    /// acknowledged that. After that the connection has no peer (getpeername(2)).
     pub fn is_closing(&self) -> bool {
         let has_peer = |socket| getpeername(socket).is_ok();
         self.is_finished && self.socket().is_some_and(has_peer)
     }
 
-    /// How the connection broke, if it did: the pending error (`SO_ERROR`). The kernel reports a reset
-    /// only once, and splice(2) keeps it back if it moved bytes in the same call: then the reader
-    /// shows an end, and a write fails with EPIPE. But a connection that this side has not finished
-    /// has a peer (getpeername(2)), also after the peer's end, unless it was reset.
+    /// How the connection broke, if it did: its pending error (`SO_ERROR`), which the kernel reports
+    /// once. splice(2) swallows it if it moved bytes before the reset. Then a read shows an end, and
+    /// a write fails with EPIPE. But until this side finishes, a connection has a peer
+    /// (getpeername(2)) unless it was reset.
     pub fn take_error(&self) -> Option<io::Error> {
         let socket = self.socket()?;
         if !self.is_finished && getpeername(socket).is_ok() {

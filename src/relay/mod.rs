@@ -1,16 +1,18 @@
-//! Moves the bytes of a session both ways, each direction to its own end.
+//! Moves the bytes of a TCP session both ways, between a remote and a local end: standard input and
+//! output, a program, or another connection.
 //!
-//! - When the local reader ends, the remote writer is finished (half-close), and receiving goes on
-//!   until the remote ends, or for `wait_after_eof`.
-//! - When the remote ends, what it sent has been written. If local input has ended as well, that is
-//!   the end. While it is open, what it delivers is still sent, until it has been silent for
-//!   `half_close_wait`.
-//! - Bytes that could not be delivered are an error, and so is a reset; what was received before is
+//! - When local input ends, the remote sees that end (half-close). Receiving goes on until the
+//!   remote ends, or for `wait_after_eof`.
+//! - When the remote ends, all that it sent has been written. If local input has ended as well, the
+//!   session is over. If not, input is still sent, until it has been silent for `half_close_wait`.
+//! - Bytes that could not be delivered are an error, and so is a reset. What was received before is
 //!   written first.
 //!
-//! One thread does it all: it waits for either direction in poll(2), and never in a read or a
-//! write. So limits are exact, neither direction holds up the other, and nothing is left running at
-//! the end.
+//! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
+//! exact, neither direction delays the other, and nothing is left running at the end.
+//!
+//! `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has the system calls that
+//! do so without a copy.
 
 pub mod duplex;
 pub mod options;
@@ -26,12 +28,12 @@ use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
 use pump::Pump;
 use splice::Step;
 
-/// When a session ends that would not end by itself.
+/// What a session does where it might go on for ever.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Sent in place of local input that ends without a byte. The sending side then stays open.
-    pub instead_of_no_input: Option<Vec<u8>>,
-    /// How long local input may be silent after the end of the remote.
+    /// Sent if local input ends without a byte. The remote then sees no end.
+    pub if_no_input: Option<Vec<u8>>,
+    /// How long local input may be silent after the remote has ended.
     pub half_close_wait: Patience,
     /// How long the remote may take to end after local input has ended. Reaching it is no error.
     pub wait_after_eof: Option<Duration>,
@@ -43,7 +45,7 @@ pub struct Rules {
 impl Rules {
     /// Each direction goes on to its own end, however long that takes.
     pub const PATIENT: Self = Self {
-        instead_of_no_input: None,
+        if_no_input: None,
         half_close_wait: Patience::Forever,
         wait_after_eof: None,
         idle_timeout: None,
@@ -54,19 +56,19 @@ impl Rules {
 /// Why a session did not come to its end.
 #[derive(Debug)]
 pub enum Broken {
-    /// The local end could not be read or written, or the tap could not.
+    /// The local end or the tap failed.
     Local(Fault),
-    /// The remote did not take all bytes.
+    /// Not all bytes could be sent.
     Send(io::Error),
-    /// The remote broke off. How many of the bytes sent it took is not known.
+    /// The remote broke off. Nobody knows how many of the bytes sent it has read.
     Receive(io::Error),
     /// Nothing moved for this long.
     Idle(Duration),
-    /// The session took this long.
+    /// The session was not over after this long.
     Deadline(Duration),
 }
 
-/// How many bytes were written in either direction.
+/// How many bytes were written in each direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
     pub sent: u64,
@@ -74,84 +76,20 @@ pub struct Traffic {
     pub first_received: Option<Instant>,
 }
 
-/// Joins `local` and `remote` until both directions have ended. Both are closed when it returns.
-/// `traffic` tells what was written, also after an error.
-pub fn relay(
-    local: Duplex,
-    remote: Duplex,
-    rules: &Rules,
-    traffic: &mut Traffic,
-) -> Result<(), Broken> {
+/// Joins `local` and `remote` until both directions have ended, and closes both.
+pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(), Broken>) {
     let mut session = Session {
         rules,
         outgoing: Direction::new(local.reader, remote.writer),
         incoming: Direction::new(remote.reader, local.writer),
     };
     let result = session.run();
-    *traffic = Traffic {
+    let traffic = Traffic {
         sent: session.outgoing.pump.written,
         received: session.incoming.pump.written,
         first_received: session.incoming.first_move,
     };
-    result
-}
-
-/// One direction of a session.
-struct Direction {
-    pump: Pump,
-    first_move: Option<Instant>,
-    /// When bytes moved last, or the session began.
-    last_move: Instant,
-    /// When the direction ended.
-    end: Option<Instant>,
-    /// Why it ended early. It is reported when the other direction has ended.
-    failure: Option<io::Error>,
-}
-
-impl Direction {
-    fn new(reader: Reader, writer: Writer) -> Self {
-        Self {
-            pump: Pump::new(reader, writer),
-            first_move: None,
-            last_move: Instant::now(),
-            end: None,
-            failure: None,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.end.is_some()
-    }
-
-    fn end(&mut self, failure: Option<io::Error>) {
-        self.end = Some(Instant::now());
-        self.failure = failure;
-    }
-
-    /// How the connection that is written to broke, if it did while bytes were still to come.
-    fn reset(&self) -> Option<io::Error> {
-        let is_open = !self.has_ended();
-        is_open.then(|| self.pump.writer.take_error()).flatten()
-    }
-
-    /// Whether the reader has ended, and all that it delivered is written.
-    fn step(&mut self) -> Result<bool, Fault> {
-        let step = self.pump.step()?;
-        if let Step::Moved(_) = step {
-            self.last_move = Instant::now();
-            self.first_move.get_or_insert(self.last_move);
-        }
-        Ok(step == Step::End)
-    }
-
-    /// Adds what the next step waits for. `None`: it need not wait.
-    fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
-        if self.has_ended() {
-            return Some(Key::ABSENT);
-        }
-        let (fd, events) = self.pump.waits_for()?;
-        Some(set.add(fd, events))
-    }
+    (traffic, result)
 }
 
 struct Session<'a> {
@@ -180,10 +118,10 @@ impl Session<'_> {
         self.result()
     }
 
-    /// When the session is over if nothing moves from now on.
+    /// When the session is over without an error if nothing moves from now on.
     fn end(&self) -> Deadline {
         let half_close = match (self.incoming.end, self.rules.half_close_wait) {
-            // A peer that takes its time to read is no silence of the input.
+            // While the remote is slow to read, the input is not silent.
             (Some(end), Patience::For(silence)) if !self.outgoing.pump.is_writing() => {
                 Deadline::since(end.max(self.outgoing.last_move), silence)
             }
@@ -208,8 +146,8 @@ impl Session<'_> {
         let mut set = Set::new();
         let outgoing = self.outgoing.wait_in(&mut set);
         let incoming = self.incoming.wait_in(&mut set);
-        // Nothing has to be written for poll(2) to show that the reader of a pipe has gone, or that
-        // a remote which has ended was reset.
+        // poll(2) shows, also when nothing is to be written, that the reader of a pipe has gone and
+        // that a connection was reset. While the remote can be read, a read shows the reset.
         let output = self.incoming.pump.writer.pipe();
         let output = set.add(output.filter(|_| is_receiving), GONE);
         let remote = self.outgoing.pump.writer.fd();
@@ -218,7 +156,7 @@ impl Session<'_> {
         let limit = if is_at_once { Deadline::now() } else { limit };
         let ready = set.wait(limit).map_err(wait_failed)?;
         let is_ready = |key: Option<Key>| key.is_none_or(|key| ready[key]);
-        // What input has delivered is sent first.
+        // Input is sent before closed output ends the session.
         if is_ready(outgoing) {
             self.send()?;
         } else if ready[remote] {
@@ -228,7 +166,8 @@ impl Session<'_> {
         } else if ready[output] {
             self.output_failed(ErrorKind::BrokenPipe.into())?;
         }
-        if is_ready(incoming) {
+        // Sending may have ended it.
+        if is_ready(incoming) && !self.incoming.has_ended() {
             self.receive()?;
         }
         Ok(())
@@ -239,7 +178,7 @@ impl Session<'_> {
             Ok(false) => {}
             Ok(true) => self.input_ended()?,
             Err(Fault::Write(error)) => {
-                // EPIPE from a remote that has not ended: it was reset.
+                // EPIPE though the remote has not ended: see `Writer::take_error`.
                 let is_reset = error.kind() == ErrorKind::BrokenPipe && !self.incoming.has_ended();
                 let reset = self.outgoing.reset().filter(|_| is_reset);
                 self.outgoing.end(reset.or(Some(error)));
@@ -251,15 +190,17 @@ impl Session<'_> {
 
     fn input_ended(&mut self) -> Result<(), Broken> {
         let pump = &mut self.outgoing.pump;
-        if let (Some(bytes), 0) = (&self.rules.instead_of_no_input, pump.written) {
-            pump.read_from(Reader::bytes(bytes.clone()).without_finish());
+        if let (Some(bytes), 0) = (&self.rules.if_no_input, pump.written) {
+            let reader = Reader::bytes(bytes.clone()).without_finish();
+            let writer = std::mem::replace(&mut pump.writer, Writer::discard());
+            self.outgoing = Direction::new(reader, writer);
             return Ok(());
         }
         self.outgoing.end(None);
         if let Some(error) = self.incoming.reset() {
             self.output_failed(error)?;
         }
-        // After a failure the remote must not take for complete what may be cut short.
+        // After a failure the remote must not take the bytes for complete.
         if self.outgoing.pump.reader.finishes && self.incoming.failure.is_none() {
             self.outgoing.pump.writer.finish();
         }
@@ -272,7 +213,7 @@ impl Session<'_> {
             Ok(true) => self.remote_ended(),
             Err(Fault::Write(error)) => self.output_failed(error)?,
             Err(Fault::Read(error)) => match self.outgoing.failure.take() {
-                // The write met the reset first: there was more to send.
+                // If a write met the reset first, report that: it says that bytes were lost.
                 Some(error) => return Err(Broken::Send(error)),
                 None => return Err(Broken::Receive(error)),
             },
@@ -292,7 +233,7 @@ impl Session<'_> {
         }
     }
 
-    /// Local output takes no more bytes.
+    /// Does what local output is made to do when nobody reads it any more.
     fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
         match self.incoming.pump.writer.when_closed {
             WhenClosed::Discards if is_gone(&error) => self.incoming.pump.discard(),
@@ -302,11 +243,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Waits until the remote has acknowledged our end or reset the connection, for `half_close_wait`
-    /// at most. Only bytes that were sent after its end are worth that: it may answer them with a
-    /// reset.
+    /// Blocks until the remote has acknowledged our end or reset the connection, for
+    /// `half_close_wait` at most. Only if bytes were sent after the end of the remote: it may answer
+    /// those with a reset.
     fn await_acknowledgement(&self) -> io::Result<()> {
-        /// poll(2) cannot tell: a connection that has ended stays readable.
+        /// poll(2) cannot wait for that: a connection that has ended is always ready.
         const LOOK_AGAIN: Duration = Duration::from_millis(1);
         let is_late = |end| self.outgoing.last_move > end;
         let limit = match self.rules.half_close_wait {
@@ -334,6 +275,64 @@ impl Session<'_> {
     }
 }
 
+/// poll(2) itself failed.
 fn wait_failed(error: io::Error) -> Broken {
     Broken::Local(Fault::Read(error))
+}
+
+/// One direction of a session.
+struct Direction {
+    pump: Pump,
+    first_move: Option<Instant>,
+    /// When bytes moved last. At first the start of the session.
+    last_move: Instant,
+    end: Option<Instant>,
+    /// Why the direction ended early. The session reports it when both have ended.
+    failure: Option<io::Error>,
+}
+
+impl Direction {
+    fn new(reader: Reader, writer: Writer) -> Self {
+        Self {
+            pump: Pump::new(reader, writer),
+            first_move: None,
+            last_move: Instant::now(),
+            end: None,
+            failure: None,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn end(&mut self, failure: Option<io::Error>) {
+        self.end = Some(Instant::now());
+        self.failure = failure;
+    }
+
+    /// How the connection that is written to broke, if it did before the end of this direction.
+    fn reset(&self) -> Option<io::Error> {
+        let is_open = !self.has_ended();
+        is_open.then(|| self.pump.writer.take_error()).flatten()
+    }
+
+    /// Moves bytes. Returns whether that was the last of them.
+    fn step(&mut self) -> Result<bool, Fault> {
+        let step = self.pump.step()?;
+        if let Step::Moved(_) = step {
+            self.last_move = Instant::now();
+            self.first_move.get_or_insert(self.last_move);
+        }
+        Ok(step == Step::End)
+    }
+
+    /// Adds what the next step waits for. `None`: the step is due at once.
+    fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
+        if self.has_ended() {
+            return Some(Key::ABSENT);
+        }
+        let (fd, events) = self.pump.waits_for()?;
+        Some(set.add(fd, events))
+    }
 }

@@ -53,7 +53,7 @@ impl StreamArgs {
         }
     }
 
-    /// `remote` as these options want it, recorded by `tap`.
+    /// Applies the options to the end of the peer. `tap` records it.
     pub fn remote(&self, mut remote: Duplex, tap: Option<Tap>) -> Duplex {
         remote.reader.tap.clone_from(&tap);
         remote.writer.tap = tap;
@@ -64,7 +64,7 @@ impl StreamArgs {
         remote
     }
 
-    /// `local` without the half that is not wanted.
+    /// Applies the options to the local end.
     pub fn local(&self, mut local: Duplex) -> Duplex {
         if self.recv_only {
             local.reader = Reader::nothing();
@@ -78,7 +78,7 @@ impl StreamArgs {
 
     /// When a session with standard input and output ends.
     pub fn rules(&self) -> Rules {
-        /// With `--send-only` nothing is expected of the peer but its end, and not every server ends.
+        /// With `--send-only` only the end of the peer is awaited, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
             half_close_wait: self.half_close_wait,

@@ -1,4 +1,4 @@
-//! One direction of a session: moves bytes from a reader to a writer, and never waits.
+//! One direction of a session: moves bytes from a reader to a writer, and never blocks.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -10,29 +10,29 @@ use super::duplex::{Descriptor, Fault, Kind, Reader, Writer};
 use super::splice::{self, BULK, Channel, Step};
 use crate::wait::{IN, OUT, PollFlags};
 
-/// A system call costs little per byte then. Of the buffer only what is filled becomes resident.
+/// Large enough for a system call to cost little per byte. Memory that is never filled stays
+/// unused.
 const BUFFER: usize = 256 << 10;
 
-/// Bytes from `reader` to `writer`, at most one buffer or one pipe of them under way.
+/// Holds at most one buffer or one pipe of bytes.
 pub struct Pump {
     pub reader: Reader,
     pub writer: Writer,
     way: Way,
     buffer: Vec<u8>,
-    /// What of `buffer` is still to be written.
+    /// The part of `buffer` that is still to be written.
     pending: Range<usize>,
     reader_ended: bool,
     pub written: u64,
 }
 
-/// How the bytes go. It is chosen once, from what the two descriptors are.
+/// How the bytes go. The kinds of the two descriptors decide it, once.
 enum Way {
     /// Through a buffer of this process.
     Copy,
-    /// The same, until one read is large; then through a channel. A session of few bytes needs no
-    /// pipe.
+    /// `Copy` until a read is large ([`BULK`]), then `Channel`: a session of few bytes needs no pipe.
     CopyUntilBulk,
-    /// By one call from one descriptor to the other.
+    /// From one descriptor to the other by one call.
     Splice {
         waits_for_writer: bool,
     },
@@ -40,7 +40,7 @@ enum Way {
 }
 
 impl Way {
-    /// A tap has to see the bytes and an encoding changes them: both take a copy.
+    /// A tap and an encoding need the bytes in a buffer.
     fn choose(reader: &Reader, writer: &Writer) -> Self {
         let Some((from, to)) = reader.untapped().zip(writer.untapped()) else {
             return Self::Copy;
@@ -69,14 +69,7 @@ impl Pump {
         }
     }
 
-    /// Goes on with another reader after the end of the first.
-    pub fn read_from(&mut self, reader: Reader) {
-        self.way = Way::choose(&reader, &self.writer);
-        self.reader = reader;
-        self.reader_ended = false;
-    }
-
-    /// Throws away what has been read, and all that is to come.
+    /// Throws away what has been read and what is to come.
     pub fn discard(&mut self) {
         self.writer.close();
         self.way = Way::Copy;
@@ -93,7 +86,7 @@ impl Pump {
         way_is_writing || !self.pending.is_empty()
     }
 
-    /// What to wait for before the next step; `None`: nothing.
+    /// What to wait for before the next step. `None`: nothing.
     pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         if self.is_writing() {
             self.writer.fd().map(|fd| (fd, OUT))
@@ -102,7 +95,7 @@ impl Pump {
         }
     }
 
-    /// Moves what goes without waiting. To be called when [`Self::waits_for`] has come true.
+    /// Moves what can be moved without blocking. Call it only when [`Self::waits_for`] is ready.
     pub fn step(&mut self) -> Result<Step, Fault> {
         if !self.pending.is_empty() {
             return self.flush();
@@ -120,8 +113,8 @@ impl Pump {
         };
         match step {
             Step::Moved(count) => self.written += count as u64,
-            // splice(2) stops before an urgent byte for ever, and poll(2) calls the socket readable.
-            // An ordinary read skips that byte.
+            // splice(2) never passes an urgent byte, though poll(2) calls the socket readable. A read
+            // skips that byte.
             Step::ReaderNotReady if from.kind == Kind::Socket => return self.copy(),
             Step::Unsupported => {
                 if let Way::Channel(mut channel) = std::mem::replace(&mut self.way, Way::Copy) {
@@ -135,7 +128,7 @@ impl Pump {
         Ok(step)
     }
 
-    /// Reads once, and writes what goes without waiting.
+    /// Reads once, and writes what the writer takes.
     fn copy(&mut self) -> Result<Step, Fault> {
         if self.buffer.len() < BUFFER {
             self.buffer = vec![0; BUFFER];
@@ -166,7 +159,7 @@ impl Pump {
         })
     }
 
-    /// Writes what is pending, until the writer takes no more.
+    /// Writes what is pending until the writer takes no more.
     fn flush(&mut self) -> Result<Step, Fault> {
         let before = self.pending.len();
         while !self.pending.is_empty() {
@@ -184,12 +177,13 @@ impl Pump {
     }
 }
 
-/// One call. `waits_for_writer` tells what poll(2) has found ready, and then what to wait for next.
+/// Makes one call. `waits_for_writer` says which side poll(2) has found ready, and afterwards which
+/// side to wait for.
 fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Result<Step, Fault> {
     let result = if from.kind == Kind::File {
         splice::send_file(from, to)
     } else if *waits_for_writer {
-        // One side is ready, so it is the other that is not.
+        // The writer is ready, so a call that moves nothing found no bytes.
         splice::splice(from, to, Step::ReaderNotReady)
     } else {
         splice::splice(from, to, Step::WriterNotReady)
@@ -222,7 +216,7 @@ fn pass(channel: &mut Channel, from: &Descriptor, to: &Descriptor) -> Result<Ste
         match channel.drain(to).map_err(Fault::Write)? {
             Step::Moved(count) => written += count,
             Step::WriterNotReady if was_empty || written > 0 => break,
-            // Unsupported: as with a file that is open for appending (splice(2)).
+            // A file that is open for appending is unsupported (splice(2)).
             step => return Ok(step),
         }
     }
@@ -244,7 +238,7 @@ mod tests {
     use rustix::net::sockopt::{set_socket_linger, set_socket_send_buffer_size, socket_error};
 
     use super::super::duplex::Duplex;
-    use super::super::{Broken, Rules, Traffic, relay};
+    use super::super::{Broken, Rules, relay};
     use super::*;
 
     #[derive(Clone, Copy, Debug)]
@@ -356,8 +350,8 @@ mod tests {
                 reader: Reader::nothing(),
                 writer,
             };
-            let mut traffic = Traffic::default();
-            relay(local, remote, &Rules::PATIENT, &mut traffic).unwrap();
+            let (traffic, result) = relay(local, remote, &Rules::PATIENT);
+            result.unwrap();
             assert_eq!(traffic.sent, bytes.len() as u64);
             if let Some(taking) = taking {
                 return taking.join().unwrap();
@@ -413,8 +407,7 @@ mod tests {
                         _ => Writer::of(of_file(&file)),
                     },
                 };
-                let traffic = &mut Traffic::default();
-                let result = relay(local, of_socket(near), &Rules::PATIENT, traffic);
+                let (_, result) = relay(local, of_socket(near), &Rules::PATIENT);
                 let Err(Broken::Receive(error) | Broken::Send(error)) = result else {
                     panic!("{to:?}: {result:?}");
                 };

@@ -1,25 +1,25 @@
-//! Moves bytes inside the kernel: from a pipe or a file to a socket, from a socket to a pipe, and
-//! through a pipe of our own from a socket to another socket or a file.
+//! Moves bytes without a copy through this process: splice(2), sendfile(2), and a pipe where splice(2)
+//! needs one.
 
 use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most that one call moves, and the size of a pipe that carries much.
+/// The most that one call moves, and the size of a pipe for bulk transfers.
 #[cfg(target_os = "linux")]
 const MOST: usize = 1 << 20;
 
 /// One full default pipe (64 KiB). A read this large means a bulk transfer.
 pub const BULK: usize = 64 << 10;
 
-/// What became of one attempt to move bytes.
+/// The result of one attempt to move bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many bytes were written. 0: bytes were read only.
+    /// That many bytes were written. 0: bytes were read and wait for the writer.
     Moved(usize),
     ReaderNotReady,
     WriterNotReady,
-    /// The reader has ended, and all that it delivered is written.
+    /// The reader has ended, and all its bytes are written.
     End,
     /// The kernel cannot do it with these two descriptors.
     Unsupported,
@@ -37,8 +37,8 @@ fn step(result: rustix::io::Result<usize>, not_ready: Step) -> io::Result<Step> 
     }
 }
 
-/// splice(2): moves up to a mebibyte. One of the two is a pipe; a socket must be non-blocking. The
-/// kernel does not say which side is not ready: the caller knows what that means.
+/// splice(2): moves up to a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
+/// does not say which side is not ready: the caller says so, by `not_ready`.
 #[cfg(target_os = "linux")]
 pub fn splice(from: impl AsFd, to: impl AsFd, not_ready: Step) -> io::Result<Step> {
     use rustix::pipe::{SpliceFlags, splice};
@@ -62,29 +62,29 @@ pub fn send_file(from: impl AsFd, to: impl AsFd) -> io::Result<Step> {
     )
 }
 
-/// Other systems have other calls for it.
+/// The sendfile(2) of other systems differs.
 #[cfg(not(target_os = "linux"))]
 pub fn send_file(_from: impl AsFd, _to: impl AsFd) -> io::Result<Step> {
     Ok(Step::Unsupported)
 }
 
-/// Lets `pipe` hold as much as one call moves, if the system permits it.
+/// Lets `pipe` hold as much as one call moves, if the kernel permits it.
 #[cfg(target_os = "linux")]
 pub fn enlarge(pipe: BorrowedFd<'_>) {
     if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < MOST) {
-        // Fails when the user's pipes have all their pages (pipe(7)). A small pipe works too.
+        // Fails when the pipes of the user have taken all their pages (pipe(7)).
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, MOST);
     }
 }
 
-/// Other systems choose the size themselves.
+/// Other systems choose the size.
 #[cfg(not(target_os = "linux"))]
 pub fn enlarge(_pipe: BorrowedFd<'_>) {}
 
 /// How many channels are open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A pipe of our own. Bytes pass through it from a socket to a descriptor that is no pipe.
+/// A pipe of this process: splice(2) needs one between a socket and another socket or a file.
 pub struct Channel {
     reader: PipeReader,
     writer: PipeWriter,
@@ -92,10 +92,10 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// `None` where enough are open already, or the system opens no more.
+    /// `None`: enough are open already, or the system opens no more.
     pub fn open() -> Option<Self> {
-        /// Each takes two descriptors, which connections need too, and up to a mebibyte; pipe(7)
-        /// gives one user 64 MiB.
+        /// Each takes two descriptors, which connections need too, and up to a mebibyte of the 64
+        /// that one user has for pipes (pipe(7)).
         const MOST_OPEN: usize = 32;
         let one_more = |open| (open < MOST_OPEN).then_some(open + 1);
         OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
@@ -116,7 +116,7 @@ impl Channel {
         self.filled == 0
     }
 
-    /// Takes what the socket `from` has. The channel must be empty.
+    /// Takes bytes from a socket. The channel must be empty.
     pub fn fill(&mut self, from: impl AsFd) -> io::Result<Step> {
         let step = splice(from, &self.writer, Step::ReaderNotReady)?;
         if let Step::Moved(count) = step {
@@ -125,7 +125,7 @@ impl Channel {
         Ok(step)
     }
 
-    /// Gives `to` what it has room for.
+    /// Gives `to` the bytes that it has room for.
     pub fn drain(&mut self, to: impl AsFd) -> io::Result<Step> {
         let step = splice(&self.reader, to, Step::WriterNotReady)?;
         if let Step::Moved(count) = step {
@@ -134,7 +134,7 @@ impl Channel {
         Ok(step)
     }
 
-    /// Takes out what is in it, for a destination that the kernel splices nothing to.
+    /// Takes all bytes out, for a destination that is [`Step::Unsupported`].
     pub fn take(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; std::mem::take(&mut self.filled)];
         self.reader.read_exact(&mut bytes)?;

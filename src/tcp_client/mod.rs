@@ -1,4 +1,4 @@
-//! Connects to a TCP server: standard input goes to it, and what it sends goes to standard output.
+//! Connects to a TCP server, sends standard input and prints the answer.
 
 mod check;
 mod http;
@@ -15,7 +15,7 @@ use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
 use crate::relay::duplex::{Duplex, Reader};
 use crate::relay::options::{self, StreamArgs};
-use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::relay::{Broken, Rules, relay};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
 use crate::{escape, input, output};
@@ -77,7 +77,7 @@ fn unescaped(text: &str) -> Result<Text, String> {
     escape::unescape(text).map(Text)
 }
 
-/// Ends when both directions have ended; see `relay` for how each does.
+/// Connects, and joins the connection to standard input and output. `relay` says when that ends.
 pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     if args.check.wanted {
@@ -92,7 +92,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
     let peer = connection.peer;
-    // Only now: what an earlier session left in the files is not lost to a failing attempt.
+    // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open(false)?;
     let local = connection.stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
@@ -102,13 +102,12 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let writer = options::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
     let rules = Rules {
-        instead_of_no_input: args.fetches(&target).then(|| http::get(&target, "/")),
+        if_no_input: args.fetches(&target).then(|| http::get(&target, "/")),
         idle_timeout: args.idle_timeout,
         deadline,
         ..args.stream.rules()
     };
-    let mut traffic = Traffic::default();
-    let result = relay(local, remote, &rules, &mut traffic);
+    let (traffic, result) = relay(local, remote, &rules);
     if args.timing {
         let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
         let first_byte = traffic
@@ -156,13 +155,13 @@ impl Args {
         self
     }
 
-    /// Whether input that delivers nothing becomes a request for a page.
+    /// Whether a page is requested where input delivers nothing.
     fn fetches(&self, target: &HostPort) -> bool {
         let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;
         target.port == 80 && is_plain && self.send.is_empty() && self.get.is_none()
     }
 
-    /// What is sent.
+    /// What is sent. `path` is that of `--get`.
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
         if let Some(path) = path {
             return Ok(Reader::bytes(http::get(target, path)).without_finish());
@@ -182,7 +181,7 @@ impl Args {
     }
 }
 
-/// What to tell of a session with `peer` that broke after `sent` bytes.
+/// A session with `peer` that broke after `sent` bytes.
 fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
     let sent = match broken {
         Broken::Receive(_) if sent == 0 => String::new(),

@@ -120,8 +120,7 @@ impl Connection {
             deadline: self.session,
             ..rules.clone()
         };
-        let mut traffic = Traffic::default();
-        let result = relay(local, remote, &rules, &mut traffic);
+        let (traffic, result) = relay(local, remote, &rules);
         self.count_received(traffic.received);
         self.count_sent(traffic.sent);
         result.map_err(|broken| match broken {
