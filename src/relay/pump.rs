@@ -105,27 +105,31 @@ impl Pump {
         };
         let step = match &mut self.way {
             Way::Copy | Way::CopyUntilBulk => return self.copy(),
-            Way::Splice { waits_for_writer } => splice(waits_for_writer, from, to)?,
+            Way::Splice { waits_for_writer } => {
+                let step = splice(waits_for_writer, from, to)?;
+                if let Step::Moved(count) = step {
+                    self.written += count as u64;
+                }
+                step
+            }
             Way::Channel(channel) => {
                 self.buffer = Vec::new();
-                pass(channel, from, to)?
+                pass(channel, from, to, &mut self.written)?
             }
         };
         match step {
-            Step::Moved(count) => self.written += count as u64,
             // splice(2) never passes an urgent byte, though poll(2) calls the socket readable. A read
             // skips that byte.
-            Step::ReaderNotReady if from.kind == Kind::Socket => return self.copy(),
+            Step::ReaderNotReady if from.kind == Kind::Socket => self.copy(),
             Step::Unsupported => {
                 if let Way::Channel(mut channel) = std::mem::replace(&mut self.way, Way::Copy) {
                     self.buffer = channel.take().map_err(Fault::Read)?;
                     self.pending = 0..self.buffer.len();
                 }
-                return self.step();
+                self.step()
             }
-            Step::ReaderNotReady | Step::WriterNotReady | Step::End => {}
+            step => Ok(step),
         }
-        Ok(step)
     }
 
     /// Reads once, and writes what the writer takes.
@@ -188,6 +192,7 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
     } else {
         splice::splice(from, to, Step::WriterNotReady)
     };
+    // To read a pipe never fails, to read a file only with EIO.
     let step = result.map_err(|error| match from.kind {
         Kind::Socket if error.kind() != ErrorKind::BrokenPipe => Fault::Read(error),
         Kind::File if Errno::from_io_error(&error) == Some(Errno::IO) => Fault::Read(error),
@@ -202,8 +207,13 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
     Ok(step)
 }
 
-/// Fills `channel` once if it is empty, and drains it until `to` takes no more.
-fn pass(channel: &mut Channel, from: &Descriptor, to: &Descriptor) -> Result<Step, Fault> {
+/// Fills `channel` once if it is empty, and drains it until `to` takes no more. Adds to `written`.
+fn pass(
+    channel: &mut Channel,
+    from: &Descriptor,
+    to: &Descriptor,
+    written: &mut u64,
+) -> Result<Step, Fault> {
     let was_empty = channel.is_empty();
     if was_empty {
         let step = channel.fill(from).map_err(Fault::Read)?;
@@ -211,16 +221,19 @@ fn pass(channel: &mut Channel, from: &Descriptor, to: &Descriptor) -> Result<Ste
             return Ok(step);
         }
     }
-    let mut written = 0;
+    let mut moved = 0;
     while !channel.is_empty() {
         match channel.drain(to).map_err(Fault::Write)? {
-            Step::Moved(count) => written += count,
-            Step::WriterNotReady if was_empty || written > 0 => break,
+            Step::Moved(count) => {
+                moved += count;
+                *written += count as u64;
+            }
+            Step::WriterNotReady if was_empty || moved > 0 => break,
             // A file that is open for appending is unsupported (splice(2)).
             step => return Ok(step),
         }
     }
-    Ok(Step::Moved(written))
+    Ok(Step::Moved(moved))
 }
 
 #[cfg(test)]

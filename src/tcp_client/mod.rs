@@ -96,27 +96,19 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let taps = args.stream.tap.open(false)?;
     let local = connection.stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
-
     let remote = Duplex::of_socket(Arc::new(connection.stream))?;
     let remote = args.stream.remote(remote, taps.map(|taps| taps.session(1)));
     let writer = options::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
-    let rules = Rules {
-        if_no_input: args.fetches(&target).then(|| http::get(&target, "/")),
-        idle_timeout: args.idle_timeout,
-        deadline,
-        ..args.stream.rules()
-    };
-    let (traffic, result) = relay(local, remote, &rules);
+    let (traffic, result) = relay(local, remote, &args.rules(&target, deadline));
     if args.timing {
         let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
-        let first_byte = traffic
-            .first_received
-            .map_or_else(|| "none".to_owned(), since_start);
+        let first_byte = traffic.first_received.map(since_start);
         tracing::info!(
-            "resolve {}, connect {}, first byte {first_byte}, total {}",
+            "resolve {}, connect {}, first byte {}, total {}",
             since_start(connection.resolved),
             since_start(connection.established),
+            first_byte.as_deref().unwrap_or("none"),
             since_start(Instant::now()),
         );
     }
@@ -159,6 +151,15 @@ impl Args {
     fn fetches(&self, target: &HostPort) -> bool {
         let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;
         target.port == 80 && is_plain && self.send.is_empty() && self.get.is_none()
+    }
+
+    fn rules(&self, target: &HostPort, deadline: Deadline) -> Rules {
+        Rules {
+            if_no_input: self.fetches(target).then(|| http::get(target, "/")),
+            idle_timeout: self.idle_timeout,
+            deadline,
+            ..self.stream.rules()
+        }
     }
 
     /// What is sent. `path` is that of `--get`.
