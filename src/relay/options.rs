@@ -1,8 +1,6 @@
 //! How a stream session treats its bytes: the options that clients and servers share.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::escape::TerminalEscape;
@@ -67,51 +65,33 @@ impl StreamArgs {
         ]
     }
 
-    /// The end that the peer is at.
-    pub fn remote(
-        &self,
-        socket: Arc<dyn AsFd + Send + Sync>,
-        tap: Option<Tap>,
-    ) -> io::Result<Duplex> {
-        let remote = Duplex::of_socket(socket)?;
-        let remote = Duplex {
-            reader: remote.reader.with_tap(tap.clone()),
-            writer: remote.writer.with_tap(tap),
-        };
-        let writer = if self.crlf {
-            remote.writer.with_encoding(Encoding::Crlf {
-                after_return: false,
-            })
-        } else {
-            remote.writer
-        };
-        Ok(Duplex { writer, ..remote })
+    /// Applies the options to the end of the peer. `tap` records it.
+    pub fn remote(&self, mut remote: Duplex, tap: Option<Tap>) -> Duplex {
+        remote.reader.tap.clone_from(&tap);
+        remote.writer.tap = tap;
+        if self.crlf {
+            let after_return = false;
+            remote.writer.encoding = Encoding::Crlf { after_return };
+        }
+        remote
     }
 
-    /// The end that this process is at: what is sent, and what becomes of what is received.
-    pub fn local(&self, local: Duplex) -> Duplex {
-        let reader = if self.recv_only {
-            Reader::nothing()
-        } else {
-            local.reader
-        };
-        let reader = if self.no_shutdown {
-            reader.without_finish()
-        } else {
-            reader
-        };
-        let writer = if self.send_only {
-            Writer::discard()
-        } else {
-            local.writer
-        };
-        Duplex { reader, writer }
+    /// Applies the options to the local end.
+    pub fn local(&self, mut local: Duplex) -> Duplex {
+        if self.recv_only {
+            local.reader = Reader::nothing();
+        }
+        if self.send_only {
+            local.writer = Writer::discard();
+        }
+        local.reader.finishes &= !self.no_shutdown;
+        local
     }
 
     /// When a session with standard input and output ends.
     pub fn rules(&self) -> Rules {
         const HALF_CLOSE_WAIT: Patience = Patience::For(Duration::from_millis(500));
-        /// With `--send-only` nothing is expected of the peer but its end, and not every server ends.
+        /// With `--send-only` only the end of the peer is awaited, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
             half_close_wait: self.half_close_wait.unwrap_or(HALF_CLOSE_WAIT),
@@ -123,12 +103,11 @@ impl StreamArgs {
     }
 }
 
-/// Standard output; where it is a terminal, harmless unless `raw`.
+/// Standard output. On a terminal control characters are escaped, unless `raw`.
 pub fn stdout(raw: bool) -> io::Result<Writer> {
-    let writer = Writer::stdout()?;
-    Ok(if output::escapes(raw) {
-        writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
-    } else {
-        writer
-    })
+    let mut stdout = Writer::stdout()?;
+    if output::escapes(raw) {
+        stdout.encoding = Encoding::Terminal(TerminalEscape::default());
+    }
+    Ok(stdout)
 }

@@ -13,12 +13,10 @@ use rustix::net::{RecvFlags, SendFlags, recv};
 
 use super::scheduling::Scheduling;
 use crate::exit::{Exit, Failure, blame, cause};
-use crate::input;
 use crate::net::stream::Stream;
 use crate::relay::duplex::Duplex;
 use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::server::busy_poll::BusyPoll;
-use crate::tap;
 use crate::wait::{Deadline, GONE, IN, wait_for};
 
 /// Why a connection ended otherwise than by its service.
@@ -122,17 +120,14 @@ impl Connection {
             deadline: self.session,
             ..rules.clone()
         };
-        let mut traffic = Traffic::default();
-        let result = relay(local, remote, &rules, &mut traffic);
+        let (traffic, result) = relay(local, remote, &rules);
         self.count_received(traffic.received);
         self.count_sent(traffic.sent);
         result.map_err(|broken| match broken {
-            Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
-            Broken::Input(error) => Ended::Near(input::unreadable(name, &error)),
-            Broken::Output(error) => Ended::Near(Failure::of_output(name, &error)),
-            Broken::Tap(error) => Ended::Near(tap::failure(&error)),
-            Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
-            Broken::Deadline => Ended::Session(self.session.length()),
+            Broken::Receive(error) | Broken::Send(error) => Ended::Failed(error),
+            Broken::Local(fault) => Ended::Near(fault.failure(name, name)),
+            Broken::Idle(time) => Ended::Idle(time),
+            Broken::Deadline(time) => Ended::Session(time),
         })
     }
 

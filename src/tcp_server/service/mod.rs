@@ -78,9 +78,8 @@ impl Streams {
             .taps
             .as_ref()
             .map(|taps| taps.session(connection.number));
-        self.args
-            .remote(Arc::clone(connection.stream()) as _, tap)
-            .map_err(Ended::Failed)
+        let remote = Duplex::of_socket(Arc::clone(connection.stream()) as _);
+        Ok(self.args.remote(remote.map_err(Ended::Failed)?, tap))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::output;
 use crate::ping::report::{Answer, Kind, Report, Style};
 use crate::ping::statistics::{Statistics, percent};
 use crate::signal::Attention;
-use crate::tap::Watch;
+use crate::tap::DatagramTap;
 use crate::udp_client::socket::{Link, send_when_room};
 use crate::udp_client::target::Route;
 use crate::units::{count, positive_duration, size};
@@ -400,7 +400,7 @@ struct Ping<'a> {
     name: String,
     link: Link,
     probes: Probes,
-    watch: Rc<Watch>,
+    watch: Rc<DatagramTap>,
     statistics: Statistics,
     report: Report,
     schedule: Schedule,
