@@ -1,162 +1,141 @@
 //! The command line: the options that all subcommands share, and the subcommands.
 
-use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, FromArgMatches as _, Id, Subcommand};
 
-use crate::exit::{self, Exit, Failure};
-use crate::logging::LoggingArgs;
-use crate::{output, tcp_client, tcp_server, udp_client, udp_server};
+use crate::exit::{self, Failure};
+use crate::logging::{self, LoggingArgs};
+use crate::{output, tcp_client, tcp_server, udp_client, udp_server, usage};
 
-/// TCP and UDP clients and servers for the command line
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "`netkit SUBCOMMAND --help` explains a subcommand.",
-    after_long_help = exit::TABLE,
-    disable_help_subcommand = true,
-    arg_required_else_help = false,
-    subcommand_value_name = "SUBCOMMAND",
-    subcommand_help_heading = "Subcommands"
-)]
 pub struct Cli {
-    #[command(flatten)]
     pub logging: LoggingArgs,
-    #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Connect to HOST:PORT; standard input goes to the peer, what the peer sends goes to standard
-    /// output
-    TcpClient(Chosen<tcp_client::Args>),
-    /// Listen on a port; every accepted connection is served by a thread of its own
-    TcpServer(Chosen<tcp_server::Args>),
-    /// Send datagrams to HOST:PORT, each DATA or else each line of standard input; print the
-    /// answers
-    UdpClient(Chosen<udp_client::Args>),
-    /// Answer every datagram
-    UdpServer(Chosen<udp_server::Args>),
+    TcpClient(tcp_client::Args),
+    TcpServer(tcp_server::Args),
+    UdpClient(udp_client::Args),
+    UdpServer(udp_server::Args),
 }
 
-/// The arguments of a subcommand. They are built once it is the one that was chosen: those of all
-/// four cost as much as the rest of a short session.
-pub struct Chosen<A>(pub A);
+/// Options, and headings of options, that `-h` leaves to `--help`, in every subcommand.
+const RARE: &[&str] = &[
+    "Socket options",
+    "Broadcast and multicast",
+    "With `--service hello`",
+    "target",
+    "send_only",
+    "recv_only",
+    "raw",
+    "no_shutdown",
+    "half_close_wait",
+    "wait_after_eof",
+    "record",
+    "parallel",
+    "ipv4",
+    "ipv6",
+    "numeric",
+    "retry_delay",
+    "source",
+    "source_port",
+    "backlog",
+    "max_connections_per_ip",
+    "max_session",
+    "timestamp",
+    "report_missing",
+    "adaptive",
+    "log_format",
+];
 
-impl<A: Args> Args for Chosen<A> {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        command.defer(|command| {
-            // What is in it already: the subcommand's line in netkit's own help, and the options of
-            // all subcommands, which come first here and are last in the help.
-            let about = command.get_about().cloned().unwrap_or_default();
-            let global: Vec<Arg> = command.get_arguments().cloned().collect();
-            let put_last = |command: clap::Command, option: Arg| {
-                command.mut_arg(option.get_id().clone(), |_| option)
-            };
-            let command = A::augment_args(command).about(about);
-            global
-                .into_iter()
-                .fold(command, put_last)
-                .mut_args(with_negative_numbers)
-        })
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        A::augment_args_for_update(command)
-    }
+fn command() -> clap::Command {
+    let netkit = clap::Command::new("netkit")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("TCP and UDP clients and servers for the command line")
+        .after_help("`netkit SUBCOMMAND --help` explains a subcommand.")
+        .after_long_help(exit::TABLE)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .subcommand_value_name("SUBCOMMAND")
+        .subcommand_help_heading("Subcommands")
+        .subcommands([
+            subcommand::<tcp_client::Args>(
+                "tcp-client",
+                "Connect to HOST:PORT: send standard input, print the answer",
+            ),
+            subcommand::<tcp_server::Args>(
+                "tcp-server",
+                "Listen on PORT and serve every connection",
+            ),
+            subcommand::<udp_client::Args>(
+                "udp-client",
+                "Send datagrams to HOST:PORT and print the answers; or ping it",
+            ),
+            subcommand::<udp_server::Args>(
+                "udp-server",
+                "Listen on PORT and answer every datagram",
+            ),
+        ]);
+    LoggingArgs::augment_args(netkit).mut_args(adjusted)
 }
 
-/// An option reads a negative number as its value, so that its own reader says what is wrong with
-/// it. One that can do without a value does not: what follows it may be `-4`.
-fn with_negative_numbers(option: Arg) -> Arg {
+/// A subcommand whose options clap builds only when it is chosen: building those of all four takes as
+/// long as the rest of a short session.
+fn subcommand<A: Args>(name: &'static str, about: &'static str) -> clap::Command {
+    clap::Command::new(name).about(about).defer(|command| {
+        // `augment_args` replaces it by the documentation of an option group.
+        let about = command.get_about().cloned().unwrap_or_default();
+        let shared: Vec<Id> = command.get_arguments().map(Arg::get_id).cloned().collect();
+        let command = A::augment_args(command).about(about).mut_args(adjusted);
+        // clap has put the shared options first. `mut_arg` moves an option to the end.
+        shared
+            .iter()
+            .fold(command, |command, id| command.mut_arg(id, |option| option))
+    })
+}
+
+/// Hides a rare option from `-h`, and lets an option have a negative number as its value.
+fn adjusted(option: Arg) -> Arg {
+    let is_rare = RARE.contains(&option.get_id().as_str())
+        || option
+            .get_help_heading()
+            .is_some_and(|heading| RARE.contains(&heading));
+    // The option's own parser then says what is wrong with the number. After an option that can do
+    // without a value, `-4` is an option.
     let takes_value = option.get_action().takes_values() && !option.is_positional();
     let may_be_alone = option
         .get_num_args()
         .is_some_and(|range| range.min_values() == 0);
-    option.allow_negative_numbers(takes_value && !may_be_alone)
+    option
+        .hide_short_help(is_rare)
+        .allow_negative_numbers(takes_value && !may_be_alone)
 }
 
-impl<A: FromArgMatches> FromArgMatches for Chosen<A> {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        A::from_arg_matches(matches).map(Self)
-    }
-
-    fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
-        A::from_arg_matches_mut(matches).map(Self)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)
-    }
-}
-
-/// Reads the command line. `None`: help or the version was asked for, and has been printed.
+/// Reads the command line. `None` after help or the version, which it prints.
 pub fn parse() -> Result<Option<Cli>, Failure> {
-    let parsed = Cli::command()
-        .try_get_matches()
-        .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    let parsed = command().try_get_matches().and_then(|mut matches| {
+        Ok(Cli {
+            logging: LoggingArgs::from_arg_matches_mut(&mut matches)?,
+            command: Command::from_arg_matches_mut(&mut matches)?,
+        })
+    });
     let error = match parsed {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
-    // Nothing has been read, but a program that reads the log expects objects all the same.
-    let words: Vec<String> = std::env::args_os()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let json = words.iter().any(|word| word == "--log-format=json")
-        || words
-            .windows(2)
-            .any(|pair| pair == ["--log-format", "json"]);
-    crate::logging::init(&LoggingArgs::for_usage_errors(json));
-    let text = error.render().to_string();
     if !error.use_stderr() {
-        output::write_once(text.as_bytes())?;
+        logging::init(&LoggingArgs::default());
+        output::write_once(error.render().to_string().as_bytes())?;
         return Ok(None);
     }
-    let known = |word: &String| Cli::command().find_subcommand(word).is_some();
-    // Not every argument is text.
-    let words = std::env::args_os().skip(1);
-    let subcommand = words.filter_map(|word| word.into_string().ok()).find(known);
-    Err(Failure::new(
-        Exit::Local,
-        on_one_line(&text, subcommand.as_deref()),
-    ))
-}
-
-/// What clap says over several lines, on one: its reason, its tip, and where to read more.
-fn on_one_line(text: &str, subcommand: Option<&str>) -> String {
-    /// Which of several options would do, as clap puts it, and as people do.
-    const PING: (&str, &str) = (
-        "the following required arguments were not provided: <--ping|--count <N>|--interval <TIME>>",
-        "an option that only a ping takes was given without --ping, -c or -i",
-    );
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let paragraphs = text.split("\n\n").take_while(|paragraph| {
-        !paragraph.starts_with("Usage: ") && !paragraph.starts_with("For more information")
-    });
-    // How to pass an option's name as an address is no help.
-    let paragraphs = paragraphs.filter(|paragraph| !paragraph.contains("tip: to pass '"));
-    let mut line = String::new();
-    for paragraph in paragraphs {
-        for word in paragraph.split_whitespace() {
-            line.push_str(word);
-            line.push(' ');
-        }
-        line.truncate(line.trim_end().len());
-        line.push_str("; ");
-    }
-    let unexpected = line.strip_prefix("unexpected argument '-").unwrap_or("");
-    if unexpected.starts_with(|first: char| first.is_ascii_digit()) {
-        line.push_str("no option takes less than zero");
-        if subcommand == Some("udp-client") {
-            line.push_str(", and data that begins with - follows --");
-        }
-        line.push_str("; ");
-    }
-    let line = line.replace(PING.0, PING.1);
-    let subcommand = subcommand
-        .map(|name| format!(" {name}"))
-        .unwrap_or_default();
-    format!("{line}see 'netkit{subcommand} --help'")
+    // clap understands what stands before the error.
+    let command = command().ignore_errors(true).disable_help_flag(true);
+    let understood = command.try_get_matches().ok();
+    let understood = understood.as_ref();
+    let logging = understood.and_then(|matches| LoggingArgs::from_arg_matches(matches).ok());
+    logging::init(&logging.unwrap_or_default());
+    let subcommand = understood.and_then(ArgMatches::subcommand_name);
+    Err(Failure::local(usage::line(&error, subcommand)))
 }
 
 #[cfg(test)]
@@ -165,34 +144,68 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
-    fn an_error_of_clap_is_one_line() {
-        let line = |args: &[&str]| {
-            let error = Cli::command().try_get_matches_from(args).err().unwrap();
-            on_one_line(&error.render().to_string(), Some(args[1]))
-        };
-        assert_eq!(
-            line(&["netkit", "tcp-server"]),
-            "the following required arguments were not provided: --port <N>; \
-             see 'netkit tcp-server --help'"
-        );
-        assert_eq!(
-            line(&["netkit", "tcp-server", "--portt", "1"]),
-            "unexpected argument '--portt' found; tip: a similar argument exists: '--port'; \
-             see 'netkit tcp-server --help'"
-        );
-        assert_eq!(
-            line(&["netkit", "tcp-server", "--idle-timeout", "-5ms"]),
-            "unexpected argument '-5' found; no option takes less than zero; \
-             see 'netkit tcp-server --help'"
-        );
-        assert_eq!(
-            line(&["netkit", "udp-client", ":9999", "-5"]),
-            "unexpected argument '-5' found; no option takes less than zero, and data that begins \
-             with - follows --; see 'netkit udp-client --help'"
-        );
+    fn a_usage_error_is_one_line() {
+        let cases = [
+            (
+                "tcp-server",
+                "which port? write --port 9999, or --port 0 for a free one; \
+                 see 'netkit tcp-server -h'",
+            ),
+            (
+                "tcp-server --portt 1",
+                "unexpected argument '--portt' found; tip: a similar argument exists: '--port'; \
+                 see 'netkit tcp-server -h'",
+            ),
+            (
+                "--port 1 tcp-server",
+                "unexpected argument '--port' found; tip: 'tcp-server --port' exists; \
+                 see 'netkit -h'",
+            ),
+            (
+                "tcp-server -p 1 --service ech",
+                "no service 'ech'; there are hello, echo, discard, chargen, stdio, broker, chat; \
+                 tip: a similar value exists: 'echo'; see 'netkit tcp-server -h'",
+            ),
+            (
+                "tcp-server -p 1 -p 2",
+                "the argument '--port <N>' cannot be used multiple times; \
+                 see 'netkit tcp-server -h'",
+            ),
+            (
+                "tcp-server --idle-timeout -5ms",
+                "unexpected argument '-5' found; no option takes less than zero; \
+                 see 'netkit tcp-server -h'",
+            ),
+            (
+                "tcp-client --raw=5",
+                "unexpected value '5' for '--raw' found; no more were expected; \
+                 see 'netkit tcp-client -h'",
+            ),
+            (
+                "udp-client :9999 -5",
+                "unexpected argument '-5' found; no option takes less than zero, and data that \
+                 begins with - follows --; see 'netkit udp-client -h'",
+            ),
+            (
+                "udp-client :9999 -c 1 --whole",
+                "the argument '--count <N>' cannot be used with '--whole'; \
+                 see 'netkit udp-client -h'",
+            ),
+            (
+                "udp-client --no\nwait",
+                "unexpected argument '--no wait' found; tip: a similar argument exists: \
+                 '--no-wait'; see 'netkit udp-client -h'",
+            ),
+        ];
+        for (line, expected) in cases {
+            let words = ["netkit"].into_iter().chain(line.split(' '));
+            let error = command().try_get_matches_from(words).err().unwrap();
+            let subcommand = line.split(' ').next().filter(|word| word.contains("p-"));
+            assert_eq!(usage::line(&error, subcommand), expected, "{line}");
+        }
     }
 }

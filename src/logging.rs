@@ -1,4 +1,4 @@
-//! Messages and log lines: on standard error, one line each, never mixed with data.
+//! Messages and log lines: one line each, on standard error, never among the data.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write as _};
@@ -12,20 +12,14 @@ use tracing::{Event, Level, Metadata, Subscriber};
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Messages")]
 pub struct LoggingArgs {
-    /// Log with time, level and fields; twice: debug messages too
+    /// Say more (with time and details); -vv: debug
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Log errors only
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Log lines for people, or one JSON object a line
-    #[arg(
-        hide_short_help = true,
-        long,
-        global = true,
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
+    /// Log text for people, or JSON, one object per line
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
@@ -37,19 +31,6 @@ enum LogFormat {
 }
 
 impl LoggingArgs {
-    /// As if no option was given but perhaps `--log-format json`.
-    pub fn for_usage_errors(json: bool) -> Self {
-        let log_format = if json {
-            LogFormat::Json
-        } else {
-            LogFormat::Text
-        };
-        Self {
-            log_format,
-            ..Self::default()
-        }
-    }
-
     pub fn is_verbose(&self) -> bool {
         self.verbose > 0
     }
@@ -59,8 +40,8 @@ impl LoggingArgs {
     }
 }
 
-/// Sets up the log, once. A closed or full standard error is not an error: there is nowhere left to
-/// say so.
+/// Sets up the log; only the first call does. A line that standard error does not take is lost:
+/// there is nowhere left to say so.
 pub fn init(args: &LoggingArgs) {
     let level = match (args.quiet, args.verbose) {
         (true, _) => LevelFilter::ERROR,
@@ -75,7 +56,7 @@ pub fn init(args: &LoggingArgs) {
         .with_ansi(colour)
         .with_target(false)
         .log_internal_errors(false);
-    // An error would be that it is set up already.
+    // The only error is that the log is set up already.
     let _ = match (args.log_format, args.verbose) {
         (LogFormat::Json, _) => set_global_default(builder.json().flatten_event(true).finish()),
         (LogFormat::Text, 0) => set_global_default(Sentences(level)),
@@ -96,9 +77,9 @@ pub fn init(args: &LoggingArgs) {
     }));
 }
 
-/// Writes the bare sentence; what is not in the ordinary course of things starts with the program's
-/// name. There are no spans in netkit, so that nothing is kept for them: the registry that the other
-/// formats stand on touches more memory than a short session.
+/// Writes the bare sentence; a warning or an error starts with the program's name. netkit has no
+/// spans, so none is kept: the registry behind the other formats touches more memory than a short
+/// session does.
 struct Sentences(LevelFilter);
 
 impl Subscriber for Sentences {
@@ -117,7 +98,7 @@ impl Subscriber for Sentences {
         }
         event.record(&mut Message(&mut line));
         line.push('\n');
-        // One write, so that lines of several threads and programs do not mix.
+        // One write a line: those of several threads and programs do not mix.
         let _ = io::stderr().write_all(line.as_bytes());
     }
 
@@ -131,13 +112,13 @@ impl Subscriber for Sentences {
     fn exit(&self, _: &Id) {}
 }
 
-/// Writes the message of an event and none of its fields.
+/// Appends the message of an event, without its fields.
 struct Message<'a>(&'a mut String);
 
 impl tracing::field::Visit for Message<'_> {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // A String takes everything.
+            // Writing to a String cannot fail.
             let _ = write!(self.0, "{value:?}");
         }
     }

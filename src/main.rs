@@ -23,15 +23,16 @@ mod tcp_server;
 mod udp_client;
 mod udp_server;
 mod units;
+mod usage;
 mod wait;
 
 use std::process::ExitCode;
 
-use cli::{Chosen, Cli, Command};
+use cli::{Cli, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), |cli| run(&cli)));
+    let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), run));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -43,12 +44,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<(), Failure> {
     logging::init(&cli.logging);
-    match &cli.command {
-        Command::TcpClient(Chosen(args)) => tcp_client::run(args, &cli.logging),
-        Command::TcpServer(Chosen(args)) => tcp_server::run(args),
-        Command::UdpClient(Chosen(args)) => udp_client::run(args, &cli.logging),
-        Command::UdpServer(Chosen(args)) => udp_server::run(args),
+    match cli.command {
+        // Only the clients print statistics, which -q and -v make shorter and longer.
+        Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
+        Command::TcpServer(args) => tcp_server::run(&args),
+        Command::UdpClient(args) => udp_client::run(args, &cli.logging),
+        Command::UdpServer(args) => udp_server::run(&args),
     }
 }

@@ -1,4 +1,4 @@
-//! Watches what passes in a session: as a hex dump for people, as a record of the bytes.
+//! Writes down the bytes of a session: as a hex dump (`-x`) or as they are (`--record`).
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -10,20 +10,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Exit, Failure, OrFail as _};
 
-#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct TapArgs {
-    /// Dump what passes to FILE or standard error, in hexadecimal with direction, time and offset
+    /// Hex-dump traffic to FILE [default: standard error]
     #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1, value_parser = file())]
     #[expect(clippy::option_option, reason = "absent, without a file, with a file")]
     pub hex_dump: Option<Option<PathBuf>>,
-    /// Write what passes to FILE, both directions as they came
-    #[arg(hide_short_help = true, long, value_name = "FILE", value_parser = file())]
-    record: Option<PathBuf>,
+    /// Save traffic, both directions, to FILE
+    #[arg(long, value_name = "FILE", value_parser = file())]
+    pub record: Option<PathBuf>,
 }
 
-/// A name of a file. `-` is standard output elsewhere, which here is for data alone.
+/// The name of a file. `-`, which elsewhere is standard output, is refused.
 fn file() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| {
         if path.as_os_str() == "-" {
@@ -35,116 +35,90 @@ fn file() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Where bytes go, seen from here.
+/// The way of bytes, seen from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     Sent,
     Received,
 }
 
-impl Direction {
-    fn sign(self) -> char {
-        match self {
-            Self::Sent => '>',
-            Self::Received => '<',
-        }
-    }
-}
-
-/// The files that everything is written to, opened once for all sessions.
+/// The files, which all sessions share.
 pub struct Taps {
-    dump: Option<Mutex<Out>>,
+    dump: Option<Mutex<Dump>>,
     record: Option<Mutex<File>>,
-    /// Several sessions share the files, so that every record says which it belongs to.
     numbered: bool,
 }
 
-enum Out {
+enum Dump {
     File(File),
     Stderr,
 }
 
-/// Watches one session.
+/// Records one session.
 #[derive(Clone)]
 pub struct Tap {
     taps: Arc<Taps>,
-    session: u64,
+    /// The number of the session, if pieces carry it.
+    session: Option<u64>,
     offsets: [u64; 2],
 }
 
 impl TapArgs {
-    /// Creates the files; `None` when nothing is to be watched. With `numbered` every record carries
-    /// the number of its session.
+    /// Creates the files. `None`: none are wanted. With `numbered` every piece carries the number of
+    /// its session.
     pub fn open(&self, numbered: bool) -> Result<Option<Arc<Taps>>, Failure> {
         let create = |path: &PathBuf| {
-            File::create(path).map_err(|error| {
-                Failure::new(
-                    Exit::Local,
-                    format!("could not create {}: {}", path.display(), cause(&error)),
-                )
+            File::create(path).or_fail(Exit::Local, || {
+                format!("could not create {}", path.display())
             })
         };
         let dump = match &self.hex_dump {
             None => None,
-            Some(None) => Some(Mutex::new(Out::Stderr)),
-            Some(Some(path)) => Some(Mutex::new(Out::File(create(path)?))),
+            Some(None) => Some(Dump::Stderr),
+            Some(Some(path)) => Some(Dump::File(create(path)?)),
         };
-        let record = self
-            .record
-            .as_ref()
-            .map(create)
-            .transpose()?
-            .map(Mutex::new);
-        let wanted = dump.is_some() || record.is_some();
-        Ok(wanted.then(|| {
-            Arc::new(Taps {
-                dump,
-                record,
-                numbered,
-            })
-        }))
+        let record = self.record.as_ref().map(create).transpose()?;
+        let is_wanted = dump.is_some() || record.is_some();
+        let taps = Taps {
+            dump: dump.map(Mutex::new),
+            record: record.map(Mutex::new),
+            numbered,
+        };
+        Ok(is_wanted.then(|| Arc::new(taps)))
     }
 }
 
 impl Taps {
-    pub fn session(self: &Arc<Self>, session: u64) -> Tap {
+    pub fn session(self: &Arc<Self>, number: u64) -> Tap {
         Tap {
             taps: Arc::clone(self),
-            session,
+            session: self.numbered.then_some(number),
             offsets: [0; 2],
         }
     }
 }
 
 impl Tap {
-    /// Writes down what has passed, at once and in one piece.
+    /// Writes down one piece.
     pub fn passed(&mut self, direction: Direction, bytes: &[u8]) -> io::Result<()> {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let head = head(self.session, direction, since_epoch.unwrap_or_default());
         let offset = &mut self.offsets[direction as usize];
-        let session = self.taps.numbered.then_some(self.session);
         if let Some(dump) = &self.taps.dump {
-            let text = hex_dump(session, direction, since_epoch, *offset, bytes);
+            let text = hex_dump(&head, *offset, bytes);
             match &mut *dump.lock().unwrap_or_else(PoisonError::into_inner) {
-                Out::File(file) => file.write_all(text.as_bytes())?,
-                // As for messages, there is nowhere left to say that it is closed.
-                Out::Stderr => drop(io::stderr().lock().write_all(text.as_bytes())),
+                Dump::File(file) => file.write_all(text.as_bytes())?,
+                // Where standard error is closed, no message can say so.
+                Dump::Stderr => drop(io::stderr().lock().write_all(text.as_bytes())),
             }
         }
         if let Some(record) = &self.taps.record {
             let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
-            match session {
-                None => file.write_all(bytes)?,
-                Some(session) => {
-                    let time = clock(since_epoch);
-                    let sign = direction.sign();
-                    let mut piece =
-                        format!("#{session} {sign} {time} {}\n", bytes.len()).into_bytes();
-                    piece.extend_from_slice(bytes);
-                    piece.push(b'\n');
-                    file.write_all(&piece)?;
-                }
+            if self.session.is_some() {
+                let head = format!("{head} {}\n", bytes.len());
+                file.write_all(&[head.as_bytes(), bytes, b"\n"].concat())?;
+            } else {
+                file.write_all(bytes)?;
             }
         }
         *offset += bytes.len() as u64;
@@ -152,14 +126,14 @@ impl Tap {
     }
 }
 
-/// Watches datagrams, which are sent where an error could only be the network's: one of its own is
-/// kept for whoever asks.
-pub struct Watch {
+/// A tap for datagrams. It keeps its own write error for `check`: an error of sending is then always
+/// the network's.
+pub struct DatagramTap {
     tap: RefCell<Option<Tap>>,
     error: RefCell<Option<io::Error>>,
 }
 
-impl Watch {
+impl DatagramTap {
     pub fn new(taps: Option<Arc<Taps>>) -> Self {
         Self {
             tap: RefCell::new(taps.map(|taps| taps.session(1))),
@@ -175,44 +149,39 @@ impl Watch {
         }
     }
 
-    /// Whether everything could be written down so far.
+    /// Fails if a datagram could not be written down.
     pub fn check(&self) -> Result<(), Failure> {
-        match self.error.take() {
-            None => Ok(()),
-            Some(error) => Err(failure(&error)),
-        }
+        self.error
+            .take()
+            .map_or(Ok(()), |error| Err(failure(&error)))
     }
 }
 
-/// What it means that a session could not be written down.
+/// A failed write of what passed.
 pub fn failure(error: &io::Error) -> Failure {
-    Failure::new(
-        Exit::Local,
-        format!("could not write the dump or the record: {}", cause(error)),
-    )
+    let sentence = "could not write the dump or the record";
+    Failure::of(Exit::Local, sentence, error)
 }
 
-/// Sixteen bytes a line, as `xxd` shows them, behind session, direction and time.
-fn hex_dump(
-    session: Option<u64>,
-    direction: Direction,
-    since_epoch: Duration,
-    offset: u64,
-    bytes: &[u8],
-) -> String {
+/// The beginning of a piece: session, direction and time.
+fn head(session: Option<u64>, direction: Direction, since_epoch: Duration) -> String {
+    let session = session.map_or(String::new(), |number| format!("#{number} "));
+    let sign = match direction {
+        Direction::Sent => '>',
+        Direction::Received => '<',
+    };
+    format!("{session}{sign} {}", clock(since_epoch))
+}
+
+/// `head` and sixteen bytes on each line, as xxd(1) shows them.
+fn hex_dump(head: &str, offset: u64, bytes: &[u8]) -> String {
     const WIDTH: usize = 16;
-    let mut head = String::new();
-    if let Some(session) = session {
-        let _ = write!(head, "#{session} ");
-    }
-    let _ = write!(head, "{} {}", direction.sign(), clock(since_epoch));
-    let mut text = String::with_capacity((bytes.len() / WIDTH + 1) * 100);
-    let mut at = offset;
     if bytes.is_empty() {
-        // An empty datagram is one too.
-        let _ = writeln!(text, "{head} {at:08x}:");
+        // An empty datagram has a line too.
+        return format!("{head} {offset:08x}:\n");
     }
-    for line in bytes.chunks(WIDTH) {
+    let mut text = String::with_capacity((bytes.len() / WIDTH + 1) * 100);
+    for (line, at) in bytes.chunks(WIDTH).zip((offset..).step_by(WIDTH)) {
         let _ = write!(text, "{head} {at:08x}: ");
         for index in 0..WIDTH {
             let _ = match line.get(index) {
@@ -229,7 +198,6 @@ fn hex_dump(
             _ => '.',
         }));
         text.push('\n');
-        at += line.len() as u64;
     }
     text
 }
@@ -254,16 +222,20 @@ mod tests {
     #[test]
     fn a_dump_says_all_of_a_byte_that_passed() {
         assert_eq!(
-            hex_dump(None, Direction::Sent, TIME, 0x10, b"GET / HTTP/1.1\r\n\x1b"),
+            hex_dump(
+                &head(None, Direction::Sent, TIME),
+                0x10,
+                b"GET / HTTP/1.1\r\n\x1b"
+            ),
             "> 01:02:03.000045Z 00000010: 4745 5420 2f20 4854 5450 2f31 2e31 0d0a  GET / HTTP/1.1..\n\
              > 01:02:03.000045Z 00000020: 1b                                       .\n"
         );
         assert_eq!(
-            hex_dump(Some(7), Direction::Received, TIME, 0, b"ab"),
+            hex_dump(&head(Some(7), Direction::Received, TIME), 0, b"ab"),
             "#7 < 01:02:03.000045Z 00000000: 6162                                     ab\n"
         );
         assert_eq!(
-            hex_dump(None, Direction::Sent, TIME, 0, b""),
+            hex_dump(&head(None, Direction::Sent, TIME), 0, b""),
             "> 01:02:03.000045Z 00000000:\n"
         );
     }
@@ -271,7 +243,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_dump_can_be_turned_back(bytes: Vec<u8>) {
-            let text = hex_dump(Some(1), Direction::Sent, TIME, 0, &bytes);
+            let text = hex_dump(&head(Some(1), Direction::Sent, TIME), 0, &bytes);
             let digits: String = text
                 .lines()
                 .filter_map(|line| line.split_once(": ")?.1.get(..40))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Longer than any run, and short enough that adding it to a point in time cannot overflow.
+/// Ten years: added to a point in time it cannot overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// How long to wait for something that may never happen.
@@ -19,13 +19,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             "'{text}' is not a duration; write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h)"
         )
     };
-    let total = if text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    {
-        decimal(text, 1_000_000_000)
-    } else {
-        sum_of_units(text)
+    let total = match text.strip_suffix(|c: char| c.is_ascii_alphabetic()) {
+        None => decimal(text, 1_000_000_000),
+        Some(_) => sum_of_units(text),
     };
     match u64::try_from(total.ok_or_else(wrong)?).map(Duration::from_nanos) {
         Ok(duration) if duration <= LONGEST => Ok(duration),
@@ -33,7 +29,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration for which zero would mean nothing.
+/// A duration of more than zero.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err(format!("'{text}' must be more than zero")),
@@ -51,9 +47,9 @@ pub fn patience(text: &str) -> Result<Patience, String> {
     }
 }
 
-/// How often, at least once.
+/// A whole number of at least one.
 pub fn count(text: &str) -> Result<u64, String> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if text.is_empty() || !is_digits(text) {
         return Err(format!("'{text}' is not a whole number; write 1, 2, 100"));
     }
     match text.parse() {
@@ -70,22 +66,19 @@ pub fn size(text: &str) -> Result<usize, String> {
             "'{text}' is not a size; write bytes (512) or k, M, G (64k, 4M, 1G; powers of 1024)"
         )
     };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: usize = match &text[digits.len()..] {
+    let (digits, unit) = split_at_first(text, |c| c.is_ascii_alphabetic());
+    let unit = match unit {
         "" => 1,
         "k" | "K" => 1 << 10,
         "M" => 1 << 20,
         "G" => 1 << 30,
         _ => return Err(wrong()),
     };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if digits.is_empty() || !is_digits(digits) {
         return Err(wrong());
     }
-    match digits
-        .parse::<usize>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit))
-    {
+    let number = digits.parse::<usize>().ok();
+    match number.and_then(|number| number.checked_mul(unit)) {
         Some(0) => Err(format!("'{text}' must be more than zero")),
         Some(size) => Ok(size),
         None => Err(format!("'{text}' is too large")),
@@ -99,7 +92,7 @@ fn sum_of_units(text: &str) -> Option<u128> {
     while !rest.is_empty() {
         let (number, after) = split_at_first(rest, |c| c.is_ascii_alphabetic());
         let (unit, after) = split_at_first(after, |c| !c.is_ascii_alphabetic());
-        let nanoseconds: u64 = match unit {
+        let nanoseconds = match unit {
             "us" => 1_000,
             "ms" => 1_000_000,
             "s" => 1_000_000_000,
@@ -114,29 +107,22 @@ fn sum_of_units(text: &str) -> Option<u128> {
     Some(total)
 }
 
-/// `number` × `unit`, exactly to the nanosecond; digits beyond that are cut off.
-fn decimal(number: &str, unit: u64) -> Option<u128> {
+/// `number` × `unit` nanoseconds, rounded down.
+fn decimal(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) {
+    if whole.len() + fraction.len() == 0 || !is_digits(whole) || !is_digits(fraction) {
         return None;
     }
-    let whole: u128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
     // Eighteen places are finer than a nanosecond of the largest unit, and cannot overflow.
     let fraction = &fraction[..fraction.len().min(18)];
-    let parts: u128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
     let denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-    whole
-        .checked_mul(u128::from(unit))?
-        .checked_add(parts * u128::from(unit) / denominator)
+    let integer = |digits: &str| format!("0{digits}").parse::<u128>().ok();
+    let parts = integer(fraction)? * unit / denominator;
+    integer(whole)?.checked_mul(unit)?.checked_add(parts)
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn split_at_first(text: &str, is_end: impl Fn(char) -> bool) -> (&str, &str) {

@@ -1,4 +1,4 @@
-//! Much data in one piece, between files, pipes and connections.
+//! Rows that move much data between files, pipes and connections.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -20,10 +20,10 @@ use rustix::pipe::{SpliceFlags, splice};
 use crate::contest::{GIGABYTES, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
-/// What is read at once where it is compared.
+/// The largest read of bytes that are compared.
 const BLOCK: usize = 64 << 10;
 
-/// A file of numbers that look like chance: no piece of it is like another.
+/// A file of pseudo-random numbers: no two blocks of it are equal.
 pub struct Data {
     path: PathBuf,
     size: u64,
@@ -53,7 +53,7 @@ impl Data {
         Ok(File::open(&self.path)?)
     }
 
-    /// Sends `size` bytes from the kernel: the file, over and over.
+    /// Sends `size` bytes with sendfile(2): the file, again and again.
     pub fn send(&self, size: u64, to: impl AsFd) -> io::Result<()> {
         let file = File::open(&self.path)?;
         let mut sent = 0;
@@ -78,9 +78,10 @@ impl Drop for Data {
     }
 }
 
-/// Takes `size` bytes of `data` from where they arrive. A round that warms up compares all of them,
-/// one that counts 4 KiB of every MiB: bytes that are lost, doubled or out of order show there, as
-/// all that follow are in another place. What is not compared is not copied either: `skip` takes it.
+/// Reads `size` bytes and compares them with `data`. The warm-up round compares all bytes, other
+/// rounds 4 KiB of every MiB. A sample also shows bytes that are lost, doubled or out of order
+/// before it, since they move all that follow. `skip` discards the other bytes without copying
+/// them.
 fn take(
     data: &Data,
     size: u64,
@@ -125,7 +126,7 @@ fn take(
     Ok(())
 }
 
-/// Takes `size` bytes of `data` from a pipe.
+/// `take` from a pipe; splice(2) discards.
 pub fn take_from_pipe(data: &Data, size: u64, round: Round, pipe: impl AsFd) -> io::Result<()> {
     let null = File::options().write(true).open("/dev/null")?;
     let read = |buffer: &mut [u8]| Ok(rustix::io::read(&pipe, buffer)?);
@@ -133,7 +134,7 @@ pub fn take_from_pipe(data: &Data, size: u64, round: Round, pipe: impl AsFd) -> 
     take(data, size, round, read, skip)
 }
 
-/// Takes `data` from a connection (`MSG_TRUNC`, tcp(7)).
+/// `take` from a connection; `MSG_TRUNC` discards (tcp(7)).
 fn take_from_stream(data: &Data, round: Round, stream: &TcpStream) -> io::Result<()> {
     let mut unused = vec![0; 256 << 10];
     let read = |buffer: &mut [u8]| (&*stream).read(buffer);
@@ -145,7 +146,7 @@ fn take_from_stream(data: &Data, round: Round, stream: &TcpStream) -> io::Result
     at_end(stream)
 }
 
-/// Nothing comes after the data.
+/// Fails unless the source has ended.
 pub fn at_end(mut source: impl Read) -> io::Result<()> {
     match source.read(&mut [0; 1])? {
         0 => Ok(()),
@@ -153,7 +154,7 @@ pub fn at_end(mut source: impl Read) -> io::Result<()> {
     }
 }
 
-/// Two commands that move bytes: what it sends with, and what it receives with on a port.
+/// A tool that moves bytes: the command that receives on a port, and the command that sends to it.
 pub struct Mover {
     name: &'static str,
     receive: Box<dyn Fn(u16) -> Command>,
@@ -167,7 +168,7 @@ fn command(program: impl AsRef<std::ffi::OsStr>, words: &str) -> Command {
 }
 
 fn movers(row: &mut Row) -> Vec<Mover> {
-    /// To receive on a port, and to send to it.
+    /// The arguments that receive on a port, and those that send to it.
     type Words = fn(u16) -> [String; 2];
     let mut movers = vec![Mover::netkit()];
     let peers: [(&str, Words); 3] = [
@@ -239,7 +240,7 @@ pub fn join<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> anyhow::Result<T>
     Ok(result?)
 }
 
-/// Takes all that a program prints, which is `data`.
+/// Reads all that a program prints and compares it with `data`.
 fn receive(data: &Data, round: Round, mut pipe: ChildStdout) -> io::Result<()> {
     take_from_pipe(data, data.size, round, &pipe)?;
     at_end(&mut pipe)
@@ -345,13 +346,13 @@ pub fn tcp_to_pipe() -> anyhow::Result<Row> {
             let output = server.child.stdout.take().context("no output")?;
             let start = Instant::now();
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            // BBR would hold back the sender, at a pace that it has to find out first.
+            // BBR would pace the sender, which is the bench itself.
             set_tcp_congestion(&stream, "reno")?;
             thread::scope(|scope| {
                 let feeder = scope.spawn(|| {
                     data.send(data.size, &stream)?;
                     stream.shutdown(Shutdown::Write)?;
-                    // nc has nothing to send, and netkit ends after it has said so.
+                    // The receiver sends nothing; nc and netkit close after the sender's end.
                     at_end(&stream)
                 });
                 receive(&data, round, output)?;

@@ -1,16 +1,25 @@
-//! Rounds in turn, and the table of what they took.
+//! Runs the contestants of a row in turn and prints the table of what they measured.
 
 use std::time::Instant;
 
 use anyhow::Context;
 
-/// How often each contestant runs after the warm-up.
+use crate::programs::grant_time;
+
+/// How many rounds count, after the warm-up.
 const ROUNDS: usize = 5;
 
 /// What a run measures.
 pub struct Measure {
     pub unit: &'static str,
     pub better: Better,
+}
+
+impl Measure {
+    pub const fn less(unit: &'static str) -> Self {
+        let better = Better::Less;
+        Self { unit, better }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,14 +33,14 @@ pub const GIGABYTES: Measure = Measure {
     better: Better::More,
 };
 
-/// Whether a run is there to be checked or to be measured.
+/// The warm-up checks the bytes; only later rounds are measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Round {
     WarmUp,
     Counts,
 }
 
-/// Does the work once and returns what was measured, in the order of the row's measures.
+/// Does the work once and returns its values, in the order of the row's measures.
 type Run = Box<dyn FnMut(Round) -> anyhow::Result<Vec<f64>>>;
 
 pub struct Contestant {
@@ -39,7 +48,7 @@ pub struct Contestant {
     run: Run,
 }
 
-/// One kind of work, and those who do it. netkit is the first of them.
+/// One kind of work and its contestants. netkit is the first.
 pub struct Row {
     title: String,
     measures: Vec<Measure>,
@@ -74,13 +83,14 @@ impl Row {
         self.missing.push(name.to_owned());
     }
 
-    /// For work that takes little time, or that depends on where the system puts its threads.
+    /// Short work, and work that depends on the scheduler, needs more rounds than others.
     pub fn with_rounds(mut self, rounds: usize) -> Self {
         self.rounds = rounds;
         self
     }
 
-    /// Runs all rounds and prints the table. A peer that fails is said to, and is left out.
+    /// Runs all rounds and prints the table. A peer that fails is named and left out; netkit may
+    /// not fail.
     pub fn run(mut self, name: &str) -> anyhow::Result<()> {
         let start = Instant::now();
         println!("{name}: {}", self.title);
@@ -92,13 +102,14 @@ impl Row {
             } else {
                 Round::Counts
             };
-            // Another one begins each time: who follows whom must not matter.
+            // Another contestant begins each round, so that the order does not matter.
             let count = self.contestants.len();
             for index in (0..count).map(|place| (place + round) % count) {
                 if failed[index] {
                     continue;
                 }
                 let contestant = &mut self.contestants[index];
+                grant_time();
                 match (contestant.run)(kind) {
                     Ok(measured) if kind == Round::Counts => values[index].push(measured),
                     Ok(_) => {}
@@ -152,7 +163,7 @@ impl Row {
     }
 }
 
-/// Three digits or more.
+/// At least three significant digits.
 fn short(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! Answers to datagrams, with a number of them outstanding.
+//! How many datagrams a UDP server answers in a second.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use crate::contest::{Better, Measure, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
-/// The argument that makes this program the server to compare with.
+/// The argument that makes this program the bare server.
 pub const BARE: &str = "--bare-udp-server";
 
 const MESSAGE: &[u8] = b"sixteen bytes ..";
@@ -25,7 +25,7 @@ while True:
     s.sendto(b'Hello, %s!' % data, addr)
 ";
 
-/// The least that a server can do: the floor for one thread.
+/// The bare server: one thread, `recv_from`, `send_to`, nothing else.
 pub fn bare(port: u16) -> anyhow::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
     let mut buffer = vec![0; 7 + 65536 + 1];

@@ -1,4 +1,4 @@
-//! Whether more costs more for each: bytes on one connection, connections at one rate of requests.
+//! Does the cost per byte grow with the bytes, and the cost per request with the connections?
 
 use std::io::{Read, Write};
 use std::process::Stdio;
@@ -8,29 +8,22 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::bulk::{Data, Mover, at_end, join, take_from_pipe};
-use crate::contest::{Better, Measure, Round, Row};
+use crate::contest::{Measure, Round, Row};
 use crate::hello::{Load, speakers};
 
-const fn cost(unit: &'static str) -> Measure {
-    Measure {
-        unit,
-        better: Better::Less,
-    }
-}
-
-/// Time per byte between two programs that are connected already, and the time until they are.
+/// The time from start to the first byte, and the time per byte after it.
 pub fn bytes() -> anyhow::Result<Row> {
-    /// How much, and how often in one round, which tells the mean.
+    /// How much, and how many times in one round; the round's value is the mean.
     const SIZES: [(u64, u32); 4] = [(1 << 20, 16), (16 << 20, 4), (256 << 20, 1), (4 << 30, 1)];
     let mut row = Row::new(
         "pipe → TCP → pipe, from the second byte to the last, and before it: start, first byte",
         vec![
-            cost("ms before"),
-            cost("µs/MiB, of 1"),
-            cost("µs/MiB, of 16"),
-            cost("µs/MiB, of 256"),
-            cost("µs/MiB, of 4096"),
-            cost("4096 to 1"),
+            Measure::less("ms before"),
+            Measure::less("µs/MiB, of 1"),
+            Measure::less("µs/MiB, of 16"),
+            Measure::less("µs/MiB, of 256"),
+            Measure::less("µs/MiB, of 4096"),
+            Measure::less("4096 to 1"),
         ],
     );
     let data = Data::new(256 << 20)?;
@@ -57,7 +50,7 @@ pub fn bytes() -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// The time until one byte has passed through two new programs, and then until `size` more have.
+/// The time until one byte has passed through two new programs, and the time for `size` more.
 fn transfer(mover: &Mover, data: &Data, size: u64, round: Round) -> anyhow::Result<[Duration; 2]> {
     let start = Instant::now();
     let (mut server, port) = mover.listen(Stdio::piped())?;
@@ -84,33 +77,33 @@ fn transfer(mover: &Mover, data: &Data, size: u64, round: Round) -> anyhow::Resu
     Ok([before, after])
 }
 
-/// What a request costs a server in CPU time: the rate is the same for all, and held.
+/// The CPU time of a server for one request, at the same fixed rate for all servers.
 pub fn connections() -> Row {
     const INTERVAL: Duration = Duration::from_micros(100);
     const REQUESTS: u16 = 2500;
     let mut row = Row::new(
         "CPU time of the server for a request; 10,000 a second on 1 to 1,000 connections",
         vec![
-            cost("µs, of 1"),
-            cost("µs, of 10"),
-            cost("µs, of 100"),
-            cost("µs, of 1000"),
-            cost("1000 to 1"),
+            Measure::less("µs, of 1"),
+            Measure::less("µs, of 10"),
+            Measure::less("µs, of 100"),
+            Measure::less("µs, of 1000"),
+            Measure::less("1000 to 1"),
         ],
     );
     for (name, start) in speakers(&mut row) {
         if name == "netkit, logging" {
-            // A request is not logged.
+            // netkit logs no requests: the row would measure `netkit -q` twice.
             continue;
         }
         row.add(name, move |_| {
             let mut costs = Vec::new();
             for connections in [1, 10, 100, 1000] {
-                // A new server: threads that others have left behind end at some time.
+                // A new server: the threads of earlier connections would still be ending.
                 let server = start()?;
                 let mut load = Load::new(&server)?;
                 load.open(&server, connections)?;
-                // The first request of a connection finds nothing prepared.
+                // The first request of a connection costs more: it is not measured.
                 load.ask_all()?;
                 load.run(|| false)?;
                 let before = server.program.cpu_time()?;

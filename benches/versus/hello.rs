@@ -1,5 +1,6 @@
-//! Servers of the `hello` protocol, and of an echo where there is nothing better, under load from
-//! one thread that waits for many connections in epoll(7).
+//! Servers of the `hello` protocol under load: connections, requests, and many open connections.
+//!
+//! A peer that cannot speak the protocol echoes. The load is one thread with epoll(7).
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -14,21 +15,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Socket, Type};
 
+use crate::bare;
 use crate::contest::{Better, Measure, Round, Row};
 use crate::programs::{Program, Table, find, free_port, netkit};
 
-/// How long a run that counts per second lasts.
+/// How long a run lasts that counts events per second.
 const TIME: Duration = Duration::from_millis(300);
 
-/// Nothing takes this long on loopback: whoever does has lost bytes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that waits this long for a byte on loopback has lost it, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time for a server to finish the connections that have ended, so that their ends are not
+/// measured.
+const SETTLING: Duration = Duration::from_millis(50);
 
 const GREETING: &[u8] = b"Welcome!";
 const MESSAGE: &[u8; 16] = b"sixteen bytes ..";
 
-/// A thread for each connection, as in the tutorials, but for the pause before each answer.
+/// The tutorial's server with a thread for each connection, without its pause before each answer.
 const PYTHON: &str = "
 import socket, sys, threading
 def tcplink(sock, addr):
@@ -50,14 +57,14 @@ while True:
     threading.Thread(target=tcplink, args=(sock, addr)).start()
 ";
 
-/// What a server without the protocol runs for each connection.
+/// The program that socat, tcpserver and ncat run for each connection.
 const GREET: &str = "#!/bin/sh\nprintf Welcome!\nread line\n";
 
-/// How a server is talked to.
+/// What a server says, and what ends a connection.
 #[derive(Clone, Copy)]
 struct Protocol {
     greets: bool,
-    /// `Hello, X!`, or else X.
+    /// The server answers X with `Hello, X!`; otherwise with X.
     hello: bool,
     exit: &'static [u8],
 }
@@ -88,7 +95,7 @@ impl Protocol {
     }
 }
 
-/// A server that runs for as long as its row.
+/// A running server; it is killed when this is dropped.
 pub struct Server {
     pub program: Program,
     address: SocketAddr,
@@ -106,7 +113,15 @@ impl Server {
         })
     }
 
-    /// Connects, from one of many addresses: the ports of one run out.
+    /// Adds to `error` that the server has ended, if it has.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.program.has_ended(Duration::ZERO) {
+            Ok(true) => error.context("the server has ended"),
+            _ => error,
+        }
+    }
+
+    /// Connects from 127.0.1.`source`: the ports of a single address would run out.
     fn connect(&self, source: u8) -> anyhow::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -132,7 +147,8 @@ impl Server {
 
 pub type Start = Box<dyn Fn() -> anyhow::Result<Server>>;
 
-/// Those that speak the protocol: netkit, the tutorials' server and what is asked for.
+/// The servers that speak the protocol: netkit, the bare server, those of `VERSUS_SERVER`, and the
+/// tutorial's.
 pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let server = |log: &'static [&'static str]| -> Start {
         Box::new(move || {
@@ -148,6 +164,18 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let mut servers = vec![
         ("netkit -q".to_owned(), server(&["-q"])),
         ("netkit, logging".to_owned(), server(&[])),
+        (
+            "bare threads".to_owned(),
+            Box::new(|| {
+                let program = std::env::current_exe()?;
+                let make = |port: u16| {
+                    let mut command = Command::new(program);
+                    command.args([bare::ARGUMENT, &port.to_string()]);
+                    command
+                };
+                Server::start(make, Protocol::HELLO)
+            }),
+        ),
     ];
     let others = std::env::var_os("VERSUS_SERVER").unwrap_or_default();
     for program in std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()) {
@@ -180,7 +208,7 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     servers
 }
 
-/// Those that run a program for each connection.
+/// The servers that run a program for each connection.
 fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)> {
     let mut servers: Vec<(String, Start)> = Vec::new();
     for name in ["socat", "tcpserver", "ncat"] {
@@ -214,7 +242,7 @@ fn spawners(row: &mut Row, run: &str, protocol: Protocol) -> Vec<(String, Start)
     servers
 }
 
-/// Adds a contestant that does `work` with a server that is started at the first round.
+/// Adds a contestant whose server starts in the first round and serves all rounds.
 fn add(
     row: &mut Row,
     (name, start): (String, Start),
@@ -226,10 +254,9 @@ fn add(
             server = Some(start()?);
         }
         let server = server.as_ref().context("it did not start")?;
-        let result = work(server);
+        let result = work(server).map_err(|error| server.explain(error));
         if round == Round::WarmUp {
-            // What the first connections left behind is not to be measured.
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(SETTLING);
         }
         result
     });
@@ -243,14 +270,8 @@ pub fn connections() -> anyhow::Result<Row> {
                 unit: "a second",
                 better: Better::More,
             },
-            Measure {
-                unit: "ms, p50",
-                better: Better::Less,
-            },
-            Measure {
-                unit: "ms, p99",
-                better: Better::Less,
-            },
+            Measure::less("ms, p50"),
+            Measure::less("ms, p99"),
         ],
     );
     let script = std::env::temp_dir().join(format!("versus-greet-{}", std::process::id()));
@@ -273,7 +294,7 @@ pub fn connections() -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// A file that goes when this does.
+/// A file that is removed when this is dropped.
 struct Removed(PathBuf);
 
 impl Drop for Removed {
@@ -330,8 +351,8 @@ pub fn requests(connections: usize) -> Row {
         servers.extend(spawners(&mut row, "/bin/cat", Protocol::ECHO));
     }
     for server in servers {
-        // Those of servers that run programs stay for all rounds: ncat takes five seconds for 64. Others
-        // are new, as a rate depends on which processor the system puts whom on.
+        // Connections to servers that run programs stay for all rounds: ncat takes 5 s to open 64.
+        // Other servers get new ones each round, since the rate depends on each thread's processor.
         let mut kept = None;
         add(&mut row, server, move |server| {
             let mut load = match kept.take() {
@@ -353,62 +374,84 @@ pub fn requests(connections: usize) -> Row {
     row.with_rounds(9)
 }
 
+/// How many of 10,000 connections the limit of descriptors allows. A connection takes one
+/// descriptor here and one in the server, which inherits the limit.
+fn most_connections() -> usize {
+    const WANTED: usize = 10_000;
+    /// Descriptors that are no connections, here or in the server.
+    const OTHERS: usize = 64;
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    if limit >= WANTED + OTHERS {
+        return WANTED;
+    }
+    let fit = limit.saturating_sub(OTHERS);
+    println!(
+        "the limit of {limit} descriptors (ulimit -Hn) allows {fit} connections, not {WANTED}"
+    );
+    fit
+}
+
 pub fn open() -> Row {
-    const CONNECTIONS: usize = 10_000;
-    const IN_KIB: Measure = Measure {
-        unit: "KiB each",
-        better: Better::Less,
-    };
+    let connections = most_connections();
     let mut row = Row::new(
-        "10,000 open connections: all greeted, all answered, memory",
+        format!(
+            "{connections} open connections to a new server, and once more when they have ended"
+        ),
         vec![
-            Measure {
-                unit: "ms to open",
-                better: Better::Less,
-            },
-            Measure {
-                unit: "ms to answer",
-                better: Better::Less,
-            },
-            IN_KIB,
+            Measure::less("ms to open"),
+            Measure::less("ms to answer"),
+            Measure::less("KiB each"),
+            Measure::less("ms once more"),
         ],
     );
-    for server in speakers(&mut row) {
-        // Memory is that of a fresh server: what the first round took is not given back.
-        let (name, _) = &server;
-        let empty = std::cell::Cell::new(None);
+    for (name, start) in speakers(&mut row) {
         if name.starts_with("python3") {
-            // Ten seconds a round would tell nothing more.
+            // It takes ten seconds a round.
             continue;
         }
-        add(&mut row, server, move |server| {
-            let before = match empty.get() {
-                Some(before) => before,
-                None => server.program.resident()?,
-            };
-            empty.set(Some(before));
-            let mut load = Load::new(server)?;
-            let start = Instant::now();
-            load.open(server, CONNECTIONS)?;
-            let opened = start.elapsed();
-            let start = Instant::now();
-            load.ask_all()?;
-            let answered = load.run(|| false)?;
-            let all_answered = start.elapsed();
-            ensure!(answered == CONNECTIONS, "{answered} answers");
-            let resident = server.program.resident()? - before;
-            load.end()?;
-            Ok(vec![
-                opened.as_secs_f64() * 1e3,
-                all_answered.as_secs_f64() * 1e3,
-                resident / 10_000.0,
-            ])
+        row.add(name, move |_| {
+            // A new server each round: one that has served before keeps memory, and threads for
+            // seconds.
+            let server = start()?;
+            open_twice(&server, connections).map_err(|error| server.explain(error))
         });
     }
     row
 }
 
-/// Many connections to one server, each with one request at a time.
+fn open_twice(server: &Server, connections: usize) -> anyhow::Result<Vec<f64>> {
+    let before = server.program.resident()?;
+    let (opened, mut load) = open_all(server, connections)?;
+    let start = Instant::now();
+    load.ask_all()?;
+    let answered = load.run(|| false)?;
+    let all_answered = start.elapsed();
+    ensure!(answered == connections, "{answered} answers");
+    let resident = server.program.resident()? - before;
+    load.end()?;
+    std::thread::sleep(SETTLING);
+    let (opened_again, load) = open_all(server, connections)?;
+    load.end()?;
+    Ok(vec![
+        opened.as_secs_f64() * 1e3,
+        all_answered.as_secs_f64() * 1e3,
+        resident / f64::from(u32::try_from(connections)?),
+        opened_again.as_secs_f64() * 1e3,
+    ])
+}
+
+/// Opens `connections`, and the time until all were greeted.
+fn open_all(server: &Server, connections: usize) -> anyhow::Result<(Duration, Load)> {
+    let mut load = Load::new(server)?;
+    let start = Instant::now();
+    load.open(server, connections)?;
+    Ok((start.elapsed(), load))
+}
+
+/// Many connections to one server, each with at most one request outstanding.
 pub struct Load {
     epoll: OwnedFd,
     clients: Vec<Client>,
@@ -418,7 +461,7 @@ pub struct Load {
 
 struct Client {
     stream: TcpStream,
-    /// How much of what is awaited has come.
+    /// How many bytes of the greeting or the answer have arrived.
     received: usize,
 }
 
@@ -432,7 +475,7 @@ impl Load {
         })
     }
 
-    /// With so many connections, opened one after another.
+    /// A load of `connections`, opened one after another.
     fn greeted(server: &Server, connections: usize) -> anyhow::Result<Self> {
         let mut load = Self::new(server)?;
         for source in 0..connections {
@@ -449,8 +492,8 @@ impl Load {
         Ok(())
     }
 
-    /// Opens connections and waits until all are greeted; only so many wait for it at a time, as more
-    /// than the system's backlog would be turned away.
+    /// Opens connections and waits until all are greeted. At most 256 wait for their greeting at a
+    /// time: more could overflow the server's backlog.
     pub fn open(&mut self, server: &Server, connections: usize) -> anyhow::Result<()> {
         const AT_ONCE: usize = 256;
         let mut events = Vec::with_capacity(AT_ONCE);
@@ -475,8 +518,8 @@ impl Load {
         Ok(())
     }
 
-    /// Counts the answers; whoever has one asks again, as long as `go_on`. Returns when nobody has to
-    /// be answered any more.
+    /// Counts the answers. While `go_on` is true, a connection that is answered asks again. Returns
+    /// when no answer is outstanding.
     pub fn run(&mut self, go_on: impl Fn() -> bool) -> anyhow::Result<usize> {
         let answer = std::mem::take(&mut self.answer);
         let mut events = Vec::with_capacity(256);
@@ -501,9 +544,8 @@ impl Load {
         Ok(answered)
     }
 
-    /// Asks at an even rate, each connection in its turn, whether others have been answered or not;
-    /// only who still waits for an answer does not ask again. Does not sleep between: that would be
-    /// for too long.
+    /// Asks every `interval`, each connection in turn. A connection whose answer is outstanding
+    /// waits for it first. Spins between requests: a sleep would last longer than `interval`.
     pub fn pace(&mut self, interval: Duration, requests: usize) -> anyhow::Result<()> {
         let answer = std::mem::take(&mut self.answer);
         let mut events = Vec::with_capacity(256);
@@ -546,16 +588,14 @@ impl Load {
         Ok(())
     }
 
-    /// Reads what one has sent; whether `awaited` is now there as a whole.
+    /// Reads once from a connection. True when all of `awaited` has arrived.
     fn receive(&mut self, number: u64, awaited: &[u8]) -> anyhow::Result<bool> {
         let client = &mut self.clients[usize::try_from(number)?];
         let mut buffer = [0; 64];
         let count = client.stream.read(&mut buffer)?;
+        ensure!(count > 0, "the server closed a connection");
         let rest = &awaited[client.received..];
-        ensure!(
-            count > 0 && rest.starts_with(&buffer[..count]),
-            "wrong bytes"
-        );
+        ensure!(rest.starts_with(&buffer[..count]), "wrong bytes");
         client.received = if count == rest.len() {
             0
         } else {
@@ -564,7 +604,7 @@ impl Load {
         Ok(client.received == 0)
     }
 
-    /// Takes leave, so that the server is done with everybody before the next one is measured.
+    /// Ends all connections and waits for the server to end them too.
     pub fn end(self) -> anyhow::Result<()> {
         for client in &self.clients {
             client.stream.set_nonblocking(false)?;

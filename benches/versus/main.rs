@@ -1,14 +1,10 @@
-//! `cargo bench`: netkit and the other tools that are installed here, on the same work.
+//! `cargo bench`: netkit and the other tools that are installed, on the same work.
 //!
-//! `cargo bench -- WORD` runs the rows whose names contain WORD, and `cargo bench -- --list` names
-//! them. Each row starts its own programs on loopback, runs them in turn (A B C, B C A), once to warm
-//! up and to check that the bytes arrive, then in at least five rounds that count, and stops them.
-//!
-//! `VERSUS_SERVER=PROGRAM[:PROGRAM]...` adds servers of the `hello` protocol to the rows that measure
-//! one; each is started with a port as its only argument.
+//! benches/README.md says how to run it, what it compares, and what it printed.
 
 #![expect(clippy::print_stdout, reason = "it prints a report")]
 
+mod bare;
 mod bulk;
 mod contest;
 mod datagrams;
@@ -27,13 +23,15 @@ use contest::Row;
 
 fn main() -> anyhow::Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    if let [name, port] = &words[..]
-        && name == datagrams::BARE
-    {
-        return datagrams::bare(port.parse()?);
+    if let [argument, port] = &words[..] {
+        match argument.as_str() {
+            bare::ARGUMENT => return bare::serve(port.parse()?),
+            datagrams::BARE => return datagrams::bare(port.parse()?),
+            _ => {}
+        }
     }
     let list = words.iter().any(|word| word == "--list");
-    // Cargo's own, `--bench`.
+    // Cargo passes `--bench`.
     words.retain(|word| !word.starts_with('-'));
     raise_descriptor_limit().context("could not raise the limit of descriptors")?;
     programs::install().context("could not copy the program")?;
@@ -48,7 +46,7 @@ fn main() -> anyhow::Result<()> {
             println!("{name}");
             continue;
         }
-        // One row that fails, as where a peer has other options, leaves the others.
+        // A row that fails does not stop the others.
         match make().and_then(|row| row.run(name)) {
             Ok(()) => {}
             Err(error) => println!("{name}: {error:#}\n"),
@@ -84,7 +82,7 @@ fn rows() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// 10,000 connections need 10,000 descriptors, here and in the servers.
+/// Raises the soft limit to the hard limit; the servers inherit it.
 fn raise_descriptor_limit() -> rustix::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(

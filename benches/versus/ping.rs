@@ -1,4 +1,4 @@
-//! How much of a ping's time is its own: beside a bare loop of send and receive at the same pace.
+//! How much of a measured ping time is netkit's own: compared with a bare loop of send and receive.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::contest::{Better, Measure, Row};
+use crate::contest::{Measure, Row};
 use crate::programs::{Program, Table, free_port, netkit};
 
 const COUNT: usize = 200;
@@ -17,16 +17,12 @@ const SIZE: usize = 56;
 
 pub fn time() -> anyhow::Result<Row> {
     let title = format!("median time of {COUNT} pings of {SIZE} bytes, one every {INTERVAL:?}");
-    let measure = Measure {
-        unit: "us",
-        better: Better::Less,
-    };
-    let mut row = Row::new(title, vec![measure]);
+    let mut row = Row::new(title, vec![Measure::less("us")]);
     let port = free_port(Table::Udp)?;
     let mut server = netkit();
     server.args(["-q", "udp-server", "--service", "echo", "-p"]);
     let server = Program::serve(server.arg(port.to_string()), port, Table::Udp)?;
-    // It runs as long as one of them may ask it.
+    // Both contestants use the server; it ends with the last of them.
     let server = Rc::new(server);
     let kept = Rc::clone(&server);
     row.add("netkit", move |_| {

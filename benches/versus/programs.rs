@@ -1,4 +1,4 @@
-//! The programs that are measured: found, started, waited for within a time, and never left behind.
+//! The programs that are measured: finds them, starts them, and kills those that take too long.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -12,10 +12,10 @@ use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// No run takes nearly so long, nor does a row.
+/// How long a program may run after `grant_time`: many times what one run takes.
 const MOST: Duration = Duration::from_secs(60);
 
-/// The programs that run, and when they are to be gone.
+/// The process id of each running program, when the watch kills it, and its pidfd.
 static RUNNING: Mutex<Vec<(u32, Instant, OwnedFd)>> = Mutex::new(Vec::new());
 
 /// A child; it is killed when this is dropped.
@@ -24,8 +24,8 @@ pub struct Program {
     watched: OwnedFd,
 }
 
-/// The netkit of this build, as it is when it is installed: a copy. The file that the linker has
-/// written piece by piece lies in memory in as many pieces, and takes longer to start.
+/// A copy of this build's netkit, as an installed one is. The linker writes its file in pieces,
+/// which the page cache keeps apart: that file takes longer to start.
 pub fn netkit() -> Command {
     Command::new(installed())
 }
@@ -34,19 +34,19 @@ fn installed() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_netkit")).with_file_name("netkit-installed")
 }
 
-/// To be called before anything is measured.
+/// Makes the copy; called before anything is measured.
 pub fn install() -> anyhow::Result<()> {
     let program = env!("CARGO_BIN_EXE_netkit");
     let path = installed();
-    // One that still runs cannot be written to.
+    // A program that still runs cannot be overwritten.
     let _ = fs::remove_file(&path);
-    // Not `fs::copy`, which may share the pieces: in one write.
+    // In one write; `fs::copy` may share the pieces.
     fs::write(&path, fs::read(program)?)?;
     fs::set_permissions(&path, fs::metadata(program)?.permissions())?;
     Ok(())
 }
 
-/// An installed program. `nc` is OpenBSD's.
+/// Finds an installed program on `PATH`. `nc` must be OpenBSD's.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let file = std::env::split_paths(&path)
@@ -60,7 +60,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
             .then_some(file);
     }
     if name == "python3" {
-        // What is found may be a script that looks for the interpreter.
+        // The file may be a script that starts the interpreter.
         let asked = Command::new(&file)
             .args(["-c", "import sys; print(sys.executable)"])
             .output()
@@ -70,21 +70,31 @@ pub fn find(name: &str) -> Option<PathBuf> {
     Some(file)
 }
 
-/// Kills programs that take too long, so that nothing here waits for ever.
+/// Kills programs whose time has passed, so that the bench never hangs.
 pub fn watch() -> anyhow::Result<()> {
     thread::Builder::new().spawn(|| {
         loop {
             thread::sleep(Duration::from_millis(200));
             let now = Instant::now();
-            for (_, end, pidfd) in running().iter() {
+            running().retain(|(id, end, pidfd)| {
                 if *end <= now {
+                    println!("  killed process {id}, which ran for {MOST:?}");
                     // It may have ended meanwhile.
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }
-            }
+                *end > now
+            });
         }
     })?;
     Ok(())
+}
+
+/// Gives every running program its whole time again. Called before each run: a server lives as long
+/// as its row, and a row may take longer than `MOST`.
+pub fn grant_time() {
+    for (_, end, _) in running().iter_mut() {
+        *end = Instant::now() + MOST;
+    }
 }
 
 fn running() -> std::sync::MutexGuard<'static, Vec<(u32, Instant, OwnedFd)>> {
@@ -92,7 +102,7 @@ fn running() -> std::sync::MutexGuard<'static, Vec<(u32, Instant, OwnedFd)>> {
 }
 
 impl Program {
-    /// Starts a program. What it prints goes nowhere, unless `command` says otherwise before.
+    /// Starts a program with the standard streams that `command` has.
     pub fn start(command: &mut Command) -> anyhow::Result<Self> {
         let child = command
             .spawn()
@@ -115,7 +125,8 @@ impl Program {
         Ok(program)
     }
 
-    /// Waits until somebody listens on `port`: connecting to find out would be taken for a client.
+    /// Waits until a socket listens on `port`. It does not connect: the server would serve that
+    /// client.
     pub fn wait_for(&self, port: u16, table: Table) -> anyhow::Result<()> {
         let end = Instant::now() + Duration::from_secs(10);
         while !table.has(port) {
@@ -131,7 +142,7 @@ impl Program {
         Ok(poll(&mut ended, Some(&Timespec::try_from(within)?))? > 0)
     }
 
-    /// Waits for its end; the watch sees to it that there is one.
+    /// Waits for its end; the watch bounds the wait.
     pub fn finish(mut self) -> anyhow::Result<ExitStatus> {
         Ok(self.child.wait()?)
     }
@@ -145,7 +156,7 @@ impl Program {
         Ok(())
     }
 
-    /// What it keeps in memory, in KiB.
+    /// Its resident memory, in KiB.
     pub fn resident(&self) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -153,7 +164,7 @@ impl Program {
         Ok(number.context("no VmRSS")?.parse()?)
     }
 
-    /// How long its threads that have not ended have run, in seconds.
+    /// CPU time of its live threads, in seconds; ended threads do not count.
     pub fn cpu_time(&self) -> anyhow::Result<f64> {
         let mut nanoseconds = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
@@ -175,7 +186,7 @@ impl Drop for Program {
     }
 }
 
-/// Where the system lists sockets that can be sent to.
+/// The kernel's tables of sockets in /proc/net.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     Tcp,

@@ -1,4 +1,4 @@
-//! Programs that live for a moment.
+//! Programs that run for a millisecond: a short session, and `--version`.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,19 +7,15 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use crate::contest::{Better, Measure, Row};
+use crate::contest::{Measure, Row};
 use crate::programs::{Program, find, netkit};
 
-/// A run takes a millisecond, or ten while the machine does something else: the median of many, taken
-/// in turn, is what is usual.
+/// A run takes 1 ms, or 10 ms when the machine is busy: only the median of many is stable.
 const ROUNDS: usize = 80;
 
-const IN_MILLISECONDS: Measure = Measure {
-    unit: "ms",
-    better: Better::Less,
-};
+const IN_MILLISECONDS: Measure = Measure::less("ms");
 
-/// Sends a line and reads the answer to it.
+/// Sends a line and prints the answer.
 pub fn client() -> anyhow::Result<Row> {
     let mut row = Row::new(
         "a whole client: started, a line from a pipe sent, an answer printed, ended",
@@ -29,7 +25,7 @@ pub fn client() -> anyhow::Result<Row> {
     let port = listener.local_addr()?.port().to_string();
     std::thread::Builder::new().spawn(move || {
         for stream in listener.incoming() {
-            // Whoever goes away early is missed where the answer is read.
+            // A client that leaves early fails where its answer is read.
             let _ = stream.and_then(|mut stream| {
                 let mut line = Vec::new();
                 stream.read_to_end(&mut line)?;

@@ -1,5 +1,6 @@
 //! Addresses as people type them: `HOST:PORT`, `HOST PORT`, `[IPv6]:PORT`, `:PORT`.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -48,6 +49,28 @@ impl HostPort {
             (address, [extra, ..]) => Err(format!(
                 "'{extra}' is too much: the address is {address} already"
             )),
+        }
+    }
+
+    /// Moves the value of an option to the front of `words` if only then they begin with an address:
+    /// `-x [FILE]` and `--get [PATH]` take the next word, which may have been the address.
+    #[expect(
+        clippy::option_option,
+        reason = "absent, without a value, with a value"
+    )]
+    pub fn take_back<W: AsRef<OsStr> + From<String>, V: AsRef<OsStr>>(
+        words: &mut Vec<W>,
+        option: &mut Option<Option<V>>,
+    ) {
+        let text = |word: &OsStr| word.to_string_lossy().into_owned();
+        let typed = words.iter().take(2).map(|word| text(word.as_ref()));
+        let typed: Vec<String> = typed.collect();
+        let Some(Some(value)) = option else { return };
+        let value = text(value.as_ref());
+        let with_value = [std::slice::from_ref(&value), &typed].concat();
+        if Self::take_from(&typed).is_err() && Self::take_from(&with_value).is_ok() {
+            words.insert(0, value.into());
+            *option = Some(None);
         }
     }
 
@@ -324,6 +347,26 @@ mod tests {
             HostPort::from_words(&typed),
             Err("'5353' is too much: the address is localhost:9999 already".to_owned())
         );
+    }
+
+    #[test]
+    fn an_option_gives_the_address_back_that_it_took() {
+        let cases: [(&str, &[&str], &[&str]); 6] = [
+            ("a:1", &[], &["a:1"]),
+            ("a", &["1"], &["a", "1"]),
+            ("a:1", &["text"], &["a:1", "text"]),
+            ("file", &["a:1"], &["a:1"]),
+            ("file", &[], &[]),
+            ("/", &["1"], &["1"]),
+        ];
+        for (value, typed, expected) in cases {
+            let mut typed = words(typed);
+            let mut option = Some(Some(value.to_owned()));
+            HostPort::take_back(&mut typed, &mut option);
+            assert_eq!(typed, words(expected), "{value}");
+            let was_taken = expected.first() == Some(&value);
+            assert_eq!(option == Some(None), was_taken, "{value}");
+        }
     }
 
     #[test]

@@ -23,16 +23,16 @@ use crate::wait::{Deadline, Key, OUT, Set};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connecting")]
 pub struct ConnectArgs {
-    /// Give up when resolving and connecting together took TIME
+    /// Give up if not connected after TIME
     #[arg(short = 'w', long, value_name = "TIME", default_value = "10s", value_parser = crate::units::positive_duration)]
     pub connect_timeout: Duration,
     #[command(flatten)]
     pub resolve: ResolveArgs,
-    /// When connecting fails, try again up to N times
+    /// Retry a failed connection up to N times
     #[arg(long, value_name = "N", default_value = "0")]
     retry: u32,
     /// Wait TIME before trying again
-    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration)]
     retry_delay: Duration,
     #[command(flatten)]
     source: SourceArgs,

@@ -130,13 +130,13 @@ fn is_of_one_link(ip: IpAddr) -> bool {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Broadcast and multicast")]
 pub struct GroupArgs {
-    /// Send to a broadcast address; all who hear it may answer
+    /// Send to a broadcast address; every receiver may answer
     #[arg(long)]
     broadcast: bool,
-    /// How many routers a multicast packet may pass [default: 1]
+    /// Set the hop limit (TTL) of multicast packets [default: 1]
     #[arg(long, value_name = "N")]
     multicast_ttl: Option<u8>,
-    /// Network interface to send multicast packets from
+    /// Send multicast packets from the network interface NAME
     #[arg(long, value_name = "NAME")]
     multicast_interface: Option<String>,
     /// Do not deliver multicast packets on this machine

@@ -12,11 +12,11 @@ use crate::exit::cause;
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
-    /// Local address to send from
-    #[arg(hide_short_help = true, long, value_name = "IP")]
+    /// Send from the local address IP
+    #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
-    /// Local port to send from
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = crate::net::address::port)]
+    /// Send from the local port N
+    #[arg(long, value_name = "N", value_parser = crate::net::address::port)]
     pub source_port: Option<u16>,
 }
 
@@ -69,23 +69,23 @@ impl fmt::Display for SourceArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Socket options")]
 pub struct SocketArgs {
-    /// Network interface to use
-    #[arg(hide_short_help = true, long, value_name = "NAME")]
+    /// Use the network interface NAME
+    #[arg(long, value_name = "NAME")]
     interface: Option<String>,
-    /// How many routers a packet may pass
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    /// Set the hop limit (TTL) of packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     ttl: Option<u8>,
-    /// Service class: a number from 0 to 63, or cs0 to cs7, af11 to af43, ef, va, le
-    #[arg(hide_short_help = true, long, value_name = "NAME|N", value_parser = dscp)]
+    /// Set the DSCP: 0-63, cs0-cs7, af11-af43, ef, va, le
+    #[arg(long, value_name = "NAME|N", value_parser = dscp)]
     dscp: Option<u8>,
-    /// Size of the receive buffer
-    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
+    /// Set the size of the receive buffer
+    #[arg(long, value_name = "SIZE", value_parser = buffer_size)]
     recv_buffer: Option<usize>,
-    /// Size of the send buffer
-    #[arg(hide_short_help = true, long, value_name = "SIZE", value_parser = buffer_size)]
+    /// Set the size of the send buffer
+    #[arg(long, value_name = "SIZE", value_parser = buffer_size)]
     send_buffer: Option<usize>,
-    /// Let others use the same address and port
-    #[arg(hide_short_help = true, long)]
+    /// Let other sockets use the same address and port
+    #[arg(long)]
     reuse_port: bool,
 }
 
@@ -94,11 +94,11 @@ pub struct SocketArgs {
 pub struct TcpSocketArgs {
     #[command(flatten)]
     any: SocketArgs,
-    /// Largest segment to send and to ask for, in bytes
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Limit TCP segments to N bytes, in both directions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     mss: Option<u16>,
-    /// Probe a silent peer after TIME, in whole seconds
-    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = whole_seconds)]
+    /// Probe a silent peer after TIME (whole seconds)
+    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
     keepalive: Option<Duration>,
 }
 

@@ -18,8 +18,8 @@ pub struct ResolveArgs {
     /// Use IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
-    /// Resolve no names: addresses only
-    #[arg(hide_short_help = true, short, long)]
+    /// Do not resolve names: take addresses only
+    #[arg(short, long)]
     numeric: bool,
 }
 

@@ -1,532 +1,81 @@
-//! One end of a session: a reader, and a writer that can finish. A terminal, a pipe, a file and a
-//! socket all fit.
+//! One end of a session: a connection, standard input and output, or a program.
 
-use std::io::{self, IsTerminal};
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, getpeername, shutdown, sockopt::socket_error};
 
-use super::splice::{Channel, MUCH, enlarge, send_file, splice};
 use crate::escape::TerminalEscape;
+use crate::exit::Failure;
+use crate::input;
 use crate::output::write_ready;
-use crate::tap::{Direction, Tap};
+use crate::tap::{self, Direction, Tap};
 use crate::wait::is_wait;
 
-/// Where bytes of one end come from, and where bytes for it go.
+/// A reader, and a writer that can finish.
 pub struct Duplex {
     pub reader: Reader,
     pub writer: Writer,
 }
 
 impl Duplex {
-    /// A connected socket. It becomes non-blocking; it is closed when both halves, and everybody else
-    /// who shares it, have dropped it.
+    /// A connected socket, which becomes non-blocking. It closes when both halves and every other
+    /// owner have dropped it.
     pub fn of_socket(socket: Arc<dyn AsFd + Send + Sync>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let socket = Descriptor {
-            fd: socket,
-            kind: Kind::Socket,
-        };
-        let reader = Reader::new(Source::Descriptor(socket.clone()));
-        let writer = Writer::new(Sink::Descriptor(socket), Finish::Shutdown);
-        Ok(Self { reader, writer })
+        let kind = Kind::Socket;
+        let socket = Descriptor { fd: socket, kind };
+        Ok(Self {
+            reader: Reader::of(socket.clone()),
+            writer: Writer::of(socket),
+        })
     }
 }
 
-/// An open descriptor and what it is, which decides how bytes are best moved.
+/// An open descriptor and its kind, which decides how bytes are moved.
 #[derive(Clone)]
-struct Descriptor {
+pub struct Descriptor {
     fd: Arc<dyn AsFd + Send + Sync>,
-    kind: Kind,
+    pub kind: Kind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Pipe,
-    /// A socket of our own, which is non-blocking.
+    /// Non-blocking.
     Socket,
-    /// Never makes a writer wait: a file, `/dev/null`.
+    /// A file or `/dev/null`: it is always ready.
     File,
-    /// A terminal, an inherited socket.
+    /// A terminal or an inherited socket.
     Other,
 }
 
 impl Descriptor {
-    /// A copy of an inherited descriptor. Its flags are left alone: it may be shared with other
-    /// programs.
-    fn inherited(fd: BorrowedFd<'_>) -> io::Result<Self> {
+    /// A copy of an inherited descriptor. Its flags do not change: other programs may share it.
+    pub fn inherited(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let kind = match FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) {
             FileType::Fifo => Kind::Pipe,
             FileType::Socket => Kind::Other,
             _ if fd.is_terminal() => Kind::Other,
             _ => Kind::File,
         };
-        Ok(Self {
-            fd: Arc::new(fd.try_clone_to_owned()?),
-            kind,
-        })
+        Ok(Self::new(fd.try_clone_to_owned()?, kind))
+    }
+
+    fn new(fd: OwnedFd, kind: Kind) -> Self {
+        let fd = Arc::new(fd);
+        Self { fd, kind }
     }
 }
 
-/// When a reader can be read.
-pub enum Readiness<'a> {
-    Now,
-    Poll(BorrowedFd<'a>),
-}
-
-/// The half that bytes come from.
-pub struct Reader {
-    source: Source,
-    /// Delivered in place of the source, if that ends without a byte; gone once it has delivered
-    /// one.
-    if_empty: Option<Vec<u8>>,
-    /// Whether the writer that this reader feeds is finished at its end.
-    pub finishes: bool,
-    tap: Option<Tap>,
-}
-
-enum Source {
-    Descriptor(Descriptor),
-    Bytes(io::Cursor<Vec<u8>>),
-}
-
-impl Reader {
-    fn new(source: Source) -> Self {
-        Self {
-            source,
-            if_empty: None,
-            finishes: true,
-            tap: None,
-        }
-    }
-
-    /// Standard input. One that was closed before netkit started has ended (std opens `/dev/null`
-    /// in its place).
-    pub fn stdin() -> io::Result<Self> {
-        Ok(Self::new(Source::Descriptor(Descriptor::inherited(
-            io::stdin().as_fd(),
-        )?)))
-    }
-
-    /// What a child prints.
-    pub fn child(stdout: ChildStdout) -> Self {
-        let fd = Arc::new(OwnedFd::from(stdout));
-        Self::new(Source::Descriptor(Descriptor {
-            fd,
-            kind: Kind::Pipe,
-        }))
-    }
-
-    /// These bytes, and then the end.
-    pub fn bytes(bytes: Vec<u8>) -> Self {
-        Self::new(Source::Bytes(io::Cursor::new(bytes)))
-    }
-
-    /// Nothing, and no end that the peer could see.
-    pub fn nothing() -> Self {
-        Self::bytes(Vec::new()).without_finish()
-    }
-
-    /// If the source ends without a byte, `bytes` are delivered instead, and the writer is not
-    /// finished after them.
-    pub fn or_if_empty(mut self, bytes: Vec<u8>) -> Self {
-        self.if_empty = Some(bytes);
-        self
-    }
-
-    /// `tap` sees what is read, as far as `note` is told of it.
-    pub fn with_tap(mut self, tap: Option<Tap>) -> Self {
-        self.tap = tap;
-        self
-    }
-
-    pub fn note(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        match &mut self.tap {
-            Some(tap) => tap.passed(Direction::Received, bytes).map_err(Fault::Tap),
-            None => Ok(()),
-        }
-    }
-
-    /// The writer is not finished at the end.
-    pub fn without_finish(mut self) -> Self {
-        self.finishes = false;
-        self
-    }
-
-    pub fn readiness(&self) -> Readiness<'_> {
-        match &self.source {
-            Source::Descriptor(descriptor) => Readiness::Poll(descriptor.fd.as_fd()),
-            Source::Bytes(_) => Readiness::Now,
-        }
-    }
-
-    /// How much to read at once, so that a system call costs little per byte. A buffer of this size
-    /// becomes resident only as far as it is filled.
-    pub fn most_at_once(&self) -> usize {
-        match &self.source {
-            Source::Descriptor(Descriptor {
-                kind: Kind::File, ..
-            }) => 1 << 20,
-            Source::Descriptor(_) | Source::Bytes(_) => 256 << 10,
-        }
-    }
-
-    /// Whether an ordinary read goes on where `splice_to` stops, and does not block.
-    pub fn reads_past_urgent_data(&self) -> bool {
-        matches!(
-            &self.source,
-            Source::Descriptor(Descriptor {
-                kind: Kind::Socket,
-                ..
-            })
-        )
-    }
-
-    /// Reads what there is; 0 is the end. Does not block once `readiness` has come true.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match &mut self.source {
-            Source::Descriptor(descriptor) => rustix::io::read(&descriptor.fd, &mut *buffer)?,
-            Source::Bytes(bytes) => io::Read::read(bytes, buffer)?,
-        };
-        match self.if_empty.take() {
-            Some(bytes) if count == 0 => {
-                self.source = Source::Bytes(io::Cursor::new(bytes));
-                self.finishes = false;
-                self.read(buffer)
-            }
-            _ => Ok(count),
-        }
-    }
-
-    /// The two descriptors, if bytes may pass from this reader to `writer` unseen.
-    fn unseen<'a>(&'a self, writer: &'a Writer) -> Option<(&'a Descriptor, &'a Descriptor)> {
-        let (Source::Descriptor(from), Sink::Descriptor(to)) = (&self.source, &writer.sink) else {
-            return None;
-        };
-        let seen = !writer.is_plain() || self.tap.is_some() || writer.tap.is_some();
-        (!seen).then_some((from, to))
-    }
-
-    /// Moves what there is to `writer` without copying it through this process; `None` where that
-    /// is not possible. `WouldBlock` says that either the reader has nothing or the writer takes
-    /// nothing.
-    pub fn splice_to(&mut self, writer: &Writer) -> Option<Result<usize, Fault>> {
-        let (from, to) = self.unseen(writer)?;
-        let (result, pipe) = match (from.kind, to.kind) {
-            (Kind::Pipe, Kind::Socket) => (splice(from.fd.as_fd(), to.fd.as_fd()), Some(from)),
-            (Kind::Socket, Kind::Pipe) => (splice(from.fd.as_fd(), to.fd.as_fd()), Some(to)),
-            (Kind::File, Kind::Socket) => (send_file(from.fd.as_fd(), to.fd.as_fd()), None),
-            _ => return None,
-        };
-        match result {
-            // Not to be had for these two: the bytes go the ordinary way.
-            Err(error) if is_refusal(&error) => None,
-            // Between a pipe and a socket every error is the socket's, save that the pipe has no
-            // reader any more.
-            Err(error) if from.kind == Kind::Pipe || is_gone(&error) && to.kind != Kind::Pipe => {
-                Some(Err(Fault::Write(error)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                Some(Err(Fault::Write(error)))
-            }
-            Err(error) => Some(Err(Fault::Read(error))),
-            // The end is left to `read`, which knows what is delivered instead.
-            Ok(0) => None,
-            Ok(count) => {
-                if let Some(pipe) = pipe.filter(|_| count == MUCH) {
-                    enlarge(pipe.fd.as_fd());
-                }
-                self.if_empty = None;
-                Some(Ok(count))
-            }
-        }
-    }
-
-    /// Something that bytes pass through from a socket to `writer` without a copy; `None` where that
-    /// is not possible now.
-    pub fn channel_to(&self, writer: &Writer) -> Option<Channel> {
-        let (from, to) = self.unseen(writer)?;
-        let both = matches!(
-            (from.kind, to.kind),
-            (Kind::Socket, Kind::Socket | Kind::File)
-        );
-        if both { Channel::open() } else { None }
-    }
-
-    /// Moves what there is into `channel`, which is empty; 0 is the end.
-    pub fn fill(&self, channel: &mut Channel) -> Result<usize, Fault> {
-        match &self.source {
-            Source::Descriptor(from) => channel.fill(from.fd.as_fd()).map_err(Fault::Read),
-            Source::Bytes(_) => Ok(0),
-        }
-    }
-}
-
-/// Whether a system call is not to be had for such descriptors.
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-    )
-}
-
-pub fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
-}
-
-/// The half that bytes go to.
-pub struct Writer {
-    sink: Sink,
-    encoding: Encoding,
-    finish: Finish,
-    when_closed: WhenClosed,
-    tap: Option<Tap>,
-}
-
-enum Sink {
-    Descriptor(Descriptor),
-    Discard,
-}
-
-/// What it means for a session that local output is closed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum WhenClosed {
-    /// The session is over: nobody reads what it is for.
-    Fails,
-    /// Nothing: a program may stop reading and still answer. What comes is thrown away.
-    Discards,
-    /// The other direction still goes on to its end, and then it is an error.
-    FailsAtTheEnd,
-}
-
-/// What becomes of bytes on their way into a writer.
-#[derive(Default)]
-pub enum Encoding {
-    #[default]
-    Plain,
-    /// `\n` becomes `\r\n`; an existing `\r\n` is left alone. Remembers whether the last byte was
-    /// `\r`.
-    Crlf {
-        after_return: bool,
-    },
-    Terminal(TerminalEscape),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Finish {
-    /// TCP's half-close: the peer sees the end, and can go on sending.
-    Shutdown,
-    Close,
-    Nothing,
-}
-
-impl Writer {
-    fn new(sink: Sink, finish: Finish) -> Self {
-        Self {
-            sink,
-            encoding: Encoding::Plain,
-            finish,
-            when_closed: WhenClosed::Fails,
-            tap: None,
-        }
-    }
-
-    pub fn stdout() -> io::Result<Self> {
-        let stdout = Descriptor::inherited(io::stdout().as_fd())?;
-        Ok(Self::new(Sink::Descriptor(stdout), Finish::Nothing))
-    }
-
-    /// What a child reads; it may stop reading before the end.
-    pub fn child(stdin: ChildStdin) -> Self {
-        let fd = Arc::new(OwnedFd::from(stdin));
-        let sink = Sink::Descriptor(Descriptor {
-            fd,
-            kind: Kind::Pipe,
-        });
-        Self::new(sink, Finish::Close).when_closed(WhenClosed::Discards)
-    }
-
-    /// Takes everything and keeps nothing.
-    pub fn discard() -> Self {
-        Self::new(Sink::Discard, Finish::Nothing)
-    }
-
-    /// What it means that whoever reads from it has gone away.
-    pub fn when_closed(mut self, when_closed: WhenClosed) -> Self {
-        self.when_closed = when_closed;
-        self
-    }
-
-    /// After `error`: what that means, once what it asks of the writer has been done.
-    pub fn closed_by(&mut self, error: &io::Error) -> WhenClosed {
-        let closed = is_gone(error);
-        let meaning = if closed {
-            self.when_closed
-        } else {
-            WhenClosed::Fails
-        };
-        if meaning == WhenClosed::Discards {
-            self.sink = Sink::Discard;
-            self.encoding = Encoding::Plain;
-        }
-        meaning
-    }
-
-    /// `tap` sees what is written, as far as `note` is told of it.
-    pub fn with_tap(mut self, tap: Option<Tap>) -> Self {
-        self.tap = tap;
-        self
-    }
-
-    pub fn note(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        match &mut self.tap {
-            Some(tap) => tap.passed(Direction::Sent, bytes).map_err(Fault::Tap),
-            None => Ok(()),
-        }
-    }
-
-    pub fn with_encoding(mut self, encoding: Encoding) -> Self {
-        self.encoding = encoding;
-        self
-    }
-
-    /// What to wait on before writing; `None` where writing never waits.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.sink {
-            Sink::Descriptor(descriptor) => Some(descriptor.fd.as_fd()),
-            Sink::Discard => None,
-        }
-    }
-
-    /// Turns bytes from a reader into what `write` takes.
-    pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) {
-        match &mut self.encoding {
-            Encoding::Plain => output.extend_from_slice(input),
-            Encoding::Crlf { after_return } => {
-                for line in input.split_inclusive(|&byte| byte == b'\n') {
-                    match line {
-                        [rest @ .., b'\n'] => {
-                            let returned = rest.last().map_or(*after_return, |&byte| byte == b'\r');
-                            output.extend_from_slice(rest);
-                            output.extend_from_slice(if returned { b"\n" } else { b"\r\n" });
-                        }
-                        rest => output.extend_from_slice(rest),
-                    }
-                    *after_return = line.last() == Some(&b'\r');
-                }
-            }
-            Encoding::Terminal(escape) => escape.push(input, output),
-        }
-    }
-
-    /// Whether bytes from a reader can be written as they are.
-    pub fn is_plain(&self) -> bool {
-        matches!(self.encoding, Encoding::Plain)
-    }
-
-    /// What `encode` still holds at the end of its input.
-    pub fn encode_end(&mut self, output: &mut Vec<u8>) {
-        if let Encoding::Terminal(escape) = &mut self.encoding {
-            escape.finish(output);
-        }
-    }
-
-    /// Writes as much of `bytes` as goes without waiting; `WouldBlock` when nothing does.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Sink::Descriptor(Descriptor { fd, kind }) = &self.sink else {
-            return Ok(bytes.len());
-        };
-        match kind {
-            Kind::Socket | Kind::File => Ok(rustix::io::write(fd, bytes)?),
-            Kind::Pipe | Kind::Other => write_ready(fd.as_fd(), bytes),
-        }
-    }
-
-    /// Writes what goes without waiting of what is in `channel`; `None` where nothing can be moved
-    /// out of it in this way.
-    pub fn drain(&self, channel: &mut Channel) -> Option<io::Result<usize>> {
-        let Sink::Descriptor(to) = &self.sink else {
-            return None;
-        };
-        match channel.drain(to.fd.as_fd()) {
-            Err(error) if is_refusal(&error) => None,
-            result => Some(result),
-        }
-    }
-
-    /// No more bytes will be written. What the peer sends can still be read.
-    pub fn finish(&mut self) {
-        match (self.finish, &self.sink) {
-            (Finish::Shutdown, Sink::Descriptor(descriptor)) => {
-                // A connection that is already gone says so to whoever reads from it.
-                let _ = rustix::net::shutdown(&descriptor.fd, rustix::net::Shutdown::Write);
-            }
-            (Finish::Close, _) => self.sink = Sink::Discard,
-            (Finish::Nothing | Finish::Shutdown, _) => {}
-        }
-    }
-
-    /// After both ends have finished: waits until the peer has acknowledged everything or broken the
-    /// connection off, for `most` at most, and returns the error if there is one.
-    pub fn wait_until_taken(&self, most: Duration) -> Option<io::Error> {
-        let fd = self.socket()?;
-        let end = Instant::now() + most;
-        let mut nap = Duration::from_micros(100);
-        // poll(2) cannot tell: it shows the end of both directions from now on. But a connection that
-        // is over has no peer any more (getpeername(2)).
-        while rustix::net::getpeername(fd).is_ok() && Instant::now() < end {
-            std::thread::sleep(nap);
-            nap = (nap * 2).min(Duration::from_millis(10));
-        }
-        self.take_error()
-    }
-
-    /// The error that is pending on a connection: how the peer went away, if it did not close
-    /// cleanly.
-    pub fn take_error(&self) -> Option<io::Error> {
-        let fd = self.socket()?;
-        match rustix::net::sockopt::socket_error(fd) {
-            Ok(Err(errno)) | Err(errno) => Some(errno.into()),
-            Ok(Ok(())) => None,
-        }
-    }
-
-    /// How the peer went away, if it broke the connection off; for a connection that neither side
-    /// has finished, or only the peer. Reading may have shown an end: splice(2) keeps the reset to
-    /// itself if it moved something before it, and it is told only once.
-    pub fn broken_off(&self) -> Option<io::Error> {
-        let fd = self.socket().filter(|_| self.finish == Finish::Shutdown)?;
-        // As in `wait_until_taken`: after the peer's end alone it would still be there.
-        rustix::net::getpeername(fd).err()?;
-        let error = self.take_error();
-        Some(error.unwrap_or_else(|| rustix::io::Errno::CONNRESET.into()))
-    }
-
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
-        match &self.sink {
-            Sink::Descriptor(Descriptor {
-                fd,
-                kind: Kind::Socket,
-            }) => Some(fd.as_fd()),
-            _ => None,
-        }
-    }
-
-    /// The descriptor, if it is a pipe: poll(2) shows of a pipe that its reader has gone away.
-    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
-        match &self.sink {
-            Sink::Descriptor(Descriptor {
-                fd,
-                kind: Kind::Pipe,
-            }) => Some(fd.as_fd()),
-            _ => None,
-        }
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -535,16 +84,295 @@ impl Writer {
 pub enum Fault {
     Read(io::Error),
     Write(io::Error),
-    /// What watches the session could not write it down.
+    /// The dump or the record could not be written.
     Tap(io::Error),
 }
 
 impl Fault {
-    /// Nothing is wrong: it has to be tried again when poll(2) says so.
-    pub fn is_wait(&self) -> bool {
-        let (Self::Read(error) | Self::Write(error)) = self else {
-            return false;
+    /// A fault of the local end. Messages call its halves `input` and `output`.
+    pub fn failure(&self, input: &str, output: &str) -> Failure {
+        match self {
+            Self::Read(error) => input::unreadable(input, error),
+            Self::Write(error) => Failure::of_output(output, error),
+            Self::Tap(error) => tap::failure(error),
+        }
+    }
+}
+
+/// Whether the other side has closed what is written to.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// `None`: the descriptor is not ready.
+fn unless_not_ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Err(error) if is_wait(&error) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Lets `tap` record the first `count` of `bytes`. Returns `count`.
+fn note(
+    tap: &mut Option<Tap>,
+    direction: Direction,
+    bytes: &[u8],
+    count: Option<usize>,
+) -> Result<Option<usize>, Fault> {
+    if let (Some(tap), Some(count @ 1..)) = (tap, count) {
+        tap.passed(direction, &bytes[..count]).map_err(Fault::Tap)?;
+    }
+    Ok(count)
+}
+
+/// The half that bytes come from.
+pub struct Reader {
+    /// `None`: only `bytes` are delivered.
+    source: Option<Descriptor>,
+    bytes: VecDeque<u8>,
+    /// Whether the writer of this direction finishes at the end of the reader.
+    pub finishes: bool,
+    /// Records what is read.
+    pub tap: Option<Tap>,
+}
+
+impl Reader {
+    pub fn of(source: Descriptor) -> Self {
+        let source = Some(source);
+        Self {
+            source,
+            ..Self::bytes(Vec::new())
+        }
+    }
+
+    /// Standard input. Where it was closed, std has opened `/dev/null` in its place.
+    pub fn stdin() -> io::Result<Self> {
+        Descriptor::inherited(io::stdin().as_fd()).map(Self::of)
+    }
+
+    /// The output of a child.
+    pub fn child(stdout: ChildStdout) -> Self {
+        Self::of(Descriptor::new(stdout.into(), Kind::Pipe))
+    }
+
+    /// These bytes, and then the end.
+    pub fn bytes(bytes: Vec<u8>) -> Self {
+        Self {
+            source: None,
+            bytes: bytes.into(),
+            finishes: true,
+            tap: None,
+        }
+    }
+
+    /// Nothing, and an end that the peer does not see.
+    pub fn nothing() -> Self {
+        Self::bytes(Vec::new()).without_finish()
+    }
+
+    /// The writer of this direction stays open at the end of the reader.
+    pub fn without_finish(mut self) -> Self {
+        self.finishes = false;
+        self
+    }
+
+    /// The descriptor, if bytes may leave it without passing through a buffer.
+    pub fn untapped(&self) -> Option<&Descriptor> {
+        self.source.as_ref().filter(|_| self.tap.is_none())
+    }
+
+    /// What to wait for before reading. `None`: reading never waits.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.source.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads once. 0 is the end, `None`: there is nothing yet. Does not block once `fd` is readable.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Fault> {
+        let result = match &self.source {
+            Some(source) => rustix::io::read(source, &mut *buffer).map_err(Into::into),
+            None => self.bytes.read(buffer),
         };
-        is_wait(error)
+        let count = unless_not_ready(result).map_err(Fault::Read)?;
+        note(&mut self.tap, Direction::Received, buffer, count)
+    }
+}
+
+/// The half that bytes go to.
+pub struct Writer {
+    /// `None`: all bytes are thrown away.
+    sink: Option<Descriptor>,
+    is_finished: bool,
+    pub encoding: Encoding,
+    /// What it means for the session that its reader has gone.
+    pub when_closed: WhenClosed,
+    /// Records what is written.
+    pub tap: Option<Tap>,
+}
+
+/// What a session does when nobody reads its local output any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WhenClosed {
+    /// It fails at once.
+    Fails,
+    /// It throws away what comes: a program may stop reading and still answer.
+    Discards,
+    /// It fails when the other direction has ended.
+    FailsAtTheEnd,
+}
+
+/// How a writer changes bytes.
+pub enum Encoding {
+    Plain,
+    /// `\n` becomes `\r\n`; an existing `\r\n` stays.
+    Crlf {
+        /// The last byte was `\r`.
+        after_return: bool,
+    },
+    Terminal(TerminalEscape),
+}
+
+impl Writer {
+    pub fn of(sink: Descriptor) -> Self {
+        let sink = Some(sink);
+        Self {
+            sink,
+            ..Self::discard()
+        }
+    }
+
+    pub fn stdout() -> io::Result<Self> {
+        Descriptor::inherited(io::stdout().as_fd()).map(Self::of)
+    }
+
+    /// The input of a child.
+    pub fn child(stdin: ChildStdin) -> Self {
+        Self {
+            when_closed: WhenClosed::Discards,
+            ..Self::of(Descriptor::new(stdin.into(), Kind::Pipe))
+        }
+    }
+
+    pub fn when_closed(mut self, when_closed: WhenClosed) -> Self {
+        self.when_closed = when_closed;
+        self
+    }
+
+    /// Throws everything away.
+    pub fn discard() -> Self {
+        Self {
+            sink: None,
+            is_finished: false,
+            encoding: Encoding::Plain,
+            when_closed: WhenClosed::Fails,
+            tap: None,
+        }
+    }
+
+    /// The descriptor, if bytes may enter it without passing through a buffer.
+    pub fn untapped(&self) -> Option<&Descriptor> {
+        let is_free = self.tap.is_none() && self.is_plain();
+        self.sink.as_ref().filter(|_| is_free)
+    }
+
+    /// What to wait for before writing. `None`: writing never waits.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.sink.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The descriptor, if it is a pipe. Of a pipe poll(2) shows that its reader has gone.
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        let sink = self.sink.as_ref().filter(|sink| sink.kind == Kind::Pipe)?;
+        Some(sink.as_fd())
+    }
+
+    fn socket(&self) -> Option<&Descriptor> {
+        self.sink.as_ref().filter(|sink| sink.kind == Kind::Socket)
+    }
+
+    /// Whether the writer changes nothing.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.encoding, Encoding::Plain)
+    }
+
+    /// Appends to `output` what has to be written for `input`.
+    pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        match &mut self.encoding {
+            Encoding::Plain => output.extend_from_slice(input),
+            Encoding::Crlf { after_return } => {
+                for &byte in input {
+                    if byte == b'\n' && !*after_return {
+                        output.push(b'\r');
+                    }
+                    output.push(byte);
+                    *after_return = byte == b'\r';
+                }
+            }
+            Encoding::Terminal(escape) => escape.push(input, output),
+        }
+    }
+
+    /// At the end of all input: appends what [`Self::encode`] has held back.
+    pub fn encode_end(&mut self, output: &mut Vec<u8>) {
+        if let Encoding::Terminal(escape) = &mut self.encoding {
+            escape.finish(output);
+        }
+    }
+
+    /// Writes what the descriptor takes without blocking. `WouldBlock`: nothing.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.sink {
+            None => Ok(bytes.len()),
+            Some(to) if matches!(to.kind, Kind::Socket | Kind::File) => {
+                Ok(rustix::io::write(to, bytes)?)
+            }
+            Some(to) => write_ready(to.as_fd(), bytes),
+        }
+    }
+
+    /// Writes what the descriptor takes without blocking, and records it. `None`: nothing.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let count = unless_not_ready(self.write(bytes)).map_err(Fault::Write)?;
+        note(&mut self.tap, Direction::Sent, bytes, count)
+    }
+
+    /// Closes the descriptor. From now on bytes are thrown away.
+    pub fn close(&mut self) {
+        self.sink = None;
+        self.encoding = Encoding::Plain;
+    }
+
+    /// No more bytes come. Half-closes a connection: its peer sees the end, and can still send.
+    pub fn finish(&mut self) {
+        self.is_finished = true;
+        match self.socket() {
+            // It fails where the connection is over, which a read shows.
+            Some(socket) => drop(shutdown(socket, Shutdown::Write)),
+            None => self.close(),
+        }
+    }
+
+    /// For a connection whose peer has ended: whether this side has too, and the peer has not yet
+    /// acknowledged that. After that the connection has no peer (getpeername(2)).
+    pub fn is_closing(&self) -> bool {
+        let has_peer = |socket| getpeername(socket).is_ok();
+        self.is_finished && self.socket().is_some_and(has_peer)
+    }
+
+    /// How the connection broke, if it did: its pending error (`SO_ERROR`), which the kernel reports
+    /// once. splice(2) swallows it if it moved bytes before the reset. Then a read shows an end, and
+    /// a write fails with EPIPE. But until this side finishes, a connection has a peer
+    /// (getpeername(2)) unless it was reset.
+    pub fn take_error(&self) -> Option<io::Error> {
+        let socket = self.socket()?;
+        if !self.is_finished && getpeername(socket).is_ok() {
+            return None;
+        }
+        match socket_error(socket) {
+            Ok(Err(error)) | Err(error) => Some(error.into()),
+            Ok(Ok(())) => (!self.is_finished).then(|| Errno::CONNRESET.into()),
+        }
     }
 }

@@ -1,49 +1,51 @@
-//! Moves the bytes of a session both ways, each direction to its own end.
+//! Moves the bytes of a TCP session both ways, between a remote and a local end: standard input and
+//! output, a program, or another connection.
 //!
-//! - When the local reader ends, the remote writer is finished (half-close), and receiving goes on
-//!   until the remote ends, or for `wait_after_eof`.
-//! - When the remote ends, what it sent has been written. If local input has ended as well, that is
-//!   the end. While it is open, what it delivers is still sent, until it has been silent for
-//!   `half_close_wait`.
-//! - Bytes that could not be delivered are an error, and so is a reset; what was received before is
+//! - When local input ends, the remote sees that end (half-close). Receiving goes on until the
+//!   remote ends, or for `wait_after_eof`.
+//! - When the remote ends, all that it sent has been written. If local input has ended as well, the
+//!   session is over. If not, input is still sent, until it has been silent for `half_close_wait`.
+//! - Bytes that could not be delivered are an error, and so is a reset. What was received before is
 //!   written first.
 //!
-//! One thread does it all: it waits for either direction in poll(2), and never in a read or a
-//! write. So limits are exact, neither direction holds up the other, and nothing is left running at
-//! the end.
+//! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
+//! exact, neither direction delays the other, and nothing is left running at the end.
+//!
+//! `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has the system calls that
+//! do so without a copy.
 
 pub mod duplex;
 pub mod options;
+mod pump;
 mod splice;
 
-use std::io;
-use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-
 use crate::units::Patience;
-use crate::wait::{Deadline, GONE, Key, PollFlags, Set};
-use duplex::{Duplex, Fault, Reader, Readiness, WhenClosed, Writer};
-use splice::{Channel, MUCH};
+use crate::wait::{Deadline, GONE, Key, Set, pause};
+use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
+use pump::Pump;
+use splice::Step;
 
-/// When a session ends that would not end by itself.
+/// What a session does where it might go on for ever.
 #[derive(Clone, Debug)]
 pub struct Rules {
+    /// Sent if local input ends without a byte. The remote then sees no end.
+    pub if_no_input: Option<Vec<u8>>,
     /// How long local input may be silent after the remote has ended.
     pub half_close_wait: Patience,
-    /// How long the remote may take to end after local input has ended; reaching it is no error.
+    /// How long the remote may take to end after local input has ended. Reaching it is no error.
     pub wait_after_eof: Option<Duration>,
     /// How long nothing may move in either direction.
     pub idle_timeout: Option<Duration>,
-    /// The end of everything, whatever is under way.
     pub deadline: Deadline,
 }
 
 impl Rules {
     /// Each direction goes on to its own end, however long that takes.
     pub const PATIENT: Self = Self {
+        if_no_input: None,
         half_close_wait: Patience::Forever,
         wait_after_eof: None,
         idle_timeout: None,
@@ -54,28 +56,19 @@ impl Rules {
 /// Why a session did not come to its end.
 #[derive(Debug)]
 pub enum Broken {
-    /// Local input could not be read.
-    Input(io::Error),
-    /// Local output could not be written.
-    Output(io::Error),
-    /// The remote took only so many bytes, and then no more.
-    Send {
-        error: io::Error,
-        sent: u64,
-    },
-    /// The remote did not end but broke off; what of the bytes sent it took is not known.
-    Receive {
-        error: io::Error,
-        sent: u64,
-    },
-    /// What watches the session could not write it down.
-    Tap(io::Error),
-    /// Nothing moved for the idle timeout.
-    Idle,
-    Deadline,
+    /// The local end or the tap failed.
+    Local(Fault),
+    /// Not all bytes could be sent.
+    Send(io::Error),
+    /// The remote broke off. Nobody knows how many of the bytes sent it has read.
+    Receive(io::Error),
+    /// Nothing moved for this long.
+    Idle(Duration),
+    /// The session was not over after this long.
+    Deadline(Duration),
 }
 
-/// How many bytes were written, in either direction.
+/// How many bytes were written in each direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
     pub sent: u64,
@@ -83,482 +76,263 @@ pub struct Traffic {
     pub first_received: Option<Instant>,
 }
 
-/// Joins `local` and `remote` until both directions have ended. Both are closed when it returns.
-/// `traffic` is how far it got, however it ends.
-pub fn relay(
-    local: Duplex,
-    remote: Duplex,
-    rules: &Rules,
-    traffic: &mut Traffic,
-) -> Result<(), Broken> {
-    let now = Instant::now();
+/// Joins `local` and `remote` until both directions have ended, and closes both.
+pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(), Broken>) {
     let mut session = Session {
-        outgoing: Pump::new(local.reader, remote.writer),
-        incoming: Pump::new(remote.reader, local.writer),
-        outgoing_end: None,
-        incoming_end: None,
-        undelivered: None,
-        output_lost: None,
-        last_sent: now,
-        last_move: now,
-        first_received: None,
+        rules,
+        outgoing: Direction::new(local.reader, remote.writer),
+        incoming: Direction::new(remote.reader, local.writer),
     };
-    let result = session.run(rules);
-    *traffic = Traffic {
-        sent: session.outgoing.written,
-        received: session.incoming.written,
-        first_received: session.first_received,
+    let result = session.run();
+    let traffic = Traffic {
+        sent: session.outgoing.pump.written,
+        received: session.incoming.pump.written,
+        first_received: session.incoming.first_move,
     };
-    result
+    (traffic, result)
 }
 
-struct Session {
-    outgoing: Pump,
-    incoming: Pump,
-    outgoing_end: Option<Instant>,
-    incoming_end: Option<Instant>,
-    /// Why the outgoing direction ended early; reported once the incoming one has ended.
-    undelivered: Option<io::Error>,
-    /// Why the incoming direction ended early; reported once the outgoing one has ended.
-    output_lost: Option<io::Error>,
-    last_sent: Instant,
-    last_move: Instant,
-    first_received: Option<Instant>,
+struct Session<'a> {
+    rules: &'a Rules,
+    /// From the local end to the remote.
+    outgoing: Direction,
+    incoming: Direction,
 }
 
-struct Limits {
-    /// The session is over, and that is no error.
-    end: Deadline,
-    idle: Deadline,
-}
-
-/// What can go on after a wait.
-#[expect(clippy::struct_excessive_bools, reason = "each comes true by itself")]
-struct Ready {
-    outgoing: bool,
-    incoming: bool,
-    /// The reader of local output has gone away, though nothing is there to be written.
-    output_closed: bool,
-    /// Nothing can be sent any more, though nothing is there to be sent.
-    remote_gone: bool,
-}
-
-impl Session {
-    fn run(&mut self, rules: &Rules) -> Result<(), Broken> {
+impl Session<'_> {
+    fn run(&mut self) -> Result<(), Broken> {
         loop {
-            if self.incoming_end.is_some() {
-                if let Some(error) = self
-                    .undelivered
-                    .take()
-                    .or_else(|| self.outgoing.writer.take_error())
-                {
-                    return Err(Broken::Send {
-                        error,
-                        sent: self.outgoing.written,
-                    });
-                }
-                if self.outgoing_end.is_some() {
-                    return self
-                        .output_lost
-                        .take()
-                        .map_or(Ok(()), |error| Err(Broken::Output(error)));
-                }
+            let (end, idle, deadline) = (self.end(), self.idle(), self.rules.deadline);
+            if end.has_passed() || self.outgoing.has_ended() && self.incoming.has_ended() {
+                break;
             }
-            let limits = self.limits(rules);
-            if limits.end.has_passed() {
-                // Reaching it does not make up for bytes that were lost before.
-                let sent = self.outgoing.written;
-                let lost = self.undelivered.take();
-                return lost.map_or(Ok(()), |error| Err(Broken::Send { error, sent }));
+            if idle.has_passed() {
+                return Err(Broken::Idle(idle.length()));
             }
-            if limits.idle.has_passed() {
-                return Err(Broken::Idle);
+            if deadline.has_passed() {
+                return Err(Broken::Deadline(deadline.length()));
             }
-            if rules.deadline.has_passed() {
-                return Err(Broken::Deadline);
-            }
-            let first = limits.end.min(limits.idle).min(rules.deadline);
-            let ready = self.wait(first).map_err(Broken::Input)?;
-            if ready.outgoing {
-                self.send(rules)?;
-            } else if ready.remote_gone {
-                return Err(Broken::Send {
-                    error: (self.outgoing.writer.take_error())
-                        .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
-                    sent: self.outgoing.written,
-                });
-            } else if ready.output_closed {
-                self.output_failed(io::ErrorKind::BrokenPipe.into())?;
-            }
-            if ready.incoming {
-                self.receive()?;
-            }
+            self.advance(end.min(idle).min(deadline))?;
         }
+        self.await_acknowledgement().map_err(wait_failed)?;
+        self.result()
     }
 
-    /// The limits that are reached if nothing moves from now on.
-    fn limits(&self, rules: &Rules) -> Limits {
-        let half_closed = match (self.incoming_end, rules.half_close_wait) {
-            // Bytes on their way to a peer that takes its time are no silence.
-            (Some(end), Patience::For(silence)) if !self.outgoing.is_writing() => {
-                Deadline::since(end.max(self.last_sent), silence)
+    /// When the session is over without an error if nothing moves from now on.
+    fn end(&self) -> Deadline {
+        let half_close = match (self.incoming.end, self.rules.half_close_wait) {
+            // While the remote is slow to read, the input is not silent.
+            (Some(end), Patience::For(silence)) if !self.outgoing.pump.is_writing() => {
+                Deadline::since(end.max(self.outgoing.last_move), silence)
             }
             _ => Deadline::NEVER,
         };
-        let after_eof = match (self.outgoing_end, rules.wait_after_eof) {
-            (Some(end), Some(wait)) => Deadline::since(end, wait),
-            _ => Deadline::NEVER,
-        };
-        let idle = rules.idle_timeout;
-        Limits {
-            end: half_closed.min(after_eof),
-            idle: idle.map_or(Deadline::NEVER, |time| {
-                Deadline::since(self.last_move, time)
-            }),
+        match (self.outgoing.end, self.rules.wait_after_eof) {
+            (Some(end), Some(wait)) => half_close.min(Deadline::since(end, wait)),
+            _ => half_close,
         }
     }
 
-    /// Waits until a direction can go on, or until `limit`.
-    fn wait(&self, limit: Deadline) -> io::Result<Ready> {
-        let outgoing = self.outgoing.wants();
-        let incoming = self.incoming.wants();
-        let at_once = matches!(outgoing, Want::Nothing) || matches!(incoming, Want::Nothing);
-        // Errors are reported for every descriptor, also where no event is asked for.
-        let output = match &incoming {
-            Want::Event(_, PollFlags::IN) => self.incoming.writer.pipe(),
-            _ => None,
-        };
-        // While the remote still sends, its going away shows there.
-        let remote = match &outgoing {
-            Want::Event(_, PollFlags::OUT) => None,
-            _ if self.incoming_end.is_some() && self.outgoing_end.is_none() => {
-                self.outgoing.writer.fd()
-            }
-            _ => None,
-        };
+    fn idle(&self) -> Deadline {
+        let last_move = self.outgoing.last_move.max(self.incoming.last_move);
+        let time = self.rules.idle_timeout;
+        time.map_or(Deadline::NEVER, |time| Deadline::since(last_move, time))
+    }
+
+    /// Waits until a direction can go on, or until `limit`, and moves what can be moved.
+    fn advance(&mut self, limit: Deadline) -> Result<(), Broken> {
+        let is_receiving = !self.incoming.has_ended();
+        let is_sending = !self.outgoing.has_ended();
         let mut set = Set::new();
-        let [outgoing_key, incoming_key] = [&outgoing, &incoming].map(|want| match want {
-            Want::Event(fd, events) => set.add(*fd, *events),
-            Want::Nothing | Want::Forever => Key::ABSENT,
-        });
-        let output = set.add(output, GONE);
-        let remote = set.add(remote, GONE);
-        let ready = set.wait(if at_once { Deadline::now() } else { limit })?;
-        Ok(Ready {
-            outgoing: matches!(outgoing, Want::Nothing) || ready[outgoing_key],
-            incoming: matches!(incoming, Want::Nothing) || ready[incoming_key],
-            output_closed: ready[output],
-            remote_gone: ready[remote],
-        })
-    }
-
-    fn send(&mut self, rules: &Rules) -> Result<(), Broken> {
-        match self.outgoing.step() {
-            Ok(Step::Waiting) => {}
-            Ok(Step::Moved) => {
-                self.last_move = Instant::now();
-                self.last_sent = self.last_move;
-            }
-            Ok(Step::Ended) => {
-                self.outgoing_end = Some(Instant::now());
-                if !self.incoming.ended
-                    && let Some(error) = self.incoming.writer.broken_off()
-                {
-                    self.output_failed(error)?;
-                }
-                // After a failure its receiver must not take for complete what may be cut short.
-                if self.outgoing.reader.finishes && self.output_lost.is_none() {
-                    self.outgoing.writer.finish();
-                    if let Some(most) = self.reset_may_take(rules) {
-                        self.undelivered = self.outgoing.writer.wait_until_taken(most);
-                    }
-                }
-            }
-            Err(Fault::Read(error)) => return Err(Broken::Input(error)),
-            Err(Fault::Tap(error)) => return Err(Broken::Tap(error)),
-            Err(Fault::Write(error)) => {
-                // As in `Writer::broken_off`, the reset may have been lost.
-                let is_reset =
-                    error.kind() == io::ErrorKind::BrokenPipe && self.incoming_end.is_none();
-                self.sending_failed(if is_reset {
-                    Errno::CONNRESET.into()
-                } else {
-                    error
-                });
-            }
+        let outgoing = self.outgoing.wait_in(&mut set);
+        let incoming = self.incoming.wait_in(&mut set);
+        // poll(2) shows, also when nothing is to be written, that the reader of a pipe has gone and
+        // that a connection was reset. While the remote can be read, a read shows the reset.
+        let output = self.incoming.pump.writer.pipe();
+        let output = set.add(output.filter(|_| is_receiving), GONE);
+        let remote = self.outgoing.pump.writer.fd();
+        let remote = set.add(remote.filter(|_| is_sending && !is_receiving), GONE);
+        let is_at_once = outgoing.is_none() || incoming.is_none();
+        let limit = if is_at_once { Deadline::now() } else { limit };
+        let ready = set.wait(limit).map_err(wait_failed)?;
+        let is_ready = |key: Option<Key>| key.is_none_or(|key| ready[key]);
+        // Input is sent before closed output ends the session.
+        if is_ready(outgoing) {
+            self.send()?;
+        } else if ready[remote] {
+            let error = self.outgoing.reset();
+            self.outgoing
+                .end(error.or(Some(ErrorKind::BrokenPipe.into())));
+        } else if ready[output] {
+            self.output_failed(ErrorKind::BrokenPipe.into())?;
+        }
+        // Sending may have ended it.
+        if is_ready(incoming) && !self.incoming.has_ended() {
+            self.receive()?;
         }
         Ok(())
     }
 
-    /// How long to wait for a reset: it may answer what was sent after the remote had ended, and would
-    /// be lost after our own end.
-    fn reset_may_take(&self, rules: &Rules) -> Option<Duration> {
-        let sent_late = self.incoming_end.is_some_and(|end| self.last_sent > end);
-        let Patience::For(most) = rules.half_close_wait else {
-            return None;
-        };
-        let left = rules.deadline.left();
-        sent_late.then(|| left.map_or(most, |left| most.min(left)))
+    fn send(&mut self) -> Result<(), Broken> {
+        match self.outgoing.step() {
+            Ok(false) => {}
+            Ok(true) => self.input_ended()?,
+            Err(Fault::Write(error)) => {
+                // EPIPE though the remote has not ended: see `Writer::take_error`.
+                let is_reset = error.kind() == ErrorKind::BrokenPipe && !self.incoming.has_ended();
+                let reset = self.outgoing.reset().filter(|_| is_reset);
+                self.outgoing.end(reset.or(Some(error)));
+            }
+            Err(fault) => return Err(Broken::Local(fault)),
+        }
+        Ok(())
+    }
+
+    fn input_ended(&mut self) -> Result<(), Broken> {
+        let pump = &mut self.outgoing.pump;
+        if let (Some(bytes), 0) = (&self.rules.if_no_input, pump.written) {
+            let reader = Reader::bytes(bytes.clone()).without_finish();
+            let writer = std::mem::replace(&mut pump.writer, Writer::discard());
+            self.outgoing = Direction::new(reader, writer);
+            return Ok(());
+        }
+        self.outgoing.end(None);
+        if let Some(error) = self.incoming.reset() {
+            self.output_failed(error)?;
+        }
+        // After a failure the remote must not take the bytes for complete.
+        if self.outgoing.pump.reader.finishes && self.incoming.failure.is_none() {
+            self.outgoing.pump.writer.finish();
+        }
+        Ok(())
     }
 
     fn receive(&mut self) -> Result<(), Broken> {
         match self.incoming.step() {
-            Ok(Step::Waiting) => {}
-            Ok(Step::Moved) => {
-                self.last_move = Instant::now();
-                self.first_received.get_or_insert(self.last_move);
-            }
-            Ok(Step::Ended) => {
-                self.incoming_end = Some(Instant::now());
-                if !self.outgoing.ended
-                    && let Some(error) = self.outgoing.writer.broken_off()
-                {
-                    self.sending_failed(error);
-                }
-                if self.incoming.reader.finishes && self.undelivered.is_none() {
-                    self.incoming.writer.finish();
-                }
-            }
+            Ok(false) => {}
+            Ok(true) => self.remote_ended(),
             Err(Fault::Write(error)) => self.output_failed(error)?,
-            Err(Fault::Tap(error)) => return Err(Broken::Tap(error)),
-            // After a reset the write that met it knows more: there was something left to send.
-            Err(Fault::Read(error)) => {
-                let sent = self.outgoing.written;
-                return Err(match self.undelivered.take() {
-                    Some(error) => Broken::Send { error, sent },
-                    None => Broken::Receive { error, sent },
-                });
-            }
+            Err(Fault::Read(error)) => match self.outgoing.failure.take() {
+                // If a write met the reset first, report that: it says that bytes were lost.
+                Some(error) => return Err(Broken::Send(error)),
+                None => return Err(Broken::Receive(error)),
+            },
+            Err(fault @ Fault::Tap(_)) => return Err(Broken::Local(fault)),
         }
         Ok(())
     }
 
-    fn sending_failed(&mut self, error: io::Error) {
-        self.outgoing.ended = true;
-        self.outgoing_end = Some(Instant::now());
-        self.undelivered = Some(error);
+    fn remote_ended(&mut self) {
+        self.incoming.end(None);
+        if let Some(error) = self.outgoing.reset() {
+            self.outgoing.end(Some(error));
+        }
+        // As in `input_ended`.
+        if self.incoming.pump.reader.finishes && self.outgoing.failure.is_none() {
+            self.incoming.pump.writer.finish();
+        }
     }
 
+    /// Does what local output is made to do when nobody reads it any more.
     fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
-        match self.incoming.writer.closed_by(&error) {
-            WhenClosed::Fails => return Err(Broken::Output(error)),
-            WhenClosed::Discards => {}
-            WhenClosed::FailsAtTheEnd => {
-                self.incoming.ended = true;
-                self.incoming_end = Some(Instant::now());
-                self.output_lost = Some(error);
-            }
+        match self.incoming.pump.writer.when_closed {
+            WhenClosed::Discards if is_gone(&error) => self.incoming.pump.discard(),
+            WhenClosed::FailsAtTheEnd if is_gone(&error) => self.incoming.end(Some(error)),
+            _ => return Err(Broken::Local(Fault::Write(error))),
         }
-        self.incoming.drop_pending();
         Ok(())
+    }
+
+    /// Blocks until the remote has acknowledged our end or reset the connection, for
+    /// `half_close_wait` at most. Only if bytes were sent after the end of the remote: it may answer
+    /// those with a reset.
+    fn await_acknowledgement(&self) -> io::Result<()> {
+        /// poll(2) cannot wait for that: a connection that has ended is always ready.
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        let is_late = |end| self.outgoing.last_move > end;
+        let limit = match self.rules.half_close_wait {
+            Patience::For(most) if self.incoming.end.is_some_and(is_late) => Deadline::after(most),
+            _ => return Ok(()),
+        };
+        let limit = limit.min(self.rules.deadline);
+        while self.outgoing.pump.writer.is_closing() && !limit.has_passed() {
+            pause(limit.min(Deadline::after(LOOK_AGAIN)))?;
+        }
+        Ok(())
+    }
+
+    /// How the session ended.
+    fn result(&mut self) -> Result<(), Broken> {
+        let mut sending = self.outgoing.failure.take();
+        if self.incoming.has_ended() {
+            sending = sending.or_else(|| self.outgoing.pump.writer.take_error());
+        }
+        match (sending, self.incoming.failure.take()) {
+            (Some(error), _) => Err(Broken::Send(error)),
+            (None, Some(error)) => Err(Broken::Local(Fault::Write(error))),
+            (None, None) => Ok(()),
+        }
     }
 }
 
-/// One direction: bytes from `reader` to `writer`, at most one buffer of them under way.
-struct Pump {
-    reader: Reader,
-    writer: Writer,
-    buffer: Vec<u8>,
-    encoded: Vec<u8>,
-    passage: Passage,
-    /// What of `buffer`, or of `encoded` where there is an encoding, is still to be written.
-    pending: Range<usize>,
-    /// `reader` has bytes that `writer` did not take.
-    stalled: bool,
-    reader_ended: bool,
-    /// The reader has ended and all it delivered has been written, or can never be.
-    ended: bool,
-    written: u64,
+/// poll(2) itself failed.
+fn wait_failed(error: io::Error) -> Broken {
+    Broken::Local(Fault::Read(error))
 }
 
-/// What bytes pass through in place of a buffer. It opens once much came at a time: a session of
-/// few bytes needs no pipe.
-enum Passage {
-    Closed,
-    Open(Channel),
-    /// The writer does not take what comes in this way.
-    Refused,
+/// One direction of a session.
+struct Direction {
+    pump: Pump,
+    first_move: Option<Instant>,
+    /// When bytes moved last. At first the start of the session.
+    last_move: Instant,
+    end: Option<Instant>,
+    /// Why the direction ended early. The session reports it when both have ended.
+    failure: Option<io::Error>,
 }
 
-enum Step {
-    Moved,
-    Waiting,
-    Ended,
-}
-
-/// What a pump waits for.
-enum Want<'a> {
-    /// It can go on at once.
-    Nothing,
-    Event(BorrowedFd<'a>, PollFlags),
-    Forever,
-}
-
-impl Pump {
+impl Direction {
     fn new(reader: Reader, writer: Writer) -> Self {
         Self {
-            reader,
-            writer,
-            buffer: Vec::new(),
-            encoded: Vec::new(),
-            passage: Passage::Closed,
-            pending: 0..0,
-            stalled: false,
-            reader_ended: false,
-            ended: false,
-            written: 0,
+            pump: Pump::new(reader, writer),
+            first_move: None,
+            last_move: Instant::now(),
+            end: None,
+            failure: None,
         }
     }
 
-    /// Gives up what has been read and not been written.
-    fn drop_pending(&mut self) {
-        self.pending = 0..0;
-        self.passage = Passage::Closed;
-        self.stalled = false;
+    fn has_ended(&self) -> bool {
+        self.end.is_some()
     }
 
-    fn is_writing(&self) -> bool {
-        let passing = matches!(&self.passage, Passage::Open(channel) if !channel.is_empty());
-        self.stalled || passing || !self.pending.is_empty()
+    fn end(&mut self, failure: Option<io::Error>) {
+        self.end = Some(Instant::now());
+        self.failure = failure;
     }
 
-    fn wants(&self) -> Want<'_> {
-        if self.ended {
-            Want::Forever
-        } else if self.is_writing() {
-            self.writer
-                .fd()
-                .map_or(Want::Nothing, |fd| Want::Event(fd, PollFlags::OUT))
-        } else {
-            match self.reader.readiness() {
-                Readiness::Now => Want::Nothing,
-                Readiness::Poll(fd) => Want::Event(fd, PollFlags::IN),
-            }
-        }
+    /// How the connection that is written to broke, if it did before the end of this direction.
+    fn reset(&self) -> Option<io::Error> {
+        let is_open = !self.has_ended();
+        is_open.then(|| self.pump.writer.take_error()).flatten()
     }
 
-    /// Moves what goes without waiting.
-    fn step(&mut self) -> Result<Step, Fault> {
-        if self.pending.is_empty() {
-            match self.reader.splice_to(&self.writer) {
-                Some(Ok(count)) => {
-                    self.stalled = false;
-                    self.written += count as u64;
-                    return Ok(Step::Moved);
-                }
-                Some(Err(fault)) if fault.is_wait() => {
-                    // Whichever of the two was ready, it must be the other that is not.
-                    self.stalled = !self.stalled;
-                    if self.stalled || !self.reader.reads_past_urgent_data() {
-                        return Ok(Step::Waiting);
-                    }
-                    // splice(2) stops before an urgent byte for ever, and poll(2) calls it readable.
-                }
-                Some(Err(fault)) => return Err(fault),
-                None => self.stalled = false,
-            }
-            if let Some(step) = self.pass()? {
-                return Ok(step);
-            }
+    /// Moves bytes. Returns whether that was the last of them.
+    fn step(&mut self) -> Result<bool, Fault> {
+        let step = self.pump.step()?;
+        if let Step::Moved(_) = step {
+            self.last_move = Instant::now();
+            self.first_move.get_or_insert(self.last_move);
         }
-        if self.pending.is_empty() {
-            match self.read() {
-                Err(fault) if fault.is_wait() => return Ok(Step::Waiting),
-                result => result?,
-            }
-        }
-        let much = self.pending.len() >= MUCH;
-        while !self.pending.is_empty() {
-            let bytes = if self.writer.is_plain() {
-                &self.buffer
-            } else {
-                &self.encoded
-            };
-            let bytes = &bytes[self.pending.clone()];
-            match self.writer.write(bytes).map_err(Fault::Write) {
-                Ok(count) => {
-                    self.writer.note(&bytes[..count])?;
-                    self.pending.start += count;
-                    self.written += count as u64;
-                }
-                Err(fault) if fault.is_wait() => return Ok(Step::Moved),
-                Err(fault) => return Err(fault),
-            }
-        }
-        if much
-            && matches!(self.passage, Passage::Closed)
-            && let Some(channel) = self.reader.channel_to(&self.writer)
-        {
-            self.passage = Passage::Open(channel);
-            self.buffer = Vec::new();
-        }
-        self.ended = self.reader_ended;
-        Ok(if self.ended { Step::Ended } else { Step::Moved })
+        Ok(step == Step::End)
     }
 
-    /// Moves what goes through the channel; `None` where there is none, and where `read` has to go on:
-    /// at the end of the reader, and where it stops before an urgent byte.
-    fn pass(&mut self) -> Result<Option<Step>, Fault> {
-        let Passage::Open(channel) = &mut self.passage else {
-            return Ok(None);
-        };
-        let mut step = Step::Waiting;
-        if channel.is_empty() {
-            match self.reader.fill(channel) {
-                Ok(0) => return Ok(None),
-                Ok(_) => step = Step::Moved,
-                // Nothing, or an urgent byte, which only `read` goes past.
-                Err(fault) if fault.is_wait() => return Ok(None),
-                Err(fault) => return Err(fault),
-            }
+    /// Adds what the next step waits for. `None`: the step is due at once.
+    fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
+        if self.has_ended() {
+            return Some(Key::ABSENT);
         }
-        while !channel.is_empty() {
-            match self
-                .writer
-                .drain(channel)
-                .map(|result| result.map_err(Fault::Write))
-            {
-                Some(Ok(count)) => {
-                    self.written += count as u64;
-                    step = Step::Moved;
-                }
-                Some(Err(fault)) if fault.is_wait() => break,
-                Some(Err(fault)) => return Err(fault),
-                // As with a file that is open for appending.
-                None => {
-                    let passage = std::mem::replace(&mut self.passage, Passage::Refused);
-                    if let Passage::Open(channel) = passage {
-                        self.buffer = channel.take().map_err(Fault::Read)?;
-                        self.pending = 0..self.buffer.len();
-                        let size = self.reader.most_at_once().max(self.buffer.len());
-                        self.buffer.resize(size, 0);
-                    }
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(step))
-    }
-
-    /// Reads once, and makes what it read pending.
-    fn read(&mut self) -> Result<(), Fault> {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; self.reader.most_at_once()];
-        }
-        let count = self.reader.read(&mut self.buffer).map_err(Fault::Read)?;
-        if count > 0 {
-            self.reader.note(&self.buffer[..count])?;
-        }
-        self.reader_ended = count == 0;
-        self.pending = 0..count;
-        if !self.writer.is_plain() {
-            self.encoded.clear();
-            self.writer.encode(&self.buffer[..count], &mut self.encoded);
-            if self.reader_ended {
-                self.writer.encode_end(&mut self.encoded);
-            }
-            self.pending = 0..self.encoded.len();
-        }
-        Ok(())
+        let (fd, events) = self.pump.waits_for()?;
+        Some(set.add(fd, events))
     }
 }

@@ -10,7 +10,7 @@ use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::tap::{Tap, TapArgs};
 use crate::units::{Patience, duration, patience};
 
-#[derive(Clone, Debug, PartialEq, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of its own on the command line"
@@ -19,82 +19,82 @@ pub struct StreamArgs {
     /// Send \r\n for \n
     #[arg(short = 'C', long)]
     pub crlf: bool,
-    /// Send only; what the peer sends is thrown away
-    #[arg(hide_short_help = true, long, conflicts_with = "recv_only")]
+    /// Only send; discard what the peer sends
+    #[arg(long, conflicts_with = "recv_only")]
     pub send_only: bool,
-    /// Receive only; nothing is sent
-    #[arg(hide_short_help = true, long)]
+    /// Only receive; send nothing
+    #[arg(long)]
     pub recv_only: bool,
-    /// Print what the peer sends as it is, also on a terminal
-    #[arg(hide_short_help = true, long)]
+    /// Do not escape received data on a terminal
+    #[arg(long)]
     pub raw: bool,
-    /// Leave the sending side open when input ends
-    #[arg(hide_short_help = true, long)]
+    /// Keep the sending side open when input ends
+    #[arg(long)]
     pub no_shutdown: bool,
-    /// After the peer's end go on until input was silent for TIME, or 'forever'
-    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "0.5s", value_parser = patience)]
-    pub half_close_wait: Patience,
-    /// After the end of input wait at most TIME for the peer
-    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = duration)]
-    pub wait_after_eof: Option<Duration>,
+    /// After the peer closes, stop once input is silent for TIME [default: 0.5s]
+    ///
+    /// `forever` waits for the end of input.
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    half_close_wait: Option<Patience>,
+    /// After input ends, wait at most TIME for the answer
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    wait_after_eof: Option<Duration>,
     #[command(flatten)]
     pub tap: TapArgs,
 }
 
 impl StreamArgs {
-    /// The options that mean nothing to a session with a program.
-    pub fn without_what_programs_use(&self) -> Self {
-        Self {
-            crlf: false,
-            send_only: false,
-            recv_only: false,
-            tap: TapArgs::default(),
-            ..self.clone()
+    /// Each option that any stream has a use for, and whether it was given.
+    pub fn given(&self) -> [(&'static str, bool); 5] {
+        [
+            ("-C", self.crlf),
+            ("--send-only", self.send_only),
+            ("--recv-only", self.recv_only),
+            ("-x", self.tap.hex_dump.is_some()),
+            ("--record", self.tap.record.is_some()),
+        ]
+    }
+
+    /// Each option that only standard input and output have a use for, and whether it was given.
+    pub fn given_for_stdio(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--raw", self.raw),
+            ("--no-shutdown", self.no_shutdown),
+            ("--half-close-wait", self.half_close_wait.is_some()),
+            ("--wait-after-eof", self.wait_after_eof.is_some()),
+        ]
+    }
+
+    /// Applies the options to the end of the peer. `tap` records it.
+    pub fn remote(&self, mut remote: Duplex, tap: Option<Tap>) -> Duplex {
+        remote.reader.tap.clone_from(&tap);
+        remote.writer.tap = tap;
+        if self.crlf {
+            let after_return = false;
+            remote.writer.encoding = Encoding::Crlf { after_return };
         }
+        remote
     }
 
-    /// The end that the peer is at.
-    pub fn remote(&self, remote: Duplex, tap: Option<Tap>) -> Duplex {
-        let remote = Duplex {
-            reader: remote.reader.with_tap(tap.clone()),
-            writer: remote.writer.with_tap(tap),
-        };
-        let writer = if self.crlf {
-            remote.writer.with_encoding(Encoding::Crlf {
-                after_return: false,
-            })
-        } else {
-            remote.writer
-        };
-        Duplex { writer, ..remote }
-    }
-
-    /// The end that this process is at: what is sent, and what becomes of what is received.
-    pub fn local(&self, local: Duplex) -> Duplex {
-        let reader = if self.recv_only {
-            Reader::nothing()
-        } else {
-            local.reader
-        };
-        let reader = if self.no_shutdown {
-            reader.without_finish()
-        } else {
-            reader
-        };
-        let writer = if self.send_only {
-            Writer::discard()
-        } else {
-            local.writer
-        };
-        Duplex { reader, writer }
+    /// Applies the options to the local end.
+    pub fn local(&self, mut local: Duplex) -> Duplex {
+        if self.recv_only {
+            local.reader = Reader::nothing();
+        }
+        if self.send_only {
+            local.writer = Writer::discard();
+        }
+        local.reader.finishes &= !self.no_shutdown;
+        local
     }
 
     /// When a session with standard input and output ends.
     pub fn rules(&self) -> Rules {
-        /// With `--send-only` nothing is expected of the peer but its end, and not every server ends.
+        const HALF_CLOSE_WAIT: Patience = Patience::For(Duration::from_millis(500));
+        /// With `--send-only` only the end of the peer is awaited, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
-            half_close_wait: self.half_close_wait,
+            half_close_wait: self.half_close_wait.unwrap_or(HALF_CLOSE_WAIT),
             wait_after_eof: self
                 .wait_after_eof
                 .or(self.send_only.then_some(SEND_ONLY_WAIT)),
@@ -103,12 +103,11 @@ impl StreamArgs {
     }
 }
 
-/// Standard output; where it is a terminal, harmless unless `raw`.
+/// Standard output. On a terminal control characters are escaped, unless `raw`.
 pub fn stdout(raw: bool) -> io::Result<Writer> {
-    let writer = Writer::stdout()?;
-    Ok(if output::escapes(raw) {
-        writer.with_encoding(Encoding::Terminal(TerminalEscape::default()))
-    } else {
-        writer
-    })
+    let mut stdout = Writer::stdout()?;
+    if output::escapes(raw) {
+        stdout.encoding = Encoding::Terminal(TerminalEscape::default());
+    }
+    Ok(stdout)
 }

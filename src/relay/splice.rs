@@ -1,112 +1,114 @@
-//! Bytes from one descriptor to another without a copy through this process: between a pipe and a
-//! socket, from a file to a socket, and through a pipe of our own from a socket to anything.
+//! Moves bytes without a copy through this process: splice(2), sendfile(2), and a pipe where splice(2)
+//! needs one.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, PipeReader, PipeWriter, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most that is moved at once, and how much a pipe holds that carries much data.
+/// The most that one call moves, and the size of a pipe for bulk transfers.
 #[cfg(target_os = "linux")]
 const MOST: usize = 1 << 20;
 
-/// A full pipe of the default size; who moves this much at once will move more.
-pub const MUCH: usize = 64 << 10;
+/// One full default pipe (64 KiB). A read this large means a bulk transfer.
+pub const BULK: usize = 64 << 10;
 
-/// Moves what is there, up to a mebibyte, and returns how much; 0 is the end of `from`.
-/// `WouldBlock` says that `from` has nothing or that `to` takes nothing; one of the two is a pipe,
-/// and a socket must be non-blocking (splice(2)).
+/// The result of one attempt to move bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// That many bytes were written. 0: bytes were read and wait for the writer.
+    Moved(usize),
+    ReaderNotReady,
+    WriterNotReady,
+    /// The reader has ended, and all its bytes are written.
+    End,
+    /// The kernel cannot do it with these two descriptors.
+    Unsupported,
+}
+
 #[cfg(target_os = "linux")]
-pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<usize> {
+fn step(result: rustix::io::Result<usize>, not_ready: Step) -> io::Result<Step> {
+    use rustix::io::Errno;
+    match result {
+        Ok(0) => Ok(Step::End),
+        Ok(count) => Ok(Step::Moved(count)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(not_ready),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(Step::Unsupported),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// splice(2): moves up to a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
+/// does not say which side is not ready: the caller says so, by `not_ready`.
+#[cfg(target_os = "linux")]
+pub fn splice(from: impl AsFd, to: impl AsFd, not_ready: Step) -> io::Result<Step> {
     use rustix::pipe::{SpliceFlags, splice};
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    Ok(splice(from, None, to, None, MOST, flags)?)
+    step(splice(from, None, to, None, MOST, flags), not_ready)
 }
 
-/// Only Linux can.
+/// Only Linux has splice(2).
 #[cfg(not(target_os = "linux"))]
-pub fn splice(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
+pub fn splice(_from: impl AsFd, _to: impl AsFd, _not_ready: Step) -> io::Result<Step> {
+    Ok(Step::Unsupported)
 }
 
-/// `splice`, from a file to a socket. What is changed in the file before the peer has taken it may
-/// be sent as changed.
+/// sendfile(2): moves up to a mebibyte from a file to a socket. A change of the file before the peer
+/// has acknowledged the bytes may change what is sent.
 #[cfg(target_os = "linux")]
-pub fn send_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<usize> {
-    Ok(rustix::fs::sendfile(to, from, None, MOST)?)
+pub fn send_file(from: impl AsFd, to: impl AsFd) -> io::Result<Step> {
+    step(
+        rustix::fs::sendfile(to, from, None, MOST),
+        Step::WriterNotReady,
+    )
 }
 
-/// Other systems have other calls for it.
+/// The sendfile(2) of other systems differs.
 #[cfg(not(target_os = "linux"))]
-pub fn send_file(_from: BorrowedFd<'_>, _to: BorrowedFd<'_>) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
+pub fn send_file(_from: impl AsFd, _to: impl AsFd) -> io::Result<Step> {
+    Ok(Step::Unsupported)
 }
 
-/// Lets `pipe` hold as much as is moved at once, if the system permits it.
+/// Lets `pipe` hold as much as one call moves, if the kernel permits it.
 #[cfg(target_os = "linux")]
 pub fn enlarge(pipe: BorrowedFd<'_>) {
     if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < MOST) {
-        // A user has only so many pages for pipes (pipe(7)); as it is, it works too.
+        // Fails when the pipes of the user have taken all their pages (pipe(7)).
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, MOST);
     }
 }
 
-/// The size is not to be chosen.
+/// Other systems choose the size.
 #[cfg(not(target_os = "linux"))]
 pub fn enlarge(_pipe: BorrowedFd<'_>) {}
-
-#[cfg(target_os = "linux")]
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::pipe::{PipeFlags, pipe_with};
-    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
-}
-
-/// Of no use without `splice`.
-#[cfg(not(target_os = "linux"))]
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Err(io::ErrorKind::Unsupported.into())
-}
 
 /// How many channels are open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A pipe between a socket and what takes its bytes.
+/// A pipe of this process: splice(2) needs one between a socket and another socket or a file.
 pub struct Channel {
-    reader: OwnedFd,
-    writer: OwnedFd,
+    reader: PipeReader,
+    writer: PipeWriter,
     filled: usize,
-    _place: Place,
-}
-
-/// One of the places for channels.
-struct Place;
-
-impl Place {
-    fn take() -> Option<Self> {
-        /// Each costs two descriptors, which connections need too, and up to a mebibyte; pipe(7)
-        /// gives one user 64 MiB.
-        const MOST_OPEN: usize = 32;
-        let place = Self;
-        (OPEN.fetch_add(1, Ordering::Relaxed) < MOST_OPEN).then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        OPEN.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Channel {
-    /// `None` where there are enough already, or the system gives no more.
+    /// `None`: enough are open already, or the system opens no more.
     pub fn open() -> Option<Self> {
-        let place = Place::take()?;
-        let (reader, writer) = pipe().ok()?;
+        /// Each takes two descriptors, which connections need too, and up to a mebibyte of the 64
+        /// that one user has for pipes (pipe(7)).
+        const MOST_OPEN: usize = 32;
+        let one_more = |open| (open < MOST_OPEN).then_some(open + 1);
+        OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        let Ok((reader, writer)) = io::pipe() else {
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
         enlarge(writer.as_fd());
         Some(Self {
             reader,
             writer,
             filled: 0,
-            _place: place,
         })
     }
 
@@ -114,27 +116,34 @@ impl Channel {
         self.filled == 0
     }
 
-    /// Takes what a socket has, once the channel is empty; 0 is the end.
-    pub fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
-        let count = splice(from, self.writer.as_fd())?;
-        self.filled += count;
-        Ok(count)
-    }
-
-    /// Gives as much as `to` takes.
-    pub fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
-        let count = splice(self.reader.as_fd(), to)?;
-        self.filled -= count;
-        Ok(count)
-    }
-
-    /// Gives back what is in it, for a writer that nothing can be spliced to.
-    pub fn take(self) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.filled];
-        let mut taken = 0;
-        while taken < bytes.len() {
-            taken += rustix::io::read(&self.reader, &mut bytes[taken..])?;
+    /// Takes bytes from a socket. The channel must be empty.
+    pub fn fill(&mut self, from: impl AsFd) -> io::Result<Step> {
+        let step = splice(from, &self.writer, Step::ReaderNotReady)?;
+        if let Step::Moved(count) = step {
+            self.filled = count;
         }
+        Ok(step)
+    }
+
+    /// Gives `to` the bytes that it has room for.
+    pub fn drain(&mut self, to: impl AsFd) -> io::Result<Step> {
+        let step = splice(&self.reader, to, Step::WriterNotReady)?;
+        if let Step::Moved(count) = step {
+            self.filled -= count;
+        }
+        Ok(step)
+    }
+
+    /// Takes all bytes out, for a destination that is [`Step::Unsupported`].
+    pub fn take(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; std::mem::take(&mut self.filled)];
+        self.reader.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,10 +15,12 @@ use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct AccessArgs {
-    /// Let in PEER and nobody else: a network, an address, a name, or @FILE with one a line
+    /// Serve only PEER: a network, address, name or @FILE
+    ///
+    /// May be repeated. A file has one peer per line; SIGHUP reads it again.
     #[arg(long, value_name = "PEER")]
     allow: Vec<String>,
-    /// Keep out PEER, unless it is allowed
+    /// Refuse PEER, unless --allow names it
     #[arg(long, value_name = "PEER")]
     deny: Vec<String>,
 }

@@ -16,14 +16,15 @@ use crate::wait::Deadline;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
 pub struct ListenArgs {
-    /// Port to listen on; 0 takes a free one
+    /// Listen on port N; 0 takes a free one
     #[arg(short, long, value_name = "N", value_parser = crate::net::address::listen_port)]
     pub port: u16,
-    /// Address or name to listen on, `any` for all; may be repeated [default: 127.0.0.1, or
-    /// `::1` with -6]
+    /// Listen on ADDRESS; `any` is all [default: 127.0.0.1]
+    ///
+    /// A name works too. May be repeated. With -6 the default is `::1`.
     #[arg(short, long, value_name = "ADDRESS", visible_alias = "host")]
     pub bind: Vec<String>,
-    /// Print the port on standard output once listening, on a line before all else
+    /// Print the port as the first line of standard output
     #[arg(long)]
     pub print_port: bool,
     #[command(flatten)]

@@ -18,34 +18,39 @@ use crate::net::connect::{ConnectArgs, connect_to};
 use crate::output;
 use crate::wait::Deadline;
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(next_help_heading = "Checking ports")]
 pub struct CheckArgs {
-    /// Only say which ports are open: of HOST PORTS, as in `db 22,80,8000-8010`, or of HOST:PORT
+    /// Say which ports are open: HOST:PORT or HOST 22,80-90
     #[arg(short = 'z', long = "check", conflicts_with_all = [
         "send", "get", "interactive", "crlf", "send_only", "recv_only", "raw", "no_shutdown", "half_close_wait",
         "wait_after_eof", "idle_timeout", "hex_dump", "record", "timing",
     ])]
     pub wanted: bool,
-    /// How many ports to try at a time
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "N",
-        default_value = "64",
-        value_parser = clap::value_parser!(u16).range(1..),
-        requires = "wanted"
-    )]
-    parallel: u16,
-    /// Try one port N times, and end with ping's statistics
-    #[arg(short, long, value_name = "N", value_parser = crate::units::count, requires = "wanted", conflicts_with = "retry")]
+    /// Try N ports at a time [default: 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    parallel: Option<u16>,
+    /// Try one port N times, and print ping's statistics
+    #[arg(short, long, value_name = "N", value_parser = crate::units::count, conflicts_with = "retry")]
     count: Option<u64>,
     /// Try one port every TIME [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, requires = "wanted", conflicts_with = "retry")]
+    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, conflicts_with = "retry")]
     interval: Option<Duration>,
-    /// Report as JSON, one object a line
-    #[arg(long, requires = "wanted")]
+    /// Print JSON, one object per line
+    #[arg(long)]
     json: bool,
+}
+
+impl CheckArgs {
+    /// Each option that needs `-z`, and whether it was given.
+    pub fn given(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--parallel", self.parallel.is_some()),
+            ("-c", self.count.is_some()),
+            ("-i", self.interval.is_some()),
+            ("--json", self.json),
+        ]
+    }
 }
 
 /// What became of one port.
@@ -114,7 +119,9 @@ pub fn run(
     };
     thread::scope(|scope| {
         let (sender, results) = mpsc::channel();
-        for _ in 0..at_a_time(args.parallel.into(), addresses.len()).min(targets.len()) {
+        for _ in
+            0..at_a_time(args.parallel.unwrap_or(64).into(), addresses.len()).min(targets.len())
+        {
             let sender = sender.clone();
             let spawned = thread::Builder::new()
                 .name("check".to_owned())

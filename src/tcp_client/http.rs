@@ -1,8 +1,8 @@
-//! The one request that netkit writes by itself.
+//! The HTTP request that netkit sends for a page.
 
 use crate::net::address::HostPort;
 
-/// A request for `path` (RFC 9112) that asks the server to close after its answer.
+/// A request for `path` (RFC 9112). The server is asked to close after its answer.
 pub fn get(target: &HostPort, path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
@@ -11,8 +11,7 @@ pub fn get(target: &HostPort, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Whether `path` can stand in a request line: visible ASCII from `/` on, so that it cannot end the
-/// line.
+/// Fails unless `path` is visible ASCII that begins with `/`. Such a path cannot end the request line.
 pub fn check_path(path: &str) -> Result<(), String> {
     if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());

@@ -1,10 +1,11 @@
-//! Connects to a TCP server: standard input goes to it, and what it sends goes to standard output.
+//! Connects to a TCP server, sends standard input and prints the answer.
 
 mod check;
 mod http;
 mod ping;
 
-use std::io::{self, IsTerminal};
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,11 @@ use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
 use crate::relay::duplex::{Duplex, Reader};
 use crate::relay::options::{self, StreamArgs};
-use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::relay::{Broken, Rules, relay};
 use crate::units::positive_duration;
+use crate::usage::needs;
 use crate::wait::Deadline;
-use crate::{escape, input, output, tap};
+use crate::{escape, input, output};
 use check::CheckArgs;
 
 const EXAMPLES: &str = "\
@@ -25,10 +27,10 @@ Examples:
   netkit tcp-client 127.0.0.1:9999                talk to a server
   netkit tcp-client www.sina.com.cn:80            fetch a page
   netkit tcp-client --get /robots.txt HOST 8080   fetch another page
-  printf 'exit\\n' | netkit tcp-client HOST 9999   send what a pipe delivers, print the answer
+  printf 'exit\\n' | netkit tcp-client HOST 9999   send a pipe, print the answer
   netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
 
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(
     override_usage = "netkit tcp-client [OPTIONS] HOST:PORT\n       netkit tcp-client [OPTIONS] HOST PORT",
     after_help = EXAMPLES,
@@ -36,29 +38,32 @@ Examples:
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2, hide_short_help = true)]
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2)]
     target: Vec<String>,
 
-    /// Send TEXT instead of standard input; knows \r \n \t \0 \\ \xHH; may be repeated
-    #[arg(long, value_name = "TEXT", value_parser = unescaped, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
-    send: Vec<Text>,
-    /// Send an HTTP request for PATH [/] instead of standard input
-    #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = "/", conflicts_with_all = ["send_only", "recv_only"])]
-    get: Option<String>,
-    /// Send standard input also on port 80, where a terminal fetches a page
+    /// Send TEXT instead of standard input (escapes: \r \n \t \0 \\ \xHH)
+    ///
+    /// Several texts are sent one after another.
+    #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
+    send: Vec<Bytes>,
+    /// Request PATH over HTTP instead of sending input [default: /]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["send_only", "recv_only"])]
+    #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
+    get: Option<Option<String>>,
+    /// On port 80: send what I type, do not fetch a page
     #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
     interactive: bool,
     #[command(flatten)]
     stream: StreamArgs,
 
-    /// Give up when nothing moved in either direction for TIME
+    /// Give up after TIME without data in either direction
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-    /// Give up when TIME has passed in all
+    /// Give up after TIME in total
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
 
-    /// At the end, say when resolving, connecting and the first byte were done, from the start
+    /// Print the time to resolve, connect, first byte
     #[arg(long)]
     timing: bool,
 
@@ -68,161 +73,106 @@ pub struct Args {
     connect: ConnectArgs,
 }
 
-/// The bytes of one `--send`.
-#[derive(Clone)]
-struct Text(Vec<u8>);
+/// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
+type Bytes = Vec<u8>;
 
-fn unescaped(text: &str) -> Result<Text, String> {
-    escape::unescape(text).map(Text)
-}
-
-/// Ends when both directions have ended; see `relay` for how each does.
-pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+/// Connects, and joins the connection to standard input and output. `relay` says when that ends.
+pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     if args.check.wanted {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
-    let args = &args.clone().with_address();
-    let wrong = |message| Failure::local(message);
-    let path = args.get.as_deref();
-    path.map_or(Ok(()), http::check_path).map_err(wrong)?;
-    let target = HostPort::from_words(&args.target).map_err(wrong)?;
+    needs("-z", args.check.wanted, &args.check.given())?;
+    HostPort::take_back(&mut args.target, &mut args.get);
+    HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
+    let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
+    path.map_or(Ok(()), http::check_path)
+        .map_err(Failure::local)?;
+    let target = HostPort::from_words(&args.target).map_err(Failure::local)?;
     let reader = args.reader(&target, path)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
-    let stream = connection.stream;
     let peer = connection.peer;
-    // Only now: what an earlier session left in the files is not lost to a failing attempt.
+    // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open(false)?;
-    let local = stream.local().ok().map(tracing::field::display);
+    let local = connection.stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
-
-    let remote = Duplex::of_socket(Arc::new(stream))?;
+    let remote = Duplex::of_socket(Arc::new(connection.stream))?;
     let remote = args.stream.remote(remote, taps.map(|taps| taps.session(1)));
-    let local = args.stream.local(Duplex {
-        reader,
-        writer: options::stdout(args.stream.raw)?,
-    });
-    let rules = Rules {
-        idle_timeout: args.idle_timeout,
-        deadline,
-        ..args.stream.rules()
-    };
-    let mut traffic = Traffic::default();
-    let result = relay(local, remote, &rules, &mut traffic);
+    let writer = options::stdout(args.stream.raw)?;
+    let local = args.stream.local(Duplex { reader, writer });
+    let (traffic, result) = relay(local, remote, &args.rules(&target, deadline));
     if args.timing {
         let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
-        let first_byte = traffic
-            .first_received
-            .map_or_else(|| "none".to_owned(), since_start);
+        let first_byte = traffic.first_received.map(since_start);
         tracing::info!(
-            "resolve {}, connect {}, first byte {first_byte}, total {}",
+            "resolve {}, connect {}, first byte {}, total {}",
             since_start(connection.resolved),
             since_start(connection.established),
+            first_byte.as_deref().unwrap_or("none"),
             since_start(Instant::now()),
         );
     }
-    result.map_err(|broken| args.failure(&target.at(peer).to_string(), &broken))
+    result.map_err(|broken| failure(target.at(peer), &broken, traffic.sent))
 }
 
 impl Args {
-    /// The value of `--get` and of `-x` is optional, and takes the word that follows. When that leaves
-    /// no address, the word was the address.
-    fn with_address(mut self) -> Self {
-        if HostPort::from_words(&self.target).is_ok() {
-            return self;
-        }
-        let with = |word: &str| [&[word.to_owned()], &self.target[..]].concat();
-        let path = self
-            .get
-            .as_deref()
-            .filter(|path| !path.starts_with('/'))
-            .map(with);
-        let file = self
-            .stream
-            .tap
-            .hex_dump
-            .iter()
-            .flatten()
-            .filter_map(|path| path.to_str())
-            .map(with)
-            .next();
-        if let Some(words) = path.filter(|words| HostPort::from_words(words).is_ok()) {
-            self.target = words;
-            self.get = Some("/".to_owned());
-        } else if let Some(words) = file.filter(|words| HostPort::from_words(words).is_ok()) {
-            self.target = words;
-            self.stream.tap.hex_dump = Some(None);
-        }
-        self
+    /// Whether a page is requested where input delivers nothing.
+    fn fetches(&self, target: &HostPort) -> bool {
+        let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;
+        target.port == 80 && is_plain && self.send.is_empty() && self.get.is_none()
     }
 
+    fn rules(&self, target: &HostPort, deadline: Deadline) -> Rules {
+        Rules {
+            if_no_input: self.fetches(target).then(|| http::get(target, "/")),
+            idle_timeout: self.idle_timeout,
+            deadline,
+            ..self.stream.rules()
+        }
+    }
+
+    /// What is sent. `path` is that of `--get`.
     fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
-        Ok(if let Some(path) = path {
-            Reader::bytes(http::get(target, path)).without_finish()
-        } else if !self.send.is_empty() {
-            Reader::bytes(
-                self.send
-                    .iter()
-                    .flat_map(|text| text.0.iter().copied())
-                    .collect(),
-            )
-        } else if target.port != 80
-            || self.interactive
-            || self.stream.send_only
-            || self.stream.recv_only
-        {
-            Reader::stdin()?
-        } else if io::stdin().is_terminal() {
+        if let Some(path) = path {
+            return Ok(Reader::bytes(http::get(target, path)).without_finish());
+        }
+        if !self.send.is_empty() {
+            return Ok(Reader::bytes(self.send.concat()));
+        }
+        if self.fetches(target) && io::stdin().is_terminal() {
             tracing::info!(
                 "Fetching http://{}/ (--interactive lets you type a request)",
                 target.host_field()
             );
-            Reader::bytes(http::get(target, "/")).without_finish()
-        } else {
-            Reader::stdin()?.or_if_empty(http::get(target, "/"))
-        })
-    }
-
-    fn failure(&self, peer: &str, broken: &Broken) -> Failure {
-        match broken {
-            Broken::Output(error) => Failure::of_output(output::NAME, error),
-            Broken::Input(error) => input::unreadable(input::NAME, error),
-            Broken::Receive { error, sent } => {
-                let sent = match sent {
-                    0 => String::new(),
-                    _ => format!("; {sent} bytes were sent"),
-                };
-                Failure::new(
-                    blame(error),
-                    format!("could not receive from {peer}: {}{sent}", cause(error)),
-                )
-            }
-            Broken::Send { error, sent } => {
-                let why = match error.kind() {
-                    io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
-                    _ => cause(error),
-                };
-                Failure::new(
-                    blame(error),
-                    format!("could not send everything to {peer}: {why}; {sent} bytes were sent"),
-                )
-            }
-            Broken::Tap(error) => tap::failure(error),
-            Broken::Idle => {
-                let time = self.idle_timeout.unwrap_or_default();
-                Failure::new(
-                    Exit::Timeout,
-                    format!("could not go on with {peer}: nothing moved for {time:?}"),
-                )
-            }
-            Broken::Deadline => {
-                let time = self.deadline.unwrap_or_default();
-                Failure::new(
-                    Exit::Timeout,
-                    format!("could not finish with {peer}: {time:?} have passed"),
-                )
-            }
+            return Ok(Reader::nothing());
         }
+        Reader::stdin()
     }
+}
+
+/// A session with `peer` that broke after `sent` bytes.
+fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
+    let sent = match broken {
+        Broken::Receive(_) if sent == 0 => String::new(),
+        _ => format!("; {sent} bytes were sent"),
+    };
+    let why = |error: &io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe => format!("the peer has closed the connection{sent}"),
+        _ => cause(error) + &sent,
+    };
+    let (exit, act, why) = match broken {
+        Broken::Local(fault) => return fault.failure(input::NAME, output::NAME),
+        Broken::Receive(error) => (blame(error), "receive from", why(error)),
+        Broken::Send(error) => (blame(error), "send everything to", why(error)),
+        Broken::Idle(time) => {
+            let why = format!("nothing moved for {time:?}");
+            (Exit::Timeout, "go on with", why)
+        }
+        Broken::Deadline(time) => {
+            let why = format!("{time:?} have passed");
+            (Exit::Timeout, "finish with", why)
+        }
+    };
+    Failure::new(exit, format!("could not {act} {peer}: {why}"))
 }

@@ -12,13 +12,11 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::LimitArgs;
 use crate::exit::{Exit, Failure, blame, cause};
-use crate::input;
 use crate::net::stream::Stream;
 use crate::relay::duplex::Duplex;
-use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
-use crate::tap;
 use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, is_wait, wait_for};
 
 /// Why a connection did not end well.
@@ -127,17 +125,14 @@ impl Connection {
             deadline: self.session_end,
             ..rules.clone()
         };
-        let mut traffic = Traffic::default();
-        let result = relay(local, remote, &rules, &mut traffic);
+        let (traffic, result) = relay(local, remote, &rules);
         self.received.update(|total| total + traffic.received);
         self.sent.update(|total| total + traffic.sent);
         result.map_err(|broken| match broken {
-            Broken::Receive { error, .. } | Broken::Send { error, .. } => Ended::Failed(error),
-            Broken::Input(error) => Ended::Local(input::unreadable(name, &error)),
-            Broken::Output(error) => Ended::Local(Failure::of_output(name, &error)),
-            Broken::Tap(error) => Ended::Local(tap::failure(&error)),
-            Broken::Idle => Ended::Idle(self.idle_timeout.unwrap_or_default()),
-            Broken::Deadline => Ended::Session(self.session_end.length()),
+            Broken::Receive(error) | Broken::Send(error) => Ended::Failed(error),
+            Broken::Local(fault) => Ended::Local(fault.failure(name, name)),
+            Broken::Idle(time) => Ended::Idle(time),
+            Broken::Deadline(time) => Ended::Session(time),
         })
     }
 

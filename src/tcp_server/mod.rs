@@ -38,21 +38,19 @@ use service::{Handler, ServiceArgs};
 const EXAMPLES: &str = "\
 Examples:
   netkit tcp-server --port 9999                  greet everybody who connects
-  netkit tcp-server -p 9999 --service stdio      netcat's listener: talk to one connection
-  netkit tcp-server -p 9999 -b any -e /bin/cat   run a program for every connection";
+  netkit tcp-server -p 9999 --service stdio      talk to one connection (nc -l)
+  netkit tcp-server -p 9999 -b any -e /bin/cat   run a program for each";
 
 #[derive(Clone, clap::Args)]
 #[command(
-    mut_arg("ipv4", |arg| arg.hide_short_help(true)),
-    mut_arg("ipv6", |arg| arg.hide_short_help(true)),
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
-    /// How many connections may wait to be accepted
-    #[arg(hide_short_help = true, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Listening")]
+    /// Let up to N connections wait to be accepted
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Listening")]
     backlog: i32,
     #[command(flatten)]
     service: ServiceArgs,
@@ -75,22 +73,22 @@ struct LimitArgs {
     /// Serve one connection, then exit
     #[arg(short = '1', long, conflicts_with = "keep_open")]
     once: bool,
-    /// With `--service stdio`: take the next connection after the first
+    /// With --service stdio: serve one after another
     #[arg(short, long)]
     keep_open: bool,
-    /// Close further connections at once while N are open
+    /// Serve at most N connections at once; close others
     #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
-    /// Close further connections from an address at once while N from it are open
-    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Serve at most N connections from one address; close others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections_per_ip: Option<u32>,
-    /// Close a connection in which nothing moved for TIME
+    /// Close a connection after TIME without data
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-    /// Close a connection that has been open for TIME
-    #[arg(hide_short_help = true, long, value_name = "TIME", value_parser = positive_duration)]
+    /// Close a connection after TIME in total
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     max_session: Option<Duration>,
-    /// On SIGINT or SIGTERM give open connections TIME to end
+    /// On SIGINT or SIGTERM, finish within TIME
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::units::duration)]
     drain_timeout: Duration,
 }

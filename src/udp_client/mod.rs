@@ -24,47 +24,18 @@ const EXAMPLES: &str = "\
 Examples:
   netkit udp-client 127.0.0.1:9999 Michael Tracy     two datagrams, two answers
   printf 'a\\nb\\n' | netkit udp-client HOST 9999      every line is a datagram
-  echo 'x:1|c' | netkit udp-client --no-wait :8125   send and do not wait (statsd)
-  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes, their times and statistics";
+  echo 'x:1|c' | netkit udp-client --no-wait :8125   send, do not wait (statsd)
+  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes and statistics";
 
-/// Options that `-h` leaves to `--help`.
-const RARE: &[&str] = &[
-    "raw",
-    "timestamp",
-    "report_missing",
-    "adaptive",
-    "ipv4",
-    "ipv6",
-    "numeric",
-    "source",
-    "source_port",
-    "interface",
-    "ttl",
-    "dscp",
-    "recv_buffer",
-    "send_buffer",
-    "reuse_port",
-    "record",
-    "broadcast",
-    "multicast_ttl",
-    "multicast_interface",
-    "no_multicast_loop",
-    "wait_after_eof",
-];
-
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(
     override_usage = "netkit udp-client [OPTIONS] HOST:PORT [DATA]...\n       netkit udp-client [OPTIONS] HOST PORT [DATA]...",
-    mut_args(|arg| {
-        let is_rare = RARE.contains(&arg.get_id().as_str());
-        if is_rare { arg.hide_short_help(true) } else { arg }
-    }),
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then what to send", value_name = "HOST:PORT [DATA]", num_args = 0..)]
+    #[arg(help = "Where to send; then what, one datagram each", long_help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost); then one datagram each. Without DATA, each line of standard input is a datagram.", value_name = "HOST:PORT [DATA]", num_args = 0..)]
     words: Vec<OsString>,
 
     #[command(flatten)]
@@ -73,10 +44,12 @@ pub struct Args {
     input: InputArgs,
     #[command(flatten)]
     relay: RelayArgs,
-    /// Check the port with an empty datagram: open, closed, or open|filtered (silent)
-    #[arg(short = 'z', long, conflicts_with_all = ["pinging", "relay", "retries", "no_wait", "raw", "whole", "chunk"])]
+    /// Say if the port is open, closed or open|filtered
+    ///
+    /// Sends an empty datagram. A port that does not answer is open|filtered.
+    #[arg(short = 'z', long, conflicts_with_all = ["relay", "retries", "no_wait", "raw", "whole", "chunk"])]
     check: bool,
-    /// Report as JSON, one object a line
+    /// Print JSON, one object per line
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
     json: bool,
     #[command(flatten)]
@@ -86,9 +59,11 @@ pub struct Args {
 }
 
 /// Ends when everything was sent, and answered or given up.
-pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
+pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
+    args.ping.check()?;
+    args.relay.check()?;
     let deadline = Deadline::within(args.ping.deadline);
-    let args = &args.clone().with_address();
+    HostPort::take_back(&mut args.words, &mut args.route.tap.hex_dump);
     let (target, data) = args.target_and_data().map_err(Failure::local)?;
     if !data.is_empty()
         && let Some(mode) = args.mode_without_data()
@@ -112,18 +87,6 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
 }
 
 impl Args {
-    /// The value of `-x` is optional, and takes the word that follows. When that leaves no address,
-    /// the word was the address.
-    fn with_address(mut self) -> Self {
-        if let Some(Some(file)) = &self.route.tap.hex_dump
-            && self.target_and_data().is_err()
-        {
-            self.words.insert(0, file.clone().into_os_string());
-            self.route.tap.hex_dump = Some(None);
-        }
-        self
-    }
-
     /// Why nothing can be done with DATA, if so.
     fn mode_without_data(&self) -> Option<&'static str> {
         if self.ping.is_wanted() {

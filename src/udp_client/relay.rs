@@ -10,16 +10,25 @@ use crate::net::datagram::{BUFFER, largest};
 use crate::output;
 use crate::udp_client::socket::{Link, send_when_room};
 use crate::udp_client::target::Route;
+use crate::usage::needs;
 use crate::wait::{Deadline, GONE, IN, Set};
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RelayArgs {
-    /// Send each read of standard input, print whatever arrives meanwhile (nc -u)
-    #[arg(long, conflicts_with_all = ["pinging", "timeout", "retries", "no_wait", "whole", "chunk", "json"])]
+    /// Send each read of input, print what arrives (nc -u)
+    #[arg(long, conflicts_with_all = ["timeout", "retries", "no_wait", "whole", "chunk", "json"])]
     pub relay: bool,
-    /// With --relay: after the end of input wait until nothing came for TIME
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::units::duration, requires = "relay")]
-    wait_after_eof: Duration,
+    /// With --relay: after input ends, stop once nothing arrives for TIME [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = crate::units::duration)]
+    wait_after_eof: Option<Duration>,
+}
+
+impl RelayArgs {
+    /// Refuses an option that does nothing without `--relay`.
+    pub fn check(&self) -> Result<(), Failure> {
+        let wait = ("--wait-after-eof", self.wait_after_eof.is_some());
+        needs("--relay", self.relay, &[wait])
+    }
 }
 
 /// How long to wait for the system to have room for a datagram.
@@ -43,19 +52,20 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure
     let mut buffer = vec![0; BUFFER];
     let mut reading = true;
     let mut end = Deadline::NEVER;
+    let wait_after_eof = args.wait_after_eof.unwrap_or(Duration::from_secs(1));
     loop {
         let is_over = end.has_passed();
         let (arrived, input) = wait(&relay.link, reading, &reader, end)?;
         if arrived && let Some(count) = relay.receive(&mut buffer) {
             output::write_answer(&buffer[..count], b"", escaped)?;
             if !reading {
-                end = Deadline::after(args.wait_after_eof);
+                end = Deadline::after(wait_after_eof);
             }
         }
         if input && let Some(count) = input::read(&mut buffer[..largest(&relay.link.address())])? {
             if count == 0 {
                 reading = false;
-                end = Deadline::after(args.wait_after_eof);
+                end = Deadline::after(wait_after_eof);
             } else {
                 relay.send(&buffer[..count]);
             }

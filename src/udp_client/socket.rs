@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use crate::tap::{Direction, Watch};
+use crate::tap::{DatagramTap, Direction};
 use crate::wait::poll;
 
 /// A socket that does not block, and whom it talks to: one peer, of whom it hears alone, also that
@@ -18,12 +18,17 @@ pub struct Link {
     socket: UdpSocket,
     address: SocketAddr,
     is_group: bool,
-    watch: Rc<Watch>,
+    watch: Rc<DatagramTap>,
 }
 
 impl Link {
     /// `socket` is connected to `address`, unless that is a group's.
-    pub fn new(socket: UdpSocket, address: SocketAddr, is_group: bool, watch: Rc<Watch>) -> Self {
+    pub fn new(
+        socket: UdpSocket,
+        address: SocketAddr,
+        is_group: bool,
+        watch: Rc<DatagramTap>,
+    ) -> Self {
         Self {
             socket,
             address,

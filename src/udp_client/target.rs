@@ -10,12 +10,12 @@ use crate::net::multicast::GroupArgs;
 use crate::net::options::{SocketArgs, SourceArgs};
 use crate::net::resolve::ResolveArgs;
 use crate::net::socket;
-use crate::tap::{TapArgs, Watch};
+use crate::tap::{DatagramTap, TapArgs};
 use crate::udp_client::socket::Link;
 use crate::wait::Deadline;
 
 /// How a UDP client reaches its target.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct RouteArgs {
     #[command(flatten)]
     pub tap: TapArgs,
@@ -34,7 +34,7 @@ pub struct Route<'a> {
     /// Never none.
     pub addresses: Vec<SocketAddr>,
     /// Sees all that passes.
-    pub watch: Rc<Watch>,
+    pub watch: Rc<DatagramTap>,
     args: &'a RouteArgs,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Route<'a> {
         Ok(Self {
             target,
             addresses,
-            watch: Rc::new(Watch::new(args.tap.open(false)?)),
+            watch: Rc::new(DatagramTap::new(args.tap.open(false)?)),
             args,
         })
     }

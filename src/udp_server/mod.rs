@@ -31,6 +31,7 @@ use crate::server::program::Program;
 use crate::signal::Stop;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
+use crate::usage::needs;
 use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
 use guard::Guard;
 use limit::Limiter;
@@ -42,58 +43,52 @@ use stdio::Stdio;
 
 const EXAMPLES: &str = "\
 Examples:
-  netkit udp-server --port 9999                     greet: every datagram X is answered Hello, X!
-  netkit udp-server -p 9999 --service stdio         netcat's -lu: talk to the first who sends
-  netkit udp-server -p 9999 -e /bin/cat             run a program for every peer
-  netkit udp-server -p 9999 --service echo -b any   echo for everybody who can reach this machine";
+  netkit udp-server --port 9999                     answer X with Hello, X!
+  netkit udp-server -p 9999 --service stdio         talk to one peer (nc -lu)
+  netkit udp-server -p 9999 -e /bin/cat             run a program for each peer
+  netkit udp-server -p 9999 --service echo -b any   echo for other machines";
 
 #[derive(clap::Args)]
 #[command(
     after_help = EXAMPLES,
-    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE),
-    mut_args = |arg| {
-        let is_rare = arg.get_help_heading() == Some("Socket options");
-        arg.hide_short_help(is_rare)
-    }
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
 pub struct Args {
-    /// What becomes of a datagram
+    /// Choose what to do with a datagram
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// Run PROGRAM for every peer: datagrams are its standard input, and what it prints goes back;
-    /// takes all that follows
-    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, group = "program", conflicts_with = "service")]
+    /// Run PROGRAM for each peer; must come last
+    ///
+    /// It reads the peer's datagrams, and what it prints is sent back.
+    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec"])]
     exec: Option<Vec<OsString>>,
-    /// Run COMMAND by /bin/sh in the same way
-    #[arg(
-        long,
-        value_name = "COMMAND",
-        group = "program",
-        conflicts_with = "service"
-    )]
+    /// Run COMMAND with /bin/sh in the same way
+    #[arg(long, value_name = "COMMAND", conflicts_with = "service")]
     sh_exec: Option<String>,
-    /// End a program whose peer has sent nothing for TIME
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = positive_duration, requires = "program")]
-    idle_timeout: Duration,
-    /// Run programs for at most N peers at once, at most three quarters of them of one host,
-    /// loopback aside
-    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..), requires = "program")]
-    max_peers: u32,
-    /// Answer one host at most N times a second, loopback aside; 0: without a limit [default:
-    /// 10000]
+    /// Stop a program after TIME without a datagram [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    idle_timeout: Option<Duration>,
+    /// Run at most N programs at once (3/4 of them per host) [default: 256]
+    ///
+    /// Peers on loopback may have all of them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_peers: Option<u32>,
+    /// Answer a host at most N times per second [default: 10000]
+    ///
+    /// 0 is no limit. Loopback has none.
     #[arg(long, value_name = "N", value_parser = limit::rate)]
     rate_limit: Option<u32>,
-    /// After SIGINT or SIGTERM finish what has arrived already, and end programs, within TIME
+    /// On SIGINT or SIGTERM, finish within TIME
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
-    /// With `--service stdio`: print what comes as it is, also on a terminal
+    /// With --service stdio: do not escape received data on a terminal
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
     tap: TapArgs,
     #[command(flatten)]
     listen: ListenArgs,
-    /// Receive what is sent to a multicast group too; without --bind, nothing else
+    /// Receive from a multicast group; without --bind, only that
     #[arg(long, value_name = "GROUP[%INTERFACE]", help_heading = "Listening")]
     join: Vec<Group>,
     #[command(flatten)]
@@ -106,11 +101,11 @@ pub struct Args {
 enum Service {
     /// Answer X with `Hello, X!`
     Hello,
-    /// Send back what comes (RFC 862)
+    /// Send back what arrives (RFC 862)
     Echo,
-    /// Answer nothing (RFC 863)
+    /// Discard what arrives (RFC 863)
     Discard,
-    /// Print what comes; standard input goes to the first who sends, every read as one datagram
+    /// Print what arrives; send standard input to the first peer, each read as one datagram
     Stdio,
 }
 
@@ -176,22 +171,21 @@ enum Handler {
 impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
     fn new(args: &Args) -> Result<Self, Failure> {
-        let answers = !matches!(args.service, Service::Discard | Service::Stdio);
-        let useless = if args.rate_limit.is_some() && !answers {
-            Some("--rate-limit is for services that answer")
-        } else if args.raw && args.service != Service::Stdio {
-            Some("--raw is for `--service stdio` only")
-        } else {
-            None
-        };
-        if let Some(message) = useless {
-            return Err(Failure::local(message));
-        }
+        let is_stdio = args.service == Service::Stdio;
+        needs("--service stdio", is_stdio, &[("--raw", args.raw)])?;
+        let answers = !is_stdio && args.service != Service::Discard;
+        let rate_limit = ("--rate-limit", args.rate_limit.is_some());
+        needs("a service that answers", answers, &[rate_limit])?;
+        let runs_program = args.exec.is_some() || args.sh_exec.is_some();
+        let idle_timeout = ("--idle-timeout", args.idle_timeout.is_some());
+        let max_peers = ("--max-peers", args.max_peers.is_some());
+        needs("-e or --sh-exec", runs_program, &[idle_timeout, max_peers])?;
         let direct = args.exec.clone().map(Program::Direct);
         if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
             program.check()?;
-            let max_peers = args.max_peers as usize;
-            let programs = Programs::new(program, args.idle_timeout, max_peers)?;
+            let idle_timeout = args.idle_timeout.unwrap_or(Duration::from_secs(60));
+            let max_peers = args.max_peers.unwrap_or(256) as usize;
+            let programs = Programs::new(program, idle_timeout, max_peers)?;
             return Ok(Self::Programs(programs));
         }
         Ok(match args.service {

@@ -108,8 +108,12 @@ fn a_check_refuses_options_of_a_session() {
     netkit(["tcp-client", "-z", "-C", "127.0.0.1:9"])
         .stderr(
             "netkit: the argument '--check' cannot be used with '--crlf'; \
-             see 'netkit tcp-client --help'\n",
+             see 'netkit tcp-client -h'\n",
         )
+        .code(2)
+        .run();
+    netkit(["tcp-client", "-c", "3", "127.0.0.1:9"])
+        .stderr("netkit: -c needs -z\n")
         .code(2)
         .run();
     netkit(["tcp-client", "-z", "127.0.0.1", "9-1"])

@@ -7,7 +7,6 @@ use crate::harness::{Program, matches, netkit, ss};
 #[test]
 fn the_socket_of_a_client_has_the_given_options() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
     let options = [
         "--interface",
         "lo",
@@ -27,7 +26,7 @@ fn the_socket_of_a_client_has_the_given_options() {
     let client = options.iter().fold(client, Program::arg);
     let client = client.stdin_open().start();
     let (stream, _) = listener.accept().unwrap();
-    if let Some(text) = ss(&["-tneimo", "--tos"], &format!("dport = {port}")) {
+    if let Some(text) = ss(&["-tneimo", "--tos"], &format!("dst {address}")) {
         for part in [
             "%lo",
             "tos:0x88",

@@ -21,7 +21,10 @@ fn the_sockets_of_connections_have_the_given_options() {
     let server = server.listen();
     let mut client = server.connect();
     client.expect("Welcome!");
-    if let Some(text) = ss(&["-tneimo", "--tos"], &format!("sport = {}", server.port())) {
+    if let Some(text) = ss(
+        &["-tneimo", "--tos"],
+        &format!("src 127.0.0.1:{}", server.port()),
+    ) {
         for part in [
             "%lo",
             "tos:0xb8",

@@ -47,7 +47,7 @@ fn a_dump_to_standard_output_is_refused() {
             .run();
         let reason = "standard output is for what the peer sends; -x without FILE dumps to \
             standard error, and ./- is a file of that name; \
-            see 'netkit udp-client --help'\n";
+            see 'netkit udp-client -h'\n";
         assert!(client.stderr.ends_with(reason), "{client:?}");
         assert!(!folder.path().join("-").exists());
     }

@@ -11,7 +11,6 @@ fn options_without_effect_are_refused() {
         "--relay --whole",
         "--relay -z",
         "--relay --no-wait",
-        "--wait-after-eof 1",
         "-z -c 1",
         "-z --raw",
         "-z --retries 1",
@@ -22,18 +21,19 @@ fn options_without_effect_are_refused() {
             .any_stderr()
             .code(2)
             .run();
-        let advice = "see 'netkit udp-client --help'\n";
+        let advice = "see 'netkit udp-client -h'\n";
         assert!(client.stderr.ends_with(advice), "{client:?}");
     }
 }
 
 #[test]
 fn a_usage_error_says_what_would_be_right() {
-    let usage = "; see 'netkit udp-client --help'";
+    let usage = "; see 'netkit udp-client -h'";
     for (words, message) in [
+        ("-w 5 127.0.0.1:9", "-w needs --ping, -c or -i".to_owned()),
         (
-            "-w 5 127.0.0.1:9",
-            format!("an option that only a ping takes was given without --ping, -c or -i{usage}"),
+            "--wait-after-eof 1 127.0.0.1:9",
+            "--wait-after-eof needs --relay".to_owned(),
         ),
         (
             "-c 1 127.0.0.1:9 x",
@@ -80,7 +80,7 @@ fn no_wait_refuses_a_timeout() {
     netkit(["udp-client", "--no-wait", "-W", "2", "127.0.0.1:9"])
         .stderr(
             "netkit: the argument '--no-wait' cannot be used with '--timeout <TIME>'; \
-             see 'netkit udp-client --help'\n",
+             see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();

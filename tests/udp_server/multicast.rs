@@ -70,7 +70,7 @@ fn a_group_gets_a_socket_of_its_own_beside_a_given_address() {
 
 #[test]
 fn a_group_that_cannot_be_joined_is_an_error() {
-    let see = "see 'netkit udp-server --help'";
+    let see = "see 'netkit udp-server -h'";
     is_refused(
         "--join 10.0.0.1",
         &format!(

@@ -63,8 +63,8 @@ fn discard_answers_nothing() {
 fn an_unknown_service_is_refused_with_the_known_ones() {
     netkit(["udp-server", "-p", "0", "--service", "chargen"])
         .stderr(
-            "netkit: invalid value 'chargen' for '--service <NAME>' [possible values: hello, \
-             echo, discard, stdio]; see 'netkit udp-server --help'\n",
+            "netkit: no service 'chargen'; there are hello, echo, discard, stdio; \
+             see 'netkit udp-server -h'\n",
         )
         .code(2)
         .run();
@@ -140,6 +140,6 @@ fn each_of_many_quick_datagrams_is_answered() {
 fn a_rate_limit_is_refused_for_a_service_that_never_answers() {
     is_refused(
         "--service discard --rate-limit 5",
-        "--rate-limit is for services that answer",
+        "--rate-limit needs a service that answers",
     );
 }

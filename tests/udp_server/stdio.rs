@@ -163,7 +163,7 @@ fn datagrams_that_arrived_before_the_signal_are_printed() {
 
 #[test]
 fn raw_is_refused_for_services_that_print_nothing() {
-    is_refused("--raw", "--raw is for `--service stdio` only");
+    is_refused("--raw", "--raw needs --service stdio");
 }
 
 #[test]

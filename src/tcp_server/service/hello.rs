@@ -7,36 +7,38 @@ use clap::ValueEnum;
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::units::{duration, size};
 
-#[derive(Clone, Debug, PartialEq, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct HelloArgs {
-    /// What `hello` says first
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "TEXT",
-        default_value = "Welcome!"
-    )]
-    welcome: String,
-    /// How long `hello` waits before every answer
-    #[arg(hide_short_help = true, long, value_name = "TIME", default_value = "0", value_parser = duration)]
-    delay: Duration,
-    /// What one message to `hello` is
-    #[arg(
-        hide_short_help = true,
-        long,
-        value_name = "FRAMING",
-        default_value = "auto"
-    )]
-    framing: Framing,
-    /// The longest message that `hello` answers
-    #[arg(hide_short_help = true, long, value_name = "SIZE", default_value = "64k", value_parser = size)]
-    max_message: usize,
+    /// Greet with TEXT [default: Welcome!]
+    #[arg(long, value_name = "TEXT")]
+    welcome: Option<String>,
+    /// Wait TIME before every answer [default: 0]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Choose what one message is [default: auto]
+    #[arg(long, value_name = "FRAMING")]
+    framing: Option<Framing>,
+    /// Answer no message longer than SIZE [default: 64k]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_message: Option<usize>,
+}
+
+impl HelloArgs {
+    /// Each option, and whether it was given.
+    pub fn given(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--welcome", self.welcome.is_some()),
+            ("--delay", self.delay.is_some()),
+            ("--framing", self.framing.is_some()),
+            ("--max-message", self.max_message.is_some()),
+        ]
+    }
 }
 
 /// What one message is. TCP has no boundaries between messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Framing {
-    /// Every read, until the first newline has come; from then on every line
+    /// Every read; after the first newline, every line
     Auto,
     /// Every line
     Line,
@@ -44,18 +46,22 @@ pub enum Framing {
     Read,
 }
 
-/// Most connections send no more than this at a time. None keeps more memory while it is idle.
+/// Most connections send no more than this at a time. Memory for more is given back.
 const SMALL: usize = 512;
 
 /// Blocks until the peer says `exit`, ends its input, or goes away.
 // Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
-    connection.write_all(args.welcome.as_bytes())?;
-    let mut messages = Messages::new(args.framing, args.max_message);
+    let welcome = args.welcome.as_deref().unwrap_or("Welcome!");
+    connection.write_all(welcome.as_bytes())?;
+    let mut messages = Messages::new(
+        args.framing.unwrap_or(Framing::Auto),
+        args.max_message.unwrap_or(64 << 10),
+    );
     let mut answers = Answers {
         connection,
-        delay: args.delay,
+        delay: args.delay.unwrap_or_default(),
         pending: Vec::new(),
     };
     let mut small = [0; SMALL];

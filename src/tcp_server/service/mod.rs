@@ -28,41 +28,44 @@ use crate::relay::duplex::Duplex;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
 use crate::tap::Taps;
+use crate::usage::needs;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
-    /// What to do with a connection
+    /// Choose what to do with a connection
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// Run PROGRAM, with the connection as its standard input and output; takes all that follows
+    /// Run PROGRAM for each connection; must come last
+    ///
+    /// The connection is its standard input and output.
     #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]
     exec: Option<Vec<OsString>>,
-    /// Run COMMAND by /bin/sh in the same way
+    /// Run COMMAND with /bin/sh in the same way
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["service", "forward"])]
     sh_exec: Option<String>,
-    /// Relay every connection to HOST:PORT
+    /// Forward every connection to HOST:PORT
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "service")]
     forward: Option<HostPort>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "With `--service hello`")]
     hello: HelloArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Service {
-    /// Greets, and answers every message X with `Hello, X!` until `exit`
+    /// Greet, and answer every message X with `Hello, X!` until `exit`
     Hello,
-    /// Sends back what it gets (RFC 862)
+    /// Send back what arrives (RFC 862)
     Echo,
-    /// Throws away what it gets (RFC 863)
+    /// Discard what arrives (RFC 863)
     Discard,
-    /// Sends printable characters for ever (RFC 864)
+    /// Send printable characters without end (RFC 864)
     Chargen,
-    /// Joins the connection to standard input and output
+    /// Join the connection to standard input and output
     Stdio,
-    /// Sends what one connection sends to all others
+    /// Send what arrives to all other connections
     Broker,
-    /// Sends every line to all others, with the name of its sender
+    /// Send every line to all other connections, with the name of its sender
     Chat,
 }
 
@@ -100,24 +103,17 @@ impl Handler {
         connect: ConnectArgs,
     ) -> Result<Self, Failure> {
         let runs_program = args.exec.is_some() || args.sh_exec.is_some();
-        let has_streams = runs_program || args.service == Service::Stdio;
-        let is_other = has_streams || args.forward.is_some() || args.service != Service::Hello;
-        let useless = if is_other && !is_default(&args.hello) {
-            Some("--welcome, --delay, --framing and --max-message are for `hello` only")
-        } else if runs_program && !is_default(&stream.without_what_programs_use()) {
-            Some(
-                "--raw, --no-shutdown, --half-close-wait and --wait-after-eof are for `--service stdio` only",
-            )
-        } else if !has_streams && !is_default(stream) {
-            Some(
-                "-C, -x, --record, --send-only, --recv-only and the like are for `--service stdio`, --exec and --sh-exec only",
-            )
-        } else {
-            None
-        };
-        if let Some(message) = useless {
-            return Err(Failure::local(message));
-        }
+        // `hello` is the default.
+        let is_hello = args.service == Service::Hello && !runs_program && args.forward.is_none();
+        let is_stdio = args.service == Service::Stdio;
+        let has_streams = runs_program || is_stdio;
+        needs("--service hello", is_hello, &args.hello.given())?;
+        needs(
+            "--service stdio, -e or --sh-exec",
+            has_streams,
+            &stream.given(),
+        )?;
+        needs("--service stdio", is_stdio, &stream.given_for_stdio())?;
         let streams = || {
             Ok::<_, Failure>(Streams {
                 args: stream.clone(),
@@ -169,10 +165,4 @@ impl Handler {
             Self::Forward(target, args) => forward::handle(connection, target, args),
         }
     }
-}
-
-/// Whether no option of a group differs from its default.
-fn is_default<T: clap::Args + PartialEq>(given: &T) -> bool {
-    let matches = T::augment_args(clap::Command::new("default")).get_matches_from(["default"]);
-    T::from_arg_matches(&matches).is_ok_and(|default| default == *given)
 }

@@ -19,31 +19,26 @@ use pacing::Receiver;
 use payloads::{Next, Payload, Payloads};
 use sockets::{Cause, Event, Flows, Whose};
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct ExchangeArgs {
-    /// How long one answer may take
+    /// Wait at most TIME for each answer
     ///
-    /// A ping prints one that comes later as late. Otherwise it is no answer, and is shown on
-    /// standard error. So is, with --source-port, one that may belong to an earlier datagram, as it
-    /// does not repeat what was asked: nothing else tells them apart. While no address of a name has answered, the next is asked too after 250ms.
+    /// Later answers are reported on standard error (by a ping: as "late") and count as lost. With
+    /// --source-port, so are answers that could belong to an earlier datagram. While no address of
+    /// a name has answered, the next one is asked too after 250ms.
     #[arg(short = 'W', long, value_name = "TIME", default_value = "1s", value_parser = crate::units::positive_duration)]
     pub timeout: Duration,
-    /// Send a datagram again up to N times while it is not answered
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        conflicts_with = "pinging"
-    )]
+    /// Send again up to N times if unanswered
+    #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
-    /// Send only; do not wait for answers
+    /// Only send; do not wait for answers
     ///
-    /// No more than 32 datagrams a millisecond go out, for which an ordinary receiver has room. A
-    /// receiver on this machine is waited for (Linux); what it has no room for is counted at the end.
-    #[arg(long, conflicts_with_all = ["timeout", "retries", "pinging"])]
+    /// Sends at most 32 datagrams per millisecond so that receivers keep up. On Linux, waits for a
+    /// slow receiver on this machine and reports what did not fit.
+    #[arg(long, conflicts_with_all = ["timeout", "retries"])]
     no_wait: bool,
-    /// Print answers as they are, also on a terminal
-    #[arg(long, conflicts_with_all = ["no_wait", "pinging"])]
+    /// Do not escape received data on a terminal
+    #[arg(long, conflicts_with_all = ["no_wait"])]
     pub raw: bool,
 }
 

@@ -15,13 +15,13 @@ use crate::net::datagram::LARGEST;
 use crate::wait::{Deadline, IN, wait_for};
 
 /// How standard input is cut.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(clap::Args)]
 pub struct InputArgs {
     /// Send all of standard input as one datagram
-    #[arg(long, conflicts_with_all = ["chunk", "pinging"])]
+    #[arg(long, conflicts_with_all = ["chunk"])]
     whole: bool,
-    /// Cut standard input by SIZE, not by lines
-    #[arg(long, value_name = "SIZE", value_parser = chunk, conflicts_with = "pinging")]
+    /// Split standard input by SIZE, not by line
+    #[arg(long, value_name = "SIZE", value_parser = chunk)]
     chunk: Option<usize>,
 }
 

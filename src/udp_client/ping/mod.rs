@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use clap::ArgGroup;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::escape::quoted;
@@ -19,10 +18,11 @@ use crate::output;
 use crate::ping::report::{Answer, Kind, Report, Style};
 use crate::ping::statistics::{Statistics, percent};
 use crate::signal::Attention;
-use crate::tap::Watch;
+use crate::tap::DatagramTap;
 use crate::udp_client::socket::{Link, send_when_room};
 use crate::udp_client::target::Route;
 use crate::units::{count, positive_duration, size};
+use crate::usage::needs;
 use crate::wait::Deadline;
 use crate::wait::{self, Alarm, GONE, IN, Set, poll};
 use probes::{Meaning, Probes};
@@ -30,53 +30,57 @@ use probes::{Meaning, Probes};
 /// The header of a datagram (RFC 768).
 const UDP_HEADER: usize = 8;
 
-#[derive(Clone, Debug, clap::Args)]
+/// Options of the client that a ping has no use for.
+const NOT_WITH_PINGS: [&str; 7] = [
+    "retries", "no_wait", "raw", "whole", "chunk", "check", "relay",
+];
+
+#[derive(clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(
-    next_help_heading = "Ping",
-    group = ArgGroup::new("pinging").args(["ping", "count", "interval"]).multiple(true)
-)]
+#[command(next_help_heading = "Ping")]
 pub struct PingArgs {
-    /// Send timed probes to what sends back what it gets (implied by -c and -i)
+    /// Send probes, time the answers (implied by -c, -i)
     ///
-    /// Every answer that holds the probe counts, so a greeting does too. One that comes after its
-    /// time limit is printed as late, and its probe is lost all the same; at the end late ones are
-    /// waited for as long again (2s at most).
+    /// Every answer that contains the probe counts, so a greeting does too. An answer after its time
+    /// limit is printed as late, and its probe counts as lost. At the end, netkit waits for late
+    /// answers for as long again (2s at most).
     ///
-    /// -q leaves the statistics, and what -O says; -v adds percentiles, to half a percent, and
+    /// -q prints only the statistics and what -O reports. -v adds percentiles (accurate to 0.5 %) and
     /// jitter (how much one time differs from the one before), also to -q. Ctrl-C ends with the
-    /// statistics; SIGQUIT, or Enter, prints interim ones.
-    #[arg(long)]
+    /// statistics; SIGQUIT or Enter prints interim ones.
+    #[arg(long, conflicts_with_all = NOT_WITH_PINGS)]
     ping: bool,
     /// Stop after N probes
-    #[arg(short, long, value_name = "N", value_parser = count)]
+    #[arg(short, long, value_name = "N", value_parser = count, conflicts_with_all = NOT_WITH_PINGS)]
     count: Option<u64>,
-    /// Send one every TIME [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
+    /// Send a probe every TIME [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with_all = NOT_WITH_PINGS)]
     interval: Option<Duration>,
-    /// Stop when TIME has passed in all; of N probes, what was not sent by then is lost
-    #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration, requires = "pinging")]
+    /// Stop after TIME in total; unsent probes are lost
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration)]
     pub deadline: Option<Duration>,
-    /// Bytes a probe carries, at least 16
-    #[arg(short, long, value_name = "BYTES", value_parser = probe_size, default_value = "56", requires = "pinging")]
-    size: usize,
-    /// Exit 1 only when more than PERCENT is lost
-    #[arg(long, value_name = "PERCENT", value_parser = percentage, default_value = "0", requires = "pinging")]
-    max_loss: f64,
-    /// Start each line with the time of day, in seconds since 1970
-    #[arg(short = 'D', long, requires = "pinging")]
+    /// Send BYTES in each probe, at least 16 [default: 56]
+    #[arg(short, long, value_name = "BYTES", value_parser = probe_size)]
+    size: Option<usize>,
+    /// Exit 1 if more than PERCENT is lost [default: 0]
+    #[arg(long, value_name = "PERCENT", value_parser = percentage)]
+    max_loss: Option<f64>,
+    /// Start each line with the time in seconds since 1970
+    #[arg(short = 'D', long)]
     timestamp: bool,
-    /// Say which probe is not answered when the next is sent
-    #[arg(short = 'O', long, requires = "pinging")]
+    /// Report an unanswered probe when the next is sent
+    #[arg(short = 'O', long)]
     report_missing: bool,
-    /// Send when the last is answered, at most every 2 ms and at least every interval
-    #[arg(short = 'A', long, requires = "pinging")]
+    /// Send as soon as the last is answered (2 ms apart at least)
+    ///
+    /// Without an answer, send after the interval.
+    #[arg(short = 'A', long)]
     adaptive: bool,
-    /// Send as fast as answers come, or 100 a second; print dots
-    #[arg(short = 'f', long, requires = "pinging", conflicts_with_all = ["adaptive", "timestamp", "report_missing"])]
+    /// Send as fast as answers arrive, or 100/s; print dots
+    #[arg(short = 'f', long, conflicts_with_all = ["adaptive", "timestamp", "report_missing"])]
     flood: bool,
 }
 
@@ -111,6 +115,31 @@ impl PingArgs {
     /// Whether this is asked for.
     pub fn is_wanted(&self) -> bool {
         self.ping || self.count.is_some() || self.interval.is_some()
+    }
+
+    /// Refuses an option that does nothing without a ping.
+    pub fn check(&self) -> Result<(), Failure> {
+        needs(
+            "--ping, -c or -i",
+            self.is_wanted(),
+            &[
+                ("-w", self.deadline.is_some()),
+                ("-s", self.size.is_some()),
+                ("--max-loss", self.max_loss.is_some()),
+                ("-D", self.timestamp),
+                ("-O", self.report_missing),
+                ("-A", self.adaptive),
+                ("-f", self.flood),
+            ],
+        )
+    }
+
+    fn size(&self) -> usize {
+        self.size.unwrap_or(56)
+    }
+
+    fn max_loss(&self) -> f64 {
+        self.max_loss.unwrap_or(0.0)
     }
 
     fn pace(&self) -> Pace {
@@ -207,12 +236,12 @@ pub fn run(
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
     for address in &route.addresses {
-        if args.size > largest(address) {
+        if args.size() > largest(address) {
             let message = format!(
                 "could not send to {}: a probe of {} bytes is too large for a datagram over {}, \
                  which carries {} at most",
                 route.name(*address),
-                args.size,
+                args.size(),
                 if address.is_ipv4() { "IPv4" } else { "IPv6" },
                 largest(address)
             );
@@ -220,7 +249,7 @@ pub fn run(
         }
     }
     let attention = Attention::install()?;
-    let mut probes = Probes::new(args.size, timeout);
+    let mut probes = Probes::new(args.size(), timeout);
     let start = Instant::now();
     let Chosen {
         link,
@@ -242,7 +271,7 @@ pub fn run(
         target: route.target.clone(),
         address,
     };
-    report.start(args.size, UDP_HEADER, timeout)?;
+    report.start(args.size(), UDP_HEADER, timeout)?;
     let mut ping = Ping {
         args,
         timeout,
@@ -371,7 +400,7 @@ struct Ping<'a> {
     name: String,
     link: Link,
     probes: Probes,
-    watch: Rc<Watch>,
+    watch: Rc<DatagramTap>,
     statistics: Statistics,
     report: Report,
     schedule: Schedule,
@@ -453,7 +482,7 @@ impl Ping<'_> {
             _ => transmitted,
         };
         let loss = percent(wanted - received.min(wanted), wanted);
-        if loss > self.args.max_loss || (transmitted == 0 && self.args.max_loss < 100.0) {
+        if loss > self.args.max_loss() || (transmitted == 0 && self.args.max_loss() < 100.0) {
             return Err(Failure::announced(Exit::Network));
         }
         Ok(())

@@ -226,17 +226,23 @@ fn two_hundred_clients_each_see_their_own_answers() {
 }
 
 #[test]
-fn options_of_hello_are_refused_for_another_service() {
-    netkit([
-        "tcp-server",
-        "-p",
-        "0",
-        "--service",
-        "echo",
-        "--welcome",
-        "x",
-    ])
-    .stderr("netkit: --welcome, --delay, --framing and --max-message are for `hello` only\n")
-    .code(2)
-    .run();
+fn options_of_another_service_are_refused() {
+    for (words, message) in [
+        (
+            "--service echo --welcome x",
+            "--welcome needs --service hello",
+        ),
+        ("--framing line -e cat", "--framing needs --service hello"),
+        ("-C", "-C needs --service stdio, -e or --sh-exec"),
+        ("--raw", "--raw needs --service stdio"),
+    ] {
+        netkit(
+            ["tcp-server", "-p", "0"]
+                .into_iter()
+                .chain(words.split(' ')),
+        )
+        .stderr(format!("netkit: {message}\n"))
+        .code(2)
+        .run();
+    }
 }

@@ -68,7 +68,7 @@ fn options_without_effect_are_refused() {
         netkit(["udp-client", "--json", option, "127.0.0.1:9", "x"])
             .stderr(format!(
                 "netkit: the argument '--json' cannot be used with '{option}'; \
-                 see 'netkit udp-client --help'\n"
+                 see 'netkit udp-client -h'\n"
             ))
             .code(2)
             .run();

@@ -95,7 +95,7 @@ fn a_chunk_must_fit_into_a_datagram() {
         .stderr(
             "netkit: invalid value '64k' for '--chunk <SIZE>': '64k' is more than a \
              datagram carries: 65507 bytes over IPv4, 65527 over IPv6; \
-             see 'netkit udp-client --help'\n",
+             see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();

@@ -5,14 +5,18 @@ use crate::harness::{netkit, udp_server};
 
 #[test]
 fn options_without_effect_are_refused() {
+    for words in ["-D", "-O", "-A", "-f", "-w 1", "-s 100", "--max-loss 1"] {
+        let option = words.split(' ').next().unwrap();
+        netkit(
+            ["udp-client", "127.0.0.1:9"]
+                .into_iter()
+                .chain(words.split(' ')),
+        )
+        .stderr(format!("netkit: {option} needs --ping, -c or -i\n"))
+        .code(2)
+        .run();
+    }
     for words in [
-        "-D",
-        "-O",
-        "-A",
-        "-f",
-        "-w 1",
-        "-s 100",
-        "--max-loss 1",
         "-c 1 --retries 1",
         "-c 1 --no-wait",
         "-c 1 --raw",
@@ -36,7 +40,7 @@ fn options_without_effect_are_refused() {
         .code(2)
         .run();
         assert!(
-            client.stderr.ends_with("see 'netkit udp-client --help'\n"),
+            client.stderr.ends_with("see 'netkit udp-client -h'\n"),
             "{words}"
         );
     }
@@ -53,7 +57,7 @@ fn a_probe_has_a_least_and_a_largest_size() {
     ping("127.0.0.1:9", ["-c", "1", "-s", "15"])
         .stderr(
             "netkit: invalid value '15' for '--size <BYTES>': '15' has no room for what tells \
-             answers apart: that takes 16 bytes; see 'netkit udp-client --help'\n",
+             answers apart: that takes 16 bytes; see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();
@@ -76,7 +80,7 @@ fn a_count_is_a_whole_number() {
         ping("127.0.0.1:9", ["-c", count])
             .stderr(format!(
                 "netkit: invalid value '{count}' for '--count <N>': '{count}' {reason}; see \
-                 'netkit udp-client --help'\n"
+                 'netkit udp-client -h'\n"
             ))
             .code(2)
             .run();
