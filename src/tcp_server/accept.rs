@@ -68,10 +68,10 @@ impl Server {
                             return Some(Box::new(move || server.serve(stream, peer, permit)));
                         }
                         Err(rejected) => {
-                            drop(stream);
-                            // A stop must not wait for a log line.
-                            drop(listeners);
-                            self.admission.log(rejected, peer);
+                            let is_first = self.admission.count(rejected);
+                            // Neither the peer nor a stop has to wait for a log line.
+                            drop((stream, listeners));
+                            rejected.log(peer, is_first);
                         }
                     }
                 }

@@ -47,29 +47,18 @@ impl Admission {
         self.connections.add(stream, ip)
     }
 
-    /// Logs a rejection if it begins an episode, and else only counts it.
-    pub fn log(&self, rejected: Rejected, peer: SocketAddr) {
+    /// Counts a rejection. Returns whether it is the first of an episode.
+    pub fn count(&self, rejected: Rejected) -> bool {
         let mut episodes = self.episodes();
-        let episode = episodes.entry(rejected).or_default();
-        if !episode.happened(Instant::now()) {
-            tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
-            return;
+        let is_first = episodes
+            .entry(rejected)
+            .or_default()
+            .happened(Instant::now());
+        if is_first {
+            // The main thread has to wait for the end of the episode.
+            self.connections.waker.wake();
         }
-        drop(episodes);
-        // The main thread has to wait for the end of the episode.
-        self.connections.waker.wake();
-        match rejected {
-            Rejected::Denied => {
-                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
-            }
-            Rejected::Full(limit) => {
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
-            }
-            Rejected::FullForPeer(limit) => {
-                let ip = peer.ip().to_canonical();
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open from {ip} already");
-            }
-        }
+        is_first
     }
 
     /// When the next episode is over if nothing more is rejected.
@@ -99,6 +88,27 @@ impl Admission {
 
     fn episodes(&self) -> MutexGuard<'_, BTreeMap<Rejected, Episode>> {
         self.episodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rejected {
+    /// Logs a rejection. Only the first of an episode is of interest to the user.
+    pub fn log(self, peer: SocketAddr, is_first: bool) {
+        match self {
+            _ if !is_first => {
+                tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
+            }
+            Self::Denied => {
+                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
+            }
+            Self::Full(limit) => {
+                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
+            }
+            Self::FullForPeer(limit) => {
+                let ip = peer.ip().to_canonical();
+                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open from {ip} already");
+            }
+        }
     }
 }
 
@@ -162,7 +172,7 @@ mod tests {
             for rejected in kinds {
                 // The main thread learns of each beginning, and only of that.
                 for is_first in [true, false] {
-                    admission.log(rejected, peer("192.0.2.1:1"));
+                    assert_eq!(admission.count(rejected), is_first);
                     assert_eq!(admission.connections.waker.clear(), is_first);
                 }
             }

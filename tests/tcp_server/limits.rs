@@ -40,6 +40,23 @@ fn once_serves_one_and_refuses_the_next() {
 }
 
 #[test]
+fn once_closes_all_addresses_with_the_first_connection() {
+    for first in 0..2 {
+        let server = tcp_server(["--once", "-b", "127.0.0.1", "-b", "127.0.0.2"]).listen();
+        let addresses = server.addresses(2);
+        let mut client = Connection::to(addresses[first]);
+        client.expect("Welcome!");
+        for address in addresses {
+            let error = TcpStream::connect(address).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        }
+        client.send("exit");
+        client.expect_eof();
+        server.finish();
+    }
+}
+
+#[test]
 fn once_ends_after_a_reset_by_the_client_too() {
     let server = tcp_server(["--once"]).code(0).listen();
     greeted(&server).reset();

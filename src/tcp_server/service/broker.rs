@@ -10,7 +10,7 @@ use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker};
 
 /// How many bytes may wait for one member. That bounds the memory.
-const MOST_WAITING: usize = 4 << 20;
+const BACKLOG: usize = 4 << 20;
 
 /// How long one member may hold up all others that have taken everything.
 const BEHIND: Duration = Duration::from_millis(250);
@@ -119,7 +119,7 @@ impl Broker {
             let Some(backlog) = members.get_mut(number) else {
                 return false;
             };
-            if backlog.bytes < MOST_WAITING {
+            if backlog.bytes < BACKLOG {
                 backlog.push(&delivery.bytes);
                 return false;
             }
@@ -137,13 +137,13 @@ impl Broker {
     fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
         let mut members = self.members();
         let backlog = members.get_mut(&number);
-        Ok(backlog.ok_or(Ended::Slow(MOST_WAITING))?.pop())
+        Ok(backlog.ok_or(Ended::Slow(BACKLOG))?.pop())
     }
 
     /// Fails if a member has been dropped.
     fn check(&self, number: u64) -> Result<(), Ended> {
         let is_member = self.members().contains_key(&number);
-        is_member.then_some(()).ok_or(Ended::Slow(MOST_WAITING))
+        is_member.then_some(()).ok_or(Ended::Slow(BACKLOG))
     }
 }
 
@@ -161,7 +161,7 @@ impl Backlog {
             return Arc::default();
         };
         self.bytes -= bytes.len();
-        if self.bytes < MOST_WAITING / 2 {
+        if self.bytes < BACKLOG / 2 {
             self.behind = Deadline::NEVER;
             self.stuck = Deadline::NEVER;
         } else if self.stuck != Deadline::NEVER {
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_member_that_alone_holds_up_the_others_is_dropped_and_woken() {
-        let broker = room([MOST_WAITING, 0]);
+        let broker = room([BACKLOG, 0]);
         let waker = Arc::clone(&broker.members()[&1].waker);
         waker.clear();
         let now = Instant::now();
@@ -370,12 +370,12 @@ mod tests {
         assert!(!is_member(&broker, 1));
         assert!(waker.clear());
         assert!(is_member(&broker, 2));
-        assert!(matches!(broker.take(1), Err(Ended::Slow(MOST_WAITING))));
+        assert!(matches!(broker.take(1), Err(Ended::Slow(BACKLOG))));
     }
 
     #[test]
     fn nobody_is_dropped_while_others_are_behind_too_and_all_read() {
-        let broker = room([MOST_WAITING, MOST_WAITING / 4]);
+        let broker = room([BACKLOG, BACKLOG / 4]);
         let now = Instant::now();
         let delivery = delivered(&broker, now);
         let late = now + STUCK.checked_sub(RETRY).unwrap();
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_member_that_reads_nothing_is_dropped_though_others_are_behind_too() {
-        let broker = room([MOST_WAITING, MOST_WAITING / 4]);
+        let broker = room([BACKLOG, BACKLOG / 4]);
         let now = Instant::now();
         let delivery = delivered(&broker, now);
         assert!(broker.deliver(delivery, now + STUCK).is_none());
@@ -405,8 +405,8 @@ mod tests {
 
     #[test]
     fn a_full_member_that_goes_on_reading_is_not_stuck() {
-        let broker = room([MOST_WAITING, MOST_WAITING / 4]);
-        let piece = vec![0; MOST_WAITING / 4].into();
+        let broker = room([BACKLOG, BACKLOG / 4]);
+        let piece = vec![0; BACKLOG / 4].into();
         broker.members().get_mut(&1).unwrap().push(&piece);
         let before = Instant::now();
         let delivery = delivered(&broker, before.checked_sub(STUCK / 2).unwrap());

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::harness::{netkit, peer, program, random_bytes, tcp_server, temporary_folder};
+use crate::harness::{
+    Connection, netkit, peer, program, random_bytes, tcp_server, temporary_folder,
+};
 
 #[test]
 fn one_connection_is_joined_to_input_and_output() {
@@ -106,15 +108,17 @@ fn keep_open_serves_one_connection_after_another() {
 }
 
 #[test]
-fn the_second_connection_waits_for_the_first() {
-    let mut server = tcp_server(["--service", "stdio", "-k"])
+fn the_second_connection_waits_for_the_first_at_any_address() {
+    let both = ["-b", "127.0.0.1", "-b", "127.0.0.2"];
+    let mut server = tcp_server(["--service", "stdio", "-k"].into_iter().chain(both))
         .stdin_open()
         .any_stdout()
         .listen();
-    let mut first = server.connect();
+    let addresses = server.addresses(2);
+    let mut first = Connection::to(addresses[1]);
     first.send("first ");
     server.receive("first ");
-    let mut second = server.connect();
+    let mut second = Connection::to(addresses[0]);
     second.send("second");
     second.shutdown();
     first.send("still first ");
