@@ -6,36 +6,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::tap::{Direction, Watch};
-use crate::wait::poll;
+use crate::wait::{Deadline, OUT, Set};
 
 /// A socket that does not block, and whom it talks to: one peer, of whom it hears alone, also that
 /// nothing arrives there; or a group, any of whom may answer.
 pub struct Link {
-    socket: UdpSocket,
-    address: SocketAddr,
-    is_group: bool,
-    watch: Rc<Watch>,
+    /// Connected to `address`, unless that is a group's.
+    pub(super) socket: UdpSocket,
+    pub address: SocketAddr,
+    pub(super) is_group: bool,
+    pub(super) watch: Rc<Watch>,
 }
 
 impl Link {
-    /// `socket` is connected to `address`, unless that is a group's.
-    pub fn new(socket: UdpSocket, address: SocketAddr, is_group: bool, watch: Rc<Watch>) -> Self {
-        Self {
-            socket,
-            address,
-            is_group,
-            watch,
-        }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     pub fn is_group(&self) -> bool {
         self.is_group
     }
@@ -72,26 +58,30 @@ impl AsFd for Link {
     }
 }
 
-/// Sends; while the system has no room it waits, for at most `patience`. Returns when the call that
-/// sent it began.
+/// How long to wait for the kernel to have room for a datagram.
+pub const SEND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Sends `payload`. Blocks while the kernel has no room for it, for at most `patience`. Returns when
+/// the call that sent it began.
 pub fn send_when_room(link: &Link, patience: Duration, payload: &[u8]) -> io::Result<Instant> {
-    /// A full queue of a network device (ENOBUFS) is nothing that poll(2) could wait for.
+    /// poll(2) cannot wait for the queue of a network device (ENOBUFS).
     const NAP: Duration = Duration::from_millis(1);
-    let mut until = None;
+    let mut end = None;
     loop {
         let began = Instant::now();
         let Err(error) = link.send(payload) else {
             return Ok(began);
         };
-        let full = error.kind() == io::ErrorKind::WouldBlock;
-        if !full && Errno::from_io_error(&error) != Some(Errno::NOBUFS) {
+        let is_full = error.kind() == io::ErrorKind::WouldBlock;
+        if !is_full && Errno::from_io_error(&error) != Some(Errno::NOBUFS) {
             return Err(error);
         }
-        let now = Instant::now();
-        if now >= *until.get_or_insert(now + patience) {
+        let end = *end.get_or_insert_with(|| Deadline::since(began, patience));
+        if end.has_passed() {
             return Err(error);
         }
-        let mut room = [PollFd::new(link, PollFlags::OUT)];
-        poll(if full { &mut room } else { &mut [] }, Some(NAP))?;
+        let mut set = Set::new();
+        set.add(is_full.then(|| link.as_fd()), OUT);
+        set.wait(Deadline::after(NAP))?;
     }
 }

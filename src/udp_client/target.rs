@@ -75,8 +75,12 @@ impl<'a> Route<'a> {
         })?;
         let local = socket.local_addr()?;
         tracing::debug!(%address, %local, "sending to {address} from {local}");
-        let is_group = group.is_group(&address);
-        Ok(Link::new(socket, address, is_group, Rc::clone(&self.watch)))
+        Ok(Link {
+            socket,
+            address,
+            is_group: group.is_group(&address),
+            watch: Rc::clone(&self.watch),
+        })
     }
 
     /// Whether the user has said which port to send from.

@@ -238,7 +238,7 @@ impl Flow {
                     extra |= matches!(arrival, Arrival::Extra);
                 }
                 Err(error) if is_wait(&error) => break,
-                Err(error) => tracing::debug!(address = %self.link.address(), "{}", cause(&error)),
+                Err(error) => tracing::debug!(address = %self.link.address, "{}", cause(&error)),
             }
         }
         extra
@@ -785,7 +785,7 @@ impl<'a> Flows<'a> {
         let answering = self.retired.remove(index);
         self.retire();
         if let Some(flow) = &answering {
-            let is_it = |address: &SocketAddr| *address == flow.link.address();
+            let is_it = |address: &SocketAddr| *address == flow.link.address;
             self.at = self
                 .route
                 .addresses
@@ -834,7 +834,7 @@ impl<'a> Flows<'a> {
             return;
         };
         if self.route.has_source_port() {
-            self.former.push((flow.link.address(), flow.asked));
+            self.former.push((flow.link.address, flow.asked));
             return;
         }
         if !flow.is_owed() && !self.talkative {
