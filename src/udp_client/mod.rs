@@ -15,7 +15,6 @@ use crate::net::address::HostPort;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
 use exchange::payloads::{InputArgs, Payloads};
-use exchange::sockets::Flows;
 use ping::PingArgs;
 use relay::RelayArgs;
 use target::{Route, RouteArgs};
@@ -106,8 +105,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
         check::run(&route, timeout, args.json)
     } else {
         let mut payloads = Payloads::new(data, &args.input)?;
-        let mut flows = Flows::new(route, args.json)?;
-        exchange::run(&mut flows, &mut payloads, &args.exchange, args.json)
+        exchange::run(route, &mut payloads, &args.exchange, args.json)
     }
 }
 

@@ -1,83 +1,281 @@
-//! Which datagram an answer belongs to, where only its content can tell.
+//! Which datagram an arrival belongs to.
+//!
+//! The ledger holds what was asked, and how many answers are owed. It owns no socket and reads no
+//! clock. The port that an answer comes to tells most: a datagram gets a fresh port while an earlier
+//! one is owed an answer. Where the user has named the port, only the content can tell.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::payloads::Payload;
+
+/// How many datagrams of each port, and how many earlier ports, are remembered. With a time limit of
+/// a second each, an answer that is later than this is not even late.
+pub const MEMORY: usize = 16;
+
+/// A local port, and the address that it talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub peer: SocketAddr,
+    /// Ports are numbered in the order in which they were opened.
+    pub number: usize,
+}
 
 /// What a datagram that has arrived is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The answer that is waited for.
-    Answer,
-    /// The answer that is waited for, or that to an earlier datagram: nothing tells.
-    Doubtful,
-    /// About the earlier datagram with this index: its answer comes late, or comes again.
-    Earlier(usize),
-    /// Nothing that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The answer that is awaited. `rtt`: how long it took, if its datagram was sent once.
+    Answer { number: u64, rtt: Option<Duration> },
+    /// The first answer to an earlier datagram.
+    Late(Rc<Payload>),
+    /// One more answer to an earlier datagram.
+    Second(Rc<Payload>),
+    /// The answer to this awaited datagram or to an earlier one: nothing tells.
+    Doubtful(Rc<Payload>),
+    /// No answer that was owed.
     Unexpected,
 }
 
-/// A datagram that was sent before.
-#[derive(Clone, Copy, Debug)]
-pub struct Earlier<'a> {
-    pub payload: &'a [u8],
-    /// The answer to it, if there was one.
-    pub answer: Option<&'a [u8]>,
-    /// Whether an answer may still come: it was not answered as often as it was sent.
-    pub owed: bool,
+/// Which port a datagram is sent from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortPolicy {
+    /// The one before, unless it is owed an answer. Some servers talk only to the first port that
+    /// they hear from.
+    #[default]
+    Keep,
+    /// A fresh one: more has come than was asked for.
+    FreshPerDatagram,
 }
 
-/// Judges what arrived on a socket while `awaited` was waited for; `earlier` was sent on the same
-/// socket, to which more has come than was asked for if it is `crowded`.
-///
-/// What holds an earlier payload belongs to that one, if its answer may still come, if it repeats
-/// the answer that came, or if it is that payload and nothing else. It does not if it holds the
-/// awaited payload and the earlier one is only a part of that.
-///
-/// What is left answers `awaited` for certain if it holds that, or if the others were answered. It
-/// is doubtful if it holds nothing that tells (or what was asked twice) while the answer to an
-/// earlier one may still come, or on a crowded socket.
-///
-/// So an answer that was still to come is never taken for another's. A second answer to an earlier
-/// datagram is, if it does not belong to that one as said above; but only once: the answer to
-/// `awaited` is then one too many itself, and the socket is crowded.
-pub fn judge(
-    received: &[u8],
-    awaited: Option<&[u8]>,
-    earlier: &[Earlier<'_>],
-    crowded: bool,
-) -> Verdict {
-    let is_explained = |payload: &[u8]| {
-        awaited.is_some_and(|awaited| contains(received, awaited) && contains(awaited, payload))
-    };
-    let belongs = |earlier: &Earlier<'_>| {
-        (earlier.owed || earlier.answer == Some(received) || earlier.payload == received)
-            && repeats(received, earlier.payload)
-            && !is_explained(earlier.payload)
-    };
-    if let Some(index) = earlier.iter().position(belongs) {
-        return Verdict::Earlier(index);
+/// A datagram that was sent from one port.
+struct Asked {
+    port: Port,
+    payload: Rc<Payload>,
+    /// When, if it was sent once.
+    sent: Option<Instant>,
+    /// How many answers may still come.
+    owed: u32,
+    /// The first answer.
+    answer: Option<Vec<u8>>,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    /// Oldest first.
+    asked: Vec<Asked>,
+    /// The number of the datagram whose answer is awaited.
+    awaited: Option<u64>,
+    /// A doubtful answer to it has come.
+    pub is_in_doubt: bool,
+    policy: PortPolicy,
+    /// The last datagram whose answer may have been a surplus one to the datagram before.
+    suspect: Option<u64>,
+}
+
+impl Ledger {
+    /// `payload` has been sent from `port`. Its answer is awaited from now on.
+    pub fn sent(&mut self, port: Port, payload: &Rc<Payload>, at: Instant) {
+        self.awaited = Some(payload.number);
+        self.is_in_doubt = false;
+        let here = self.sent_from(port);
+        let is_it = |index: &&usize| self.asked[**index].payload.number == payload.number;
+        if let Some(&index) = here.iter().find(is_it) {
+            self.asked[index].owed += 1;
+            self.asked[index].sent = None;
+            return;
+        }
+        if here.len() == MEMORY {
+            self.asked.remove(here[0]);
+        }
+        let is_recent = |asked: &Asked| asked.port.number + MEMORY >= port.number;
+        self.asked.retain(is_recent);
+        self.asked.push(Asked {
+            port,
+            payload: Rc::clone(payload),
+            sent: Some(at),
+            owed: 1,
+            answer: None,
+        });
     }
-    if let Some(awaited) = awaited {
-        let owed = || earlier.iter().filter(|earlier| earlier.owed);
-        let is_sure =
-            repeats(received, awaited) && owed().all(|earlier| earlier.payload != awaited);
-        return if is_sure || !crowded && owed().next().is_none() {
-            Verdict::Answer
-        } else {
-            Verdict::Doubtful
+
+    /// What was last sent from `port` did not arrive.
+    pub fn refused(&mut self, port: Port) {
+        let mut asked = self.asked.iter_mut().rev();
+        if let Some(asked) = asked.find(|asked| asked.port == port) {
+            asked.owed = asked.owed.saturating_sub(1);
+        }
+    }
+
+    /// No answer is awaited any more. One that still comes is late.
+    pub fn give_up(&mut self) {
+        self.awaited = None;
+    }
+
+    pub fn is_awaiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Whether any answer may still come.
+    pub fn owes(&self) -> bool {
+        self.asked.iter().any(|asked| asked.owed > 0)
+    }
+
+    /// Whether the next datagram cannot be sent from `port` without its answer being in doubt.
+    pub fn wants_fresh_port(&self, port: Port) -> bool {
+        self.policy == PortPolicy::FreshPerDatagram || !self.owed(port).is_empty()
+    }
+
+    /// Whether one more arrival would show that answers were taken for the wrong datagrams.
+    pub fn may_be_shifted(&self) -> bool {
+        self.suspect.is_some()
+    }
+
+    /// Answers up to this datagram may have been taken for the wrong ones, as is known since the last
+    /// arrival.
+    pub fn take_suspect(&mut self) -> Option<u64> {
+        match self.policy {
+            PortPolicy::Keep => None,
+            PortPolicy::FreshPerDatagram => self.suspect.take(),
+        }
+    }
+
+    /// Sorts in what arrived at `port`.
+    ///
+    /// What repeats an earlier question belongs to that one, if its answer is owed, if it is the
+    /// same answer again, or if it is that question and nothing else. It does not, if it repeats the
+    /// awaited question too, and the earlier one is only a part of that.
+    ///
+    /// Everything else is the awaited answer if no earlier answer is owed, or if it repeats the
+    /// awaited question. It is doubtful while an earlier answer is owed, or once more has come than
+    /// was asked for.
+    ///
+    /// So an answer that is owed is never taken for another datagram's. A surplus answer is, if it
+    /// repeats nothing and arrives after the next question was sent from the same port. That next
+    /// answer is then the surplus one, and `suspect` tells.
+    pub fn arrive(&mut self, port: Port, received: &[u8], now: Instant) -> Arrival {
+        let is_awaited = |&index: &usize| Some(self.asked[index].payload.number) == self.awaited;
+        let (awaited, earlier): (Vec<usize>, Vec<usize>) =
+            self.sent_from(port).into_iter().partition(is_awaited);
+        let awaited = awaited.first().copied();
+        let question = awaited.map(|index| &*self.asked[index].payload.bytes);
+        let belongs = |&index: &usize| self.asked[index].claims(received, question);
+        let claimants = earlier.iter().copied().filter(belongs).rev();
+        // The longest question tells most. Of equal ones an open one is meant, the oldest first.
+        let rank = |index: &usize| {
+            let asked = &self.asked[*index];
+            (asked.payload.bytes.len(), asked.is_open())
         };
+        if let Some(index) = claimants.max_by_key(rank) {
+            return self.answer_earlier(index, received);
+        }
+        let owed = self.owed(port);
+        let Some(index) = awaited else {
+            // It says nothing by itself; but if only one answer is owed, it is this.
+            if let &[only] = owed.as_slice() {
+                return self.answer_earlier(only, received);
+            }
+            self.count(port, None);
+            return Arrival::Unexpected;
+        };
+        let payload = Rc::clone(&self.asked[index].payload);
+        let is_same = |&earlier: &usize| {
+            let asked = &self.asked[earlier];
+            asked.is_open() && asked.payload.bytes == payload.bytes
+        };
+        let tells = repeats(received, &payload.bytes) && !earlier.iter().any(is_same);
+        let is_alone = earlier.is_empty() || self.policy == PortPolicy::Keep && owed == [index];
+        if tells || is_alone {
+            if !earlier.is_empty() && !repeats(received, &payload.bytes) {
+                self.suspect = Some(payload.number);
+            }
+            return self.answer_awaited(index, received, now);
+        }
+        // The awaited one is no longer owed: what else comes is in doubt as long as others are.
+        self.is_in_doubt = true;
+        self.count(port, owed.last().copied());
+        Arrival::Doubtful(payload)
     }
-    // It says nothing by itself; but if only one answer can still come, it is this.
-    let mut owed = (0..earlier.len()).filter(|&index| earlier[index].owed);
-    match (owed.next(), owed.next()) {
-        (Some(index), None) => Verdict::Earlier(index),
-        _ => Verdict::Unexpected,
+
+    /// The indices of what was sent from `port`.
+    fn sent_from(&self, port: Port) -> Vec<usize> {
+        let is_meant = |&index: &usize| self.asked[index].port == port;
+        (0..self.asked.len()).filter(is_meant).collect()
+    }
+
+    /// Those of them that are owed an answer.
+    fn owed(&self, port: Port) -> Vec<usize> {
+        let mut here = self.sent_from(port);
+        here.retain(|&index| self.asked[index].owed > 0);
+        here
+    }
+
+    fn answer_awaited(&mut self, index: usize, received: &[u8], now: Instant) -> Arrival {
+        self.awaited = None;
+        self.count(self.asked[index].port, Some(index));
+        let asked = &self.asked[index];
+        let number = asked.payload.number;
+        let rtt = asked.sent.map(|sent| now.saturating_duration_since(sent));
+        // Other addresses were asked the same. They can only answer once more.
+        for asked in &mut self.asked {
+            if asked.payload.number == number {
+                asked.answer.get_or_insert_with(|| received.to_vec());
+            }
+        }
+        Arrival::Answer { number, rtt }
+    }
+
+    fn answer_earlier(&mut self, index: usize, received: &[u8]) -> Arrival {
+        let asked = &self.asked[index];
+        let payload = Rc::clone(&asked.payload);
+        let is_first = asked.answer.is_none();
+        if asked.is_open() {
+            self.count(asked.port, Some(index));
+        } else {
+            self.policy = PortPolicy::FreshPerDatagram;
+        }
+        if is_first {
+            self.asked[index].answer = Some(received.to_vec());
+            Arrival::Late(payload)
+        } else {
+            Arrival::Second(payload)
+        }
+    }
+
+    /// Counts an arrival for the datagram at `index`, or else for the oldest one of `port` that is
+    /// owed an answer: an earlier arrival may have been counted for the wrong one of them.
+    fn count(&mut self, port: Port, index: Option<usize>) {
+        let owed = self.owed(port);
+        let index = index.filter(|index| owed.contains(index));
+        match index.or(owed.first().copied()) {
+            Some(index) => self.asked[index].owed -= 1,
+            None => self.policy = PortPolicy::FreshPerDatagram,
+        }
+    }
+}
+
+impl Asked {
+    /// Whether an answer may still come: what is owed may have been counted for another one.
+    fn is_open(&self) -> bool {
+        self.owed > 0 || self.answer.is_none()
+    }
+
+    /// Whether `received` belongs to this earlier datagram, while `awaited` is the last question.
+    fn claims(&self, received: &[u8], awaited: Option<&[u8]>) -> bool {
+        let question = &self.payload.bytes;
+        let is_part_of = |awaited| contains(received, awaited) && contains(awaited, question);
+        (self.is_open() || self.answer.as_deref() == Some(received) || question == received)
+            && repeats(received, question)
+            && !awaited.is_some_and(is_part_of)
     }
 }
 
 /// Whether an answer says by itself what was asked.
-pub fn repeats(answer: &[u8], payload: &[u8]) -> bool {
-    !payload.is_empty() && contains(answer, payload)
+fn repeats(answer: &[u8], question: &[u8]) -> bool {
+    !question.is_empty() && contains(answer, question)
 }
 
-/// The empty payload is part of everything.
+/// The empty part is in everything.
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
 }
@@ -86,160 +284,498 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
-    /// On a socket to which no more has come than was asked for.
-    fn judge(received: &[u8], awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Verdict {
-        super::judge(received, awaited, earlier, false)
+    fn port(number: usize) -> Port {
+        let peer = ([127, 0, 0, 1], 9).into();
+        Port { peer, number }
+    }
+
+    fn question(number: u64, bytes: &[u8]) -> Rc<Payload> {
+        Rc::new(Payload {
+            number,
+            bytes: bytes.to_vec(),
+            size: bytes.len() as u64,
+        })
     }
 
     fn hello(payload: &[u8]) -> Vec<u8> {
         [b"Hello, ", payload, b"!"].concat()
     }
 
-    fn owed(payload: &[u8]) -> Earlier<'_> {
-        Earlier {
-            payload,
-            answer: None,
-            owed: true,
+    /// A datagram that was sent before, and the answer to it.
+    type Earlier<'a> = (&'a [u8], Option<&'a [u8]>);
+
+    fn owed(question: &[u8]) -> Earlier<'_> {
+        (question, None)
+    }
+
+    fn answered<'a>(question: &'a [u8], answer: &'a [u8]) -> Earlier<'a> {
+        (question, Some(answer))
+    }
+
+    /// All are sent from one port and numbered from 1, the awaited one last.
+    fn ledger(awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Ledger {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        let mut number = 0;
+        for (bytes, answer) in earlier {
+            number += 1;
+            ledger.sent(port(0), &question(number, bytes), now);
+            if answer.is_some() {
+                let asked = ledger.asked.last_mut().unwrap();
+                asked.owed = 0;
+                asked.answer = answer.map(<[u8]>::to_vec);
+            }
+        }
+        ledger.give_up();
+        if let Some(bytes) = awaited {
+            ledger.sent(port(0), &question(number + 1, bytes), now);
+        }
+        ledger
+    }
+
+    /// What an arrival is, and the number of the datagram that it belongs to.
+    fn kind(arrival: &Arrival) -> (&'static str, u64) {
+        match arrival {
+            Arrival::Answer { number, .. } => ("answer", *number),
+            Arrival::Late(payload) => ("late", payload.number),
+            Arrival::Second(payload) => ("second", payload.number),
+            Arrival::Doubtful(payload) => ("doubtful", payload.number),
+            Arrival::Unexpected => ("unexpected", 0),
         }
     }
 
-    fn answered<'a>(payload: &'a [u8], answer: &'a [u8]) -> Earlier<'a> {
-        Earlier {
-            payload,
-            answer: Some(answer),
-            owed: false,
-        }
+    fn arrive(ledger: &mut Ledger, at: usize, received: &[u8]) -> (&'static str, u64) {
+        kind(&ledger.arrive(port(at), received, Instant::now()))
+    }
+
+    fn judge(
+        received: &[u8],
+        awaited: Option<&[u8]>,
+        earlier: &[Earlier<'_>],
+    ) -> (&'static str, u64) {
+        arrive(&mut ledger(awaited, earlier), 0, received)
     }
 
     #[test]
     fn an_answer_to_an_earlier_datagram_is_late() {
         let earlier = [owed(b"Anna"), owed(b"Michael")];
         let verdict = judge(&hello(b"Michael"), Some(b"Tracy"), &earlier);
-        assert_eq!(verdict, Verdict::Earlier(1));
+        assert_eq!(verdict, ("late", 2));
     }
 
     #[test]
     fn an_answer_that_comes_twice_is_no_answer_to_the_next() {
         let earlier = [answered(b"a", b"Hello, a!")];
         let judge = |received: &[u8]| judge(received, Some(b"b"), &earlier);
-        assert_eq!(judge(b"Hello, a!"), Verdict::Earlier(0));
-        assert_eq!(judge(b"Hello, b!"), Verdict::Answer);
-        assert_eq!(judge(b"alpha"), Verdict::Answer);
+        assert_eq!(judge(b"Hello, a!"), ("second", 1));
+        assert_eq!(judge(b"Hello, b!"), ("answer", 2));
+        assert_eq!(judge(b"alpha"), ("answer", 2));
     }
 
     #[test]
     fn a_server_may_always_answer_the_same() {
         let earlier = [answered(b"one", b"OK")];
-        assert_eq!(judge(b"OK", Some(b"two"), &earlier), Verdict::Answer);
+        assert_eq!(judge(b"OK", Some(b"two"), &earlier), ("answer", 2));
     }
 
     #[test]
-    fn an_earlier_payload_may_be_part_of_the_awaited_one() {
+    fn an_earlier_question_may_be_part_of_the_awaited_one() {
         let judge = |received: &[u8], awaited, earlier| judge(received, Some(awaited), &[earlier]);
-        assert_eq!(judge(b"Hello, 10!", b"10", owed(b"1")), Verdict::Answer);
-        assert_eq!(judge(b"Hello, 1!", b"10", owed(b"1")), Verdict::Earlier(0));
-        assert_eq!(judge(b"Hello, 10!", b"1", owed(b"10")), Verdict::Earlier(0));
+        assert_eq!(judge(b"Hello, 10!", b"10", owed(b"1")), ("answer", 2));
+        assert_eq!(judge(b"Hello, 1!", b"10", owed(b"1")), ("late", 1));
+        assert_eq!(judge(b"Hello, 10!", b"1", owed(b"10")), ("late", 1));
+    }
+
+    #[test]
+    fn of_several_repeated_questions_the_longest_is_answered() {
+        let earlier = [owed(b"1"), owed(b"121"), owed(b"2")];
+        assert_eq!(judge(b"Hello, 121!", Some(b"9"), &earlier), ("late", 2));
     }
 
     #[test]
     fn an_echo_of_an_earlier_datagram_is_no_answer_to_the_next() {
         let earlier = [answered(b"one", b"banner")];
-        assert_eq!(judge(b"one", Some(b"two"), &earlier), Verdict::Earlier(0));
-        assert_eq!(judge(b"one", Some(b"one"), &earlier), Verdict::Answer);
-        assert_eq!(judge(b"one more", Some(b"two"), &earlier), Verdict::Answer);
+        assert_eq!(judge(b"one", Some(b"two"), &earlier), ("second", 1));
+        assert_eq!(judge(b"one", Some(b"one"), &earlier), ("answer", 2));
+        assert_eq!(judge(b"one more", Some(b"two"), &earlier), ("answer", 2));
     }
 
     #[test]
-    fn what_repeats_nothing_is_doubtful_while_an_earlier_answer_may_still_come() {
+    fn what_repeats_nothing_is_doubtful_while_an_earlier_answer_is_owed() {
         let judge = |received: &[u8], awaited, earlier| judge(received, Some(awaited), &[earlier]);
-        assert_eq!(judge(b"12:34", b"time", owed(b"date")), Verdict::Doubtful);
-        assert_eq!(judge(b"12:34", b"", owed(b"date")), Verdict::Doubtful);
-        assert_eq!(judge(b"", b"time", owed(b"")), Verdict::Doubtful);
-        assert_eq!(judge(b"time 12:34", b"time", owed(b"")), Verdict::Answer);
+        assert_eq!(judge(b"12:34", b"time", owed(b"date")), ("doubtful", 2));
+        assert_eq!(judge(b"12:34", b"", owed(b"date")), ("doubtful", 2));
+        assert_eq!(judge(b"", b"time", owed(b"")), ("doubtful", 2));
+        assert_eq!(judge(b"time 12:34", b"time", owed(b"")), ("answer", 2));
         let date = answered(b"date", b"7.3.");
-        assert_eq!(judge(b"12:34", b"time", date), Verdict::Answer);
+        assert_eq!(judge(b"12:34", b"time", date), ("answer", 2));
     }
 
     #[test]
     fn what_was_asked_twice_tells_nothing() {
         let verdict = judge(b"Hello, a!", Some(b"a"), &[owed(b"a")]);
-        assert_eq!(verdict, Verdict::Doubtful);
+        assert_eq!(verdict, ("doubtful", 2));
     }
 
     #[test]
-    fn what_repeats_nothing_is_doubtful_where_more_comes_than_is_asked_for() {
+    fn what_repeats_nothing_is_doubtful_on_a_shared_port_after_a_surplus_answer() {
         let judge = |received: &[u8]| {
-            super::judge(received, Some(b"time"), &[answered(b"date", b"7.3.")], true)
+            let mut ledger = ledger(Some(b"time"), &[answered(b"date", b"7.3.")]);
+            ledger.policy = PortPolicy::FreshPerDatagram;
+            arrive(&mut ledger, 0, received)
         };
-        assert_eq!(judge(b"12:34"), Verdict::Doubtful);
-        assert_eq!(judge(b"time 12:34"), Verdict::Answer);
+        assert_eq!(judge(b"12:34"), ("doubtful", 2));
+        assert_eq!(judge(b"time 12:34"), ("answer", 2));
     }
 
     #[test]
-    fn while_nothing_is_waited_for_nothing_is_an_answer() {
+    fn while_nothing_is_awaited_nothing_is_an_answer() {
         let judge = |received: &[u8], earlier: &[Earlier<'_>]| judge(received, None, earlier);
-        assert_eq!(judge(b"12:34", &[]), Verdict::Unexpected);
-        assert_eq!(judge(b"12:34", &[owed(b"time")]), Verdict::Earlier(0));
+        assert_eq!(judge(b"12:34", &[]), ("unexpected", 0));
+        assert_eq!(judge(b"12:34", &[owed(b"time")]), ("late", 1));
         let two = [owed(b"time"), owed(b"date")];
-        assert_eq!(judge(b"12:34", &two), Verdict::Unexpected);
-        assert_eq!(judge(b"date", &two), Verdict::Earlier(1));
+        assert_eq!(judge(b"12:34", &two), ("unexpected", 0));
+        assert_eq!(judge(b"date", &two), ("late", 2));
         let answered = [answered(b"time", b"12:34")];
-        assert_eq!(judge(b"12:34", &answered), Verdict::Unexpected);
+        assert_eq!(judge(b"12:34", &answered), ("unexpected", 0));
     }
 
-    /// Payloads that no part of a greeting can be mistaken for.
-    fn payload() -> impl Strategy<Value = Vec<u8>> {
-        proptest::collection::vec(b'1'..=b'3', 1..4)
+    #[test]
+    fn doubt_ends_when_every_answer_has_come() {
+        let mut ledger = ledger(Some(b"time"), &[owed(b"date")]);
+        assert_eq!(arrive(&mut ledger, 0, b"7.3."), ("doubtful", 2));
+        assert!(ledger.owes() && ledger.is_in_doubt);
+        assert_eq!(arrive(&mut ledger, 0, b"12:34"), ("doubtful", 2));
+        assert!(!ledger.owes());
+        ledger.sent(port(0), &question(3, b"year"), Instant::now());
+        assert!(!ledger.is_in_doubt);
+        assert_eq!(arrive(&mut ledger, 0, b"2026"), ("answer", 3));
+    }
+
+    #[test]
+    fn a_fresh_port_is_wanted_while_the_old_one_is_owed_an_answer() {
+        let (one, two) = (question(1, b"one"), question(2, b"two"));
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        ledger.sent(port(1), &one, now);
+        assert_eq!(arrive(&mut ledger, 1, b"1"), ("answer", 1));
+        assert!(!ledger.wants_fresh_port(port(1)));
+        ledger.sent(port(1), &two, now);
+        ledger.refused(port(1));
+        assert!(!ledger.wants_fresh_port(port(1)));
+        // Sent again, and answered once.
+        ledger.sent(port(1), &two, now);
+        ledger.sent(port(1), &two, now);
+        assert_eq!(arrive(&mut ledger, 1, b"2"), ("answer", 2));
+        assert!(ledger.wants_fresh_port(port(1)));
+        assert_eq!(arrive(&mut ledger, 1, b"two"), ("second", 2));
+        assert!(!ledger.wants_fresh_port(port(1)));
+        assert_eq!(arrive(&mut ledger, 1, b"two"), ("second", 2));
+        assert!(ledger.wants_fresh_port(port(2)));
+    }
+
+    #[test]
+    fn a_time_is_known_where_the_datagram_was_sent_once() {
+        const RTT: Duration = Duration::from_millis(7);
+        let now = Instant::now();
+        for (attempts, time) in [(1, Some(RTT)), (2, None)] {
+            let mut ledger = Ledger::default();
+            for _ in 0..attempts {
+                ledger.sent(port(1), &question(1, b"a"), now);
+            }
+            let arrival = ledger.arrive(port(1), b"b", now + RTT);
+            assert_eq!(
+                arrival,
+                Arrival::Answer {
+                    number: 1,
+                    rtt: time
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_from_another_address_is_one_more_answer_to_the_same() {
+        let other = Port {
+            peer: ([127, 0, 0, 2], 9).into(),
+            number: 2,
+        };
+        let mut ledger = Ledger::default();
+        ledger.sent(port(1), &question(1, b"a"), Instant::now());
+        ledger.sent(other, &question(1, b"a"), Instant::now());
+        assert_eq!(arrive(&mut ledger, 1, b"first"), ("answer", 1));
+        let arrival = ledger.arrive(other, b"again", Instant::now());
+        assert_eq!(kind(&arrival), ("second", 1));
+        assert!(!ledger.owes());
+        assert_eq!(ledger.take_suspect(), None);
+    }
+
+    #[test]
+    fn only_recent_datagrams_are_remembered() {
+        let mut ledger = Ledger::default();
+        for number in 1..=100 {
+            ledger.sent(port(0), &question(number, b"x"), Instant::now());
+        }
+        assert_eq!(ledger.asked.len(), MEMORY);
+        for number in 1..=100 {
+            let from = usize::try_from(number).unwrap();
+            ledger.sent(port(from), &question(100 + number, b"x"), Instant::now());
+        }
+        assert_eq!(ledger.asked.len(), MEMORY + 1);
+        assert_eq!(ledger.asked[0].port, port(100 - MEMORY));
+    }
+
+    /// Questions that no part of a greeting can be mistaken for.
+    fn digits(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(b'1'..=b'3', count)
     }
 
     proptest! {
         #[test]
         fn where_nothing_else_was_sent_everything_is_the_answer(received: Vec<u8>, awaited: Vec<u8>) {
-            prop_assert_eq!(judge(&received, Some(&awaited), &[]), Verdict::Answer);
+            prop_assert_eq!(judge(&received, Some(&awaited), &[]), ("answer", 1));
         }
 
         #[test]
         fn a_late_or_doubled_answer_is_never_taken_for_anothers(
-            awaited in payload(),
-            earlier in proptest::collection::vec((payload(), any::<bool>()), 1..5),
+            awaited in digits(1..4),
+            earlier in proptest::collection::vec((digits(1..4), any::<bool>()), 1..5),
             index: prop::sample::Index,
         ) {
             let echo = <[u8]>::to_vec as fn(&[u8]) -> _;
             let (again, _) = index.get(&earlier);
             prop_assume!(*again != awaited);
             for service in [hello, echo] {
-                let answers: Vec<Vec<u8>> = earlier.iter().map(|(payload, _)| service(payload)).collect();
+                let answers: Vec<Vec<u8>> = earlier.iter().map(|(question, _)| service(question)).collect();
                 let earlier: Vec<Earlier<'_>> = earlier
                     .iter()
                     .zip(&answers)
-                    .map(|((payload, is_owed), answer)| if *is_owed { owed(payload) } else { answered(payload, answer) })
+                    .map(|((question, is_owed), answer)| if *is_owed { owed(question) } else { answered(question, answer) })
                     .collect();
-                let verdict = judge(&service(again), Some(&awaited), &earlier);
-                prop_assert!(matches!(verdict, Verdict::Earlier(_)), "{:?}", verdict);
+                let (kind, _) = judge(&service(again), Some(&awaited), &earlier);
+                prop_assert!(kind == "late" || kind == "second", "{}", kind);
             }
         }
 
         #[test]
-        fn an_answer_that_is_still_to_come_is_never_taken_for_anothers(
+        fn an_answer_that_is_owed_is_never_taken_for_anothers(
             received: Vec<u8>,
             awaited: Vec<u8>,
             earlier: Vec<u8>,
         ) {
             prop_assume!(!repeats(&received, &awaited));
-            let verdict = judge(&received, Some(&awaited), &[owed(&earlier)]);
-            prop_assert_ne!(verdict, Verdict::Answer);
+            let (kind, _) = judge(&received, Some(&awaited), &[owed(&earlier)]);
+            prop_assert_ne!(kind, "answer");
         }
 
         #[test]
-        fn an_answer_is_taken_whatever_shorter_ones_were_sent_before(
-            awaited in payload(),
-            earlier in proptest::collection::vec(payload(), 0..5),
+        fn an_answer_is_taken_whatever_shorter_questions_were_sent_before(
+            awaited in digits(1..4),
+            earlier in proptest::collection::vec(digits(1..4), 0..5),
         ) {
             let is_other = |earlier: &Vec<u8>| earlier.len() <= awaited.len() && *earlier != awaited;
             prop_assume!(earlier.iter().all(is_other));
-            let earlier: Vec<Earlier<'_>> = earlier.iter().map(|payload| owed(payload)).collect();
-            prop_assert_eq!(judge(&hello(&awaited), Some(&awaited), &earlier), Verdict::Answer);
+            let earlier: Vec<Earlier<'_>> = earlier.iter().map(|question| owed(question)).collect();
+            let (kind, _) = judge(&hello(&awaited), Some(&awaited), &earlier);
+            prop_assert_eq!(kind, "answer");
+        }
+    }
+
+    /// A client that follows the ledger, and the answers of its server that are on their way.
+    struct World {
+        ledger: Ledger,
+        has_one_port: bool,
+        port: usize,
+        questions: Vec<Rc<Payload>>,
+        on_their_way: Vec<(usize, u64, Vec<u8>)>,
+        /// The datagrams that were answered, and by the answers to which.
+        answered: BTreeMap<u64, u64>,
+        suspect: Option<u64>,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// The next datagram, if it is new, and how often the server answers it; whether the answer
+        /// repeats it.
+        Send {
+            question: Option<Vec<u8>>,
+            answers: usize,
+            repeats: bool,
+        },
+        Refused,
+        Arrives(prop::sample::Index),
+        GiveUp,
+    }
+
+    impl World {
+        fn new(has_one_port: bool) -> Self {
+            Self {
+                ledger: Ledger::default(),
+                has_one_port,
+                port: 0,
+                questions: Vec::new(),
+                on_their_way: Vec::new(),
+                answered: BTreeMap::new(),
+                suspect: None,
+            }
+        }
+
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Send {
+                    question: Some(bytes),
+                    answers,
+                    repeats,
+                } => {
+                    self.ledger.give_up();
+                    if !self.has_one_port && self.ledger.wants_fresh_port(port(self.port)) {
+                        self.port += 1;
+                    }
+                    let number = self.questions.len() as u64 + 1;
+                    self.questions.push(question(number, &bytes));
+                    self.send(answers, repeats);
+                }
+                Step::Send {
+                    question: None,
+                    answers,
+                    repeats,
+                } => {
+                    if self.ledger.is_awaiting() {
+                        self.send(answers, repeats);
+                    }
+                }
+                // Nothing that was sent from this port arrives, and so it is not answered.
+                Step::Refused => {
+                    let of_last = |answer: &&(usize, u64, _)| {
+                        (answer.0, answer.1) == (self.port, self.questions.len() as u64)
+                    };
+                    if self.ledger.is_awaiting()
+                        && self.on_their_way.iter().filter(of_last).count() == 0
+                    {
+                        self.ledger.refused(port(self.port));
+                    }
+                }
+                Step::Arrives(index) => {
+                    if !self.on_their_way.is_empty() {
+                        let index = index.index(self.on_their_way.len());
+                        self.arrive(index);
+                    }
+                }
+                Step::GiveUp => self.ledger.give_up(),
+            }
+        }
+
+        fn send(&mut self, answers: usize, repeats: bool) {
+            let question = self.questions.last().unwrap();
+            self.ledger.sent(port(self.port), question, Instant::now());
+            for which in 0..answers {
+                let answer = if repeats {
+                    hello(&question.bytes)
+                } else {
+                    let letter = b'a' + u8::try_from(which).unwrap();
+                    vec![letter; usize::try_from(question.number).unwrap()]
+                };
+                self.on_their_way.push((self.port, question.number, answer));
+            }
+        }
+
+        fn arrive(&mut self, index: usize) {
+            let (from, to, answer) = self.on_their_way.remove(index);
+            let arrival = self.ledger.arrive(port(from), &answer, Instant::now());
+            if let Arrival::Answer { number, .. } = arrival {
+                assert_eq!(
+                    number,
+                    self.questions.len() as u64,
+                    "only the last is awaited"
+                );
+                assert_eq!(
+                    self.answered.insert(number, to),
+                    None,
+                    "it is answered once"
+                );
+                assert!(!self.ledger.is_awaiting());
+            }
+            self.suspect = self.suspect.max(self.ledger.take_suspect());
+        }
+
+        /// How many answers of one port are owed, as the ledger has it.
+        fn owed(&self, from: usize) -> usize {
+            let here = self
+                .ledger
+                .asked
+                .iter()
+                .filter(|asked| asked.port == port(from));
+            here.map(|asked| asked.owed as usize).sum()
+        }
+
+        /// The datagrams that were answered by what answers another question.
+        fn wrong(&self) -> Vec<u64> {
+            let bytes = |number: u64| &self.questions[usize::try_from(number).unwrap() - 1].bytes;
+            let is_wrong = |(number, to): &(&u64, &u64)| bytes(**number) != bytes(**to);
+            self.answered
+                .iter()
+                .filter(is_wrong)
+                .map(|(number, _)| *number)
+                .collect()
+        }
+    }
+
+    fn steps(
+        answers: std::ops::RangeInclusive<usize>,
+        digits: impl Strategy<Value = Vec<u8>>,
+    ) -> impl Strategy<Value = Vec<Step>> {
+        let sent = (
+            proptest::option::weighted(0.8, digits),
+            answers,
+            any::<bool>(),
+        );
+        let step = prop_oneof![
+            4 => sent.prop_map(|(question, answers, repeats)| Step::Send { question, answers, repeats }),
+            4 => any::<prop::sample::Index>().prop_map(Step::Arrives),
+            1 => Just(Step::GiveUp),
+            1 => Just(Step::Refused),
+        ];
+        proptest::collection::vec(step, 1..30)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn where_a_server_answers_at_most_once_no_answer_is_taken_for_anothers(
+            has_one_port: bool,
+            steps in steps(0..=1, digits(1..4)),
+        ) {
+            let mut world = World::new(has_one_port);
+            for step in steps {
+                world.step(step);
+                for from in 0..=world.port {
+                    let on_their_way = world.on_their_way.iter().filter(|answer| answer.0 == from);
+                    prop_assert!(from + MEMORY < world.port || world.questions.len() > MEMORY || world.owed(from) >= on_their_way.count());
+                }
+            }
+            prop_assert_eq!(world.wrong(), [0; 0]);
+            prop_assert_eq!(world.suspect, None);
+        }
+
+        #[test]
+        fn where_a_server_answers_more_often_what_was_taken_for_anothers_is_said(
+            has_one_port: bool,
+            steps in steps(1..=3, digits(2..3)),
+        ) {
+            let mut world = World::new(has_one_port);
+            for step in steps {
+                world.step(step);
+            }
+            world.ledger.give_up();
+            while !world.on_their_way.is_empty() {
+                world.arrive(0);
+            }
+            if let (Some(wrong), true) = (world.wrong().last(), world.questions.len() <= MEMORY) {
+                prop_assert!(world.suspect >= Some(*wrong), "{:?} {:?}", world.suspect, world.answered);
+            }
         }
     }
 }

@@ -1,23 +1,31 @@
 //! Sends datagrams one after another, and prints the answer to each.
+//!
+//! The ledger says what an arrival is, the sockets are plain. This file asks and waits.
 
 mod ledger;
 mod pacing;
 pub mod payloads;
-pub mod sockets;
+mod report;
+mod send_only;
+mod sockets;
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure, Worst};
+use crate::exit::{Exit, Failure, cause};
+use crate::net::connect::ATTEMPT_DELAY;
+use crate::net::datagram::BUFFER;
+use crate::output;
 use crate::signal::Interrupt;
-use crate::wait::{self, Deadline};
-use crate::{json, output};
-use pacing::Receiver;
-use payloads::{Next, Payload, Payloads};
-use sockets::{Cause, Event, Flows, Whose};
+use crate::udp_client::socket::{SEND_PATIENCE, send_when_room};
+use crate::udp_client::target::Route;
+use crate::wait::{Deadline, GONE, IN, Set, is_wait};
+use ledger::{Arrival, Ledger, Port};
+use payloads::{Payload, Payloads};
+use report::{Cause, Causes, Report};
+use sockets::Sockets;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExchangeArgs {
@@ -50,394 +58,294 @@ pub struct ExchangeArgs {
 /// How long late answers to the last datagrams are waited for, if the time limit is not shorter.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long after one address of a name the next is asked too, until one has answered: as for TCP
-/// (RFC 8305, section 5).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long, at the end, surplus answers are waited for that would show that printed answers belong
+/// to other datagrams. A server that answers twice does so in one go.
+const SURPLUS_WAIT: Duration = Duration::from_millis(50);
 
 /// Ends when all of `payloads` are done with. What became of each one is said when it happens; the
 /// error at the end carries only the exit code, and this machine's comes before the network's.
 pub fn run(
-    flows: &mut Flows<'_>,
+    route: Route<'_>,
     payloads: &mut Payloads,
     args: &ExchangeArgs,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut worst = Worst::default();
+    let report = Report::start(route.target, args.raw, json)?;
+    let sockets = Sockets::new(route);
     if args.no_wait {
-        let mut burst = Burst::new(Instant::now());
-        let mut receiver = Receiver::new(flows.address());
-        while let Some(payload) = payloads.wait()? {
-            if let Some(pause) = burst.pause(payload.bytes.len(), Instant::now()) {
-                wait::pause(Deadline::after(pause))?;
-                if receiver.address() != flows.address() {
-                    receiver = Receiver::new(flows.address());
-                }
-                receiver.wait()?;
+        return send_only::run(sockets, payloads, report);
+    }
+    let mut exchange = Exchange {
+        args,
+        sockets,
+        ledger: Ledger::default(),
+        report,
+        stdout: output::Reader::new()?,
+        interrupt: json.then(Interrupt::install).transpose()?,
+        buffer: vec![0; BUFFER],
+    };
+    let asked = exchange.ask_all(payloads);
+    if !exchange.is_interrupted() {
+        asked?;
+        return exchange.report.finish();
+    }
+    let finished = exchange.report.finish();
+    Interrupt::end()?;
+    finished
+}
+
+struct Exchange<'a> {
+    args: &'a ExchangeArgs,
+    sockets: Sockets<'a>,
+    ledger: Ledger,
+    report: Report,
+    stdout: output::Reader,
+    /// With `--json`, as the summary is printed before SIGINT ends the process.
+    interrupt: Option<Interrupt>,
+    buffer: Vec<u8>,
+}
+
+/// What ended a wait.
+enum Event {
+    /// The awaited answer has come, and was printed.
+    Answer,
+    /// The awaited datagram did not arrive, as the network says.
+    Refused(io::Error),
+    /// Something else has come, and was reported.
+    Stray,
+    /// Standard input is ready.
+    Input,
+    /// The deadline has passed, or nothing more can come.
+    Over,
+}
+
+impl Exchange<'_> {
+    fn ask_all(&mut self, payloads: &mut Payloads) -> Result<(), Failure> {
+        let mut linger = Deadline::now();
+        while let Some(payload) = self.next(payloads)? {
+            let causes = self.ask(&payload)?;
+            if causes.any(|cause| matches!(cause, Cause::Silent(_))) {
+                linger = Deadline::after(self.args.timeout.min(LINGER));
             }
-            send(flows, &payload, &mut worst)?;
-            flows.check()?;
         }
-        report_lost(flows, &receiver, &mut worst);
-    } else {
-        let mut report = Report::start(flows, args.raw, json)?;
-        let asked = ask_all(flows, payloads, args, &mut report, &mut worst);
-        if !flows.is_interrupted() {
-            asked?;
+        self.wait(linger, false, Ledger::owes)?;
+        self.wait(Deadline::after(SURPLUS_WAIT), false, Ledger::may_be_shifted)?;
+        Ok(())
+    }
+
+    /// The next datagram, as soon as there is one. What arrives before it is reported.
+    fn next(&mut self, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
+        while payloads.wants_input() {
+            self.wait(Deadline::NEVER, true, |_| true)?;
+            payloads.read()?;
         }
-        report.finish()?;
-        if flows.is_interrupted() {
-            Interrupt::end()?;
+        Ok(payloads.next())
+    }
+
+    /// Sends `payload`, again if need be, and waits for the answer. Returns why there is none.
+    fn ask(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
+        self.report.sent += 1;
+        // What has arrived by now cannot be the answer.
+        self.wait(Deadline::now(), false, |_| true)?;
+        let port = self.sockets.port();
+        if port.is_some_and(|port| self.ledger.wants_fresh_port(port)) {
+            self.sockets.replace();
+        }
+        let mut attempts = 0;
+        loop {
+            let limit = Deadline::after(self.args.timeout);
+            let causes = self.attempt(payload)?;
+            attempts += 1;
+            let is_sent = causes.any(|cause| !matches!(cause, Cause::TooLarge { .. }));
+            if causes.0.is_empty() {
+                return Ok(causes);
+            }
+            if !is_sent || attempts > u64::from(self.args.retries) {
+                self.ledger.give_up();
+                self.give_up(payload, &causes, is_sent.then_some(attempts))?;
+                return Ok(causes);
+            }
+            // After a refusal there is time left. To send again at once would only be refused again:
+            // the server may be about to start.
+            loop {
+                match self.wait(limit, false, |_| true)? {
+                    Event::Answer => return Ok(Causes::default()),
+                    Event::Over => break,
+                    _ => {}
+                }
+            }
         }
     }
-    worst.result()
-}
 
-fn ask_all(
-    flows: &mut Flows<'_>,
-    payloads: &mut Payloads,
-    args: &ExchangeArgs,
-    report: &mut Report,
-    worst: &mut Worst,
-) -> Result<(), Failure> {
-    let mut silent = None;
-    while let Some(payload) = next(flows, payloads)? {
-        report.sent += 1;
-        let causes = ask(flows, &payload, args, worst)?;
-        let is_silent = |(_, cause): &(_, Cause)| matches!(cause, Cause::Silent(_));
-        if causes.iter().any(is_silent) {
-            silent = Some(Instant::now());
+    /// Asks each address that may answer, once, until one does. Returns why none did.
+    fn attempt(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
+        let timeout = self.args.timeout;
+        let has_one_port = self.sockets.route.has_source_port();
+        let mut causes = Causes::default();
+        for others in (0..self.sockets.candidates()).rev() {
+            let address = self.sockets.address();
+            // The answer may still come from this address while the next is asked, unless that takes
+            // its port.
+            let patience = if others > 0 && !has_one_port {
+                timeout.min(ATTEMPT_DELAY)
+            } else {
+                timeout
+            };
+            let cause = match self.send(payload)? {
+                Err(cause) => cause,
+                Ok(()) => match self.wait(Deadline::after(patience), false, Ledger::owes)? {
+                    Event::Answer => return Ok(Causes::default()),
+                    Event::Refused(error) => Cause::Refused(error),
+                    _ if self.ledger.is_in_doubt => Cause::Doubtful,
+                    _ => Cause::Silent(timeout),
+                },
+            };
+            let took_all = matches!(cause, Cause::Silent(_) | Cause::Doubtful);
+            causes.0.push((address, cause));
+            self.sockets.advance();
+            if took_all && has_one_port {
+                break;
+            }
         }
-        report.done(flows, &payload, &causes)?;
-    }
-    if let Some(since) = silent {
-        flows.linger(since + args.timeout.min(LINGER))?;
-    }
-    flows.settle_at_end()?;
-    if flows.is_suspicious() && worst.is_none() {
-        worst.add(Exit::Network);
-    }
-    Ok(())
-}
-
-/// How fast datagrams go out that nobody answers. What a receiver's queue has no room for is lost
-/// without a word. Linux's holds 208 KiB, which is some 270 small ones: bursts are much less than
-/// that, and have time between them in which an ordinary program takes them.
-const BURST: usize = 32;
-const BURST_TIME: Duration = Duration::from_millis(1);
-/// How many bytes count for one more datagram.
-const WEIGHT: usize = 2048;
-
-/// What has gone out since the last pause.
-struct Burst {
-    began: Instant,
-    weight: usize,
-}
-
-impl Burst {
-    fn new(began: Instant) -> Self {
-        Self { began, weight: 0 }
+        Ok(causes)
     }
 
-    /// How long to wait before the next datagram, which has `size` bytes, if it begins a burst.
-    fn pause(&mut self, size: usize, now: Instant) -> Option<Duration> {
-        let end = self.began + BURST_TIME;
-        let pause = if self.weight == 0 || now >= end {
-            // Time that was not used is not made up for.
-            Some(Duration::ZERO)
-        } else {
-            (self.weight >= BURST).then(|| end - now)
+    /// Sends to the current address. The outer error is this machine's, and will not pass.
+    fn send(&mut self, payload: &Rc<Payload>) -> Result<Result<(), Cause>, Failure> {
+        if let Some(cause) = Cause::of_size(payload, self.sockets.address()) {
+            return Ok(Err(cause));
+        }
+        let (port, link) = match self.sockets.current()? {
+            Ok(current) => current,
+            Err(error) => return Ok(Err(Cause::Refused(error))),
         };
-        if let Some(pause) = pause {
-            *self = Self::new(now + pause);
+        let mut sent = send_when_room(link, SEND_PATIENCE, &payload.bytes);
+        if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+            // An earlier datagram was refused, and this one was not sent (udp(7)).
+            self.ledger.refused(*port);
+            sent = send_when_room(link, SEND_PATIENCE, &payload.bytes);
         }
-        self.weight += 1 + size / WEIGHT;
-        pause
+        let sent = sent.map(|at| self.ledger.sent(*port, payload, at));
+        Ok(sent.map_err(Cause::Refused))
     }
-}
 
-/// Says what `receiver` had no room for.
-fn report_lost(flows: &Flows<'_>, receiver: &Receiver, worst: &mut Worst) {
-    let lost = receiver.lost();
-    if lost > 0 {
-        let name = flows.name(receiver.address());
-        let message = format!(
-            "could not deliver all datagrams to {name}: its queue was full, and {lost} of all that came were \
-             lost"
-        );
-        fail(&message, Exit::Network, worst);
+    /// Says why `payload` has no answer, after so many `attempts` if it could be sent.
+    fn give_up(
+        &mut self,
+        payload: &Payload,
+        causes: &Causes,
+        attempts: Option<u64>,
+    ) -> Result<(), Failure> {
+        let list = causes.list(self.sockets.route.target);
+        let message = match attempts {
+            None => format!("could not send {payload} to {list}"),
+            Some(attempts) => {
+                let times = match attempts {
+                    1 => String::new(),
+                    _ => format!(" (sent {attempts} times)"),
+                };
+                let is_refused = causes.any(|cause| matches!(cause, Cause::Refused(_)));
+                let is_doubtful = causes.any(|cause| matches!(cause, Cause::Doubtful));
+                // nc -lu talks only to the first port that it hears from, and refuses all others.
+                let advice = match (self.sockets.has_moved, is_refused, is_doubtful) {
+                    (true, true, _) => {
+                        " (if it talks only to the first port that it hears from, --source-port N \
+                         keeps one)"
+                    }
+                    (_, _, true) => " (without --source-port it would come to a port of its own)",
+                    _ => "",
+                };
+                format!("could not get an answer to {payload} from {list}{times}{advice}")
+            }
+        };
+        self.report.fail(&message, causes.exit());
+        self.report.unanswered(payload.number, list)
     }
-}
 
-/// What is printed: each answer on a line, or events.
-struct Report {
-    json: bool,
-    escaped: bool,
-    sent: u64,
-    answered: u64,
-}
-
-impl Report {
-    fn start(flows: &Flows<'_>, raw: bool, json: bool) -> Result<Self, Failure> {
-        if json {
-            json::Event::new("start")
-                .with("v", 1)
-                .with("target", flows.target().to_string())
-                .print()?;
+    /// Waits until `until` as long as `goes_on`, with `input` also for standard input. Ends with the
+    /// answer or the refusal that is awaited; what else arrives is reported.
+    fn wait(
+        &mut self,
+        until: Deadline,
+        input: bool,
+        goes_on: impl Fn(&Ledger) -> bool,
+    ) -> Result<Event, Failure> {
+        /// What has arrived in time is still taken. A server may send faster than this reads.
+        const MOST_QUEUED: usize = 4096;
+        let mut queued = 0..MOST_QUEUED;
+        while goes_on(&self.ledger) {
+            let is_over = until.has_passed();
+            match self.turn(until, input)? {
+                Event::Stray if is_over && queued.next().is_none() => break,
+                Event::Stray => {}
+                event => return Ok(event),
+            }
         }
-        Ok(Self {
-            json,
-            escaped: output::escapes(raw),
-            sent: 0,
-            answered: 0,
+        Ok(Event::Over)
+    }
+
+    /// Waits once, and takes one datagram from each socket that has one. Fails when the reader of
+    /// standard output has left, and at SIGINT where that is caught.
+    fn turn(&mut self, until: Deadline, input: bool) -> Result<Event, Failure> {
+        self.sockets.route.watch.check()?;
+        let is_over = until.has_passed();
+        let stdin = io::stdin();
+        let mut set = Set::new();
+        let ports = self.sockets.add_to(&mut set);
+        let input = set.add(input.then(|| stdin.as_fd()), IN);
+        let output = set.add(self.stdout.fd(), GONE);
+        set.add(self.interrupt.as_ref().map(Interrupt::as_fd), IN);
+        let ready = set.wait(until)?;
+        if self.is_interrupted() {
+            return Err(Failure::announced(Exit::Network));
+        }
+        if ready[output] {
+            return Err(output::Reader::left());
+        }
+        let mut event = Event::Stray;
+        let mut arrived = false;
+        for (port, _) in ports.into_iter().filter(|(_, key)| ready[*key]) {
+            arrived = true;
+            event = self.receive(port)?;
+            if !matches!(event, Event::Stray) {
+                break;
+            }
+        }
+        Ok(match event {
+            Event::Stray if ready[input] => Event::Input,
+            Event::Stray if is_over && !arrived => Event::Over,
+            event => event,
         })
     }
 
-    /// `payload` was answered, if there are no `causes` why not.
-    fn done(
-        &mut self,
-        flows: &Flows<'_>,
-        payload: &Payload,
-        causes: &Causes,
-    ) -> Result<(), Failure> {
-        let answer = flows.answer();
-        if causes.is_empty() {
-            self.answered += 1;
-        }
-        match (self.json, causes.is_empty()) {
-            (false, true) => output::write_answer(answer, b"\n", self.escaped),
-            (false, false) => Ok(()),
-            (true, true) => json::Event::new("answer")
-                .with("number", payload.number)
-                .with("address", flows.from().to_string())
-                .with("bytes", answer.len())
-                .with("rtt_ms", flows.rtt().map(json::milliseconds))
-                .with_data(answer)
-                .print(),
-            (true, false) => json::Event::new("unanswered")
-                .with("number", payload.number)
-                .with("message", list(flows, causes))
-                .print(),
-        }
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        if !self.json {
-            return Ok(());
-        }
-        json::Event::new("summary")
-            .with("sent", self.sent)
-            .with("answered", self.answered)
-            .with("unanswered", self.sent - self.answered)
-            .print()
-    }
-}
-
-/// The next datagram, as soon as there is one; what arrives before it is reported.
-fn next(flows: &mut Flows<'_>, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
-    loop {
-        match payloads.next() {
-            Next::Payload(payload) => return Ok(Some(payload)),
-            Next::End => return Ok(None),
-            Next::Input => {
-                flows.wait(None, None, Some(io::stdin().as_fd()))?;
-                payloads.read()?;
+    /// Takes a datagram, or an error, that has arrived at `port`.
+    fn receive(&mut self, port: Port) -> Result<Event, Failure> {
+        let (count, source) = match self.sockets.receive(port, &mut self.buffer) {
+            Ok(received) => received,
+            Err(error) if is_wait(&error) => return Ok(Event::Stray),
+            Err(error) => {
+                self.ledger.refused(port);
+                if self.ledger.is_awaiting() && self.sockets.port() == Some(port) {
+                    return Ok(Event::Refused(error));
+                }
+                tracing::debug!(address = %port.peer, "{}", cause(&error));
+                return Ok(Event::Stray);
             }
-        }
-    }
-}
-
-/// The addresses that a datagram was sent to in vain, and why it was at each.
-type Causes = Vec<(SocketAddr, Cause)>;
-
-/// Sends `payload`, again if need be, and waits for the answer. Without one, why there is none.
-fn ask(
-    flows: &mut Flows<'_>,
-    payload: &Rc<Payload>,
-    args: &ExchangeArgs,
-    worst: &mut Worst,
-) -> Result<Causes, Failure> {
-    let mut sent: u64 = 0;
-    loop {
-        let limit = Instant::now() + args.timeout;
-        let Some(causes) = attempt(flows, payload, args.timeout)? else {
-            return Ok(Causes::new());
         };
-        sent += 1;
-        let is_too_large = |(_, cause): &(_, Cause)| matches!(cause, Cause::TooLarge { .. });
-        if causes.iter().all(is_too_large) {
-            let message = format!("could not send {payload} to {}", list(flows, &causes));
-            fail(&message, blame(&causes), worst);
-            return Ok(causes);
+        self.sockets.route.watch.check()?;
+        let received = &self.buffer[..count];
+        let arrival = self.ledger.arrive(port, received, Instant::now());
+        if let Arrival::Answer { number, rtt } = arrival {
+            self.sockets.settle(port);
+            self.report.answer(number, source, rtt, received)?;
+            return Ok(Event::Answer);
         }
-        if sent > u64::from(args.retries) {
-            let times = match sent {
-                1 => String::new(),
-                _ => format!(" (sent {sent} times)"),
-            };
-            let has = |kind: fn(&Cause) -> bool| causes.iter().any(|(_, cause)| kind(cause));
-            let advice = if flows.has_moved() && has(|cause| matches!(cause, Cause::Refused(_))) {
-                // As nc -lu does, and then refuses all others.
-                " (if it talks only to the first port that it hears from, --source-port N keeps one)"
-            } else if flows.is_of_one_port() && has(|cause| matches!(cause, Cause::Doubtful)) {
-                " (without --source-port it would come to a port of its own)"
-            } else {
-                ""
-            };
-            let list = list(flows, &causes);
-            let message =
-                format!("could not get an answer to {payload} from {list}{times}{advice}");
-            fail(&message, blame(&causes), worst);
-            return Ok(causes);
-        }
-        // After a refusal there is time left. To send again at once would only be refused again:
-        // who is to answer may be about to start.
-        if rest(flows, payload, limit)? {
-            return Ok(Causes::new());
-        }
-    }
-}
-
-/// One round of the addresses that come into question, of which the last has all of `timeout`;
-/// `None`: there is an answer.
-fn attempt(
-    flows: &mut Flows<'_>,
-    payload: &Rc<Payload>,
-    timeout: Duration,
-) -> Result<Option<Causes>, Failure> {
-    let mut causes = Vec::new();
-    for others in (0..flows.candidates()).rev() {
-        let address = flows.address();
-        // It may be that only this address is out of order. The answer may still come from it
-        // while the next is asked, unless that takes its port.
-        let patience = if others > 0 && !flows.is_of_one_port() {
-            timeout.min(NEXT_ADDRESS)
-        } else {
-            timeout
-        };
-        let cause = match flows.send(payload)? {
-            Err(cause) => cause,
-            Ok(()) => match flows.wait(Some(payload), Some(Instant::now() + patience), None)? {
-                Event::Answer => return Ok(None),
-                Event::Refused(error) => Cause::Refused(error),
-                Event::Doubtful => Cause::Doubtful,
-                Event::Time | Event::Input => Cause::Silent(timeout),
-            },
-        };
-        let took_all = !matches!(cause, Cause::Refused(_) | Cause::TooLarge { .. });
-        causes.push((address, cause));
-        flows.advance();
-        if took_all && flows.is_of_one_port() {
-            break;
-        }
-    }
-    Ok(Some(causes))
-}
-
-/// Waits until `limit` for an answer that comes in spite of all: whether it does.
-fn rest(flows: &mut Flows<'_>, payload: &Payload, limit: Instant) -> Result<bool, Failure> {
-    loop {
-        match flows.wait(Some(payload), Some(limit), None)? {
-            Event::Answer => return Ok(true),
-            Event::Time | Event::Doubtful => return Ok(false),
-            Event::Refused(_) | Event::Input => {}
-        }
-    }
-}
-
-/// Sends `payload` and waits for nothing.
-fn send(flows: &mut Flows<'_>, payload: &Rc<Payload>, worst: &mut Worst) -> Result<(), Failure> {
-    let mut causes = Vec::new();
-    while causes.len() < flows.candidates() {
-        let address = flows.address();
-        let Err((whose, cause)) = flows.send_only(payload)? else {
-            return Ok(());
-        };
-        flows.forget();
-        flows.advance();
-        let which = match whose {
-            Whose::This => {
-                causes.push((address, cause));
-                continue;
-            }
-            Whose::Either => format!("{payload}, or one before it,"),
-            Whose::Earlier => format!("what came before {payload},"),
-        };
-        let message = format!("could not send {which} to {}: {cause}", flows.name(address));
-        fail(&message, cause.exit(), worst);
-        if whose == Whose::Either {
-            return Ok(());
-        }
-    }
-    let message = format!("could not send {payload} to {}", list(flows, &causes));
-    fail(&message, blame(&causes), worst);
-    Ok(())
-}
-
-/// Says that a datagram has failed; `worst` becomes the exit code of all.
-fn fail(message: &str, exit: Exit, worst: &mut Worst) {
-    tracing::error!("{message}");
-    worst.add(exit);
-}
-
-fn blame(causes: &Causes) -> Exit {
-    let mut exits = causes.iter().map(|(_, cause)| cause.exit());
-    exits
-        .find(|exit| *exit == Exit::Network)
-        .unwrap_or(Exit::Local)
-}
-
-/// The addresses as typed and as resolved, and what happened at each.
-fn list(flows: &Flows<'_>, causes: &Causes) -> String {
-    if let [(address, cause)] = causes.as_slice() {
-        return format!("{}: {cause}", flows.name(*address));
-    }
-    let each: Vec<String> = causes
-        .iter()
-        .map(|(address, cause)| format!("{address}: {cause}"))
-        .collect();
-    format!("{}: {}", flows.target(), each.join("; "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// When each of the datagrams goes out, where sending takes no time.
-    fn times(size: usize, count: usize) -> Vec<Duration> {
-        let start = Instant::now();
-        let mut burst = Burst::new(start);
-        let mut now = start;
-        let datagrams = 0..count;
-        datagrams
-            .map(|_| {
-                now += burst.pause(size, now).unwrap_or_default();
-                now.duration_since(start)
-            })
-            .collect()
+        let suspect = self.ledger.take_suspect();
+        self.report.stray(&arrival, source, received, suspect)?;
+        Ok(Event::Stray)
     }
 
-    #[test]
-    fn small_datagrams_go_out_in_bursts_with_pauses() {
-        let times = times(10, 3 * BURST);
-        assert_eq!(times[BURST - 1], Duration::ZERO);
-        assert_eq!(times[BURST], BURST_TIME);
-        assert_eq!(times[3 * BURST - 1], 2 * BURST_TIME);
-    }
-
-    #[test]
-    fn large_datagrams_have_a_pause_each() {
-        let times = times(65_507, 3);
-        assert_eq!(times, [Duration::ZERO, BURST_TIME, 2 * BURST_TIME]);
-    }
-
-    #[test]
-    fn time_that_was_not_used_is_not_made_up_for() {
-        let start = Instant::now();
-        let mut burst = Burst::new(start);
-        let later = start + 100 * BURST_TIME;
-        let pauses: Vec<_> = (0..=BURST).map(|_| burst.pause(1, later)).collect();
-        assert_eq!(pauses[0], Some(Duration::ZERO));
-        assert!(pauses[1..BURST].iter().all(Option::is_none));
-        assert_eq!(pauses[BURST], Some(BURST_TIME));
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::has_come)
     }
 }

@@ -1,0 +1,208 @@
+//! What an exchange prints, and its exit code.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ledger::Arrival;
+use super::payloads::Payload;
+use crate::escape::quoted;
+use crate::exit::{Exit, Failure, Worst, blame, cause};
+use crate::json::{self, Event};
+use crate::net::address::HostPort;
+use crate::net::datagram::{LARGEST, largest};
+use crate::output;
+
+/// Why a datagram was not answered from one address.
+#[derive(Debug)]
+pub enum Cause {
+    TooLarge {
+        size: u64,
+        largest: usize,
+    },
+    Refused(io::Error),
+    Silent(Duration),
+    /// What came may be the answer to an earlier datagram.
+    Doubtful,
+}
+
+impl Cause {
+    /// That `payload` does not fit into a datagram to `address`, if so.
+    pub fn of_size(payload: &Payload, address: SocketAddr) -> Option<Self> {
+        let (size, largest) = (payload.size, largest(&address));
+        (size > largest as u64).then_some(Self::TooLarge { size, largest })
+    }
+
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::TooLarge { .. } => Exit::Local,
+            Self::Refused(error) => blame(error),
+            Self::Silent(_) | Self::Doubtful => Exit::Network,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { size, largest } => {
+                let family = if *largest == LARGEST { "IPv6" } else { "IPv4" };
+                write!(
+                    f,
+                    "it has {size} bytes, and a datagram over {family} carries {largest} at most"
+                )
+            }
+            Self::Refused(error) => f.write_str(&cause(error)),
+            Self::Silent(time) => write!(f, "nothing came within {time:?}"),
+            Self::Doubtful => f.write_str("what came may be the answer to an earlier one"),
+        }
+    }
+}
+
+/// The addresses that a datagram was sent to in vain, and why it was at each.
+#[derive(Default)]
+pub struct Causes(pub Vec<(SocketAddr, Cause)>);
+
+impl Causes {
+    pub fn any(&self, is_meant: impl Fn(&Cause) -> bool) -> bool {
+        self.0.iter().any(|(_, cause)| is_meant(cause))
+    }
+
+    /// The network's fault, unless all are this machine's.
+    pub fn exit(&self) -> Exit {
+        if self.any(|cause| cause.exit() == Exit::Network) {
+            Exit::Network
+        } else {
+            Exit::Local
+        }
+    }
+
+    /// The addresses as typed and as resolved, and what happened at each.
+    pub fn list(&self, target: &HostPort) -> String {
+        if let [(address, cause)] = self.0.as_slice() {
+            return format!("{}: {cause}", target.at(*address));
+        }
+        let each = self
+            .0
+            .iter()
+            .map(|(address, cause)| format!("{address}: {cause}"));
+        format!("{target}: {}", each.collect::<Vec<_>>().join("; "))
+    }
+}
+
+/// Prints each answer on a line, or events; everything else on standard error.
+pub struct Report {
+    json: bool,
+    escaped: bool,
+    pub sent: u64,
+    answered: u64,
+    worst: Worst,
+}
+
+impl Report {
+    pub fn start(target: &HostPort, raw: bool, json: bool) -> Result<Self, Failure> {
+        if json {
+            let event = Event::new("start").with("v", 1);
+            event.with("target", target.to_string()).print()?;
+        }
+        Ok(Self {
+            json,
+            escaped: output::escapes(raw),
+            sent: 0,
+            answered: 0,
+            worst: Worst::default(),
+        })
+    }
+
+    /// The answer that was awaited, to the datagram with this number.
+    pub fn answer(
+        &mut self,
+        number: u64,
+        address: SocketAddr,
+        rtt: Option<Duration>,
+        answer: &[u8],
+    ) -> Result<(), Failure> {
+        self.answered += 1;
+        if !self.json {
+            return output::write_answer(answer, b"\n", self.escaped);
+        }
+        Event::new("answer")
+            .with("number", number)
+            .with("address", address.to_string())
+            .with("bytes", answer.len())
+            .with("rtt_ms", rtt.map(json::milliseconds))
+            .with_data(answer)
+            .print()
+    }
+
+    /// Something arrived that is not printed as an answer. With a `suspect`, answers up to this
+    /// datagram may have been printed for the wrong one.
+    pub fn stray(
+        &mut self,
+        arrival: &Arrival,
+        address: SocketAddr,
+        received: &[u8],
+        suspect: Option<u64>,
+    ) -> Result<(), Failure> {
+        let (name, kind, payload) = match arrival {
+            Arrival::Late(payload) => ("late", "late answer", Some(payload)),
+            Arrival::Second(payload) => ("duplicate", "second answer", Some(payload)),
+            Arrival::Doubtful(payload) => ("doubtful", "doubtful answer", Some(payload)),
+            Arrival::Answer { .. } | Arrival::Unexpected => {
+                ("unexpected", "unexpected datagram", None)
+            }
+        };
+        let number = payload.map(|payload| payload.number);
+        let to = payload.map_or_else(String::new, |payload| format!(" to {payload}"));
+        let text = quoted(received);
+        tracing::warn!(%address, number, "{kind} from {address}{to}: {text}");
+        if let Some(suspect) = suspect {
+            tracing::error!(
+                %address,
+                "{address} sends more than it is asked for: answers up to datagram {suspect} may \
+                 belong to the one before"
+            );
+            self.worst.add(Exit::Network);
+        }
+        if !self.json {
+            return Ok(());
+        }
+        let mut event = Event::new(name).with("number", number);
+        if let Some(suspect) = suspect {
+            event = event.with("suspect", suspect);
+        }
+        event
+            .with("address", address.to_string())
+            .with("bytes", received.len())
+            .with_data(received)
+            .print()
+    }
+
+    /// The datagram with this number has no answer, for the reasons in `list`.
+    pub fn unanswered(&self, number: u64, list: String) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        let event = Event::new("unanswered").with("number", number);
+        event.with("message", list).print()
+    }
+
+    /// Says what has failed. The exit code tells it too.
+    pub fn fail(&mut self, message: &str, exit: Exit) {
+        tracing::error!("{message}");
+        self.worst.add(exit);
+    }
+
+    /// The error carries only the exit code.
+    pub fn finish(self) -> Result<(), Failure> {
+        if self.json {
+            Event::new("summary")
+                .with("sent", self.sent)
+                .with("answered", self.answered)
+                .with("unanswered", self.sent - self.answered)
+                .print()?;
+        }
+        self.worst.result()
+    }
+}
