@@ -19,7 +19,6 @@ use crate::net::connect::ATTEMPT_DELAY;
 use crate::net::datagram::BUFFER;
 use crate::output;
 use crate::signal::Interrupt;
-use crate::udp_client::socket::{SEND_PATIENCE, send_when_room};
 use crate::udp_client::target::Route;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port};
@@ -156,13 +155,12 @@ impl Exchange<'_> {
             let limit = Deadline::after(self.args.timeout);
             let causes = self.attempt(payload)?;
             attempts += 1;
-            let is_sent = causes.any(|cause| !matches!(cause, Cause::TooLarge { .. }));
             if causes.0.is_empty() {
                 return Ok(causes);
             }
-            if !is_sent || attempts > u64::from(self.args.retries) {
+            if causes.exit() == Exit::Local || attempts > u64::from(self.args.retries) {
                 self.ledger.give_up();
-                self.give_up(payload, &causes, is_sent.then_some(attempts))?;
+                self.give_up(payload, &causes, attempts)?;
                 return Ok(causes);
             }
             // After a refusal there is time left. To send again at once would only be refused again:
@@ -182,7 +180,7 @@ impl Exchange<'_> {
         let timeout = self.args.timeout;
         let has_one_port = self.sockets.route.has_source_port();
         let mut causes = Causes::default();
-        for others in (0..self.sockets.candidates()).rev() {
+        for others in (0..self.sockets.candidates.len()).rev() {
             let address = self.sockets.address();
             // The answer may still come from this address while the next is asked, unless that takes
             // its port.
@@ -195,7 +193,7 @@ impl Exchange<'_> {
                 Err(cause) => cause,
                 Ok(()) => match self.wait(Deadline::after(patience), false, Ledger::owes)? {
                     Event::Answer => return Ok(Causes::default()),
-                    Event::Refused(error) => Cause::Refused(error),
+                    Event::Refused(error) => Cause::Failed(error),
                     _ if self.ledger.is_in_doubt => Cause::Doubtful,
                     _ => Cause::Silent(timeout),
                 },
@@ -212,51 +210,42 @@ impl Exchange<'_> {
 
     /// Sends to the current address. The outer error is this machine's, and will not pass.
     fn send(&mut self, payload: &Rc<Payload>) -> Result<Result<(), Cause>, Failure> {
-        if let Some(cause) = Cause::of_size(payload, self.sockets.address()) {
-            return Ok(Err(cause));
-        }
-        let (port, link) = match self.sockets.current()? {
-            Ok(current) => current,
-            Err(error) => return Ok(Err(Cause::Refused(error))),
-        };
-        let mut sent = send_when_room(link, SEND_PATIENCE, &payload.bytes);
-        if matches!(&sent, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+        let mut sent = self.sockets.send(payload)?.map_err(Cause::Failed);
+        if let (Err(cause), Some(port)) = (&sent, self.sockets.port())
+            && cause.is_refusal()
+        {
             // An earlier datagram was refused, and this one was not sent (udp(7)).
-            self.ledger.refused(*port);
-            sent = send_when_room(link, SEND_PATIENCE, &payload.bytes);
+            self.ledger.refused(port);
+            sent = self.sockets.send(payload)?.map_err(Cause::Failed);
         }
-        let sent = sent.map(|at| self.ledger.sent(*port, payload, at));
-        Ok(sent.map_err(Cause::Refused))
+        Ok(sent.map(|(port, at)| self.ledger.sent(port, payload, at)))
     }
 
-    /// Says why `payload` has no answer, after so many `attempts` if it could be sent.
+    /// Says why `payload` has no answer.
     fn give_up(
         &mut self,
         payload: &Payload,
         causes: &Causes,
-        attempts: Option<u64>,
+        attempts: u64,
     ) -> Result<(), Failure> {
         let list = causes.list(self.sockets.route.target);
-        let message = match attempts {
-            None => format!("could not send {payload} to {list}"),
-            Some(attempts) => {
-                let times = match attempts {
-                    1 => String::new(),
-                    _ => format!(" (sent {attempts} times)"),
-                };
-                let is_refused = causes.any(|cause| matches!(cause, Cause::Refused(_)));
-                let is_doubtful = causes.any(|cause| matches!(cause, Cause::Doubtful));
-                // nc -lu talks only to the first port that it hears from, and refuses all others.
-                let advice = match (self.sockets.has_moved, is_refused, is_doubtful) {
-                    (true, true, _) => {
-                        " (if it talks only to the first port that it hears from, --source-port N \
-                         keeps one)"
-                    }
-                    (_, _, true) => " (without --source-port it would come to a port of its own)",
-                    _ => "",
-                };
-                format!("could not get an answer to {payload} from {list}{times}{advice}")
-            }
+        let message = if causes.exit() == Exit::Local {
+            format!("could not send {payload} to {list}")
+        } else {
+            let times = match attempts {
+                1 => String::new(),
+                _ => format!(" (sent {attempts} times)"),
+            };
+            let is_refused = causes.any(|cause| matches!(cause, Cause::Failed(_)));
+            let advice = if self.sockets.has_moved && is_refused {
+                // As nc -lu does, which then refuses all others.
+                " (if it talks only to the first port that it hears from, --source-port N keeps one)"
+            } else if causes.any(|cause| matches!(cause, Cause::Doubtful)) {
+                " (without --source-port it would come to a port of its own)"
+            } else {
+                ""
+            };
+            format!("could not get an answer to {payload} from {list}{times}{advice}")
         };
         self.report.fail(&message, causes.exit());
         self.report.unanswered(payload.number, list)

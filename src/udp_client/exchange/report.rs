@@ -6,54 +6,39 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ledger::Arrival;
-use super::payloads::Payload;
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::json::{self, Event};
 use crate::net::address::HostPort;
-use crate::net::datagram::{LARGEST, largest};
 use crate::output;
 
 /// Why a datagram was not answered from one address.
-#[derive(Debug)]
 pub enum Cause {
-    TooLarge {
-        size: u64,
-        largest: usize,
-    },
-    Refused(io::Error),
+    /// It could not be sent, or did not arrive.
+    Failed(io::Error),
     Silent(Duration),
     /// What came may be the answer to an earlier datagram.
     Doubtful,
 }
 
 impl Cause {
-    /// That `payload` does not fit into a datagram to `address`, if so.
-    pub fn of_size(payload: &Payload, address: SocketAddr) -> Option<Self> {
-        let (size, largest) = (payload.size, largest(&address));
-        (size > largest as u64).then_some(Self::TooLarge { size, largest })
-    }
-
     pub fn exit(&self) -> Exit {
         match self {
-            Self::TooLarge { .. } => Exit::Local,
-            Self::Refused(error) => blame(error),
+            Self::Failed(error) => blame(error),
             Self::Silent(_) | Self::Doubtful => Exit::Network,
         }
+    }
+
+    /// Whether the network says that a datagram did not arrive.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { size, largest } => {
-                let family = if *largest == LARGEST { "IPv6" } else { "IPv4" };
-                write!(
-                    f,
-                    "it has {size} bytes, and a datagram over {family} carries {largest} at most"
-                )
-            }
-            Self::Refused(error) => f.write_str(&cause(error)),
+            Self::Failed(error) => f.write_str(&cause(error)),
             Self::Silent(time) => write!(f, "nothing came within {time:?}"),
             Self::Doubtful => f.write_str("what came may be the answer to an earlier one"),
         }
@@ -69,7 +54,7 @@ impl Causes {
         self.0.iter().any(|(_, cause)| is_meant(cause))
     }
 
-    /// The network's fault, unless all are this machine's.
+    /// This machine's fault, if nothing could be sent.
     pub fn exit(&self) -> Exit {
         if self.any(|cause| cause.exit() == Exit::Network) {
             Exit::Network

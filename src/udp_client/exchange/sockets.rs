@@ -6,17 +6,20 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::time::Instant;
 
 use super::ledger::{MEMORY, Port};
+use super::payloads::Payload;
 use crate::exit::{Exit, Failure, blame};
-use crate::udp_client::socket::Link;
+use crate::net::datagram::{LARGEST, largest};
+use crate::udp_client::socket::{Link, SEND_PATIENCE, send_when_room};
 use crate::udp_client::target::Route;
 use crate::wait::{IN, Key, Set};
 
 pub struct Sockets<'a> {
     pub route: Route<'a>,
     /// The addresses that may answer, the current one first. After the first answer only one is left.
-    candidates: VecDeque<SocketAddr>,
+    pub candidates: VecDeque<SocketAddr>,
     current: Option<(Port, Link)>,
     /// Those that answers may still come to, oldest first.
     retired: VecDeque<(Port, Link)>,
@@ -44,32 +47,38 @@ impl<'a> Sockets<'a> {
         self.candidates[0]
     }
 
-    /// How many addresses may answer.
-    pub fn candidates(&self) -> usize {
-        self.candidates.len()
-    }
-
     /// The port of the current socket.
     pub fn port(&self) -> Option<Port> {
         self.current.as_ref().map(|(port, _)| *port)
     }
 
-    /// The current socket, opened if need be. The inner error is the network's, the outer one is
-    /// this machine's.
-    pub fn current(&mut self) -> Result<io::Result<&(Port, Link)>, Failure> {
+    /// Sends from the current socket, opened if need be. Returns its port, and when it was sent. The
+    /// outer error is this machine's, and will not pass.
+    pub fn send(&mut self, payload: &Payload) -> Result<io::Result<(Port, Instant)>, Failure> {
+        let address = self.address();
+        if payload.size > largest(&address) as u64 {
+            return Ok(Err(too_large(payload, address)));
+        }
         let current = match self.current.take() {
             Some(current) => current,
-            None => match self.open() {
+            None => match self.open(address) {
                 Ok(opened) => opened,
                 Err(error) if blame(&error) == Exit::Network => return Ok(Err(error)),
-                Err(error) => return Err(self.route.failure(Exit::Local, self.address(), &error)),
+                Err(error) => return Err(self.route.failure(Exit::Local, address, &error)),
             },
         };
-        Ok(Ok(self.current.insert(current)))
+        let (port, link) = self.current.insert(current);
+        let sent = send_when_room(link, SEND_PATIENCE, &payload.bytes);
+        Ok(sent.map(|at| (*port, at)))
     }
 
-    fn open(&mut self) -> io::Result<(Port, Link)> {
-        let peer = self.address();
+    /// What the network has said of what was sent from the current socket.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let current = self.current.as_ref();
+        current.map_or(Ok(None), |(_, link)| link.take_error())
+    }
+
+    fn open(&mut self, peer: SocketAddr) -> io::Result<(Port, Link)> {
         let link = self.route.open(peer)?;
         if !self.route.has_source_port() {
             self.opened += 1;
@@ -136,4 +145,12 @@ impl<'a> Sockets<'a> {
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
+}
+
+fn too_large(payload: &Payload, address: SocketAddr) -> io::Error {
+    let (size, largest) = (payload.size, largest(&address));
+    let family = if largest == LARGEST { "IPv6" } else { "IPv4" };
+    let message =
+        format!("it has {size} bytes, and a datagram over {family} carries {largest} at most");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
