@@ -48,22 +48,11 @@ pub enum PortPolicy {
     FreshPerDatagram,
 }
 
-/// A datagram that was sent from one port.
-struct Asked {
-    port: Port,
-    payload: Rc<Payload>,
-    /// When, if it was sent once.
-    sent: Option<Instant>,
-    /// How many answers may still come.
-    owed: u32,
-    /// The first answer.
-    answer: Option<Vec<u8>>,
-}
-
+/// What was asked, and what is owed.
 #[derive(Default)]
 pub struct Ledger {
-    /// Oldest first.
-    asked: Vec<Asked>,
+    /// What was sent from each port, oldest first. The awaited datagram is the last of its ports.
+    ports: Vec<(Port, Vec<Asked>)>,
     /// The number of the datagram whose answer is awaited.
     awaited: Option<u64>,
     /// A doubtful answer to it has come.
@@ -78,32 +67,28 @@ impl Ledger {
     pub fn sent(&mut self, port: Port, payload: &Rc<Payload>, at: Instant) {
         self.awaited = Some(payload.number);
         self.is_in_doubt = false;
-        let here = self.sent_from(port);
-        let is_it = |index: &&usize| self.asked[**index].payload.number == payload.number;
-        if let Some(&index) = here.iter().find(is_it) {
-            self.asked[index].owed += 1;
-            self.asked[index].sent = None;
-            return;
-        }
-        if here.len() == MEMORY {
-            self.asked.remove(here[0]);
-        }
-        let is_recent = |asked: &Asked| asked.port.number + MEMORY >= port.number;
-        self.asked.retain(is_recent);
-        self.asked.push(Asked {
-            port,
+        let first = Asked {
             payload: Rc::clone(payload),
             sent: Some(at),
             owed: 1,
             answer: None,
-        });
+        };
+        match self.asked(port) {
+            None => push(&mut self.ports, (port, vec![first])),
+            Some(asked) => match asked.last_mut() {
+                Some(last) if last.payload.number == payload.number => {
+                    last.owed += 1;
+                    last.sent = None;
+                }
+                _ => push(asked, first),
+            },
+        }
     }
 
     /// What was last sent from `port` did not arrive.
     pub fn refused(&mut self, port: Port) {
-        let mut asked = self.asked.iter_mut().rev();
-        if let Some(asked) = asked.find(|asked| asked.port == port) {
-            asked.owed = asked.owed.saturating_sub(1);
+        if let Some(last) = self.asked(port).and_then(|asked| asked.last_mut()) {
+            last.owed = last.owed.saturating_sub(1);
         }
     }
 
@@ -118,12 +103,13 @@ impl Ledger {
 
     /// Whether any answer may still come.
     pub fn owes(&self) -> bool {
-        self.asked.iter().any(|asked| asked.owed > 0)
+        self.ports.iter().any(|(_, asked)| owes(asked))
     }
 
     /// Whether the next datagram cannot be sent from `port` without its answer being in doubt.
-    pub fn wants_fresh_port(&self, port: Port) -> bool {
-        self.policy == PortPolicy::FreshPerDatagram || !self.owed(port).is_empty()
+    pub fn wants_fresh_port(&mut self, port: Port) -> bool {
+        let is_owed = self.asked(port).is_some_and(|asked| owes(asked));
+        is_owed || self.policy == PortPolicy::FreshPerDatagram
     }
 
     /// Whether one more arrival would show that answers were taken for the wrong datagrams.
@@ -141,117 +127,59 @@ impl Ledger {
     }
 
     /// Sorts in what arrived at `port`.
-    ///
-    /// What repeats an earlier question belongs to that one, if its answer is owed, if it is the
-    /// same answer again, or if it is that question and nothing else. It does not, if it repeats the
-    /// awaited question too, and the earlier one is only a part of that.
-    ///
-    /// Everything else is the awaited answer if no earlier answer is owed, or if it repeats the
-    /// awaited question. It is doubtful while an earlier answer is owed, or once more has come than
-    /// was asked for.
-    ///
-    /// So an answer that is owed is never taken for another datagram's. A surplus answer is, if it
-    /// repeats nothing and arrives after the next question was sent from the same port. That next
-    /// answer is then the surplus one, and `suspect` tells.
     pub fn arrive(&mut self, port: Port, received: &[u8], now: Instant) -> Arrival {
-        let is_awaited = |&index: &usize| Some(self.asked[index].payload.number) == self.awaited;
-        let (awaited, earlier): (Vec<usize>, Vec<usize>) =
-            self.sent_from(port).into_iter().partition(is_awaited);
-        let awaited = awaited.first().copied();
-        let question = awaited.map(|index| &*self.asked[index].payload.bytes);
-        let belongs = |&index: &usize| self.asked[index].claims(received, question);
-        let claimants = earlier.iter().copied().filter(belongs).rev();
-        // The longest question tells most. Of equal ones an open one is meant, the oldest first.
-        let rank = |index: &usize| {
-            let asked = &self.asked[*index];
-            (asked.payload.bytes.len(), asked.is_open())
-        };
-        if let Some(index) = claimants.max_by_key(rank) {
-            return self.answer_earlier(index, received);
-        }
-        let owed = self.owed(port);
-        let Some(index) = awaited else {
-            // It says nothing by itself; but if only one answer is owed, it is this.
-            if let &[only] = owed.as_slice() {
-                return self.answer_earlier(only, received);
-            }
-            self.count(port, None);
+        let (awaited, policy) = (self.awaited, self.policy);
+        let Some(asked) = self.asked(port) else {
+            self.policy = PortPolicy::FreshPerDatagram;
             return Arrival::Unexpected;
         };
-        let payload = Rc::clone(&self.asked[index].payload);
-        let is_same = |&earlier: &usize| {
-            let asked = &self.asked[earlier];
-            asked.is_open() && asked.payload.bytes == payload.bytes
+        let (arrival, index) = judge(asked, received, awaited, policy, now);
+        let is_owed = match arrival {
+            Arrival::Second(_) if asked[index].owed == 0 => false,
+            _ => count(asked, index),
         };
-        let tells = repeats(received, &payload.bytes) && !earlier.iter().any(is_same);
-        let is_alone = earlier.is_empty() || self.policy == PortPolicy::Keep && owed == [index];
-        if tells || is_alone {
-            if !earlier.is_empty() && !repeats(received, &payload.bytes) {
-                self.suspect = Some(payload.number);
+        match arrival {
+            Arrival::Late(_) => asked[index].answer = Some(received.to_vec()),
+            Arrival::Answer { number, .. } => {
+                if index > 0 && !repeats(received, &asked[index].payload.bytes) {
+                    self.suspect = Some(number);
+                }
+                self.awaited = None;
+                // Other addresses were asked the same. They can only answer once more.
+                for last in self
+                    .ports
+                    .iter_mut()
+                    .filter_map(|(_, asked)| asked.last_mut())
+                {
+                    if last.payload.number == number {
+                        last.answer.get_or_insert_with(|| received.to_vec());
+                    }
+                }
             }
-            return self.answer_awaited(index, received, now);
+            Arrival::Doubtful(_) => self.is_in_doubt = true,
+            Arrival::Second(_) | Arrival::Unexpected => {}
         }
-        // The awaited one is no longer owed: what else comes is in doubt as long as others are.
-        self.is_in_doubt = true;
-        self.count(port, owed.last().copied());
-        Arrival::Doubtful(payload)
-    }
-
-    /// The indices of what was sent from `port`.
-    fn sent_from(&self, port: Port) -> Vec<usize> {
-        let is_meant = |&index: &usize| self.asked[index].port == port;
-        (0..self.asked.len()).filter(is_meant).collect()
-    }
-
-    /// Those of them that are owed an answer.
-    fn owed(&self, port: Port) -> Vec<usize> {
-        let mut here = self.sent_from(port);
-        here.retain(|&index| self.asked[index].owed > 0);
-        here
-    }
-
-    fn answer_awaited(&mut self, index: usize, received: &[u8], now: Instant) -> Arrival {
-        self.awaited = None;
-        self.count(self.asked[index].port, Some(index));
-        let asked = &self.asked[index];
-        let number = asked.payload.number;
-        let rtt = asked.sent.map(|sent| now.saturating_duration_since(sent));
-        // Other addresses were asked the same. They can only answer once more.
-        for asked in &mut self.asked {
-            if asked.payload.number == number {
-                asked.answer.get_or_insert_with(|| received.to_vec());
-            }
-        }
-        Arrival::Answer { number, rtt }
-    }
-
-    fn answer_earlier(&mut self, index: usize, received: &[u8]) -> Arrival {
-        let asked = &self.asked[index];
-        let payload = Rc::clone(&asked.payload);
-        let is_first = asked.answer.is_none();
-        if asked.is_open() {
-            self.count(asked.port, Some(index));
-        } else {
+        if !is_owed {
             self.policy = PortPolicy::FreshPerDatagram;
         }
-        if is_first {
-            self.asked[index].answer = Some(received.to_vec());
-            Arrival::Late(payload)
-        } else {
-            Arrival::Second(payload)
-        }
+        arrival
     }
 
-    /// Counts an arrival for the datagram at `index`, or else for the oldest one of `port` that is
-    /// owed an answer: an earlier arrival may have been counted for the wrong one of them.
-    fn count(&mut self, port: Port, index: Option<usize>) {
-        let owed = self.owed(port);
-        let index = index.filter(|index| owed.contains(index));
-        match index.or(owed.first().copied()) {
-            Some(index) => self.asked[index].owed -= 1,
-            None => self.policy = PortPolicy::FreshPerDatagram,
-        }
+    fn asked(&mut self, port: Port) -> Option<&mut Vec<Asked>> {
+        let mut ports = self.ports.iter_mut();
+        ports.find(|(of, _)| *of == port).map(|(_, asked)| asked)
     }
+}
+
+/// A datagram that was sent from one port.
+struct Asked {
+    payload: Rc<Payload>,
+    /// When, if it was sent once.
+    sent: Option<Instant>,
+    /// How many answers may still come.
+    owed: u32,
+    /// The first answer.
+    answer: Option<Vec<u8>>,
 }
 
 impl Asked {
@@ -260,14 +188,107 @@ impl Asked {
         self.owed > 0 || self.answer.is_none()
     }
 
-    /// Whether `received` belongs to this earlier datagram, while `awaited` is the last question.
-    fn claims(&self, received: &[u8], awaited: Option<&[u8]>) -> bool {
+    /// Whether `received` belongs to this earlier datagram, while `awaited` is the last one.
+    fn claims(&self, received: &[u8], awaited: Option<&Self>) -> bool {
         let question = &self.payload.bytes;
-        let is_part_of = |awaited| contains(received, awaited) && contains(awaited, question);
+        let is_part_of = |awaited: &Self| {
+            let awaited = &awaited.payload.bytes;
+            contains(received, awaited) && contains(awaited, question)
+        };
         (self.is_open() || self.answer.as_deref() == Some(received) || question == received)
             && repeats(received, question)
             && !awaited.is_some_and(is_part_of)
     }
+}
+
+/// What `received` is, where `asked` was sent from the port that it came to; and which of them it
+/// is counted for. The last of them may be `awaited`.
+///
+/// What repeats an earlier question belongs to that one, if its answer may still come, if it is the
+/// same answer again, or if it is that question and nothing else. It does not, if it repeats the
+/// awaited question too, and the earlier one is only a part of that.
+///
+/// Everything else is the awaited answer if it repeats the awaited question, or if no earlier answer
+/// is owed. It is doubtful while one is, or once more has come than was asked for.
+///
+/// So an answer that is owed is never taken for another datagram's. A surplus answer is, if it
+/// repeats nothing and arrives after the next question was sent from the same port. That next
+/// answer is then the surplus one, and `suspect` tells.
+fn judge(
+    asked: &[Asked],
+    received: &[u8],
+    awaited: Option<u64>,
+    policy: PortPolicy,
+    now: Instant,
+) -> (Arrival, usize) {
+    let last = asked.len() - 1;
+    let is_awaited = |asked: &&Asked| Some(asked.payload.number) == awaited;
+    let awaited = asked.last().filter(is_awaited);
+    let earlier = if awaited.is_some() {
+        &asked[..last]
+    } else {
+        asked
+    };
+    let claimants = earlier.iter().enumerate().rev();
+    let claimants = claimants.filter(|(_, earlier)| earlier.claims(received, awaited));
+    // The longest question tells most. Of equal ones an open one is meant, the oldest first.
+    let longest = claimants.max_by_key(|(_, asked)| (asked.payload.bytes.len(), asked.is_open()));
+    let mut owed = earlier
+        .iter()
+        .enumerate()
+        .filter(|(_, asked)| asked.owed > 0);
+    // What says nothing by itself is the only answer that is owed.
+    let only = match (awaited, owed.next(), owed.next()) {
+        (None, Some(only), None) => Some(only),
+        _ => None,
+    };
+    if let Some((index, asked)) = longest.or(only) {
+        let payload = Rc::clone(&asked.payload);
+        return match asked.answer {
+            None => (Arrival::Late(payload), index),
+            Some(_) => (Arrival::Second(payload), index),
+        };
+    }
+    let Some(awaited) = awaited else {
+        return (Arrival::Unexpected, last);
+    };
+    let payload = &awaited.payload;
+    let is_same = |asked: &Asked| asked.is_open() && asked.payload.bytes == payload.bytes;
+    let tells = repeats(received, &payload.bytes) && !earlier.iter().any(is_same);
+    let is_alone = policy == PortPolicy::Keep && awaited.owed > 0 && !owes(earlier);
+    if tells || is_alone || earlier.is_empty() {
+        let (number, sent) = (payload.number, awaited.sent);
+        let rtt = sent.map(|sent| now.saturating_duration_since(sent));
+        return (Arrival::Answer { number, rtt }, last);
+    }
+    // The newest is the awaited one at first: what else comes is in doubt as long as an earlier one
+    // is owed.
+    let newest = asked.iter().rposition(|asked| asked.owed > 0);
+    (
+        Arrival::Doubtful(Rc::clone(payload)),
+        newest.unwrap_or(last),
+    )
+}
+
+/// Counts an arrival for the datagram at `index`, or else for the oldest that is owed an answer: an
+/// earlier arrival may have been counted for the wrong one. Whether one was owed.
+fn count(asked: &mut [Asked], index: usize) -> bool {
+    let index = match asked[index].owed {
+        0 => asked.iter().position(|asked| asked.owed > 0),
+        _ => Some(index),
+    };
+    index.map(|index| asked[index].owed -= 1).is_some()
+}
+
+fn owes(asked: &[Asked]) -> bool {
+    asked.iter().any(|asked| asked.owed > 0)
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() > MEMORY {
+        list.remove(0);
+    }
+    list.push(item);
 }
 
 /// Whether an answer says by itself what was asked.
@@ -323,7 +344,7 @@ mod tests {
             number += 1;
             ledger.sent(port(0), &question(number, bytes), now);
             if answer.is_some() {
-                let asked = ledger.asked.last_mut().unwrap();
+                let asked = ledger.asked(port(0)).unwrap().last_mut().unwrap();
                 asked.owed = 0;
                 asked.answer = answer.map(<[u8]>::to_vec);
             }
@@ -518,13 +539,13 @@ mod tests {
         for number in 1..=100 {
             ledger.sent(port(0), &question(number, b"x"), Instant::now());
         }
-        assert_eq!(ledger.asked.len(), MEMORY);
+        assert_eq!(ledger.asked(port(0)).unwrap().len(), MEMORY + 1);
         for number in 1..=100 {
             let from = usize::try_from(number).unwrap();
             ledger.sent(port(from), &question(100 + number, b"x"), Instant::now());
         }
-        assert_eq!(ledger.asked.len(), MEMORY + 1);
-        assert_eq!(ledger.asked[0].port, port(100 - MEMORY));
+        assert_eq!(ledger.ports.len(), MEMORY + 1);
+        assert_eq!(ledger.ports[0].0, port(100 - MEMORY));
     }
 
     /// Questions that no part of a greeting can be mistaken for.
@@ -701,13 +722,11 @@ mod tests {
         }
 
         /// How many answers of one port are owed, as the ledger has it.
-        fn owed(&self, from: usize) -> usize {
-            let here = self
-                .ledger
-                .asked
-                .iter()
-                .filter(|asked| asked.port == port(from));
-            here.map(|asked| asked.owed as usize).sum()
+        fn owed(&mut self, from: usize) -> usize {
+            let asked = self.ledger.asked(port(from));
+            asked.map_or(0, |asked| {
+                asked.iter().map(|asked| asked.owed as usize).sum()
+            })
         }
 
         /// The datagrams that were answered by what answers another question.
@@ -752,8 +771,9 @@ mod tests {
             for step in steps {
                 world.step(step);
                 for from in 0..=world.port {
-                    let on_their_way = world.on_their_way.iter().filter(|answer| answer.0 == from);
-                    prop_assert!(from + MEMORY < world.port || world.questions.len() > MEMORY || world.owed(from) >= on_their_way.count());
+                    let on_their_way = world.on_their_way.iter().filter(|answer| answer.0 == from).count();
+                    let is_remembered = from + MEMORY >= world.port && world.questions.len() <= MEMORY;
+                    prop_assert!(!is_remembered || world.owed(from) >= on_their_way);
                 }
             }
             prop_assert_eq!(world.wrong(), [0; 0]);

@@ -95,7 +95,7 @@ impl Payloads {
         Ok(Self {
             cutter,
             is_reading,
-            buffer: vec![0; 64 << 10],
+            buffer: vec![0; if is_reading { 64 << 10 } else { 0 }],
         })
     }
 
