@@ -1,4 +1,4 @@
-//! `-z`: says whether a UDP port is open.
+//! `udp-client -z`: says whether a UDP port is open.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use crate::wait::{Deadline, IN, is_wait, wait_for};
 /// What one empty datagram says about a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It was answered.
+    /// It was answered after this time.
     Open(Duration),
-    /// The network said that it did not arrive.
+    /// The network said after this time that it did not arrive.
     Closed(Duration),
-    /// Nothing came: a server may be there, or a filter, or the datagram was lost.
+    /// Nothing came: the server does not answer, or a filter or the network dropped the datagram.
     Silent,
 }
 
-/// Prints one line, about the first address that is open, else about the first that is silent, else
-/// about the last. The error says that all are closed.
+/// Prints one line: about the first open address, else the first silent one, else the last closed
+/// one. The error carries only the exit code, where all are closed.
 pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
     if json {
         let event = Event::new("start").with("v", 1);

@@ -1,4 +1,4 @@
-//! Turns standard input into datagrams while it prints whatever arrives.
+//! `udp-client --relay`: sends standard input as datagrams, and prints what arrives meanwhile.
 
 use std::io;
 use std::mem;
@@ -25,9 +25,8 @@ pub struct RelayArgs {
     wait_after_eof: Duration,
 }
 
-/// Ends when input has ended and nothing came for a while. That something could not be sent, or did
-/// not arrive, is said when it happens, once until something arrives; the error at the end carries
-/// only the exit code.
+/// Ends when input has ended and nothing came for `--wait-after-eof`. A failure to send is logged
+/// once until something arrives. The error at the end carries only the exit code.
 pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
     let first = route.addresses[0];
     let link = route.open(first);
@@ -83,11 +82,11 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure
 struct Relay<'a> {
     route: &'a Route<'a>,
     link: Link,
-    /// The addresses to go on to when this one refuses. None once something has arrived.
+    /// The addresses to go on to when this one refuses. Empty once something has arrived.
     untried: slice::Iter<'a, SocketAddr>,
-    /// What was sent last, for the next address.
+    /// What was sent last, to send it to the next address again.
     last: Vec<u8>,
-    /// It has been said that nothing can be sent.
+    /// A failure has been logged since something last arrived.
     said: bool,
     worst: Worst,
 }
@@ -100,7 +99,7 @@ impl Relay<'_> {
         loop {
             match send_when_room(&self.link, SEND_PATIENCE, payload) {
                 Ok(_) => return,
-                // What was sent before did not arrive, and this has not been sent (udp(7)).
+                // An earlier datagram was refused, and this one was not sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     if !self.advance() {
                         self.fail(&error);

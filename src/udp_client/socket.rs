@@ -1,4 +1,4 @@
-//! A socket of a UDP client, and how a datagram is sent without being lost on the way out.
+//! The socket of a UDP client.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,10 +11,9 @@ use rustix::io::Errno;
 use crate::tap::{Direction, Watch};
 use crate::wait::{Deadline, OUT, Set};
 
-/// A socket that does not block, and whom it talks to: one peer, of whom it hears alone, also that
-/// nothing arrives there; or a group, any of whom may answer.
+/// A non-blocking client socket. Connected to one peer, so it also reports ICMP errors. For a group
+/// it is unconnected, since any member may answer.
 pub struct Link {
-    /// Connected to `address`, unless that is a group's.
     pub(super) socket: UdpSocket,
     pub address: SocketAddr,
     pub(super) is_group: bool,
@@ -36,7 +35,7 @@ impl Link {
         Ok(())
     }
 
-    /// A datagram, if there is one, and where it is from.
+    /// Receives a datagram: its length and its source.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (count, source) = if self.is_group {
             self.socket.recv_from(buffer)?
@@ -58,13 +57,13 @@ impl AsFd for Link {
     }
 }
 
-/// How long to wait for the kernel to have room for a datagram.
+/// How long a datagram may wait for room in the kernel.
 pub const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sends `payload`. Blocks while the kernel has no room for it, for at most `patience`. Returns when
-/// the call that sent it began.
+/// Sends `payload`. Blocks while the kernel has no room for it, for `patience` at most. Returns the
+/// time before the call that sent it.
 pub fn send_when_room(link: &Link, patience: Duration, payload: &[u8]) -> io::Result<Instant> {
-    /// poll(2) cannot wait for the queue of a network device (ENOBUFS).
+    /// poll(2) cannot wait for room in the queue of a network device (ENOBUFS).
     const NAP: Duration = Duration::from_millis(1);
     let mut end = None;
     loop {

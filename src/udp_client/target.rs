@@ -1,4 +1,4 @@
-//! The way to a UDP target: its addresses, and links to one of them.
+//! The target of a UDP client: its addresses, and sockets towards them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,15 +29,15 @@ pub struct RouteArgs {
 
 pub struct Route<'a> {
     pub target: &'a HostPort,
-    /// Never none.
+    /// Never empty.
     pub addresses: Vec<SocketAddr>,
-    /// Sees all that passes.
+    /// Records all datagrams.
     pub watch: Rc<Watch>,
     args: &'a RouteArgs,
 }
 
 impl<'a> Route<'a> {
-    /// Resolves `target` within `limit`; opens no socket yet.
+    /// Resolves `target` by `limit`. Opens no socket.
     pub fn new(
         target: &'a HostPort,
         args: &'a RouteArgs,
@@ -58,7 +58,7 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// A link to `address`.
+    /// Opens a socket towards `address`.
     pub fn open(&self, address: SocketAddr) -> io::Result<Link> {
         let RouteArgs {
             source,
@@ -83,17 +83,17 @@ impl<'a> Route<'a> {
         })
     }
 
-    /// Whether the user has said which port to send from.
+    /// Whether the user has named the port to send from.
     pub fn has_source_port(&self) -> bool {
         self.args.source.source_port.is_some()
     }
 
-    /// The target as typed, and an address of it where that is another text.
+    /// "typed (resolved)".
     pub fn name(&self, address: SocketAddr) -> String {
         self.target.at(address).to_string()
     }
 
-    /// Why nothing can be sent to `address`.
+    /// Says why nothing can be sent to `address`.
     pub fn failure(&self, exit: Exit, address: SocketAddr, error: &io::Error) -> Failure {
         let name = self.name(address);
         Failure::new(exit, format!("could not send to {name}: {}", cause(error)))

@@ -1,8 +1,7 @@
-//! Which datagram an arrival belongs to.
+//! Which datagram an arrival belongs to: what was asked, and how many answers are owed.
 //!
-//! The ledger holds what was asked, and how many answers are owed. It owns no socket and reads no
-//! clock. The port that an answer comes to tells most: a datagram gets a fresh port while an earlier
-//! one is owed an answer. Where the user has named the port, only the content can tell.
+//! The ledger owns no socket and reads no clock. Mostly the port tells: a datagram is sent from a
+//! fresh port while an earlier one is owed an answer. With `--source-port` only the content can tell.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,55 +9,55 @@ use std::time::{Duration, Instant};
 
 use super::payloads::Payload;
 
-/// How many datagrams of each port, and how many earlier ports, are remembered. With a time limit of
-/// a second each, an answer that is later than this is not even late.
+/// How many earlier datagrams of a port, and how many earlier ports, are remembered.
 pub const MEMORY: usize = 16;
 
 /// A local port, and the address that it talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
     pub peer: SocketAddr,
-    /// Ports are numbered in the order in which they were opened.
+    /// Fresh ports are numbered in order.
     pub number: usize,
 }
 
 /// What a datagram that has arrived is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// The answer that is awaited. `rtt`: how long it took, if its datagram was sent once.
-    Answer { number: u64, rtt: Option<Duration> },
+    /// The awaited answer. `rtt` is known if the question was sent once.
+    Answer {
+        number: u64,
+        rtt: Option<Duration>,
+    },
     /// The first answer to an earlier datagram.
     Late(Rc<Payload>),
     /// One more answer to an earlier datagram.
     Second(Rc<Payload>),
-    /// The answer to this awaited datagram or to an earlier one: nothing tells.
+    /// The answer to this awaited datagram, or to an earlier one: nothing tells.
     Doubtful(Rc<Payload>),
-    /// No answer that was owed.
     Unexpected,
 }
 
-/// Which port a datagram is sent from.
+/// Which port the next datagram is sent from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortPolicy {
-    /// The one before, unless it is owed an answer. Some servers talk only to the first port that
-    /// they hear from.
+    /// The same, unless it is owed an answer. Some servers talk only to the first port that they
+    /// hear from.
     #[default]
     Keep,
-    /// A fresh one: more has come than was asked for.
+    /// A fresh one, since more has come than was asked for.
     FreshPerDatagram,
 }
 
-/// What was asked, and what is owed.
 #[derive(Default)]
 pub struct Ledger {
     /// What was sent from each port, oldest first. The awaited datagram is the last of its ports.
     ports: Vec<(Port, Vec<Asked>)>,
     /// The number of the datagram whose answer is awaited.
     awaited: Option<u64>,
-    /// A doubtful answer to it has come.
+    /// A doubtful answer to the last datagram has come.
     pub is_in_doubt: bool,
     policy: PortPolicy,
-    /// The last datagram whose answer may have been a surplus one to the datagram before.
+    /// The last datagram whose answer may be a surplus one to the datagram before.
     suspect: Option<u64>,
 }
 
@@ -73,15 +72,15 @@ impl Ledger {
             owed: 1,
             answer: None,
         };
-        match self.asked(port) {
-            None => push(&mut self.ports, (port, vec![first])),
-            Some(asked) => match asked.last_mut() {
-                Some(last) if last.payload.number == payload.number => {
-                    last.owed += 1;
-                    last.sent = None;
-                }
-                _ => push(asked, first),
-            },
+        let Some(asked) = self.asked(port) else {
+            return push(&mut self.ports, (port, vec![first]));
+        };
+        match asked.last_mut() {
+            Some(last) if last.payload.number == payload.number => {
+                last.owed += 1;
+                last.sent = None;
+            }
+            _ => push(asked, first),
         }
     }
 
@@ -101,29 +100,26 @@ impl Ledger {
         self.awaited.is_some()
     }
 
-    /// Whether any answer may still come.
+    /// Whether an answer may still come.
     pub fn owes(&self) -> bool {
         self.ports.iter().any(|(_, asked)| owes(asked))
     }
 
-    /// Whether the next datagram cannot be sent from `port` without its answer being in doubt.
     pub fn wants_fresh_port(&mut self, port: Port) -> bool {
         let is_owed = self.asked(port).is_some_and(|asked| owes(asked));
         is_owed || self.policy == PortPolicy::FreshPerDatagram
     }
 
-    /// Whether one more arrival would show that answers were taken for the wrong datagrams.
+    /// Whether a surplus answer would show that printed answers belong to other datagrams.
     pub fn may_be_shifted(&self) -> bool {
         self.suspect.is_some()
     }
 
-    /// Answers up to this datagram may have been taken for the wrong ones, as is known since the last
-    /// arrival.
+    /// The datagram up to which printed answers may belong to other datagrams. Told once, after the
+    /// arrival that shows it.
     pub fn take_suspect(&mut self) -> Option<u64> {
-        match self.policy {
-            PortPolicy::Keep => None,
-            PortPolicy::FreshPerDatagram => self.suspect.take(),
-        }
+        let has_surplus = self.policy == PortPolicy::FreshPerDatagram;
+        self.suspect.take_if(|_| has_surplus)
     }
 
     /// Sorts in what arrived at `port`.
@@ -139,13 +135,12 @@ impl Ledger {
             _ => count(asked, index),
         };
         match arrival {
-            Arrival::Late(_) => asked[index].answer = Some(received.to_vec()),
             Arrival::Answer { number, .. } => {
                 if index > 0 && !repeats(received, &asked[index].payload.bytes) {
                     self.suspect = Some(number);
                 }
                 self.awaited = None;
-                // Other addresses were asked the same. They can only answer once more.
+                // Other addresses were asked the same. Their answers are second ones.
                 for last in self
                     .ports
                     .iter_mut()
@@ -156,6 +151,7 @@ impl Ledger {
                     }
                 }
             }
+            Arrival::Late(_) => asked[index].answer = Some(received.to_vec()),
             Arrival::Doubtful(_) => self.is_in_doubt = true,
             Arrival::Second(_) | Arrival::Unexpected => {}
         }
@@ -183,17 +179,18 @@ struct Asked {
 }
 
 impl Asked {
-    /// Whether an answer may still come: what is owed may have been counted for another one.
+    /// Whether an answer may still come. Without any, the owed one may have been counted for another
+    /// datagram.
     fn is_open(&self) -> bool {
         self.owed > 0 || self.answer.is_none()
     }
 
-    /// Whether `received` belongs to this earlier datagram, while `awaited` is the last one.
+    /// Whether `received` belongs to this earlier datagram.
     fn claims(&self, received: &[u8], awaited: Option<&Self>) -> bool {
         let question = &self.payload.bytes;
         let is_part_of = |awaited: &Self| {
             let awaited = &awaited.payload.bytes;
-            contains(received, awaited) && contains(awaited, question)
+            repeats(received, awaited) && repeats(awaited, question)
         };
         (self.is_open() || self.answer.as_deref() == Some(received) || question == received)
             && repeats(received, question)
@@ -201,19 +198,18 @@ impl Asked {
     }
 }
 
-/// What `received` is, where `asked` was sent from the port that it came to; and which of them it
-/// is counted for. The last of them may be `awaited`.
+/// What `received` is, if `asked` was sent from the port that it came to, and which of them to count
+/// it for.
 ///
-/// What repeats an earlier question belongs to that one, if its answer may still come, if it is the
-/// same answer again, or if it is that question and nothing else. It does not, if it repeats the
-/// awaited question too, and the earlier one is only a part of that.
+/// An earlier datagram claims what repeats its question, if its answer may still come, if it is the
+/// same answer again, or if it is the question and nothing else. It does not claim an answer that
+/// repeats the awaited question, if its own is only a part of that.
 ///
-/// Everything else is the awaited answer if it repeats the awaited question, or if no earlier answer
-/// is owed. It is doubtful while one is, or once more has come than was asked for.
+/// The rest is the awaited answer if it repeats the awaited question, or if no earlier answer is
+/// owed. It is doubtful while one is, or once more has come than was asked for.
 ///
-/// So an answer that is owed is never taken for another datagram's. A surplus answer is, if it
-/// repeats nothing and arrives after the next question was sent from the same port. That next
-/// answer is then the surplus one, and `suspect` tells.
+/// So no owed answer is taken for another datagram's. A surplus answer can be: if it repeats nothing,
+/// and arrives after the next question was sent from the same port.
 fn judge(
     asked: &[Asked],
     received: &[u8],
@@ -222,27 +218,27 @@ fn judge(
     now: Instant,
 ) -> (Arrival, usize) {
     let last = asked.len() - 1;
-    let is_awaited = |asked: &&Asked| Some(asked.payload.number) == awaited;
-    let awaited = asked.last().filter(is_awaited);
+    let awaited = asked
+        .last()
+        .filter(|last| Some(last.payload.number) == awaited);
     let earlier = if awaited.is_some() {
         &asked[..last]
     } else {
         asked
     };
     let claimants = earlier.iter().enumerate().rev();
-    let claimants = claimants.filter(|(_, earlier)| earlier.claims(received, awaited));
-    // The longest question tells most. Of equal ones an open one is meant, the oldest first.
-    let longest = claimants.max_by_key(|(_, asked)| (asked.payload.bytes.len(), asked.is_open()));
+    let claimants = claimants.filter(|(_, asked)| asked.claims(received, awaited));
+    // The longest question tells most. Of equal ones the oldest open one is answered.
+    let claimant = claimants.max_by_key(|(_, asked)| (asked.payload.bytes.len(), asked.is_open()));
     let mut owed = earlier
         .iter()
         .enumerate()
         .filter(|(_, asked)| asked.owed > 0);
-    // What says nothing by itself is the only answer that is owed.
-    let only = match (awaited, owed.next(), owed.next()) {
+    let only_owed = match (awaited, owed.next(), owed.next()) {
         (None, Some(only), None) => Some(only),
         _ => None,
     };
-    if let Some((index, asked)) = longest.or(only) {
+    if let Some((index, asked)) = claimant.or(only_owed) {
         let payload = Rc::clone(&asked.payload);
         return match asked.answer {
             None => (Arrival::Late(payload), index),
@@ -261,8 +257,8 @@ fn judge(
         let rtt = sent.map(|sent| now.saturating_duration_since(sent));
         return (Arrival::Answer { number, rtt }, last);
     }
-    // The newest is the awaited one at first: what else comes is in doubt as long as an earlier one
-    // is owed.
+    // Counted for the newest, the awaited one: what else comes is in doubt while an earlier one is
+    // owed.
     let newest = asked.iter().rposition(|asked| asked.owed > 0);
     (
         Arrival::Doubtful(Rc::clone(payload)),
@@ -270,8 +266,8 @@ fn judge(
     )
 }
 
-/// Counts an arrival for the datagram at `index`, or else for the oldest that is owed an answer: an
-/// earlier arrival may have been counted for the wrong one. Whether one was owed.
+/// Counts an arrival for the datagram at `index`. If that is owed nothing, an earlier arrival was
+/// counted for the wrong one, and this one counts for the oldest that is owed. Whether one was.
 fn count(asked: &mut [Asked], index: usize) -> bool {
     let index = match asked[index].owed {
         0 => asked.iter().position(|asked| asked.owed > 0),
@@ -293,12 +289,8 @@ fn push<T>(list: &mut Vec<T>, item: T) {
 
 /// Whether an answer says by itself what was asked.
 fn repeats(answer: &[u8], question: &[u8]) -> bool {
-    !question.is_empty() && contains(answer, question)
-}
-
-/// The empty part is in everything.
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+    let mut parts = answer.windows(question.len().max(1));
+    parts.any(|part| part == question)
 }
 
 #[cfg(test)]

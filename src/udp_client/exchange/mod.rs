@@ -54,15 +54,15 @@ pub struct ExchangeArgs {
     pub raw: bool,
 }
 
-/// How long late answers to the last datagrams are waited for, if the time limit is not shorter.
+/// How long late answers to the last datagrams are waited for, unless the time limit is shorter.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long, at the end, surplus answers are waited for that would show that printed answers belong
-/// to other datagrams. A server that answers twice does so in one go.
+/// How long surplus answers are waited for at the end. One of them would show that printed answers
+/// belong to other datagrams. A server that answers twice does so in one go.
 const SURPLUS_WAIT: Duration = Duration::from_millis(50);
 
-/// Ends when all of `payloads` are done with. What became of each one is said when it happens; the
-/// error at the end carries only the exit code, and this machine's comes before the network's.
+/// Ends when every datagram has been answered or given up. Each failure is logged when it happens;
+/// the error at the end carries only the exit code.
 pub fn run(
     route: Route<'_>,
     payloads: &mut Payloads,
@@ -84,12 +84,14 @@ pub fn run(
         buffer: vec![0; BUFFER],
     };
     let asked = exchange.ask_all(payloads);
-    if !exchange.is_interrupted() {
+    let is_interrupted = exchange.is_interrupted();
+    if !is_interrupted {
         asked?;
-        return exchange.report.finish();
     }
     let finished = exchange.report.finish();
-    Interrupt::end()?;
+    if is_interrupted {
+        Interrupt::end()?;
+    }
     finished
 }
 
@@ -99,7 +101,7 @@ struct Exchange<'a> {
     ledger: Ledger,
     report: Report,
     stdout: output::Reader,
-    /// With `--json`, as the summary is printed before SIGINT ends the process.
+    /// Caught with `--json`, which prints a summary before SIGINT ends the process.
     interrupt: Option<Interrupt>,
     buffer: Vec<u8>,
 }
@@ -108,13 +110,9 @@ struct Exchange<'a> {
 enum Event {
     /// The awaited answer has come, and was printed.
     Answer,
-    /// The awaited datagram did not arrive, as the network says.
+    /// The network says that the awaited datagram did not arrive.
     Refused(io::Error),
-    /// Something else has come, and was reported.
-    Stray,
-    /// Standard input is ready.
-    Input,
-    /// The deadline has passed, or nothing more can come.
+    /// The deadline has passed, or standard input is ready, or nothing more can come.
     Over,
 }
 
@@ -128,11 +126,11 @@ impl Exchange<'_> {
             }
         }
         self.wait(linger, false, Ledger::owes)?;
-        self.wait(Deadline::after(SURPLUS_WAIT), false, Ledger::may_be_shifted)?;
-        Ok(())
+        let end = Deadline::after(SURPLUS_WAIT);
+        self.wait(end, false, Ledger::may_be_shifted).map(drop)
     }
 
-    /// The next datagram, as soon as there is one. What arrives before it is reported.
+    /// Blocks until the next datagram is complete. `None` is the end of input.
     fn next(&mut self, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
         while payloads.wants_input() {
             self.wait(Deadline::NEVER, true, |_| true)?;
@@ -141,7 +139,7 @@ impl Exchange<'_> {
         Ok(payloads.next())
     }
 
-    /// Sends `payload`, again if need be, and waits for the answer. Returns why there is none.
+    /// Sends `payload`, up to `--retries` times again, until it is answered. Returns why it was not.
     fn ask(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
         self.report.sent += 1;
         // What has arrived by now cannot be the answer.
@@ -160,16 +158,16 @@ impl Exchange<'_> {
             }
             if causes.exit() == Exit::Local || attempts > u64::from(self.args.retries) {
                 self.ledger.give_up();
-                self.give_up(payload, &causes, attempts)?;
+                self.say_unanswered(payload, &causes, attempts)?;
                 return Ok(causes);
             }
-            // After a refusal there is time left. To send again at once would only be refused again:
-            // the server may be about to start.
+            // A datagram that is sent again at once after a refusal is refused again: the server
+            // may be about to start.
             loop {
                 match self.wait(limit, false, |_| true)? {
                     Event::Answer => return Ok(Causes::default()),
+                    Event::Refused(_) => {}
                     Event::Over => break,
-                    _ => {}
                 }
             }
         }
@@ -182,7 +180,7 @@ impl Exchange<'_> {
         let mut causes = Causes::default();
         for others in (0..self.sockets.candidates.len()).rev() {
             let address = self.sockets.address();
-            // The answer may still come from this address while the next is asked, unless that takes
+            // An answer can still come from this address while the next is asked, unless that takes
             // its port.
             let patience = if others > 0 && !has_one_port {
                 timeout.min(ATTEMPT_DELAY)
@@ -194,8 +192,8 @@ impl Exchange<'_> {
                 Ok(()) => match self.wait(Deadline::after(patience), false, Ledger::owes)? {
                     Event::Answer => return Ok(Causes::default()),
                     Event::Refused(error) => Cause::Failed(error),
-                    _ if self.ledger.is_in_doubt => Cause::Doubtful,
-                    _ => Cause::Silent(timeout),
+                    Event::Over if self.ledger.is_in_doubt => Cause::Doubtful,
+                    Event::Over => Cause::Silent(timeout),
                 },
             };
             let took_all = matches!(cause, Cause::Silent(_) | Cause::Doubtful);
@@ -208,7 +206,7 @@ impl Exchange<'_> {
         Ok(causes)
     }
 
-    /// Sends to the current address. The outer error is this machine's, and will not pass.
+    /// Sends to the current address. The outer error is this machine's, and ends the exchange.
     fn send(&mut self, payload: &Rc<Payload>) -> Result<Result<(), Cause>, Failure> {
         let mut sent = self.sockets.send(payload)?.map_err(Cause::Failed);
         if let (Err(cause), Some(port)) = (&sent, self.sockets.port())
@@ -221,8 +219,7 @@ impl Exchange<'_> {
         Ok(sent.map(|(port, at)| self.ledger.sent(port, payload, at)))
     }
 
-    /// Says why `payload` has no answer.
-    fn give_up(
+    fn say_unanswered(
         &mut self,
         payload: &Payload,
         causes: &Causes,
@@ -251,74 +248,60 @@ impl Exchange<'_> {
         self.report.unanswered(payload.number, list)
     }
 
-    /// Waits until `until` as long as `goes_on`, with `input` also for standard input. Ends with the
-    /// answer or the refusal that is awaited; what else arrives is reported.
+    /// Waits until `until` while `goes_on`, with `input` also for standard input, and reports what
+    /// arrives. Fails when the reader of standard output has left, and at a caught SIGINT.
     fn wait(
         &mut self,
         until: Deadline,
         input: bool,
         goes_on: impl Fn(&Ledger) -> bool,
     ) -> Result<Event, Failure> {
-        /// What has arrived in time is still taken. A server may send faster than this reads.
-        const MOST_QUEUED: usize = 4096;
-        let mut queued = 0..MOST_QUEUED;
-        while goes_on(&self.ledger) {
+        /// What has arrived in time is still read, but a server may send faster than that.
+        const MOST_OVERDUE: usize = 4096;
+        let stdin = io::stdin();
+        let mut overdue = 0;
+        while goes_on(&self.ledger) && overdue < MOST_OVERDUE {
+            self.sockets.route.watch.check()?;
             let is_over = until.has_passed();
-            match self.turn(until, input)? {
-                Event::Stray if is_over && queued.next().is_none() => break,
-                Event::Stray => {}
-                event => return Ok(event),
+            let mut set = Set::new();
+            let ports = self.sockets.add_to(&mut set);
+            let input = set.add(input.then(|| stdin.as_fd()), IN);
+            let output = set.add(self.stdout.fd(), GONE);
+            set.add(self.interrupt.as_ref().map(Interrupt::as_fd), IN);
+            let ready = set.wait(until)?;
+            if self.is_interrupted() {
+                return Err(Failure::announced(Exit::Network));
+            }
+            if ready[output] {
+                return Err(output::Reader::left());
+            }
+            let mut arrived = ports.into_iter().filter(|(_, key)| ready[*key]).peekable();
+            if is_over && arrived.peek().is_none() {
+                break;
+            }
+            overdue += usize::from(is_over);
+            for (port, _) in arrived {
+                if let Some(event) = self.receive(port)? {
+                    return Ok(event);
+                }
+            }
+            if ready[input] {
+                break;
             }
         }
         Ok(Event::Over)
     }
 
-    /// Waits once, and takes one datagram from each socket that has one. Fails when the reader of
-    /// standard output has left, and at SIGINT where that is caught.
-    fn turn(&mut self, until: Deadline, input: bool) -> Result<Event, Failure> {
-        self.sockets.route.watch.check()?;
-        let is_over = until.has_passed();
-        let stdin = io::stdin();
-        let mut set = Set::new();
-        let ports = self.sockets.add_to(&mut set);
-        let input = set.add(input.then(|| stdin.as_fd()), IN);
-        let output = set.add(self.stdout.fd(), GONE);
-        set.add(self.interrupt.as_ref().map(Interrupt::as_fd), IN);
-        let ready = set.wait(until)?;
-        if self.is_interrupted() {
-            return Err(Failure::announced(Exit::Network));
-        }
-        if ready[output] {
-            return Err(output::Reader::left());
-        }
-        let mut event = Event::Stray;
-        let mut arrived = false;
-        for (port, _) in ports.into_iter().filter(|(_, key)| ready[*key]) {
-            arrived = true;
-            event = self.receive(port)?;
-            if !matches!(event, Event::Stray) {
-                break;
-            }
-        }
-        Ok(match event {
-            Event::Stray if ready[input] => Event::Input,
-            Event::Stray if is_over && !arrived => Event::Over,
-            event => event,
-        })
-    }
-
-    /// Takes a datagram, or an error, that has arrived at `port`.
-    fn receive(&mut self, port: Port) -> Result<Event, Failure> {
+    /// Takes what has arrived at `port`: a datagram, or an error.
+    fn receive(&mut self, port: Port) -> Result<Option<Event>, Failure> {
         let (count, source) = match self.sockets.receive(port, &mut self.buffer) {
             Ok(received) => received,
-            Err(error) if is_wait(&error) => return Ok(Event::Stray),
+            Err(error) if is_wait(&error) => return Ok(None),
             Err(error) => {
-                self.ledger.refused(port);
-                if self.ledger.is_awaiting() && self.sockets.port() == Some(port) {
-                    return Ok(Event::Refused(error));
-                }
                 tracing::debug!(address = %port.peer, "{}", cause(&error));
-                return Ok(Event::Stray);
+                self.ledger.refused(port);
+                let is_awaited = self.ledger.is_awaiting() && self.sockets.port() == Some(port);
+                return Ok(is_awaited.then_some(Event::Refused(error)));
             }
         };
         self.sockets.route.watch.check()?;
@@ -327,11 +310,11 @@ impl Exchange<'_> {
         if let Arrival::Answer { number, rtt } = arrival {
             self.sockets.settle(port);
             self.report.answer(number, source, rtt, received)?;
-            return Ok(Event::Answer);
+            return Ok(Some(Event::Answer));
         }
         let suspect = self.ledger.take_suspect();
         self.report.stray(&arrival, source, received, suspect)?;
-        Ok(Event::Stray)
+        Ok(None)
     }
 
     fn is_interrupted(&self) -> bool {

@@ -1,8 +1,8 @@
-//! How fast datagrams go out that nobody answers: no faster than their receiver takes them.
+//! Back-pressure: sends datagrams no faster than their receiver takes them.
 //!
-//! What a receiver's queue has no room for is lost without a word. Linux's holds 208 KiB, which is
-//! some 270 small datagrams. So datagrams go out in bursts of far fewer, with pauses between them.
-//! Linux also shows how much is queued for a receiver on this machine.
+//! A receiver's queue drops what it has no room for. On Linux it holds 208 KiB, some 270 small
+//! datagrams, so a burst is much smaller, and a pause follows it. Linux also shows how much is queued
+//! for a receiver on this machine.
 
 use std::fs;
 use std::io;
@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use crate::wait::{Deadline, pause};
 
-/// How much may be queued when more is sent: half of what Linux's queue holds by default.
+/// A burst waits while more bytes than this are queued: half of what Linux's queue holds by default.
 const MOST_QUEUED: u64 = 104 << 10;
-/// How long a receiver may take nothing before it is no longer waited for.
+/// A receiver that takes nothing for this long is no longer waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the queue is looked at.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Holds datagrams back until their receiver has room.
+/// When the next datagram may be sent, and what has been lost.
 pub struct Pacing {
     burst: Burst,
     receiver: SocketAddr,
-    /// How many datagrams it had no room for before; `None` where that is not known.
+    /// How many datagrams its queue had dropped before; `None` where that is not known.
     dropped: Option<u64>,
-    /// It has not taken anything for too long.
+    /// It took nothing for too long.
     is_stuck: bool,
 }
 
@@ -70,7 +70,7 @@ impl Pacing {
         Ok(())
     }
 
-    /// The receiver, and how many datagrams from any sender it had no room for, if any.
+    /// The receiver, and how many datagrams its queue has dropped, from any sender.
     pub fn lost(&self) -> Option<(SocketAddr, u64)> {
         let lost = backlog(self.receiver)?
             .dropped
@@ -79,12 +79,13 @@ impl Pacing {
     }
 }
 
+/// How many small datagrams may be sent in each `BURST_TIME`.
 const BURST: usize = 32;
 const BURST_TIME: Duration = Duration::from_millis(1);
-/// How many bytes count for one more datagram.
+/// So many bytes count as one more datagram.
 const WEIGHT: usize = 2048;
 
-/// What has gone out since the last pause.
+/// What has been sent since the last pause.
 struct Burst {
     began: Instant,
     weight: usize,
@@ -95,11 +96,11 @@ impl Burst {
         Self { began, weight: 0 }
     }
 
-    /// How long to wait before the next datagram, which has `size` bytes, if it begins a burst.
+    /// The pause before the next datagram, of `size` bytes; `None` inside a burst.
     fn pause(&mut self, size: usize, now: Instant) -> Option<Duration> {
         let end = self.began + BURST_TIME;
         let pause = if self.weight == 0 || now >= end {
-            // Time that was not used is not made up for.
+            // Unused time is not made up for.
             Some(Duration::ZERO)
         } else {
             (self.weight >= BURST).then(|| end - now)
@@ -112,16 +113,16 @@ impl Burst {
     }
 }
 
-/// The queues of the UDP sockets that receive what is sent to one address.
+/// The queues of the UDP sockets that receive datagrams to one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Backlog {
-    /// How many bytes the fullest takes, of as many as `SO_RCVBUF` allows.
+    /// The bytes in the fullest queue, counted as `SO_RCVBUF` does.
     queued: u64,
-    /// How many datagrams they had no room for, ever, from any sender.
+    /// How many datagrams they have ever dropped, from any sender.
     dropped: u64,
 }
 
-/// `None` where it is not known: of another machine, of a port that nobody has, and on systems other
+/// `None` where it is not known: of another machine, of a port without a socket, and on other systems
 /// than Linux, which have no such tables.
 fn backlog(address: SocketAddr) -> Option<Backlog> {
     // Only an address of this machine can be bound.
@@ -131,7 +132,7 @@ fn backlog(address: SocketAddr) -> Option<Backlog> {
     sum(table.lines().chain(table6.lines()), &keys(address))
 }
 
-/// How proc(5) writes the local addresses of the sockets that `address` reaches.
+/// The local addresses of the sockets that `address` reaches, as proc(5) writes them.
 fn keys(address: SocketAddr) -> Vec<String> {
     let ips: Vec<IpAddr> = match address.ip() {
         IpAddr::V4(ip) => vec![
@@ -145,7 +146,7 @@ fn keys(address: SocketAddr) -> Vec<String> {
     ips.into_iter().map(|ip| key(ip, address.port())).collect()
 }
 
-/// Words of four bytes, each as a number of this machine's byte order.
+/// Each word of four bytes is written as a number in this machine's byte order.
 fn key(ip: IpAddr, port: u16) -> String {
     let octets = match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),

@@ -1,4 +1,4 @@
-//! What a UDP client sends: its arguments, or standard input cut into datagrams.
+//! What an exchange sends: the arguments, or standard input cut into datagrams.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -35,14 +35,14 @@ fn chunk(text: &str) -> Result<usize, String> {
     }
 }
 
-/// One datagram that is to be sent.
+/// One datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     /// Counted from 1.
     pub number: u64,
-    /// All of it, or the first bytes of one that is too large for any datagram.
+    /// Cut to [`LARGEST`] bytes, which no datagram exceeds.
     pub bytes: Vec<u8>,
-    /// How many bytes it has in all.
+    /// The bytes before the cut.
     pub size: u64,
 }
 
@@ -56,7 +56,8 @@ impl Payload {
     }
 }
 
-/// The name of a datagram in messages. A long one is cut, so that the cause stays on the screen.
+/// The name of a datagram in messages. A long one is cut, so that the cause of the message stays on
+/// the screen.
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = if self.bytes.len() > 64 { 16 } else { 64 };
@@ -99,17 +100,17 @@ impl Payloads {
         })
     }
 
-    /// The next one that is complete.
+    /// The next complete datagram.
     pub fn next(&mut self) -> Option<Rc<Payload>> {
         self.cutter.complete.pop_front()
     }
 
-    /// Whether there is a next one only after a `read`.
+    /// Whether `next` has nothing before a `read`.
     pub fn wants_input(&self) -> bool {
         self.is_reading && self.cutter.complete.is_empty()
     }
 
-    /// Reads standard input once; blocks unless that is ready.
+    /// Reads standard input once. Blocks unless it is ready.
     pub fn read(&mut self) -> Result<(), Failure> {
         if let Some(count) = input::read(&mut self.buffer)? {
             self.cutter.push(&self.buffer[..count]);
@@ -121,10 +122,10 @@ impl Payloads {
         Ok(())
     }
 
-    /// As `next`, but blocks until there is something; `None` is the end.
+    /// Blocks until the next datagram is complete. `None` is the end.
     pub fn wait(&mut self) -> Result<Option<Rc<Payload>>, Failure> {
         while self.wants_input() {
-            // Another process that shares it may have made it non-blocking.
+            // Another process that shares standard input may have made it non-blocking.
             wait_for(io::stdin().as_fd(), IN, Deadline::NEVER)?;
             self.read()?;
         }
@@ -135,7 +136,7 @@ impl Payloads {
 /// Where a stream of bytes is cut into datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
-    /// At every newline, which belongs to no datagram. None follows the last newline.
+    /// At every newline, which is not sent. Nothing after the last newline is no datagram.
     Lines,
     /// After so many bytes. The last one may be shorter, and is never empty.
     Chunks(usize),
@@ -147,7 +148,7 @@ enum Cut {
 struct Cutter {
     cut: Cut,
     complete: VecDeque<Rc<Payload>>,
-    /// The beginning of the next one. No more of it is kept than can be sent.
+    /// The beginning of the next one.
     next: Payload,
 }
 

@@ -12,9 +12,9 @@ use crate::json::{self, Event};
 use crate::net::address::HostPort;
 use crate::output;
 
-/// Why a datagram was not answered from one address.
+/// Why one address has not answered a datagram.
 pub enum Cause {
-    /// It could not be sent, or did not arrive.
+    /// The datagram could not be sent, or did not arrive.
     Failed(io::Error),
     Silent(Duration),
     /// What came may be the answer to an earlier datagram.
@@ -29,7 +29,7 @@ impl Cause {
         }
     }
 
-    /// Whether the network says that a datagram did not arrive.
+    /// Whether a datagram from the same port did not arrive.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The addresses that a datagram was sent to in vain, and why it was at each.
+/// The addresses that have not answered a datagram, and why.
 #[derive(Default)]
 pub struct Causes(pub Vec<(SocketAddr, Cause)>);
 
@@ -54,13 +54,12 @@ impl Causes {
         self.0.iter().any(|(_, cause)| is_meant(cause))
     }
 
-    /// This machine's fault, if nothing could be sent.
+    /// This machine's fault, if the datagram could not be sent to any address.
     pub fn exit(&self) -> Exit {
-        if self.any(|cause| cause.exit() == Exit::Network) {
-            Exit::Network
-        } else {
-            Exit::Local
-        }
+        let mut exits = self.0.iter().map(|(_, cause)| cause.exit());
+        exits
+            .find(|exit| *exit == Exit::Network)
+            .unwrap_or(Exit::Local)
     }
 
     /// The addresses as typed and as resolved, and what happened at each.
@@ -68,15 +67,15 @@ impl Causes {
         if let [(address, cause)] = self.0.as_slice() {
             return format!("{}: {cause}", target.at(*address));
         }
-        let each = self
-            .0
-            .iter()
-            .map(|(address, cause)| format!("{address}: {cause}"));
-        format!("{target}: {}", each.collect::<Vec<_>>().join("; "))
+        let each = self.0.iter();
+        let each: Vec<_> = each
+            .map(|(address, cause)| format!("{address}: {cause}"))
+            .collect();
+        format!("{target}: {}", each.join("; "))
     }
 }
 
-/// Prints each answer on a line, or events; everything else on standard error.
+/// Prints answers, one a line, or with `--json` events; logs the rest; and keeps the exit code.
 pub struct Report {
     json: bool,
     escaped: bool,
@@ -100,7 +99,7 @@ impl Report {
         })
     }
 
-    /// The answer that was awaited, to the datagram with this number.
+    /// The awaited answer to the datagram with this number.
     pub fn answer(
         &mut self,
         number: u64,
@@ -121,8 +120,8 @@ impl Report {
             .print()
     }
 
-    /// Something arrived that is not printed as an answer. With a `suspect`, answers up to this
-    /// datagram may have been printed for the wrong one.
+    /// An arrival that is not the awaited answer. It may show that answers up to the datagram
+    /// `suspect` were printed for the wrong ones.
     pub fn stray(
         &mut self,
         arrival: &Arrival,
@@ -164,7 +163,7 @@ impl Report {
             .print()
     }
 
-    /// The datagram with this number has no answer, for the reasons in `list`.
+    /// The datagram with this number has no answer.
     pub fn unanswered(&self, number: u64, list: String) -> Result<(), Failure> {
         if !self.json {
             return Ok(());
@@ -173,7 +172,7 @@ impl Report {
         event.with("message", list).print()
     }
 
-    /// Says what has failed. The exit code tells it too.
+    /// Logs `message`, and counts `exit` for the exit code.
     pub fn fail(&mut self, message: &str, exit: Exit) {
         tracing::error!("{message}");
         self.worst.add(exit);

@@ -11,19 +11,19 @@ use std::time::Instant;
 use super::ledger::{MEMORY, Port};
 use super::payloads::Payload;
 use crate::exit::{Exit, Failure, blame};
-use crate::net::datagram::{LARGEST, largest};
+use crate::net::datagram::largest;
 use crate::udp_client::socket::{Link, SEND_PATIENCE, send_when_room};
 use crate::udp_client::target::Route;
 use crate::wait::{IN, Key, Set};
 
 pub struct Sockets<'a> {
     pub route: Route<'a>,
-    /// The addresses that may answer, the current one first. After the first answer only one is left.
+    /// The addresses that may answer, the current one first. After an answer only its own is left.
     pub candidates: VecDeque<SocketAddr>,
     current: Option<(Port, Link)>,
     /// Those that answers may still come to, oldest first.
     retired: VecDeque<(Port, Link)>,
-    /// How many have been opened. With `--source-port` it stays 0: they share one port.
+    /// How many ports have been used. With `--source-port` it stays 0.
     opened: usize,
     /// A datagram was sent from another port than the first.
     pub has_moved: bool,
@@ -42,7 +42,7 @@ impl<'a> Sockets<'a> {
         }
     }
 
-    /// The address that is asked now.
+    /// The address that is sent to.
     pub fn address(&self) -> SocketAddr {
         self.candidates[0]
     }
@@ -52,19 +52,26 @@ impl<'a> Sockets<'a> {
         self.current.as_ref().map(|(port, _)| *port)
     }
 
-    /// Sends from the current socket, opened if need be. Returns its port, and when it was sent. The
-    /// outer error is this machine's, and will not pass.
+    /// Sends from the current socket, opened if need be. Returns its port, and the time. The outer
+    /// error is this machine's, and will not pass.
     pub fn send(&mut self, payload: &Payload) -> Result<io::Result<(Port, Instant)>, Failure> {
-        let address = self.address();
-        if payload.size > largest(&address) as u64 {
-            return Ok(Err(too_large(payload, address)));
+        let peer = self.address();
+        let (size, largest) = (payload.size, largest(&peer));
+        if size > largest as u64 {
+            let family = if peer.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Ok(Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "it has {size} bytes, and a datagram over {family} carries {largest} at most"
+                ),
+            )));
         }
         let current = match self.current.take() {
             Some(current) => current,
-            None => match self.open(address) {
+            None => match self.open(peer) {
                 Ok(opened) => opened,
                 Err(error) if blame(&error) == Exit::Network => return Ok(Err(error)),
-                Err(error) => return Err(self.route.failure(Exit::Local, address, &error)),
+                Err(error) => return Err(self.route.failure(Exit::Local, peer, &error)),
             },
         };
         let (port, link) = self.current.insert(current);
@@ -72,22 +79,20 @@ impl<'a> Sockets<'a> {
         Ok(sent.map(|at| (*port, at)))
     }
 
-    /// What the network has said of what was sent from the current socket.
+    fn open(&mut self, peer: SocketAddr) -> io::Result<(Port, Link)> {
+        let link = self.route.open(peer)?;
+        self.opened += usize::from(!self.route.has_source_port());
+        let number = self.opened;
+        Ok((Port { peer, number }, link))
+    }
+
+    /// What the network has said since of what was sent from the current socket.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         let current = self.current.as_ref();
         current.map_or(Ok(None), |(_, link)| link.take_error())
     }
 
-    fn open(&mut self, peer: SocketAddr) -> io::Result<(Port, Link)> {
-        let link = self.route.open(peer)?;
-        if !self.route.has_source_port() {
-            self.opened += 1;
-        }
-        let number = self.opened;
-        Ok((Port { peer, number }, link))
-    }
-
-    /// The next datagram is sent from a fresh port, unless the user has named one.
+    /// Lets the next datagram be sent from a fresh port, unless the user has named one.
     pub fn replace(&mut self) {
         if !self.route.has_source_port() {
             self.has_moved = true;
@@ -95,7 +100,7 @@ impl<'a> Sockets<'a> {
         }
     }
 
-    /// Goes on to the next address, after the last to the first, as long as several may answer.
+    /// Goes on to the next address, after the last to the first, while several may answer.
     pub fn advance(&mut self) {
         if self.candidates.len() > 1 {
             self.candidates.rotate_left(1);
@@ -103,7 +108,7 @@ impl<'a> Sockets<'a> {
         }
     }
 
-    /// An answer has come to `port`: no other address is asked any more.
+    /// An answer has come to `port`: its address is the only one from now on.
     pub fn settle(&mut self, port: Port) {
         self.candidates.retain(|address| *address == port.peer);
         if let Some(index) = self.retired.iter().position(|(of, _)| *of == port) {
@@ -114,14 +119,12 @@ impl<'a> Sockets<'a> {
     }
 
     fn retire(&mut self) {
-        // A given port can be bound only once: its socket is closed.
-        if let Some(current) = self.current.take()
-            && !self.route.has_source_port()
-        {
-            self.retired.push_back(current);
-            if self.retired.len() > MEMORY {
-                self.retired.pop_front();
-            }
+        let retired = self.current.take();
+        // A port that the user has named can be bound only once: its socket is closed.
+        self.retired
+            .extend(retired.filter(|_| !self.route.has_source_port()));
+        if self.retired.len() > MEMORY {
+            self.retired.pop_front();
         }
     }
 
@@ -130,14 +133,14 @@ impl<'a> Sockets<'a> {
         self.current = None;
     }
 
-    /// Adds all of them to `set`.
+    /// Adds all sockets to `set`.
     pub fn add_to<'s>(&'s self, set: &mut Set<'s>) -> Vec<(Port, Key)> {
         let all = self.retired.iter().chain(&self.current);
         all.map(|(port, link)| (*port, set.add(link.as_fd(), IN)))
             .collect()
     }
 
-    /// Takes a datagram that has arrived at `port`: its length, and where it is from.
+    /// Takes a datagram that has arrived at `port`. Returns its length and its source.
     pub fn receive(&self, port: Port, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let mut all = self.retired.iter().chain(&self.current);
         match all.find(|(of, _)| *of == port) {
@@ -145,12 +148,4 @@ impl<'a> Sockets<'a> {
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
-}
-
-fn too_large(payload: &Payload, address: SocketAddr) -> io::Error {
-    let (size, largest) = (payload.size, largest(&address));
-    let family = if largest == LARGEST { "IPv6" } else { "IPv4" };
-    let message =
-        format!("it has {size} bytes, and a datagram over {family} carries {largest} at most");
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
