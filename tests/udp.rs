@@ -487,6 +487,25 @@ mod client {
         }
 
         #[test]
+        fn each_datagram_to_a_group_is_sent_from_a_port_of_its_own() {
+            let server = mailbox();
+            let target = address(&server);
+            let client = netkit(["udp-client", "--broadcast", &target, "a", "b"])
+                .stdout("1\n2\n")
+                .stderr(format!(
+                    "netkit: unexpected datagram from {target}: \"1 of another member\"\n"
+                ))
+                .start();
+            let source = expect(&server, "a");
+            send(&server, "1", source);
+            let other = expect(&server, "b");
+            assert_ne!(other, source);
+            send(&server, "1 of another member", source);
+            send(&server, "2", other);
+            client.finish();
+        }
+
+        #[test]
         fn an_answer_that_turns_out_to_be_in_doubt_is_an_error() {
             let server = mailbox();
             let target = address(&server);

@@ -83,6 +83,12 @@ impl<'a> Route<'a> {
         })
     }
 
+    /// Whether several members of a group may answer one datagram.
+    pub fn is_group(&self) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.any(|address| self.args.group.is_group(address))
+    }
+
     /// Whether the user has named the port to send from.
     pub fn has_source_port(&self) -> bool {
         self.args.source.source_port.is_some()

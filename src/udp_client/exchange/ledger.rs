@@ -38,17 +38,15 @@ pub enum Arrival {
 }
 
 /// Which port the next datagram is sent from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortPolicy {
     /// The same, unless it is owed an answer. Some servers talk only to the first port that they
     /// hear from.
-    #[default]
     Keep,
-    /// A fresh one, since more has come than was asked for.
+    /// A fresh one. A group is asked, or more has come than was asked for.
     FreshPerDatagram,
 }
 
-#[derive(Default)]
 pub struct Ledger {
     /// What was sent from each port, oldest first. The awaited datagram is the last of its ports.
     ports: Vec<(Port, Vec<Asked>)>,
@@ -62,6 +60,16 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    pub fn new(policy: PortPolicy) -> Self {
+        Self {
+            ports: Vec::new(),
+            awaited: None,
+            is_in_doubt: false,
+            policy,
+            suspect: None,
+        }
+    }
+
     /// `payload` has been sent from `port`. Its answer is awaited from now on.
     pub fn sent(&mut self, port: Port, payload: &Rc<Payload>, at: Instant) {
         self.awaited = Some(payload.number);
@@ -330,7 +338,7 @@ mod tests {
     /// All are sent from one port and numbered from 1, the awaited one last.
     fn ledger(awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Ledger {
         let now = Instant::now();
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(PortPolicy::Keep);
         let mut number = 0;
         for (bytes, answer) in earlier {
             number += 1;
@@ -471,7 +479,7 @@ mod tests {
     fn a_fresh_port_is_wanted_while_the_old_one_is_owed_an_answer() {
         let (one, two) = (question(1, b"one"), question(2, b"two"));
         let now = Instant::now();
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(PortPolicy::Keep);
         ledger.sent(port(1), &one, now);
         assert_eq!(arrive(&mut ledger, 1, b"1"), ("answer", 1));
         assert!(!ledger.wants_fresh_port(port(1)));
@@ -494,7 +502,7 @@ mod tests {
         const RTT: Duration = Duration::from_millis(7);
         let now = Instant::now();
         for (attempts, time) in [(1, Some(RTT)), (2, None)] {
-            let mut ledger = Ledger::default();
+            let mut ledger = Ledger::new(PortPolicy::Keep);
             for _ in 0..attempts {
                 ledger.sent(port(1), &question(1, b"a"), now);
             }
@@ -515,7 +523,7 @@ mod tests {
             peer: ([127, 0, 0, 2], 9).into(),
             number: 2,
         };
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(PortPolicy::Keep);
         ledger.sent(port(1), &question(1, b"a"), Instant::now());
         ledger.sent(other, &question(1, b"a"), Instant::now());
         assert_eq!(arrive(&mut ledger, 1, b"first"), ("answer", 1));
@@ -527,7 +535,7 @@ mod tests {
 
     #[test]
     fn only_recent_datagrams_are_remembered() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(PortPolicy::Keep);
         for number in 1..=100 {
             ledger.sent(port(0), &question(number, b"x"), Instant::now());
         }
@@ -625,7 +633,7 @@ mod tests {
     impl World {
         fn new(has_one_port: bool) -> Self {
             Self {
-                ledger: Ledger::default(),
+                ledger: Ledger::new(PortPolicy::Keep),
                 has_one_port,
                 port: 0,
                 questions: Vec::new(),

@@ -21,7 +21,7 @@ use crate::output;
 use crate::signal::Interrupt;
 use crate::udp_client::target::Route;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
-use ledger::{Arrival, Ledger, Port};
+use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
 use report::{Cause, Causes, Report};
 use sockets::Sockets;
@@ -74,10 +74,16 @@ pub fn run(
     if args.no_wait {
         return send_only::run(sockets, payloads, report);
     }
+    let route = &sockets.route;
+    let policy = if route.is_group() && !route.has_source_port() {
+        PortPolicy::FreshPerDatagram
+    } else {
+        PortPolicy::Keep
+    };
     let mut exchange = Exchange {
         args,
         sockets,
-        ledger: Ledger::default(),
+        ledger: Ledger::new(policy),
         report,
         stdout: output::Reader::new()?,
         interrupt: json.then(Interrupt::install).transpose()?,
