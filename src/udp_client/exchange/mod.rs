@@ -1,6 +1,12 @@
 //! Sends datagrams one after another, and prints the answer to each.
 //!
-//! The ledger says what an arrival is, the sockets are plain. This file asks and waits.
+//! `ledger` says which datagram an arrival belongs to; it has no socket and no clock. `sockets` holds
+//! the current socket and the earlier ones; it has no rules. This file asks and waits; `report`
+//! prints.
+//!
+//! No answer is printed for another datagram, with one exception. A server may answer twice without
+//! repeating the question, and its second answer may arrive after the next datagram was sent. That is
+//! logged at the end at the latest, and the exit code is 1.
 
 mod ledger;
 mod pacing;

@@ -46,16 +46,6 @@ pub struct Payload {
     pub size: u64,
 }
 
-impl Payload {
-    fn new(number: u64) -> Self {
-        Self {
-            number,
-            bytes: Vec::new(),
-            size: 0,
-        }
-    }
-}
-
 /// The name of a datagram in messages. A long one is cut, so that the cause of the message stays on
 /// the screen.
 impl fmt::Display for Payload {
@@ -148,8 +138,11 @@ enum Cut {
 struct Cutter {
     cut: Cut,
     complete: VecDeque<Rc<Payload>>,
-    /// The beginning of the next one.
-    next: Payload,
+    /// The number of the last complete one.
+    number: u64,
+    /// The beginning of the next one, and its size so far.
+    bytes: Vec<u8>,
+    size: u64,
 }
 
 impl Cutter {
@@ -157,7 +150,9 @@ impl Cutter {
         Self {
             cut,
             complete: VecDeque::new(),
-            next: Payload::new(1),
+            number: 0,
+            bytes: Vec::new(),
+            size: 0,
         }
     }
 
@@ -169,8 +164,8 @@ impl Cutter {
                     None => (input.len(), 0, false),
                 },
                 Cut::Chunks(size) => {
-                    let taken = input.len().min(size - self.next.bytes.len());
-                    (taken, 0, self.next.bytes.len() + taken == size)
+                    let taken = input.len().min(size - self.bytes.len());
+                    (taken, 0, self.bytes.len() + taken == size)
                 }
                 Cut::Whole => (input.len(), 0, false),
             };
@@ -184,21 +179,24 @@ impl Cutter {
 
     /// The stream has ended.
     fn finish(&mut self) {
-        if self.next.size > 0 || self.cut == Cut::Whole {
+        if self.size > 0 || self.cut == Cut::Whole {
             self.complete();
         }
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        let kept = bytes.len().min(LARGEST - self.next.bytes.len());
-        self.next.bytes.extend_from_slice(&bytes[..kept]);
-        self.next.size += bytes.len() as u64;
+        let kept = bytes.len().min(LARGEST - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.size += bytes.len() as u64;
     }
 
     fn complete(&mut self) {
-        let next = Payload::new(self.next.number + 1);
-        let complete = mem::replace(&mut self.next, next);
-        self.complete.push_back(Rc::new(complete));
+        self.number += 1;
+        self.complete.push_back(Rc::new(Payload {
+            number: self.number,
+            bytes: mem::take(&mut self.bytes),
+            size: mem::take(&mut self.size),
+        }));
     }
 }
 
