@@ -11,7 +11,7 @@ use crate::net::datagram::BUFFER;
 use crate::output;
 use crate::ping::statistics;
 use crate::udp_client::socket::{SEND_PATIENCE, send_when_room};
-use crate::udp_client::target::Route;
+use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, is_wait, wait_for};
 
 /// What one empty datagram says about a port.
@@ -27,40 +27,40 @@ enum State {
 
 /// Prints one line: about the first open address, else the first silent one, else the last closed
 /// one. The error carries only the exit code, where all are closed.
-pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
+pub fn run(target: &Target<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
     if json {
         let event = Event::new("start").with("v", 1);
-        event.with("target", route.target.to_string()).print()?;
+        event.with("target", target.typed.to_string()).print()?;
     }
     let (mut found, mut failure) = (None, None);
-    for &address in &route.addresses {
-        match check(route, address, timeout) {
-            Ok(State::Open(time)) => return print(route, address, State::Open(time), json),
+    for &address in &target.addresses {
+        match check(target, address, timeout) {
+            Ok(State::Open(time)) => return print(target, address, State::Open(time), json),
             Ok(_) if matches!(found, Some((_, State::Silent))) => {}
             Ok(state) => found = Some((address, state)),
-            Err(error) => failure = Some(route.failure(blame(&error), address, &error)),
+            Err(error) => failure = Some(target.failure(blame(&error), address, &error)),
         }
-        route.watch.check()?;
+        target.watch.check()?;
     }
     let Some((address, state)) = found else {
         return failure.map_or(Ok(()), Err);
     };
-    print(route, address, state, json)?;
+    print(target, address, state, json)?;
     match state {
         State::Closed(_) => Err(Failure::announced(Exit::Network)),
         State::Open(_) | State::Silent => Ok(()),
     }
 }
 
-fn check(route: &Route<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {
-    let link = route.open(address)?;
-    let sent = send_when_room(&link, SEND_PATIENCE, b"")?;
+fn check(target: &Target<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {
+    let socket = target.open(address)?;
+    let sent = send_when_room(&socket, SEND_PATIENCE, b"")?;
     let end = Deadline::since(sent, timeout);
     let mut buffer = vec![0; BUFFER];
     loop {
         let is_over = end.has_passed();
-        wait_for(link.as_fd(), IN, end)?;
-        let received = link.receive(&mut buffer);
+        wait_for(socket.as_fd(), IN, end)?;
+        let received = socket.receive(&mut buffer);
         let time = sent.elapsed();
         match received {
             Ok(_) => return Ok(State::Open(time)),
@@ -74,7 +74,12 @@ fn check(route: &Route<'_>, address: SocketAddr, timeout: Duration) -> io::Resul
     }
 }
 
-fn print(route: &Route<'_>, address: SocketAddr, state: State, json: bool) -> Result<(), Failure> {
+fn print(
+    target: &Target<'_>,
+    address: SocketAddr,
+    state: State,
+    json: bool,
+) -> Result<(), Failure> {
     let (name, time) = match state {
         State::Open(time) => ("open", Some(time)),
         State::Closed(time) => ("closed", Some(time)),
@@ -87,7 +92,7 @@ fn print(route: &Route<'_>, address: SocketAddr, state: State, json: bool) -> Re
             .with("rtt_ms", time.map(json::milliseconds))
             .print();
     }
-    let typed = route.target.to_string();
+    let typed = target.typed.to_string();
     let ip = if typed == address.to_string() {
         String::new()
     } else {

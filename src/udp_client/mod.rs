@@ -17,7 +17,7 @@ use exchange::ExchangeArgs;
 use exchange::payloads::{InputArgs, Payloads};
 use ping::PingArgs;
 use relay::RelayArgs;
-use target::{Route, RouteArgs};
+use target::{Target, TargetArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,7 +79,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
     json: bool,
     #[command(flatten)]
-    route: RouteArgs,
+    route: TargetArgs,
     #[command(flatten)]
     ping: PingArgs,
 }
@@ -95,7 +95,7 @@ pub fn run(args: &Args, logging: &LoggingArgs) -> Result<(), Failure> {
         let message = format!("could not send DATA: {mode}");
         return Err(Failure::local(message));
     }
-    let route = Route::new(&target, &args.route, deadline)?;
+    let route = Target::new(&target, &args.route, deadline)?;
     let timeout = args.exchange.timeout;
     if args.ping.is_wanted() {
         ping::run(&route, timeout, deadline, &args.ping, args.json, logging)

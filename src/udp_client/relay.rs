@@ -11,8 +11,8 @@ use crate::exit::{Failure, Worst, blame, cause};
 use crate::input;
 use crate::net::datagram::{BUFFER, largest};
 use crate::output;
-use crate::udp_client::socket::{Link, SEND_PATIENCE, send_when_room};
-use crate::udp_client::target::Route;
+use crate::udp_client::socket::{ClientSocket, SEND_PATIENCE, send_when_room};
+use crate::udp_client::target::Target;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -27,13 +27,13 @@ pub struct RelayArgs {
 
 /// Ends when input has ended and nothing came for `--wait-after-eof`. A failure to send is logged
 /// once until something arrives. The error at the end carries only the exit code.
-pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
-    let first = route.addresses[0];
-    let link = route.open(first);
+pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
+    let first = target.addresses[0];
+    let socket = target.open(first);
     let mut relay = Relay {
-        route,
-        link: link.map_err(|error| route.failure(blame(&error), first, &error))?,
-        untried: route.addresses[1..].iter(),
+        target,
+        socket: socket.map_err(|error| target.failure(blame(&error), first, &error))?,
+        untried: target.addresses[1..].iter(),
         last: Vec::new(),
         said: false,
         worst: Worst::default(),
@@ -47,7 +47,7 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure
     loop {
         let is_over = end.has_passed();
         let mut set = Set::new();
-        let socket = set.add(relay.link.as_fd(), IN);
+        let socket = set.add(relay.socket.as_fd(), IN);
         let input = set.add(is_reading.then(|| stdin.as_fd()), IN);
         let output = set.add(reader.fd(), GONE);
         let ready = set.wait(end)?;
@@ -63,7 +63,7 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure
             }
         }
         if ready[input]
-            && let Some(count) = input::read(&mut buffer[..largest(&relay.link.address)])?
+            && let Some(count) = input::read(&mut buffer[..largest(&relay.socket.address)])?
         {
             if count == 0 {
                 is_reading = false;
@@ -72,7 +72,7 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure
                 relay.send(&buffer[..count]);
             }
         }
-        route.watch.check()?;
+        target.watch.check()?;
         if is_over && !ready[socket] {
             return relay.worst.result();
         }
@@ -80,8 +80,8 @@ pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure
 }
 
 struct Relay<'a> {
-    route: &'a Route<'a>,
-    link: Link,
+    target: &'a Target<'a>,
+    socket: ClientSocket,
     /// The addresses to go on to when this one refuses. Empty once something has arrived.
     untried: slice::Iter<'a, SocketAddr>,
     /// What was sent last, to send it to the next address again.
@@ -97,7 +97,7 @@ impl Relay<'_> {
             self.last = payload.to_vec();
         }
         loop {
-            match send_when_room(&self.link, SEND_PATIENCE, payload) {
+            match send_when_room(&self.socket, SEND_PATIENCE, payload) {
                 Ok(_) => return,
                 // An earlier datagram was refused, and this one was not sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -111,7 +111,7 @@ impl Relay<'_> {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        match self.link.receive(buffer) {
+        match self.socket.receive(buffer) {
             Ok((count, _)) => {
                 self.untried = [].iter();
                 self.said = false;
@@ -134,13 +134,13 @@ impl Relay<'_> {
     fn advance(&mut self) -> bool {
         let next = self
             .untried
-            .find_map(|address| self.route.open(*address).ok());
-        next.map(|link| self.link = link).is_some()
+            .find_map(|address| self.target.open(*address).ok());
+        next.map(|socket| self.socket = socket).is_some()
     }
 
     fn fail(&mut self, error: &io::Error) {
         if !self.said {
-            let name = self.route.name(self.link.address);
+            let name = self.target.name(self.socket.address);
             tracing::error!("could not send to {name}: {}", cause(error));
         }
         self.said = true;

@@ -13,14 +13,14 @@ use crate::wait::{Deadline, OUT, Set};
 
 /// A non-blocking client socket. Connected to one peer, so it also reports ICMP errors. For a group
 /// it is unconnected, since any member may answer.
-pub struct Link {
+pub struct ClientSocket {
     pub(super) socket: UdpSocket,
     pub address: SocketAddr,
     pub(super) is_group: bool,
     pub(super) watch: Rc<Watch>,
 }
 
-impl Link {
+impl ClientSocket {
     pub fn is_group(&self) -> bool {
         self.is_group
     }
@@ -51,7 +51,7 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for ClientSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -62,13 +62,17 @@ pub const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends `payload`. Blocks while the kernel has no room for it, for `patience` at most. Returns the
 /// time before the call that sent it.
-pub fn send_when_room(link: &Link, patience: Duration, payload: &[u8]) -> io::Result<Instant> {
+pub fn send_when_room(
+    socket: &ClientSocket,
+    patience: Duration,
+    payload: &[u8],
+) -> io::Result<Instant> {
     /// poll(2) cannot wait for room in the queue of a network device (ENOBUFS).
     const NAP: Duration = Duration::from_millis(1);
     let mut end = None;
     loop {
         let began = Instant::now();
-        let Err(error) = link.send(payload) else {
+        let Err(error) = socket.send(payload) else {
             return Ok(began);
         };
         let is_full = error.kind() == io::ErrorKind::WouldBlock;
@@ -80,7 +84,7 @@ pub fn send_when_room(link: &Link, patience: Duration, payload: &[u8]) -> io::Re
             return Err(error);
         }
         let mut set = Set::new();
-        set.add(is_full.then(|| link.as_fd()), OUT);
+        set.add(is_full.then(|| socket.as_fd()), OUT);
         set.wait(Deadline::after(NAP))?;
     }
 }

@@ -9,12 +9,12 @@ use crate::net::address::HostPort;
 use crate::net::resolve::ResolveArgs;
 use crate::net::socket::{self, GroupArgs, SocketArgs, SourceArgs};
 use crate::tap::{TapArgs, Watch};
-use crate::udp_client::socket::Link;
+use crate::udp_client::socket::ClientSocket;
 use crate::wait::Deadline;
 
 /// How a UDP client reaches its target.
 #[derive(Clone, Debug, clap::Args)]
-pub struct RouteArgs {
+pub struct TargetArgs {
     #[command(flatten)]
     pub tap: TapArgs,
     #[command(flatten)]
@@ -27,31 +27,32 @@ pub struct RouteArgs {
     group: GroupArgs,
 }
 
-pub struct Route<'a> {
-    pub target: &'a HostPort,
+pub struct Target<'a> {
+    /// As the user typed it.
+    pub typed: &'a HostPort,
     /// Never empty.
     pub addresses: Vec<SocketAddr>,
     /// Records all datagrams.
     pub watch: Rc<Watch>,
-    args: &'a RouteArgs,
+    args: &'a TargetArgs,
 }
 
-impl<'a> Route<'a> {
-    /// Resolves `target` by `limit`. Opens no socket.
+impl<'a> Target<'a> {
+    /// Resolves `typed` by `limit`. Opens no socket.
     pub fn new(
-        target: &'a HostPort,
-        args: &'a RouteArgs,
+        typed: &'a HostPort,
+        args: &'a TargetArgs,
         limit: Deadline,
     ) -> Result<Self, Failure> {
-        let mut addresses = args.resolve.resolve(&target.host, target.port, limit)?;
+        let mut addresses = args.resolve.resolve(&typed.host, typed.port, limit)?;
         addresses.retain(|address| args.source.suits(address));
         if addresses.is_empty() {
             let message =
-                format!("could not send to {target}: it has no address of the family of --source");
+                format!("could not send to {typed}: it has no address of the family of --source");
             return Err(Failure::local(message));
         }
         Ok(Self {
-            target,
+            typed,
             addresses,
             watch: Rc::new(Watch::new(args.tap.open(false)?)),
             args,
@@ -59,8 +60,8 @@ impl<'a> Route<'a> {
     }
 
     /// Opens a socket towards `address`.
-    pub fn open(&self, address: SocketAddr) -> io::Result<Link> {
-        let RouteArgs {
+    pub fn open(&self, address: SocketAddr) -> io::Result<ClientSocket> {
+        let TargetArgs {
             source,
             socket,
             group,
@@ -75,7 +76,7 @@ impl<'a> Route<'a> {
         })?;
         let local = socket.local_addr()?;
         tracing::debug!(%address, %local, "sending to {address} from {local}");
-        Ok(Link {
+        Ok(ClientSocket {
             socket,
             address,
             is_group: group.is_group(&address),
@@ -96,7 +97,7 @@ impl<'a> Route<'a> {
 
     /// "typed (resolved)".
     pub fn name(&self, address: SocketAddr) -> String {
-        self.target.at(address).to_string()
+        self.typed.at(address).to_string()
     }
 
     /// Says why nothing can be sent to `address`.

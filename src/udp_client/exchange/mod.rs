@@ -25,7 +25,7 @@ use crate::net::connect::ATTEMPT_DELAY;
 use crate::net::datagram::BUFFER;
 use crate::output;
 use crate::signal::Interrupt;
-use crate::udp_client::target::Route;
+use crate::udp_client::target::Target;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
@@ -70,18 +70,18 @@ const SURPLUS_WAIT: Duration = Duration::from_millis(50);
 /// Ends when every datagram has been answered or given up. Each failure is logged when it happens;
 /// the error at the end carries only the exit code.
 pub fn run(
-    route: Route<'_>,
+    target: Target<'_>,
     payloads: &mut Payloads,
     args: &ExchangeArgs,
     json: bool,
 ) -> Result<(), Failure> {
-    let report = Report::start(route.target, args.raw, json)?;
-    let sockets = Sockets::new(route);
+    let report = Report::start(target.typed, args.raw, json)?;
+    let sockets = Sockets::new(target);
     if args.no_wait {
         return send_only::run(sockets, payloads, report);
     }
-    let route = &sockets.route;
-    let policy = if route.is_group() && !route.has_source_port() {
+    let target = &sockets.target;
+    let policy = if target.is_group() && !target.has_source_port() {
         PortPolicy::FreshPerDatagram
     } else {
         PortPolicy::Keep
@@ -188,7 +188,7 @@ impl Exchange<'_> {
     /// Asks each address that may answer, once, until one does. Returns why none did.
     fn attempt(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
         let timeout = self.args.timeout;
-        let has_one_port = self.sockets.route.has_source_port();
+        let has_one_port = self.sockets.target.has_source_port();
         let mut causes = Causes::default();
         for others in (0..self.sockets.candidates.len()).rev() {
             let address = self.sockets.address();
@@ -237,7 +237,7 @@ impl Exchange<'_> {
         causes: &Causes,
         attempts: u64,
     ) -> Result<(), Failure> {
-        let list = causes.list(self.sockets.route.target);
+        let list = causes.list(self.sockets.target.typed);
         let message = if causes.exit() == Exit::Local {
             format!("could not send {payload} to {list}")
         } else {
@@ -273,7 +273,7 @@ impl Exchange<'_> {
         let stdin = io::stdin();
         let mut overdue = 0;
         while goes_on(&self.ledger) && overdue < MOST_OVERDUE {
-            self.sockets.route.watch.check()?;
+            self.sockets.target.watch.check()?;
             let is_over = until.has_passed();
             let mut set = Set::new();
             let ports = self.sockets.add_to(&mut set);
@@ -316,7 +316,7 @@ impl Exchange<'_> {
                 return Ok(is_awaited.then_some(Event::Refused(error)));
             }
         };
-        self.sockets.route.watch.check()?;
+        self.sockets.target.watch.check()?;
         let received = &self.buffer[..count];
         let arrival = self.ledger.arrive(port, received, Instant::now());
         if let Arrival::Answer { number, rtt } = arrival {

@@ -16,10 +16,10 @@ pub fn run(
     while let Some(payload) = payloads.wait()? {
         pacing.wait(payload.bytes.len(), sockets.address())?;
         send(&payload, &mut sockets, &mut report)?;
-        sockets.route.watch.check()?;
+        sockets.target.watch.check()?;
     }
     if let Some((address, lost)) = pacing.lost() {
-        let name = sockets.route.name(address);
+        let name = sockets.target.name(address);
         let message = format!(
             "could not deliver all datagrams to {name}: its queue was full, and {lost} of all that \
              came were lost"
@@ -57,7 +57,7 @@ fn send(payload: &Payload, sockets: &mut Sockets<'_>, report: &mut Report) -> Re
         } else {
             format!("what came before {payload},")
         };
-        let name = sockets.route.name(address);
+        let name = sockets.target.name(address);
         report.fail(
             &format!("could not send {which} to {name}: {cause}"),
             cause.exit(),
@@ -66,7 +66,7 @@ fn send(payload: &Payload, sockets: &mut Sockets<'_>, report: &mut Report) -> Re
             return Ok(());
         }
     }
-    let list = causes.list(sockets.route.target);
+    let list = causes.list(sockets.target.typed);
     report.fail(
         &format!("could not send {payload} to {list}"),
         causes.exit(),

@@ -12,17 +12,17 @@ use super::ledger::{MEMORY, Port};
 use super::payloads::Payload;
 use crate::exit::{Exit, Failure, blame};
 use crate::net::datagram::largest;
-use crate::udp_client::socket::{Link, SEND_PATIENCE, send_when_room};
-use crate::udp_client::target::Route;
+use crate::udp_client::socket::{ClientSocket, SEND_PATIENCE, send_when_room};
+use crate::udp_client::target::Target;
 use crate::wait::{IN, Key, Set};
 
 pub struct Sockets<'a> {
-    pub route: Route<'a>,
+    pub target: Target<'a>,
     /// The addresses that may answer, the current one first. After an answer only its own is left.
     pub candidates: VecDeque<SocketAddr>,
-    current: Option<(Port, Link)>,
+    current: Option<(Port, ClientSocket)>,
     /// Those that answers may still come to, oldest first.
-    retired: VecDeque<(Port, Link)>,
+    retired: VecDeque<(Port, ClientSocket)>,
     /// How many ports have been used. With `--source-port` it stays 0.
     opened: usize,
     /// A datagram was sent from another port than the first.
@@ -31,10 +31,10 @@ pub struct Sockets<'a> {
 
 impl<'a> Sockets<'a> {
     /// Opens none yet.
-    pub fn new(route: Route<'a>) -> Self {
+    pub fn new(target: Target<'a>) -> Self {
         Self {
-            candidates: route.addresses.iter().copied().collect(),
-            route,
+            candidates: target.addresses.iter().copied().collect(),
+            target,
             current: None,
             retired: VecDeque::new(),
             opened: 0,
@@ -71,30 +71,30 @@ impl<'a> Sockets<'a> {
             None => match self.open(peer) {
                 Ok(opened) => opened,
                 Err(error) if blame(&error) == Exit::Network => return Ok(Err(error)),
-                Err(error) => return Err(self.route.failure(Exit::Local, peer, &error)),
+                Err(error) => return Err(self.target.failure(Exit::Local, peer, &error)),
             },
         };
-        let (port, link) = self.current.insert(current);
-        let sent = send_when_room(link, SEND_PATIENCE, &payload.bytes);
+        let (port, socket) = self.current.insert(current);
+        let sent = send_when_room(socket, SEND_PATIENCE, &payload.bytes);
         Ok(sent.map(|at| (*port, at)))
     }
 
-    fn open(&mut self, peer: SocketAddr) -> io::Result<(Port, Link)> {
-        let link = self.route.open(peer)?;
-        self.opened += usize::from(!self.route.has_source_port());
+    fn open(&mut self, peer: SocketAddr) -> io::Result<(Port, ClientSocket)> {
+        let socket = self.target.open(peer)?;
+        self.opened += usize::from(!self.target.has_source_port());
         let number = self.opened;
-        Ok((Port { peer, number }, link))
+        Ok((Port { peer, number }, socket))
     }
 
     /// What the network has said since of what was sent from the current socket.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         let current = self.current.as_ref();
-        current.map_or(Ok(None), |(_, link)| link.take_error())
+        current.map_or(Ok(None), |(_, socket)| socket.take_error())
     }
 
     /// Lets the next datagram be sent from a fresh port, unless the user has named one.
     pub fn replace(&mut self) {
-        if !self.route.has_source_port() {
+        if !self.target.has_source_port() {
             self.has_moved = true;
             self.retire();
         }
@@ -122,7 +122,7 @@ impl<'a> Sockets<'a> {
         let retired = self.current.take();
         // A port that the user has named can be bound only once: its socket is closed.
         self.retired
-            .extend(retired.filter(|_| !self.route.has_source_port()));
+            .extend(retired.filter(|_| !self.target.has_source_port()));
         if self.retired.len() > MEMORY {
             self.retired.pop_front();
         }
@@ -136,7 +136,7 @@ impl<'a> Sockets<'a> {
     /// Adds all sockets to `set`.
     pub fn add_to<'s>(&'s self, set: &mut Set<'s>) -> Vec<(Port, Key)> {
         let all = self.retired.iter().chain(&self.current);
-        all.map(|(port, link)| (*port, set.add(link.as_fd(), IN)))
+        all.map(|(port, socket)| (*port, set.add(socket.as_fd(), IN)))
             .collect()
     }
 
@@ -144,7 +144,7 @@ impl<'a> Sockets<'a> {
     pub fn receive(&self, port: Port, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let mut all = self.retired.iter().chain(&self.current);
         match all.find(|(of, _)| *of == port) {
-            Some((_, link)) => link.receive(buffer),
+            Some((_, socket)) => socket.receive(buffer),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
