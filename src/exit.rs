@@ -132,11 +132,6 @@ impl Worst {
         }
     }
 
-    /// Whether nothing has failed.
-    pub fn is_none(self) -> bool {
-        self.0.is_none()
-    }
-
     /// An error that carries only the exit code, if something failed.
     pub fn result(self) -> Result<(), Failure> {
         self.0.map_or(Ok(()), |exit| Err(Failure::announced(exit)))

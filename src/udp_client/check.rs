@@ -1,86 +1,85 @@
-//! Asks whether somebody listens on a UDP port.
+//! `udp-client -z`: says whether a UDP port is open.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use crate::exit::{Exit, Failure, blame};
 use crate::json::{self, Event};
 use crate::net::datagram::BUFFER;
 use crate::output;
 use crate::ping::statistics;
-use crate::udp_client::socket::send_when_room;
-use crate::udp_client::target::Route;
-use crate::wait::poll;
+use crate::udp_client::socket::{SEND_PATIENCE, send_when_room};
+use crate::udp_client::target::Target;
+use crate::wait::{Deadline, IN, is_wait, wait_for};
 
 /// What one empty datagram says about a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It was answered.
+    /// It was answered after this time.
     Open(Duration),
-    /// The network said that it did not arrive.
+    /// The network said after this time that it did not arrive.
     Closed(Duration),
-    /// Nothing came: somebody may be there, or a filter, or the datagram was lost.
+    /// Nothing came: the server does not answer, or a filter or the network dropped the datagram.
     Silent,
 }
 
-/// How long to wait for the system to have room for a datagram.
-const SEND_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Prints one line, about the first address that is open, else about one that is silent. The error
-/// says that all are closed.
-pub fn run(route: &Route<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
+/// Prints one line: about the first open address, else the first silent one, else the last closed
+/// one. The error carries only the exit code, where all are closed.
+pub fn run(target: &Target<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
     if json {
-        Event::new("start")
-            .with("v", 1)
-            .with("target", route.target.to_string())
-            .print()?;
+        let event = Event::new("start").with("v", 1);
+        event.with("target", target.typed.to_string()).print()?;
     }
-    let (mut silent, mut closed, mut failure) = (None, None, None);
-    for &address in &route.addresses {
-        match check(route, address, timeout) {
-            Ok(state @ State::Open(_)) => return print(route, address, state, json),
-            Ok(State::Silent) => silent = silent.or(Some((address, State::Silent))),
-            Ok(state) => closed = Some((address, state)),
-            Err(error) => failure = Some(route.failure(blame(&error), address, &error)),
+    let (mut found, mut failure) = (None, None);
+    for &address in &target.addresses {
+        match check(target, address, timeout) {
+            Ok(State::Open(time)) => return print(target, address, State::Open(time), json),
+            Ok(_) if matches!(found, Some((_, State::Silent))) => {}
+            Ok(state) => found = Some((address, state)),
+            Err(error) => failure = Some(target.failure(blame(&error), address, &error)),
         }
-        route.watch.check()?;
+        target.watch.check()?;
     }
-    if let Some((address, state)) = silent {
-        return print(route, address, state, json);
-    }
-    let Some((address, state)) = closed else {
+    let Some((address, state)) = found else {
         return failure.map_or(Ok(()), Err);
     };
-    print(route, address, state, json)?;
-    Err(Failure::announced(Exit::Network))
+    print(target, address, state, json)?;
+    match state {
+        State::Closed(_) => Err(Failure::announced(Exit::Network)),
+        State::Open(_) | State::Silent => Ok(()),
+    }
 }
 
-fn check(route: &Route<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {
-    let link = route.open(address)?;
-    let sent = send_when_room(&link, SEND_PATIENCE, b"")?;
-    let until = sent + timeout;
+fn check(target: &Target<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {
+    let socket = target.open(address)?;
+    let sent = send_when_room(&socket, SEND_PATIENCE, b"")?;
+    let end = Deadline::since(sent, timeout);
     let mut buffer = vec![0; BUFFER];
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        poll(&mut [PollFd::new(&link, PollFlags::IN)], Some(left))?;
-        let result = link.receive(&mut buffer);
+        let is_over = end.has_passed();
+        wait_for(socket.as_fd(), IN, end)?;
+        let received = socket.receive(&mut buffer);
         let time = sent.elapsed();
-        match result {
+        match received {
             Ok(_) => return Ok(State::Open(time)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => return Ok(State::Closed(time)),
-                io::ErrorKind::WouldBlock if left.is_zero() => return Ok(State::Silent),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => {}
-                _ => return Err(error),
-            },
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Ok(State::Closed(time));
+            }
+            Err(error) if !is_wait(&error) => return Err(error),
+            Err(_) if is_over => return Ok(State::Silent),
+            Err(_) => {}
         }
     }
 }
 
-fn print(route: &Route<'_>, address: SocketAddr, state: State, json: bool) -> Result<(), Failure> {
+fn print(
+    target: &Target<'_>,
+    address: SocketAddr,
+    state: State,
+    json: bool,
+) -> Result<(), Failure> {
     let (name, time) = match state {
         State::Open(time) => ("open", Some(time)),
         State::Closed(time) => ("closed", Some(time)),
@@ -93,8 +92,8 @@ fn print(route: &Route<'_>, address: SocketAddr, state: State, json: bool) -> Re
             .with("rtt_ms", time.map(json::milliseconds))
             .print();
     }
-    let (typed, resolved) = (route.target.to_string(), address.to_string());
-    let ip = if typed == resolved {
+    let typed = target.typed.to_string();
+    let ip = if typed == address.to_string() {
         String::new()
     } else {
         format!(" ({})", address.ip())

@@ -15,10 +15,9 @@ use crate::net::address::HostPort;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
 use exchange::payloads::{InputArgs, Payloads};
-use exchange::sockets::Flows;
 use ping::PingArgs;
 use relay::RelayArgs;
-use target::{Route, RouteArgs};
+use target::{Target, TargetArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +52,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
     json: bool,
     #[command(flatten)]
-    route: RouteArgs,
+    target: TargetArgs,
     #[command(flatten)]
     ping: PingArgs,
 }
@@ -63,26 +62,25 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     args.ping.check()?;
     args.relay.check()?;
     let deadline = Deadline::within(args.ping.deadline);
-    HostPort::take_back(&mut args.words, &mut args.route.tap.hex_dump);
-    let (target, data) = args.target_and_data().map_err(Failure::local)?;
+    HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
+    let (typed, data) = args.target_and_data().map_err(Failure::local)?;
     if !data.is_empty()
         && let Some(mode) = args.mode_without_data()
     {
         let message = format!("could not send DATA: {mode}");
         return Err(Failure::local(message));
     }
-    let route = Route::new(&target, &args.route, deadline)?;
+    let target = Target::new(&typed, &args.target, deadline)?;
     let timeout = args.exchange.timeout;
     if args.ping.is_wanted() {
-        ping::run(&route, timeout, deadline, &args.ping, args.json, logging)
+        ping::run(&target, timeout, deadline, &args.ping, args.json, logging)
     } else if args.relay.relay {
-        relay::run(&route, &args.relay, args.exchange.raw)
+        relay::run(&target, &args.relay, args.exchange.raw)
     } else if args.check {
-        check::run(&route, timeout, args.json)
+        check::run(&target, timeout, args.json)
     } else {
         let mut payloads = Payloads::new(data, &args.input)?;
-        let mut flows = Flows::new(route, args.json)?;
-        exchange::run(&mut flows, &mut payloads, &args.exchange, args.json)
+        exchange::run(target, &mut payloads, &args.exchange, args.json)
     }
 }
 

@@ -1,17 +1,20 @@
-//! Turns standard input into datagrams while it prints whatever arrives.
+//! `udp-client --relay`: sends standard input as datagrams, and prints what arrives meanwhile.
 
 use std::io;
+use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::slice;
 use std::time::Duration;
 
 use crate::exit::{Failure, Worst, blame, cause};
 use crate::input;
 use crate::net::datagram::{BUFFER, largest};
 use crate::output;
-use crate::udp_client::socket::{Link, send_when_room};
-use crate::udp_client::target::Route;
+use crate::udp_client::socket::{ClientSocket, SEND_PATIENCE, send_when_room};
+use crate::udp_client::target::Target;
 use crate::usage::needs;
-use crate::wait::{Deadline, GONE, IN, Set};
+use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 
 #[derive(clap::Args)]
 pub struct RelayArgs {
@@ -31,75 +34,82 @@ impl RelayArgs {
     }
 }
 
-/// How long to wait for the system to have room for a datagram.
-const SEND_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Ends when input has ended and nothing came for a while. That something could not be sent, or did
-/// not arrive, is said when it happens, once until something arrives; the error at the end carries
-/// only the exit code.
-pub fn run(route: &Route<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
+/// Ends when input has ended and nothing came for `--wait-after-eof`. A failure to send is logged
+/// once until something arrives. The error at the end carries only the exit code.
+pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
+    let first = target.addresses[0];
+    let socket = target.open(first);
     let mut relay = Relay {
-        route,
-        at: 0,
-        link: open(route, 0)?,
+        target,
+        socket: socket.map_err(|error| target.failure(blame(&error), first, &error))?,
+        untried: target.addresses[1..].iter(),
         last: Vec::new(),
-        heard: false,
         said: false,
         worst: Worst::default(),
     };
     let escaped = output::escapes(raw);
     let reader = output::Reader::new()?;
+    let stdin = io::stdin();
     let mut buffer = vec![0; BUFFER];
-    let mut reading = true;
+    let mut is_reading = true;
     let mut end = Deadline::NEVER;
     let wait_after_eof = args.wait_after_eof.unwrap_or(Duration::from_secs(1));
     loop {
         let is_over = end.has_passed();
-        let (arrived, input) = wait(&relay.link, reading, &reader, end)?;
-        if arrived && let Some(count) = relay.receive(&mut buffer) {
+        let mut set = Set::new();
+        let socket = set.add(relay.socket.as_fd(), IN);
+        let input = set.add(is_reading.then(|| stdin.as_fd()), IN);
+        let output = set.add(reader.fd(), GONE);
+        let ready = set.wait(end)?;
+        if ready[output] {
+            return Err(output::Reader::left());
+        }
+        if ready[socket]
+            && let Some(count) = relay.receive(&mut buffer)
+        {
             output::write_answer(&buffer[..count], b"", escaped)?;
-            if !reading {
+            if !is_reading {
                 end = Deadline::after(wait_after_eof);
             }
         }
-        if input && let Some(count) = input::read(&mut buffer[..largest(&relay.link.address())])? {
+        if ready[input]
+            && let Some(count) = input::read(&mut buffer[..largest(&relay.socket.address)])?
+        {
             if count == 0 {
-                reading = false;
+                is_reading = false;
                 end = Deadline::after(wait_after_eof);
             } else {
                 relay.send(&buffer[..count]);
             }
         }
-        route.watch.check()?;
-        if is_over && !arrived {
+        target.watch.check()?;
+        if is_over && !ready[socket] {
             return relay.worst.result();
         }
     }
 }
 
 struct Relay<'a> {
-    route: &'a Route<'a>,
-    /// Which of the route's addresses is sent to.
-    at: usize,
-    link: Link,
-    /// What was sent last, while it is not known whether anybody is there.
+    target: &'a Target<'a>,
+    socket: ClientSocket,
+    /// The addresses to go on to when this one refuses. Empty once something has arrived.
+    untried: slice::Iter<'a, SocketAddr>,
+    /// What was sent last, to send it to the next address again.
     last: Vec<u8>,
-    /// Something has arrived, and no other address is tried any more.
-    heard: bool,
-    /// It has been said that nothing can be sent.
+    /// A failure has been logged since something last arrived.
     said: bool,
     worst: Worst,
 }
 
 impl Relay<'_> {
     fn send(&mut self, payload: &[u8]) {
-        if !self.heard {
+        if !self.untried.as_slice().is_empty() {
             self.last = payload.to_vec();
         }
         loop {
-            match send_when_room(&self.link, SEND_PATIENCE, payload) {
+            match send_when_room(&self.socket, SEND_PATIENCE, payload) {
                 Ok(_) => return,
-                // What was sent before did not arrive, and this has not been sent (udp(7)).
+                // An earlier datagram was refused, and this one was not sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     if !self.advance() {
                         self.fail(&error);
@@ -111,75 +121,39 @@ impl Relay<'_> {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        match self.link.receive(buffer) {
+        match self.socket.receive(buffer) {
             Ok((count, _)) => {
-                self.heard = true;
+                self.untried = [].iter();
                 self.said = false;
-                Some(count)
+                return Some(count);
             }
+            Err(error) if is_wait(&error) => {}
             Err(error) => {
-                let is_nothing = matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                );
-                if !is_nothing {
-                    if self.advance() {
-                        let last = std::mem::take(&mut self.last);
-                        self.send(&last);
-                    } else {
-                        self.fail(&error);
-                    }
+                if self.advance() {
+                    let last = mem::take(&mut self.last);
+                    self.send(&last);
+                } else {
+                    self.fail(&error);
                 }
-                None
             }
         }
+        None
     }
 
-    /// Goes on to the next address, as long as nobody has been heard.
+    /// Goes on to the next address, if there is one that can be sent to.
     fn advance(&mut self) -> bool {
-        if self.heard || self.at + 1 >= self.route.addresses.len() {
-            return false;
-        }
-        let next = open(self.route, self.at + 1);
-        next.is_ok_and(|link| {
-            self.at += 1;
-            self.link = link;
-            true
-        })
+        let next = self
+            .untried
+            .find_map(|address| self.target.open(*address).ok());
+        next.map(|socket| self.socket = socket).is_some()
     }
 
     fn fail(&mut self, error: &io::Error) {
         if !self.said {
-            let name = self.route.name(self.link.address());
+            let name = self.target.name(self.socket.address);
             tracing::error!("could not send to {name}: {}", cause(error));
         }
         self.said = true;
         self.worst.add(blame(error));
     }
-}
-
-fn open(route: &Route<'_>, at: usize) -> Result<Link, Failure> {
-    let address = route.addresses[at];
-    route
-        .open(address)
-        .map_err(|error| route.failure(blame(&error), address, &error))
-}
-
-/// Whether something has arrived, and whether standard input is ready, if it is `reading`.
-fn wait(
-    link: &Link,
-    reading: bool,
-    output: &output::Reader,
-    deadline: Deadline,
-) -> Result<(bool, bool), Failure> {
-    let stdin = io::stdin();
-    let mut set = Set::new();
-    let arrived = set.add(link.as_fd(), IN);
-    let input = set.add(reading.then(|| stdin.as_fd()), IN);
-    let left = set.add(output.fd(), GONE);
-    let ready = set.wait(deadline)?;
-    if ready[left] {
-        return Err(output::Reader::left());
-    }
-    Ok((ready[arrived], ready[input]))
 }

@@ -1,4 +1,4 @@
-//! A socket of a UDP client, and how a datagram is sent without being lost on the way out.
+//! The socket of a UDP client.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -6,41 +6,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::tap::{DatagramTap, Direction};
-use crate::wait::poll;
+use crate::wait::{Deadline, OUT, Set};
 
-/// A socket that does not block, and whom it talks to: one peer, of whom it hears alone, also that
-/// nothing arrives there; or a group, any of whom may answer.
-pub struct Link {
-    socket: UdpSocket,
-    address: SocketAddr,
-    is_group: bool,
-    watch: Rc<DatagramTap>,
+/// A non-blocking client socket. Connected to one peer, so it also reports ICMP errors. For a group
+/// it is unconnected, since any member may answer.
+pub struct ClientSocket {
+    pub(super) socket: UdpSocket,
+    pub address: SocketAddr,
+    pub(super) is_group: bool,
+    pub(super) watch: Rc<DatagramTap>,
 }
 
-impl Link {
-    /// `socket` is connected to `address`, unless that is a group's.
-    pub fn new(
-        socket: UdpSocket,
-        address: SocketAddr,
-        is_group: bool,
-        watch: Rc<DatagramTap>,
-    ) -> Self {
-        Self {
-            socket,
-            address,
-            is_group,
-            watch,
-        }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
+impl ClientSocket {
     pub fn is_group(&self) -> bool {
         self.is_group
     }
@@ -55,7 +35,7 @@ impl Link {
         Ok(())
     }
 
-    /// A datagram, if there is one, and where it is from.
+    /// Receives a datagram: its length and its source.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (count, source) = if self.is_group {
             self.socket.recv_from(buffer)?
@@ -71,32 +51,40 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for ClientSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// Sends; while the system has no room it waits, for at most `patience`. Returns when the call that
-/// sent it began.
-pub fn send_when_room(link: &Link, patience: Duration, payload: &[u8]) -> io::Result<Instant> {
-    /// A full queue of a network device (ENOBUFS) is nothing that poll(2) could wait for.
+/// How long a datagram may wait for room in the kernel.
+pub const SEND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Sends `payload`. Blocks while the kernel has no room for it, for `patience` at most. Returns the
+/// time before the call that sent it.
+pub fn send_when_room(
+    socket: &ClientSocket,
+    patience: Duration,
+    payload: &[u8],
+) -> io::Result<Instant> {
+    /// poll(2) cannot wait for room in the queue of a network device (ENOBUFS).
     const NAP: Duration = Duration::from_millis(1);
-    let mut until = None;
+    let mut end = None;
     loop {
         let began = Instant::now();
-        let Err(error) = link.send(payload) else {
+        let Err(error) = socket.send(payload) else {
             return Ok(began);
         };
-        let full = error.kind() == io::ErrorKind::WouldBlock;
-        if !full && Errno::from_io_error(&error) != Some(Errno::NOBUFS) {
+        let is_full = error.kind() == io::ErrorKind::WouldBlock;
+        if !is_full && Errno::from_io_error(&error) != Some(Errno::NOBUFS) {
             return Err(error);
         }
-        let now = Instant::now();
-        if now >= *until.get_or_insert(now + patience) {
+        let end = *end.get_or_insert_with(|| Deadline::since(began, patience));
+        if end.has_passed() {
             return Err(error);
         }
-        let mut room = [PollFd::new(link, PollFlags::OUT)];
-        poll(if full { &mut room } else { &mut [] }, Some(NAP))?;
+        let mut set = Set::new();
+        set.add(is_full.then(|| socket.as_fd()), OUT);
+        set.wait(Deadline::after(NAP))?;
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a UDP target: its addresses, and links to one of them.
+//! The target of a UDP client: its addresses, and sockets towards them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use crate::net::options::{SocketArgs, SourceArgs};
 use crate::net::resolve::ResolveArgs;
 use crate::net::socket;
 use crate::tap::{DatagramTap, TapArgs};
-use crate::udp_client::socket::Link;
+use crate::udp_client::socket::ClientSocket;
 use crate::wait::Deadline;
 
 /// How a UDP client reaches its target.
 #[derive(clap::Args)]
-pub struct RouteArgs {
+pub struct TargetArgs {
     #[command(flatten)]
     pub tap: TapArgs,
     #[command(flatten)]
@@ -29,40 +29,41 @@ pub struct RouteArgs {
     group: GroupArgs,
 }
 
-pub struct Route<'a> {
-    pub target: &'a HostPort,
-    /// Never none.
+pub struct Target<'a> {
+    /// As the user typed it.
+    pub typed: &'a HostPort,
+    /// Never empty.
     pub addresses: Vec<SocketAddr>,
-    /// Sees all that passes.
+    /// Records all datagrams.
     pub watch: Rc<DatagramTap>,
-    args: &'a RouteArgs,
+    args: &'a TargetArgs,
 }
 
-impl<'a> Route<'a> {
-    /// Resolves `target` within `limit`; opens no socket yet.
+impl<'a> Target<'a> {
+    /// Resolves `typed` by `limit`. Opens no socket.
     pub fn new(
-        target: &'a HostPort,
-        args: &'a RouteArgs,
+        typed: &'a HostPort,
+        args: &'a TargetArgs,
         limit: Deadline,
     ) -> Result<Self, Failure> {
-        let mut addresses = args.resolve.resolve(&target.host, target.port, limit)?;
+        let mut addresses = args.resolve.resolve(&typed.host, typed.port, limit)?;
         addresses.retain(|address| args.source.suits(address));
         if addresses.is_empty() {
             let message =
-                format!("could not send to {target}: it has no address of the family of --source");
+                format!("could not send to {typed}: it has no address of the family of --source");
             return Err(Failure::local(message));
         }
         Ok(Self {
-            target,
+            typed,
             addresses,
             watch: Rc::new(DatagramTap::new(args.tap.open(false)?)),
             args,
         })
     }
 
-    /// A link to `address`.
-    pub fn open(&self, address: SocketAddr) -> io::Result<Link> {
-        let RouteArgs {
+    /// Opens a socket towards `address`.
+    pub fn open(&self, address: SocketAddr) -> io::Result<ClientSocket> {
+        let TargetArgs {
             source,
             socket,
             group,
@@ -77,21 +78,31 @@ impl<'a> Route<'a> {
         })?;
         let local = socket.local_addr()?;
         tracing::debug!(%address, %local, "sending to {address} from {local}");
-        let is_group = group.is_group(&address);
-        Ok(Link::new(socket, address, is_group, Rc::clone(&self.watch)))
+        Ok(ClientSocket {
+            socket,
+            address,
+            is_group: group.is_group(&address),
+            watch: Rc::clone(&self.watch),
+        })
     }
 
-    /// Whether the user has said which port to send from.
+    /// Whether several members of a group may answer one datagram.
+    pub fn is_group(&self) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.any(|address| self.args.group.is_group(address))
+    }
+
+    /// Whether the user has named the port to send from.
     pub fn has_source_port(&self) -> bool {
         self.args.source.source_port.is_some()
     }
 
-    /// The target as typed, and an address of it where that is another text.
+    /// "typed (resolved)".
     pub fn name(&self, address: SocketAddr) -> String {
-        self.target.at(address).to_string()
+        self.typed.at(address).to_string()
     }
 
-    /// Why nothing can be sent to `address`.
+    /// Says why nothing can be sent to `address`.
     pub fn failure(&self, exit: Exit, address: SocketAddr, error: &io::Error) -> Failure {
         let name = self.name(address);
         Failure::new(exit, format!("could not send to {name}: {}", cause(error)))

@@ -1,6 +1,7 @@
 //! Multicast and broadcast.
 
-use crate::harness::netkit;
+use crate::harness::datagrams::{address, expect, send};
+use crate::harness::{mailbox, netkit};
 
 #[test]
 fn options_that_do_not_suit_the_address_are_refused() {
@@ -25,4 +26,23 @@ fn options_that_do_not_suit_the_address_are_refused() {
             .code(2)
             .run();
     }
+}
+
+#[test]
+fn each_datagram_to_a_group_is_sent_from_a_port_of_its_own() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", "--broadcast", &target, "a", "b"])
+        .stdout("1\n2\n")
+        .stderr(format!(
+            "netkit: unexpected datagram from {target}: \"1 of another member\"\n"
+        ))
+        .start();
+    let source = expect(&server, "a");
+    send(&server, "1", source);
+    let other = expect(&server, "b");
+    assert_ne!(other, source);
+    send(&server, "1 of another member", source);
+    send(&server, "2", other);
+    client.finish();
 }

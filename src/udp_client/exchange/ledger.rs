@@ -1,245 +1,801 @@
-//! Which datagram an answer belongs to, where only its content can tell.
+//! Which datagram an arrival belongs to: what was asked, and how many answers are owed.
+//!
+//! The ledger owns no socket and reads no clock. Mostly the port tells: a datagram is sent from a
+//! fresh port while an earlier one is owed an answer. With `--source-port` only the content can tell.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::payloads::Payload;
+
+/// How many earlier datagrams of a port, and how many earlier ports, are remembered.
+pub const MEMORY: usize = 16;
+
+/// A local port, and the address that it talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    pub peer: SocketAddr,
+    /// Fresh ports are numbered in order.
+    pub number: usize,
+}
 
 /// What a datagram that has arrived is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The answer that is waited for.
-    Answer,
-    /// The answer that is waited for, or that to an earlier datagram: nothing tells.
-    Doubtful,
-    /// About the earlier datagram with this index: its answer comes late, or comes again.
-    Earlier(usize),
-    /// Nothing that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The awaited answer. `rtt` is known if the question was sent once.
+    Answer {
+        number: u64,
+        rtt: Option<Duration>,
+    },
+    /// The first answer to an earlier datagram.
+    Late(Rc<Payload>),
+    /// One more answer to an earlier datagram.
+    Second(Rc<Payload>),
+    /// The answer to this awaited datagram, or to an earlier one: nothing tells.
+    Doubtful(Rc<Payload>),
     Unexpected,
 }
 
-/// A datagram that was sent before.
-#[derive(Clone, Copy, Debug)]
-pub struct Earlier<'a> {
-    pub payload: &'a [u8],
-    /// The answer to it, if there was one.
-    pub answer: Option<&'a [u8]>,
-    /// Whether an answer may still come: it was not answered as often as it was sent.
-    pub owed: bool,
+/// Which port the next datagram is sent from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortPolicy {
+    /// The same, unless it is owed an answer. Some servers talk only to the first port that they
+    /// hear from.
+    Keep,
+    /// A fresh one. A group is asked, or more has come than was asked for.
+    FreshPerDatagram,
 }
 
-/// Judges what arrived on a socket while `awaited` was waited for; `earlier` was sent on the same
-/// socket, to which more has come than was asked for if it is `crowded`.
-///
-/// What holds an earlier payload belongs to that one, if its answer may still come, if it repeats
-/// the answer that came, or if it is that payload and nothing else. It does not if it holds the
-/// awaited payload and the earlier one is only a part of that.
-///
-/// What is left answers `awaited` for certain if it holds that, or if the others were answered. It
-/// is doubtful if it holds nothing that tells (or what was asked twice) while the answer to an
-/// earlier one may still come, or on a crowded socket.
-///
-/// So an answer that was still to come is never taken for another's. A second answer to an earlier
-/// datagram is, if it does not belong to that one as said above; but only once: the answer to
-/// `awaited` is then one too many itself, and the socket is crowded.
-pub fn judge(
-    received: &[u8],
-    awaited: Option<&[u8]>,
-    earlier: &[Earlier<'_>],
-    crowded: bool,
-) -> Verdict {
-    let is_explained = |payload: &[u8]| {
-        awaited.is_some_and(|awaited| contains(received, awaited) && contains(awaited, payload))
-    };
-    let belongs = |earlier: &Earlier<'_>| {
-        (earlier.owed || earlier.answer == Some(received) || earlier.payload == received)
-            && repeats(received, earlier.payload)
-            && !is_explained(earlier.payload)
-    };
-    if let Some(index) = earlier.iter().position(belongs) {
-        return Verdict::Earlier(index);
+pub struct Ledger {
+    /// What was sent from each port, oldest first. The awaited datagram is the last of its ports.
+    ports: Vec<(Port, Vec<Asked>)>,
+    /// The number of the datagram whose answer is awaited.
+    awaited: Option<u64>,
+    /// A doubtful answer to the last datagram has come.
+    pub is_in_doubt: bool,
+    policy: PortPolicy,
+    /// The last datagram whose answer may be a surplus one to the datagram before.
+    suspect: Option<u64>,
+}
+
+impl Ledger {
+    pub fn new(policy: PortPolicy) -> Self {
+        Self {
+            ports: Vec::new(),
+            awaited: None,
+            is_in_doubt: false,
+            policy,
+            suspect: None,
+        }
     }
-    if let Some(awaited) = awaited {
-        let owed = || earlier.iter().filter(|earlier| earlier.owed);
-        let is_sure =
-            repeats(received, awaited) && owed().all(|earlier| earlier.payload != awaited);
-        return if is_sure || !crowded && owed().next().is_none() {
-            Verdict::Answer
-        } else {
-            Verdict::Doubtful
+
+    /// `payload` has been sent from `port`. Its answer is awaited from now on.
+    pub fn sent(&mut self, port: Port, payload: &Rc<Payload>, at: Instant) {
+        self.awaited = Some(payload.number);
+        self.is_in_doubt = false;
+        let first = Asked {
+            payload: Rc::clone(payload),
+            sent: Some(at),
+            owed: 1,
+            answer: None,
+        };
+        let Some(asked) = self.asked(port) else {
+            return push(&mut self.ports, (port, vec![first]));
+        };
+        match asked.last_mut() {
+            Some(last) if last.payload.number == payload.number => {
+                last.owed += 1;
+                last.sent = None;
+            }
+            _ => push(asked, first),
+        }
+    }
+
+    /// What was last sent from `port` did not arrive.
+    pub fn refused(&mut self, port: Port) {
+        if let Some(last) = self.asked(port).and_then(|asked| asked.last_mut()) {
+            last.owed = last.owed.saturating_sub(1);
+        }
+    }
+
+    /// No answer is awaited any more. One that still comes is late.
+    pub fn give_up(&mut self) {
+        self.awaited = None;
+    }
+
+    pub fn is_awaiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Whether an answer may still come.
+    pub fn owes(&self) -> bool {
+        self.ports.iter().any(|(_, asked)| owes(asked))
+    }
+
+    pub fn wants_fresh_port(&mut self, port: Port) -> bool {
+        let is_owed = self.asked(port).is_some_and(|asked| owes(asked));
+        is_owed || self.policy == PortPolicy::FreshPerDatagram
+    }
+
+    /// Whether a surplus answer would show that printed answers belong to other datagrams.
+    pub fn may_be_shifted(&self) -> bool {
+        self.suspect.is_some()
+    }
+
+    /// The datagram up to which printed answers may belong to other datagrams. Told once, after the
+    /// arrival that shows it.
+    pub fn take_suspect(&mut self) -> Option<u64> {
+        let has_surplus = self.policy == PortPolicy::FreshPerDatagram;
+        self.suspect.take_if(|_| has_surplus)
+    }
+
+    /// Sorts in what arrived at `port`.
+    pub fn arrive(&mut self, port: Port, received: &[u8], now: Instant) -> Arrival {
+        let (awaited, policy) = (self.awaited, self.policy);
+        let Some(asked) = self.asked(port) else {
+            self.policy = PortPolicy::FreshPerDatagram;
+            return Arrival::Unexpected;
+        };
+        let (arrival, index) = judge(asked, received, awaited, policy, now);
+        let is_owed = match arrival {
+            Arrival::Second(_) if asked[index].owed == 0 => false,
+            _ => count(asked, index),
+        };
+        match arrival {
+            Arrival::Answer { number, .. } => {
+                if index > 0 && !repeats(received, &asked[index].payload.bytes) {
+                    self.suspect = Some(number);
+                }
+                self.awaited = None;
+                // Other addresses were asked the same. Their answers are second ones.
+                for last in self
+                    .ports
+                    .iter_mut()
+                    .filter_map(|(_, asked)| asked.last_mut())
+                {
+                    if last.payload.number == number {
+                        last.answer.get_or_insert_with(|| received.to_vec());
+                    }
+                }
+            }
+            Arrival::Late(_) => asked[index].answer = Some(received.to_vec()),
+            Arrival::Doubtful(_) => self.is_in_doubt = true,
+            Arrival::Second(_) | Arrival::Unexpected => {}
+        }
+        if !is_owed {
+            self.policy = PortPolicy::FreshPerDatagram;
+        }
+        arrival
+    }
+
+    fn asked(&mut self, port: Port) -> Option<&mut Vec<Asked>> {
+        let mut ports = self.ports.iter_mut();
+        ports.find(|(of, _)| *of == port).map(|(_, asked)| asked)
+    }
+}
+
+/// A datagram that was sent from one port.
+struct Asked {
+    payload: Rc<Payload>,
+    /// When, if it was sent once.
+    sent: Option<Instant>,
+    /// How many answers may still come.
+    owed: u32,
+    /// The first answer.
+    answer: Option<Vec<u8>>,
+}
+
+impl Asked {
+    /// Whether an answer may still come. Without any, the owed one may have been counted for another
+    /// datagram.
+    fn is_open(&self) -> bool {
+        self.owed > 0 || self.answer.is_none()
+    }
+
+    /// Whether `received` belongs to this earlier datagram.
+    fn claims(&self, received: &[u8], awaited: Option<&Self>) -> bool {
+        let question = &self.payload.bytes;
+        let is_part_of = |awaited: &Self| {
+            let awaited = &awaited.payload.bytes;
+            repeats(received, awaited) && repeats(awaited, question)
+        };
+        (self.is_open() || self.answer.as_deref() == Some(received) || question == received)
+            && repeats(received, question)
+            && !awaited.is_some_and(is_part_of)
+    }
+}
+
+/// What `received` is, if `asked` was sent from the port that it came to, and which of them to count
+/// it for.
+///
+/// An earlier datagram claims what repeats its question, if its answer may still come, if it is the
+/// same answer again, or if it is the question and nothing else. It does not claim an answer that
+/// repeats the awaited question, if its own is only a part of that.
+///
+/// The rest is the awaited answer if it repeats the awaited question, or if no earlier answer is
+/// owed. It is doubtful while one is, or once more has come than was asked for.
+///
+/// So no owed answer is taken for another datagram's. A surplus answer can be: if it repeats nothing,
+/// and arrives after the next question was sent from the same port.
+fn judge(
+    asked: &[Asked],
+    received: &[u8],
+    awaited: Option<u64>,
+    policy: PortPolicy,
+    now: Instant,
+) -> (Arrival, usize) {
+    let last = asked.len() - 1;
+    let awaited = asked
+        .last()
+        .filter(|last| Some(last.payload.number) == awaited);
+    let earlier = if awaited.is_some() {
+        &asked[..last]
+    } else {
+        asked
+    };
+    let claimants = earlier.iter().enumerate().rev();
+    let claimants = claimants.filter(|(_, asked)| asked.claims(received, awaited));
+    // The longest question tells most. Of equal ones the oldest open one is answered.
+    let claimant = claimants.max_by_key(|(_, asked)| (asked.payload.bytes.len(), asked.is_open()));
+    let mut owed = earlier
+        .iter()
+        .enumerate()
+        .filter(|(_, asked)| asked.owed > 0);
+    let only_owed = match (awaited, owed.next(), owed.next()) {
+        (None, Some(only), None) => Some(only),
+        _ => None,
+    };
+    if let Some((index, asked)) = claimant.or(only_owed) {
+        let payload = Rc::clone(&asked.payload);
+        return match asked.answer {
+            None => (Arrival::Late(payload), index),
+            Some(_) => (Arrival::Second(payload), index),
         };
     }
-    // It says nothing by itself; but if only one answer can still come, it is this.
-    let mut owed = (0..earlier.len()).filter(|&index| earlier[index].owed);
-    match (owed.next(), owed.next()) {
-        (Some(index), None) => Verdict::Earlier(index),
-        _ => Verdict::Unexpected,
+    let Some(awaited) = awaited else {
+        return (Arrival::Unexpected, last);
+    };
+    let payload = &awaited.payload;
+    let is_same = |asked: &Asked| asked.is_open() && asked.payload.bytes == payload.bytes;
+    let tells = repeats(received, &payload.bytes) && !earlier.iter().any(is_same);
+    let is_alone = policy == PortPolicy::Keep && awaited.owed > 0 && !owes(earlier);
+    if tells || is_alone || earlier.is_empty() {
+        let (number, sent) = (payload.number, awaited.sent);
+        let rtt = sent.map(|sent| now.saturating_duration_since(sent));
+        return (Arrival::Answer { number, rtt }, last);
     }
+    // Counted for the newest, the awaited one: what else comes is in doubt while an earlier one is
+    // owed.
+    let newest = asked.iter().rposition(|asked| asked.owed > 0);
+    (
+        Arrival::Doubtful(Rc::clone(payload)),
+        newest.unwrap_or(last),
+    )
+}
+
+/// Counts an arrival for the datagram at `index`. If that is owed nothing, an earlier arrival was
+/// counted for the wrong one, and this one counts for the oldest that is owed. Whether one was.
+fn count(asked: &mut [Asked], index: usize) -> bool {
+    let index = match asked[index].owed {
+        0 => asked.iter().position(|asked| asked.owed > 0),
+        _ => Some(index),
+    };
+    index.map(|index| asked[index].owed -= 1).is_some()
+}
+
+fn owes(asked: &[Asked]) -> bool {
+    asked.iter().any(|asked| asked.owed > 0)
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() > MEMORY {
+        list.remove(0);
+    }
+    list.push(item);
 }
 
 /// Whether an answer says by itself what was asked.
-pub fn repeats(answer: &[u8], payload: &[u8]) -> bool {
-    !payload.is_empty() && contains(answer, payload)
-}
-
-/// The empty payload is part of everything.
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+fn repeats(answer: &[u8], question: &[u8]) -> bool {
+    let mut parts = answer.windows(question.len().max(1));
+    parts.any(|part| part == question)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
-    /// On a socket to which no more has come than was asked for.
-    fn judge(received: &[u8], awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Verdict {
-        super::judge(received, awaited, earlier, false)
+    fn port(number: usize) -> Port {
+        let peer = ([127, 0, 0, 1], 9).into();
+        Port { peer, number }
+    }
+
+    fn question(number: u64, bytes: &[u8]) -> Rc<Payload> {
+        Rc::new(Payload {
+            number,
+            bytes: bytes.to_vec(),
+            size: bytes.len() as u64,
+        })
     }
 
     fn hello(payload: &[u8]) -> Vec<u8> {
         [b"Hello, ", payload, b"!"].concat()
     }
 
-    fn owed(payload: &[u8]) -> Earlier<'_> {
-        Earlier {
-            payload,
-            answer: None,
-            owed: true,
+    /// A datagram that was sent before, and the answer to it.
+    type Earlier<'a> = (&'a [u8], Option<&'a [u8]>);
+
+    fn owed(question: &[u8]) -> Earlier<'_> {
+        (question, None)
+    }
+
+    fn answered<'a>(question: &'a [u8], answer: &'a [u8]) -> Earlier<'a> {
+        (question, Some(answer))
+    }
+
+    /// All are sent from one port and numbered from 1, the awaited one last.
+    fn ledger(awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Ledger {
+        let now = Instant::now();
+        let mut ledger = Ledger::new(PortPolicy::Keep);
+        let mut number = 0;
+        for (bytes, answer) in earlier {
+            number += 1;
+            ledger.sent(port(0), &question(number, bytes), now);
+            if answer.is_some() {
+                let asked = ledger.asked(port(0)).unwrap().last_mut().unwrap();
+                asked.owed = 0;
+                asked.answer = answer.map(<[u8]>::to_vec);
+            }
+        }
+        ledger.give_up();
+        if let Some(bytes) = awaited {
+            ledger.sent(port(0), &question(number + 1, bytes), now);
+        }
+        ledger
+    }
+
+    /// What an arrival is, and the number of the datagram that it belongs to.
+    fn kind(arrival: &Arrival) -> (&'static str, u64) {
+        match arrival {
+            Arrival::Answer { number, .. } => ("answer", *number),
+            Arrival::Late(payload) => ("late", payload.number),
+            Arrival::Second(payload) => ("second", payload.number),
+            Arrival::Doubtful(payload) => ("doubtful", payload.number),
+            Arrival::Unexpected => ("unexpected", 0),
         }
     }
 
-    fn answered<'a>(payload: &'a [u8], answer: &'a [u8]) -> Earlier<'a> {
-        Earlier {
-            payload,
-            answer: Some(answer),
-            owed: false,
-        }
+    fn arrive(ledger: &mut Ledger, at: usize, received: &[u8]) -> (&'static str, u64) {
+        kind(&ledger.arrive(port(at), received, Instant::now()))
+    }
+
+    fn judge(
+        received: &[u8],
+        awaited: Option<&[u8]>,
+        earlier: &[Earlier<'_>],
+    ) -> (&'static str, u64) {
+        arrive(&mut ledger(awaited, earlier), 0, received)
     }
 
     #[test]
     fn an_answer_to_an_earlier_datagram_is_late() {
         let earlier = [owed(b"Anna"), owed(b"Michael")];
         let verdict = judge(&hello(b"Michael"), Some(b"Tracy"), &earlier);
-        assert_eq!(verdict, Verdict::Earlier(1));
+        assert_eq!(verdict, ("late", 2));
     }
 
     #[test]
     fn an_answer_that_comes_twice_is_no_answer_to_the_next() {
         let earlier = [answered(b"a", b"Hello, a!")];
         let judge = |received: &[u8]| judge(received, Some(b"b"), &earlier);
-        assert_eq!(judge(b"Hello, a!"), Verdict::Earlier(0));
-        assert_eq!(judge(b"Hello, b!"), Verdict::Answer);
-        assert_eq!(judge(b"alpha"), Verdict::Answer);
+        assert_eq!(judge(b"Hello, a!"), ("second", 1));
+        assert_eq!(judge(b"Hello, b!"), ("answer", 2));
+        assert_eq!(judge(b"alpha"), ("answer", 2));
     }
 
     #[test]
     fn a_server_may_always_answer_the_same() {
         let earlier = [answered(b"one", b"OK")];
-        assert_eq!(judge(b"OK", Some(b"two"), &earlier), Verdict::Answer);
+        assert_eq!(judge(b"OK", Some(b"two"), &earlier), ("answer", 2));
     }
 
     #[test]
-    fn an_earlier_payload_may_be_part_of_the_awaited_one() {
+    fn an_earlier_question_may_be_part_of_the_awaited_one() {
         let judge = |received: &[u8], awaited, earlier| judge(received, Some(awaited), &[earlier]);
-        assert_eq!(judge(b"Hello, 10!", b"10", owed(b"1")), Verdict::Answer);
-        assert_eq!(judge(b"Hello, 1!", b"10", owed(b"1")), Verdict::Earlier(0));
-        assert_eq!(judge(b"Hello, 10!", b"1", owed(b"10")), Verdict::Earlier(0));
+        assert_eq!(judge(b"Hello, 10!", b"10", owed(b"1")), ("answer", 2));
+        assert_eq!(judge(b"Hello, 1!", b"10", owed(b"1")), ("late", 1));
+        assert_eq!(judge(b"Hello, 10!", b"1", owed(b"10")), ("late", 1));
+    }
+
+    #[test]
+    fn of_several_repeated_questions_the_longest_is_answered() {
+        let earlier = [owed(b"1"), owed(b"121"), owed(b"2")];
+        assert_eq!(judge(b"Hello, 121!", Some(b"9"), &earlier), ("late", 2));
     }
 
     #[test]
     fn an_echo_of_an_earlier_datagram_is_no_answer_to_the_next() {
         let earlier = [answered(b"one", b"banner")];
-        assert_eq!(judge(b"one", Some(b"two"), &earlier), Verdict::Earlier(0));
-        assert_eq!(judge(b"one", Some(b"one"), &earlier), Verdict::Answer);
-        assert_eq!(judge(b"one more", Some(b"two"), &earlier), Verdict::Answer);
+        assert_eq!(judge(b"one", Some(b"two"), &earlier), ("second", 1));
+        assert_eq!(judge(b"one", Some(b"one"), &earlier), ("answer", 2));
+        assert_eq!(judge(b"one more", Some(b"two"), &earlier), ("answer", 2));
     }
 
     #[test]
-    fn what_repeats_nothing_is_doubtful_while_an_earlier_answer_may_still_come() {
+    fn what_repeats_nothing_is_doubtful_while_an_earlier_answer_is_owed() {
         let judge = |received: &[u8], awaited, earlier| judge(received, Some(awaited), &[earlier]);
-        assert_eq!(judge(b"12:34", b"time", owed(b"date")), Verdict::Doubtful);
-        assert_eq!(judge(b"12:34", b"", owed(b"date")), Verdict::Doubtful);
-        assert_eq!(judge(b"", b"time", owed(b"")), Verdict::Doubtful);
-        assert_eq!(judge(b"time 12:34", b"time", owed(b"")), Verdict::Answer);
+        assert_eq!(judge(b"12:34", b"time", owed(b"date")), ("doubtful", 2));
+        assert_eq!(judge(b"12:34", b"", owed(b"date")), ("doubtful", 2));
+        assert_eq!(judge(b"", b"time", owed(b"")), ("doubtful", 2));
+        assert_eq!(judge(b"time 12:34", b"time", owed(b"")), ("answer", 2));
         let date = answered(b"date", b"7.3.");
-        assert_eq!(judge(b"12:34", b"time", date), Verdict::Answer);
+        assert_eq!(judge(b"12:34", b"time", date), ("answer", 2));
     }
 
     #[test]
     fn what_was_asked_twice_tells_nothing() {
         let verdict = judge(b"Hello, a!", Some(b"a"), &[owed(b"a")]);
-        assert_eq!(verdict, Verdict::Doubtful);
+        assert_eq!(verdict, ("doubtful", 2));
     }
 
     #[test]
-    fn what_repeats_nothing_is_doubtful_where_more_comes_than_is_asked_for() {
+    fn what_repeats_nothing_is_doubtful_on_a_shared_port_after_a_surplus_answer() {
         let judge = |received: &[u8]| {
-            super::judge(received, Some(b"time"), &[answered(b"date", b"7.3.")], true)
+            let mut ledger = ledger(Some(b"time"), &[answered(b"date", b"7.3.")]);
+            ledger.policy = PortPolicy::FreshPerDatagram;
+            arrive(&mut ledger, 0, received)
         };
-        assert_eq!(judge(b"12:34"), Verdict::Doubtful);
-        assert_eq!(judge(b"time 12:34"), Verdict::Answer);
+        assert_eq!(judge(b"12:34"), ("doubtful", 2));
+        assert_eq!(judge(b"time 12:34"), ("answer", 2));
     }
 
     #[test]
-    fn while_nothing_is_waited_for_nothing_is_an_answer() {
+    fn while_nothing_is_awaited_nothing_is_an_answer() {
         let judge = |received: &[u8], earlier: &[Earlier<'_>]| judge(received, None, earlier);
-        assert_eq!(judge(b"12:34", &[]), Verdict::Unexpected);
-        assert_eq!(judge(b"12:34", &[owed(b"time")]), Verdict::Earlier(0));
+        assert_eq!(judge(b"12:34", &[]), ("unexpected", 0));
+        assert_eq!(judge(b"12:34", &[owed(b"time")]), ("late", 1));
         let two = [owed(b"time"), owed(b"date")];
-        assert_eq!(judge(b"12:34", &two), Verdict::Unexpected);
-        assert_eq!(judge(b"date", &two), Verdict::Earlier(1));
+        assert_eq!(judge(b"12:34", &two), ("unexpected", 0));
+        assert_eq!(judge(b"date", &two), ("late", 2));
         let answered = [answered(b"time", b"12:34")];
-        assert_eq!(judge(b"12:34", &answered), Verdict::Unexpected);
+        assert_eq!(judge(b"12:34", &answered), ("unexpected", 0));
     }
 
-    /// Payloads that no part of a greeting can be mistaken for.
-    fn payload() -> impl Strategy<Value = Vec<u8>> {
-        proptest::collection::vec(b'1'..=b'3', 1..4)
+    #[test]
+    fn doubt_ends_when_every_answer_has_come() {
+        let mut ledger = ledger(Some(b"time"), &[owed(b"date")]);
+        assert_eq!(arrive(&mut ledger, 0, b"7.3."), ("doubtful", 2));
+        assert!(ledger.owes() && ledger.is_in_doubt);
+        assert_eq!(arrive(&mut ledger, 0, b"12:34"), ("doubtful", 2));
+        assert!(!ledger.owes());
+        ledger.sent(port(0), &question(3, b"year"), Instant::now());
+        assert!(!ledger.is_in_doubt);
+        assert_eq!(arrive(&mut ledger, 0, b"2026"), ("answer", 3));
+    }
+
+    #[test]
+    fn a_fresh_port_is_wanted_while_the_old_one_is_owed_an_answer() {
+        let (one, two) = (question(1, b"one"), question(2, b"two"));
+        let now = Instant::now();
+        let mut ledger = Ledger::new(PortPolicy::Keep);
+        ledger.sent(port(1), &one, now);
+        assert_eq!(arrive(&mut ledger, 1, b"1"), ("answer", 1));
+        assert!(!ledger.wants_fresh_port(port(1)));
+        ledger.sent(port(1), &two, now);
+        ledger.refused(port(1));
+        assert!(!ledger.wants_fresh_port(port(1)));
+        // Sent again, and answered once.
+        ledger.sent(port(1), &two, now);
+        ledger.sent(port(1), &two, now);
+        assert_eq!(arrive(&mut ledger, 1, b"2"), ("answer", 2));
+        assert!(ledger.wants_fresh_port(port(1)));
+        assert_eq!(arrive(&mut ledger, 1, b"two"), ("second", 2));
+        assert!(!ledger.wants_fresh_port(port(1)));
+        assert_eq!(arrive(&mut ledger, 1, b"two"), ("second", 2));
+        assert!(ledger.wants_fresh_port(port(2)));
+    }
+
+    #[test]
+    fn a_time_is_known_where_the_datagram_was_sent_once() {
+        const RTT: Duration = Duration::from_millis(7);
+        let now = Instant::now();
+        for (attempts, time) in [(1, Some(RTT)), (2, None)] {
+            let mut ledger = Ledger::new(PortPolicy::Keep);
+            for _ in 0..attempts {
+                ledger.sent(port(1), &question(1, b"a"), now);
+            }
+            let arrival = ledger.arrive(port(1), b"b", now + RTT);
+            assert_eq!(
+                arrival,
+                Arrival::Answer {
+                    number: 1,
+                    rtt: time
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_from_another_address_is_one_more_answer_to_the_same() {
+        let other = Port {
+            peer: ([127, 0, 0, 2], 9).into(),
+            number: 2,
+        };
+        let mut ledger = Ledger::new(PortPolicy::Keep);
+        ledger.sent(port(1), &question(1, b"a"), Instant::now());
+        ledger.sent(other, &question(1, b"a"), Instant::now());
+        assert_eq!(arrive(&mut ledger, 1, b"first"), ("answer", 1));
+        let arrival = ledger.arrive(other, b"again", Instant::now());
+        assert_eq!(kind(&arrival), ("second", 1));
+        assert!(!ledger.owes());
+        assert_eq!(ledger.take_suspect(), None);
+    }
+
+    #[test]
+    fn only_recent_datagrams_are_remembered() {
+        let mut ledger = Ledger::new(PortPolicy::Keep);
+        for number in 1..=100 {
+            ledger.sent(port(0), &question(number, b"x"), Instant::now());
+        }
+        assert_eq!(ledger.asked(port(0)).unwrap().len(), MEMORY + 1);
+        for number in 1..=100 {
+            let from = usize::try_from(number).unwrap();
+            ledger.sent(port(from), &question(100 + number, b"x"), Instant::now());
+        }
+        assert_eq!(ledger.ports.len(), MEMORY + 1);
+        assert_eq!(ledger.ports[0].0, port(100 - MEMORY));
+    }
+
+    /// Questions that no part of a greeting can be mistaken for.
+    fn digits(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(b'1'..=b'3', count)
     }
 
     proptest! {
         #[test]
         fn where_nothing_else_was_sent_everything_is_the_answer(received: Vec<u8>, awaited: Vec<u8>) {
-            prop_assert_eq!(judge(&received, Some(&awaited), &[]), Verdict::Answer);
+            prop_assert_eq!(judge(&received, Some(&awaited), &[]), ("answer", 1));
         }
 
         #[test]
         fn a_late_or_doubled_answer_is_never_taken_for_anothers(
-            awaited in payload(),
-            earlier in proptest::collection::vec((payload(), any::<bool>()), 1..5),
+            awaited in digits(1..4),
+            earlier in proptest::collection::vec((digits(1..4), any::<bool>()), 1..5),
             index: prop::sample::Index,
         ) {
             let echo = <[u8]>::to_vec as fn(&[u8]) -> _;
             let (again, _) = index.get(&earlier);
             prop_assume!(*again != awaited);
             for service in [hello, echo] {
-                let answers: Vec<Vec<u8>> = earlier.iter().map(|(payload, _)| service(payload)).collect();
+                let answers: Vec<Vec<u8>> = earlier.iter().map(|(question, _)| service(question)).collect();
                 let earlier: Vec<Earlier<'_>> = earlier
                     .iter()
                     .zip(&answers)
-                    .map(|((payload, is_owed), answer)| if *is_owed { owed(payload) } else { answered(payload, answer) })
+                    .map(|((question, is_owed), answer)| if *is_owed { owed(question) } else { answered(question, answer) })
                     .collect();
-                let verdict = judge(&service(again), Some(&awaited), &earlier);
-                prop_assert!(matches!(verdict, Verdict::Earlier(_)), "{:?}", verdict);
+                let (kind, _) = judge(&service(again), Some(&awaited), &earlier);
+                prop_assert!(kind == "late" || kind == "second", "{}", kind);
             }
         }
 
         #[test]
-        fn an_answer_that_is_still_to_come_is_never_taken_for_anothers(
+        fn an_answer_that_is_owed_is_never_taken_for_anothers(
             received: Vec<u8>,
             awaited: Vec<u8>,
             earlier: Vec<u8>,
         ) {
             prop_assume!(!repeats(&received, &awaited));
-            let verdict = judge(&received, Some(&awaited), &[owed(&earlier)]);
-            prop_assert_ne!(verdict, Verdict::Answer);
+            let (kind, _) = judge(&received, Some(&awaited), &[owed(&earlier)]);
+            prop_assert_ne!(kind, "answer");
         }
 
         #[test]
-        fn an_answer_is_taken_whatever_shorter_ones_were_sent_before(
-            awaited in payload(),
-            earlier in proptest::collection::vec(payload(), 0..5),
+        fn an_answer_is_taken_whatever_shorter_questions_were_sent_before(
+            awaited in digits(1..4),
+            earlier in proptest::collection::vec(digits(1..4), 0..5),
         ) {
             let is_other = |earlier: &Vec<u8>| earlier.len() <= awaited.len() && *earlier != awaited;
             prop_assume!(earlier.iter().all(is_other));
-            let earlier: Vec<Earlier<'_>> = earlier.iter().map(|payload| owed(payload)).collect();
-            prop_assert_eq!(judge(&hello(&awaited), Some(&awaited), &earlier), Verdict::Answer);
+            let earlier: Vec<Earlier<'_>> = earlier.iter().map(|question| owed(question)).collect();
+            let (kind, _) = judge(&hello(&awaited), Some(&awaited), &earlier);
+            prop_assert_eq!(kind, "answer");
+        }
+    }
+
+    /// A client that follows the ledger, and the answers of its server that are on their way.
+    struct World {
+        ledger: Ledger,
+        has_one_port: bool,
+        port: usize,
+        questions: Vec<Rc<Payload>>,
+        on_their_way: Vec<(usize, u64, Vec<u8>)>,
+        /// The datagrams that were answered, and by the answers to which.
+        answered: BTreeMap<u64, u64>,
+        suspect: Option<u64>,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// The next datagram, if it is new, and how often the server answers it; whether the answer
+        /// repeats it.
+        Send {
+            question: Option<Vec<u8>>,
+            answers: usize,
+            repeats: bool,
+        },
+        Refused,
+        Arrives(prop::sample::Index),
+        GiveUp,
+    }
+
+    impl World {
+        fn new(has_one_port: bool) -> Self {
+            Self {
+                ledger: Ledger::new(PortPolicy::Keep),
+                has_one_port,
+                port: 0,
+                questions: Vec::new(),
+                on_their_way: Vec::new(),
+                answered: BTreeMap::new(),
+                suspect: None,
+            }
+        }
+
+        fn step(&mut self, step: Step) {
+            match step {
+                Step::Send {
+                    question: Some(bytes),
+                    answers,
+                    repeats,
+                } => {
+                    self.ledger.give_up();
+                    if !self.has_one_port && self.ledger.wants_fresh_port(port(self.port)) {
+                        self.port += 1;
+                    }
+                    let number = self.questions.len() as u64 + 1;
+                    self.questions.push(question(number, &bytes));
+                    self.send(answers, repeats);
+                }
+                Step::Send {
+                    question: None,
+                    answers,
+                    repeats,
+                } => {
+                    if self.ledger.is_awaiting() {
+                        self.send(answers, repeats);
+                    }
+                }
+                // Nothing that was sent from this port arrives, and so it is not answered.
+                Step::Refused => {
+                    let of_last = |answer: &&(usize, u64, _)| {
+                        (answer.0, answer.1) == (self.port, self.questions.len() as u64)
+                    };
+                    if self.ledger.is_awaiting()
+                        && self.on_their_way.iter().filter(of_last).count() == 0
+                    {
+                        self.ledger.refused(port(self.port));
+                    }
+                }
+                Step::Arrives(index) => {
+                    if !self.on_their_way.is_empty() {
+                        let index = index.index(self.on_their_way.len());
+                        self.arrive(index);
+                    }
+                }
+                Step::GiveUp => self.ledger.give_up(),
+            }
+        }
+
+        fn send(&mut self, answers: usize, repeats: bool) {
+            let question = self.questions.last().unwrap();
+            self.ledger.sent(port(self.port), question, Instant::now());
+            for which in 0..answers {
+                let answer = if repeats {
+                    hello(&question.bytes)
+                } else {
+                    let letter = b'a' + u8::try_from(which).unwrap();
+                    vec![letter; usize::try_from(question.number).unwrap()]
+                };
+                self.on_their_way.push((self.port, question.number, answer));
+            }
+        }
+
+        fn arrive(&mut self, index: usize) {
+            let (from, to, answer) = self.on_their_way.remove(index);
+            let arrival = self.ledger.arrive(port(from), &answer, Instant::now());
+            if let Arrival::Answer { number, .. } = arrival {
+                assert_eq!(
+                    number,
+                    self.questions.len() as u64,
+                    "only the last is awaited"
+                );
+                assert_eq!(
+                    self.answered.insert(number, to),
+                    None,
+                    "it is answered once"
+                );
+                assert!(!self.ledger.is_awaiting());
+            }
+            self.suspect = self.suspect.max(self.ledger.take_suspect());
+        }
+
+        /// How many answers of one port are owed, as the ledger has it.
+        fn owed(&mut self, from: usize) -> usize {
+            let asked = self.ledger.asked(port(from));
+            asked.map_or(0, |asked| {
+                asked.iter().map(|asked| asked.owed as usize).sum()
+            })
+        }
+
+        /// The datagrams that were answered by what answers another question.
+        fn wrong(&self) -> Vec<u64> {
+            let bytes = |number: u64| &self.questions[usize::try_from(number).unwrap() - 1].bytes;
+            let is_wrong = |(number, to): &(&u64, &u64)| bytes(**number) != bytes(**to);
+            self.answered
+                .iter()
+                .filter(is_wrong)
+                .map(|(number, _)| *number)
+                .collect()
+        }
+    }
+
+    fn steps(
+        answers: std::ops::RangeInclusive<usize>,
+        digits: impl Strategy<Value = Vec<u8>>,
+    ) -> impl Strategy<Value = Vec<Step>> {
+        let sent = (
+            proptest::option::weighted(0.8, digits),
+            answers,
+            any::<bool>(),
+        );
+        let step = prop_oneof![
+            4 => sent.prop_map(|(question, answers, repeats)| Step::Send { question, answers, repeats }),
+            4 => any::<prop::sample::Index>().prop_map(Step::Arrives),
+            1 => Just(Step::GiveUp),
+            1 => Just(Step::Refused),
+        ];
+        proptest::collection::vec(step, 1..30)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn where_a_server_answers_at_most_once_no_answer_is_taken_for_anothers(
+            has_one_port: bool,
+            steps in steps(0..=1, digits(1..4)),
+        ) {
+            let mut world = World::new(has_one_port);
+            for step in steps {
+                world.step(step);
+                for from in 0..=world.port {
+                    let on_their_way = world.on_their_way.iter().filter(|answer| answer.0 == from).count();
+                    let is_remembered = from + MEMORY >= world.port && world.questions.len() <= MEMORY;
+                    prop_assert!(!is_remembered || world.owed(from) >= on_their_way);
+                }
+            }
+            prop_assert_eq!(world.wrong(), [0; 0]);
+            prop_assert_eq!(world.suspect, None);
+        }
+
+        #[test]
+        fn where_a_server_answers_more_often_what_was_taken_for_anothers_is_said(
+            has_one_port: bool,
+            steps in steps(1..=3, digits(2..3)),
+        ) {
+            let mut world = World::new(has_one_port);
+            for step in steps {
+                world.step(step);
+            }
+            world.ledger.give_up();
+            while !world.on_their_way.is_empty() {
+                world.arrive(0);
+            }
+            if let (Some(wrong), true) = (world.wrong().last(), world.questions.len() <= MEMORY) {
+                prop_assert!(world.suspect >= Some(*wrong), "{:?} {:?}", world.suspect, world.answered);
+            }
         }
     }
 }

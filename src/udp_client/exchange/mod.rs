@@ -1,23 +1,36 @@
 //! Sends datagrams one after another, and prints the answer to each.
+//!
+//! `ledger` says which datagram an arrival belongs to; it has no socket and no clock. `sockets` holds
+//! the current socket and the earlier ones; it has no rules. This file asks and waits; `report`
+//! prints.
+//!
+//! No answer is printed for another datagram, with one exception. A server may answer twice without
+//! repeating the question, and its second answer may arrive after the next datagram was sent. That is
+//! logged at the end at the latest, and the exit code is 1.
 
 mod ledger;
 mod pacing;
 pub mod payloads;
-pub mod sockets;
+mod report;
+mod send_only;
+mod sockets;
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure, Worst};
+use crate::exit::{Exit, Failure, cause};
+use crate::net::connect::ATTEMPT_DELAY;
+use crate::net::datagram::BUFFER;
+use crate::output;
 use crate::signal::Interrupt;
-use crate::wait::{self, Deadline};
-use crate::{json, output};
-use pacing::Receiver;
-use payloads::{Next, Payload, Payloads};
-use sockets::{Cause, Event, Flows, Whose};
+use crate::udp_client::target::Target;
+use crate::wait::{Deadline, GONE, IN, Set, is_wait};
+use ledger::{Arrival, Ledger, Port, PortPolicy};
+use payloads::{Payload, Payloads};
+use report::{Cause, Causes, Report};
+use sockets::Sockets;
 
 #[derive(clap::Args)]
 pub struct ExchangeArgs {
@@ -42,397 +55,276 @@ pub struct ExchangeArgs {
     pub raw: bool,
 }
 
-/// How long late answers to the last datagrams are waited for, if the time limit is not shorter.
+/// How long late answers to the last datagrams are waited for, unless the time limit is shorter.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long after one address of a name the next is asked too, until one has answered: as for TCP
-/// (RFC 8305, section 5).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// How long surplus answers are waited for at the end. One of them would show that printed answers
+/// belong to other datagrams. A server that answers twice does so in one go.
+const SURPLUS_WAIT: Duration = Duration::from_millis(50);
 
-/// Ends when all of `payloads` are done with. What became of each one is said when it happens; the
-/// error at the end carries only the exit code, and this machine's comes before the network's.
+/// Ends when every datagram has been answered or given up. Each failure is logged when it happens;
+/// the error at the end carries only the exit code.
 pub fn run(
-    flows: &mut Flows<'_>,
+    target: Target<'_>,
     payloads: &mut Payloads,
     args: &ExchangeArgs,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut worst = Worst::default();
+    let report = Report::start(target.typed, args.raw, json)?;
+    let sockets = Sockets::new(target);
     if args.no_wait {
-        let mut burst = Burst::new(Instant::now());
-        let mut receiver = Receiver::new(flows.address());
-        while let Some(payload) = payloads.wait()? {
-            if let Some(pause) = burst.pause(payload.bytes.len(), Instant::now()) {
-                wait::pause(Deadline::after(pause))?;
-                if receiver.address() != flows.address() {
-                    receiver = Receiver::new(flows.address());
-                }
-                receiver.wait()?;
-            }
-            send(flows, &payload, &mut worst)?;
-            flows.check()?;
-        }
-        report_lost(flows, &receiver, &mut worst);
+        return send_only::run(sockets, payloads, report);
+    }
+    let target = &sockets.target;
+    let policy = if target.is_group() && !target.has_source_port() {
+        PortPolicy::FreshPerDatagram
     } else {
-        let mut report = Report::start(flows, args.raw, json)?;
-        let asked = ask_all(flows, payloads, args, &mut report, &mut worst);
-        if !flows.is_interrupted() {
-            asked?;
+        PortPolicy::Keep
+    };
+    let mut exchange = Exchange {
+        args,
+        sockets,
+        ledger: Ledger::new(policy),
+        report,
+        stdout: output::Reader::new()?,
+        interrupt: json.then(Interrupt::install).transpose()?,
+        buffer: vec![0; BUFFER],
+    };
+    let asked = exchange.ask_all(payloads);
+    let is_interrupted = exchange.is_interrupted();
+    if !is_interrupted {
+        asked?;
+    }
+    let finished = exchange.report.finish();
+    if is_interrupted {
+        Interrupt::end()?;
+    }
+    finished
+}
+
+struct Exchange<'a> {
+    args: &'a ExchangeArgs,
+    sockets: Sockets<'a>,
+    ledger: Ledger,
+    report: Report,
+    stdout: output::Reader,
+    /// Caught with `--json`, which prints a summary before SIGINT ends the process.
+    interrupt: Option<Interrupt>,
+    buffer: Vec<u8>,
+}
+
+/// What ended a wait.
+enum Event {
+    /// The awaited answer has come, and was printed.
+    Answer,
+    /// The network says that the awaited datagram did not arrive.
+    Refused(io::Error),
+    /// The deadline has passed, or standard input is ready, or nothing more can come.
+    Over,
+}
+
+impl Exchange<'_> {
+    fn ask_all(&mut self, payloads: &mut Payloads) -> Result<(), Failure> {
+        let mut linger = Deadline::now();
+        while let Some(payload) = self.next(payloads)? {
+            let causes = self.ask(&payload)?;
+            if causes.any(|cause| matches!(cause, Cause::Silent(_))) {
+                linger = Deadline::after(self.args.timeout.min(LINGER));
+            }
         }
-        report.finish()?;
-        if flows.is_interrupted() {
-            Interrupt::end()?;
+        self.wait(linger, false, Ledger::owes)?;
+        let end = Deadline::after(SURPLUS_WAIT);
+        self.wait(end, false, Ledger::may_be_shifted).map(drop)
+    }
+
+    /// Blocks until the next datagram is complete. `None` is the end of input.
+    fn next(&mut self, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
+        while payloads.wants_input() {
+            self.wait(Deadline::NEVER, true, |_| true)?;
+            payloads.read()?;
+        }
+        Ok(payloads.next())
+    }
+
+    /// Sends `payload`, up to `--retries` times again, until it is answered. Returns why it was not.
+    fn ask(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
+        self.report.sent += 1;
+        // What has arrived by now cannot be the answer.
+        self.wait(Deadline::now(), false, |_| true)?;
+        let port = self.sockets.port();
+        if port.is_some_and(|port| self.ledger.wants_fresh_port(port)) {
+            self.sockets.replace();
+        }
+        let mut attempts = 0;
+        loop {
+            let limit = Deadline::after(self.args.timeout);
+            let causes = self.attempt(payload)?;
+            attempts += 1;
+            if causes.0.is_empty() {
+                return Ok(causes);
+            }
+            if causes.exit() == Exit::Local || attempts > u64::from(self.args.retries) {
+                self.ledger.give_up();
+                self.say_unanswered(payload, &causes, attempts)?;
+                return Ok(causes);
+            }
+            // A datagram that is sent again at once after a refusal is refused again: the server
+            // may be about to start.
+            loop {
+                match self.wait(limit, false, |_| true)? {
+                    Event::Answer => return Ok(Causes::default()),
+                    Event::Refused(_) => {}
+                    Event::Over => break,
+                }
+            }
         }
     }
-    worst.result()
-}
 
-fn ask_all(
-    flows: &mut Flows<'_>,
-    payloads: &mut Payloads,
-    args: &ExchangeArgs,
-    report: &mut Report,
-    worst: &mut Worst,
-) -> Result<(), Failure> {
-    let mut silent = None;
-    while let Some(payload) = next(flows, payloads)? {
-        report.sent += 1;
-        let causes = ask(flows, &payload, args, worst)?;
-        let is_silent = |(_, cause): &(_, Cause)| matches!(cause, Cause::Silent(_));
-        if causes.iter().any(is_silent) {
-            silent = Some(Instant::now());
+    /// Asks each address that may answer, once, until one does. Returns why none did.
+    fn attempt(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
+        let timeout = self.args.timeout;
+        let has_one_port = self.sockets.target.has_source_port();
+        let mut causes = Causes::default();
+        for others in (0..self.sockets.candidates.len()).rev() {
+            let address = self.sockets.address();
+            // An answer can still come from this address while the next is asked, unless that takes
+            // its port.
+            let patience = if others > 0 && !has_one_port {
+                timeout.min(ATTEMPT_DELAY)
+            } else {
+                timeout
+            };
+            let cause = match self.send(payload)? {
+                Err(cause) => cause,
+                Ok(()) => match self.wait(Deadline::after(patience), false, Ledger::owes)? {
+                    Event::Answer => return Ok(Causes::default()),
+                    Event::Refused(error) => Cause::Failed(error),
+                    Event::Over if self.ledger.is_in_doubt => Cause::Doubtful,
+                    Event::Over => Cause::Silent(timeout),
+                },
+            };
+            let took_all = matches!(cause, Cause::Silent(_) | Cause::Doubtful);
+            causes.0.push((address, cause));
+            self.sockets.advance();
+            if took_all && has_one_port {
+                break;
+            }
         }
-        report.done(flows, &payload, &causes)?;
-    }
-    if let Some(since) = silent {
-        flows.linger(since + args.timeout.min(LINGER))?;
-    }
-    flows.settle_at_end()?;
-    if flows.is_suspicious() && worst.is_none() {
-        worst.add(Exit::Network);
-    }
-    Ok(())
-}
-
-/// How fast datagrams go out that nobody answers. What a receiver's queue has no room for is lost
-/// without a word. Linux's holds 208 KiB, which is some 270 small ones: bursts are much less than
-/// that, and have time between them in which an ordinary program takes them.
-const BURST: usize = 32;
-const BURST_TIME: Duration = Duration::from_millis(1);
-/// How many bytes count for one more datagram.
-const WEIGHT: usize = 2048;
-
-/// What has gone out since the last pause.
-struct Burst {
-    began: Instant,
-    weight: usize,
-}
-
-impl Burst {
-    fn new(began: Instant) -> Self {
-        Self { began, weight: 0 }
+        Ok(causes)
     }
 
-    /// How long to wait before the next datagram, which has `size` bytes, if it begins a burst.
-    fn pause(&mut self, size: usize, now: Instant) -> Option<Duration> {
-        let end = self.began + BURST_TIME;
-        let pause = if self.weight == 0 || now >= end {
-            // Time that was not used is not made up for.
-            Some(Duration::ZERO)
-        } else {
-            (self.weight >= BURST).then(|| end - now)
-        };
-        if let Some(pause) = pause {
-            *self = Self::new(now + pause);
+    /// Sends to the current address. The outer error is this machine's, and ends the exchange.
+    fn send(&mut self, payload: &Rc<Payload>) -> Result<Result<(), Cause>, Failure> {
+        let mut sent = self.sockets.send(payload)?.map_err(Cause::Failed);
+        if let (Err(cause), Some(port)) = (&sent, self.sockets.port())
+            && cause.is_refusal()
+        {
+            // An earlier datagram was refused, and this one was not sent (udp(7)).
+            self.ledger.refused(port);
+            sent = self.sockets.send(payload)?.map_err(Cause::Failed);
         }
-        self.weight += 1 + size / WEIGHT;
-        pause
-    }
-}
-
-/// Says what `receiver` had no room for.
-fn report_lost(flows: &Flows<'_>, receiver: &Receiver, worst: &mut Worst) {
-    let lost = receiver.lost();
-    if lost > 0 {
-        let name = flows.name(receiver.address());
-        let message = format!(
-            "could not deliver all datagrams to {name}: its queue was full, and {lost} of all that came were \
-             lost"
-        );
-        fail(&message, Exit::Network, worst);
-    }
-}
-
-/// What is printed: each answer on a line, or events.
-struct Report {
-    json: bool,
-    escaped: bool,
-    sent: u64,
-    answered: u64,
-}
-
-impl Report {
-    fn start(flows: &Flows<'_>, raw: bool, json: bool) -> Result<Self, Failure> {
-        if json {
-            json::Event::new("start")
-                .with("v", 1)
-                .with("target", flows.target().to_string())
-                .print()?;
-        }
-        Ok(Self {
-            json,
-            escaped: output::escapes(raw),
-            sent: 0,
-            answered: 0,
-        })
+        Ok(sent.map(|(port, at)| self.ledger.sent(port, payload, at)))
     }
 
-    /// `payload` was answered, if there are no `causes` why not.
-    fn done(
+    fn say_unanswered(
         &mut self,
-        flows: &Flows<'_>,
         payload: &Payload,
         causes: &Causes,
+        attempts: u64,
     ) -> Result<(), Failure> {
-        let answer = flows.answer();
-        if causes.is_empty() {
-            self.answered += 1;
-        }
-        match (self.json, causes.is_empty()) {
-            (false, true) => output::write_answer(answer, b"\n", self.escaped),
-            (false, false) => Ok(()),
-            (true, true) => json::Event::new("answer")
-                .with("number", payload.number)
-                .with("address", flows.from().to_string())
-                .with("bytes", answer.len())
-                .with("rtt_ms", flows.rtt().map(json::milliseconds))
-                .with_data(answer)
-                .print(),
-            (true, false) => json::Event::new("unanswered")
-                .with("number", payload.number)
-                .with("message", list(flows, causes))
-                .print(),
-        }
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        if !self.json {
-            return Ok(());
-        }
-        json::Event::new("summary")
-            .with("sent", self.sent)
-            .with("answered", self.answered)
-            .with("unanswered", self.sent - self.answered)
-            .print()
-    }
-}
-
-/// The next datagram, as soon as there is one; what arrives before it is reported.
-fn next(flows: &mut Flows<'_>, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
-    loop {
-        match payloads.next() {
-            Next::Payload(payload) => return Ok(Some(payload)),
-            Next::End => return Ok(None),
-            Next::Input => {
-                flows.wait(None, None, Some(io::stdin().as_fd()))?;
-                payloads.read()?;
-            }
-        }
-    }
-}
-
-/// The addresses that a datagram was sent to in vain, and why it was at each.
-type Causes = Vec<(SocketAddr, Cause)>;
-
-/// Sends `payload`, again if need be, and waits for the answer. Without one, why there is none.
-fn ask(
-    flows: &mut Flows<'_>,
-    payload: &Rc<Payload>,
-    args: &ExchangeArgs,
-    worst: &mut Worst,
-) -> Result<Causes, Failure> {
-    let mut sent: u64 = 0;
-    loop {
-        let limit = Instant::now() + args.timeout;
-        let Some(causes) = attempt(flows, payload, args.timeout)? else {
-            return Ok(Causes::new());
-        };
-        sent += 1;
-        let is_too_large = |(_, cause): &(_, Cause)| matches!(cause, Cause::TooLarge { .. });
-        if causes.iter().all(is_too_large) {
-            let message = format!("could not send {payload} to {}", list(flows, &causes));
-            fail(&message, blame(&causes), worst);
-            return Ok(causes);
-        }
-        if sent > u64::from(args.retries) {
-            let times = match sent {
+        let list = causes.list(self.sockets.target.typed);
+        let message = if causes.exit() == Exit::Local {
+            format!("could not send {payload} to {list}")
+        } else {
+            let times = match attempts {
                 1 => String::new(),
-                _ => format!(" (sent {sent} times)"),
+                _ => format!(" (sent {attempts} times)"),
             };
-            let has = |kind: fn(&Cause) -> bool| causes.iter().any(|(_, cause)| kind(cause));
-            let advice = if flows.has_moved() && has(|cause| matches!(cause, Cause::Refused(_))) {
-                // As nc -lu does, and then refuses all others.
+            let is_refused = causes.any(|cause| matches!(cause, Cause::Failed(_)));
+            let advice = if self.sockets.has_moved && is_refused {
+                // As nc -lu does, which then refuses all others.
                 " (if it talks only to the first port that it hears from, --source-port N keeps one)"
-            } else if flows.is_of_one_port() && has(|cause| matches!(cause, Cause::Doubtful)) {
+            } else if causes.any(|cause| matches!(cause, Cause::Doubtful)) {
                 " (without --source-port it would come to a port of its own)"
             } else {
                 ""
             };
-            let list = list(flows, &causes);
-            let message =
-                format!("could not get an answer to {payload} from {list}{times}{advice}");
-            fail(&message, blame(&causes), worst);
-            return Ok(causes);
-        }
-        // After a refusal there is time left. To send again at once would only be refused again:
-        // who is to answer may be about to start.
-        if rest(flows, payload, limit)? {
-            return Ok(Causes::new());
-        }
-    }
-}
-
-/// One round of the addresses that come into question, of which the last has all of `timeout`;
-/// `None`: there is an answer.
-fn attempt(
-    flows: &mut Flows<'_>,
-    payload: &Rc<Payload>,
-    timeout: Duration,
-) -> Result<Option<Causes>, Failure> {
-    let mut causes = Vec::new();
-    for others in (0..flows.candidates()).rev() {
-        let address = flows.address();
-        // It may be that only this address is out of order. The answer may still come from it
-        // while the next is asked, unless that takes its port.
-        let patience = if others > 0 && !flows.is_of_one_port() {
-            timeout.min(NEXT_ADDRESS)
-        } else {
-            timeout
+            format!("could not get an answer to {payload} from {list}{times}{advice}")
         };
-        let cause = match flows.send(payload)? {
-            Err(cause) => cause,
-            Ok(()) => match flows.wait(Some(payload), Some(Instant::now() + patience), None)? {
-                Event::Answer => return Ok(None),
-                Event::Refused(error) => Cause::Refused(error),
-                Event::Doubtful => Cause::Doubtful,
-                Event::Time | Event::Input => Cause::Silent(timeout),
-            },
-        };
-        let took_all = !matches!(cause, Cause::Refused(_) | Cause::TooLarge { .. });
-        causes.push((address, cause));
-        flows.advance();
-        if took_all && flows.is_of_one_port() {
-            break;
-        }
+        self.report.fail(&message, causes.exit());
+        self.report.unanswered(payload.number, list)
     }
-    Ok(Some(causes))
-}
 
-/// Waits until `limit` for an answer that comes in spite of all: whether it does.
-fn rest(flows: &mut Flows<'_>, payload: &Payload, limit: Instant) -> Result<bool, Failure> {
-    loop {
-        match flows.wait(Some(payload), Some(limit), None)? {
-            Event::Answer => return Ok(true),
-            Event::Time | Event::Doubtful => return Ok(false),
-            Event::Refused(_) | Event::Input => {}
-        }
-    }
-}
-
-/// Sends `payload` and waits for nothing.
-fn send(flows: &mut Flows<'_>, payload: &Rc<Payload>, worst: &mut Worst) -> Result<(), Failure> {
-    let mut causes = Vec::new();
-    while causes.len() < flows.candidates() {
-        let address = flows.address();
-        let Err((whose, cause)) = flows.send_only(payload)? else {
-            return Ok(());
-        };
-        flows.forget();
-        flows.advance();
-        let which = match whose {
-            Whose::This => {
-                causes.push((address, cause));
-                continue;
+    /// Waits until `until` while `goes_on`, with `input` also for standard input, and reports what
+    /// arrives. Fails when the reader of standard output has left, and at a caught SIGINT.
+    fn wait(
+        &mut self,
+        until: Deadline,
+        input: bool,
+        goes_on: impl Fn(&Ledger) -> bool,
+    ) -> Result<Event, Failure> {
+        /// What has arrived in time is still read, but a server may send faster than that.
+        const MOST_OVERDUE: usize = 4096;
+        let stdin = io::stdin();
+        let mut overdue = 0;
+        while goes_on(&self.ledger) && overdue < MOST_OVERDUE {
+            self.sockets.target.watch.check()?;
+            let is_over = until.has_passed();
+            let mut set = Set::new();
+            let ports = self.sockets.add_to(&mut set);
+            let input = set.add(input.then(|| stdin.as_fd()), IN);
+            let output = set.add(self.stdout.fd(), GONE);
+            set.add(self.interrupt.as_ref().map(Interrupt::as_fd), IN);
+            let ready = set.wait(until)?;
+            if self.is_interrupted() {
+                return Err(Failure::announced(Exit::Network));
             }
-            Whose::Either => format!("{payload}, or one before it,"),
-            Whose::Earlier => format!("what came before {payload},"),
-        };
-        let message = format!("could not send {which} to {}: {cause}", flows.name(address));
-        fail(&message, cause.exit(), worst);
-        if whose == Whose::Either {
-            return Ok(());
+            if ready[output] {
+                return Err(output::Reader::left());
+            }
+            let mut arrived = ports.into_iter().filter(|(_, key)| ready[*key]).peekable();
+            if is_over && arrived.peek().is_none() {
+                break;
+            }
+            overdue += usize::from(is_over);
+            for (port, _) in arrived {
+                if let Some(event) = self.receive(port)? {
+                    return Ok(event);
+                }
+            }
+            if ready[input] {
+                break;
+            }
         }
-    }
-    let message = format!("could not send {payload} to {}", list(flows, &causes));
-    fail(&message, blame(&causes), worst);
-    Ok(())
-}
-
-/// Says that a datagram has failed; `worst` becomes the exit code of all.
-fn fail(message: &str, exit: Exit, worst: &mut Worst) {
-    tracing::error!("{message}");
-    worst.add(exit);
-}
-
-fn blame(causes: &Causes) -> Exit {
-    let mut exits = causes.iter().map(|(_, cause)| cause.exit());
-    exits
-        .find(|exit| *exit == Exit::Network)
-        .unwrap_or(Exit::Local)
-}
-
-/// The addresses as typed and as resolved, and what happened at each.
-fn list(flows: &Flows<'_>, causes: &Causes) -> String {
-    if let [(address, cause)] = causes.as_slice() {
-        return format!("{}: {cause}", flows.name(*address));
-    }
-    let each: Vec<String> = causes
-        .iter()
-        .map(|(address, cause)| format!("{address}: {cause}"))
-        .collect();
-    format!("{}: {}", flows.target(), each.join("; "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// When each of the datagrams goes out, where sending takes no time.
-    fn times(size: usize, count: usize) -> Vec<Duration> {
-        let start = Instant::now();
-        let mut burst = Burst::new(start);
-        let mut now = start;
-        let datagrams = 0..count;
-        datagrams
-            .map(|_| {
-                now += burst.pause(size, now).unwrap_or_default();
-                now.duration_since(start)
-            })
-            .collect()
+        Ok(Event::Over)
     }
 
-    #[test]
-    fn small_datagrams_go_out_in_bursts_with_pauses() {
-        let times = times(10, 3 * BURST);
-        assert_eq!(times[BURST - 1], Duration::ZERO);
-        assert_eq!(times[BURST], BURST_TIME);
-        assert_eq!(times[3 * BURST - 1], 2 * BURST_TIME);
+    /// Takes what has arrived at `port`: a datagram, or an error.
+    fn receive(&mut self, port: Port) -> Result<Option<Event>, Failure> {
+        let (count, source) = match self.sockets.receive(port, &mut self.buffer) {
+            Ok(received) => received,
+            Err(error) if is_wait(&error) => return Ok(None),
+            Err(error) => {
+                tracing::debug!(address = %port.peer, "{}", cause(&error));
+                self.ledger.refused(port);
+                let is_awaited = self.ledger.is_awaiting() && self.sockets.port() == Some(port);
+                return Ok(is_awaited.then_some(Event::Refused(error)));
+            }
+        };
+        self.sockets.target.watch.check()?;
+        let received = &self.buffer[..count];
+        let arrival = self.ledger.arrive(port, received, Instant::now());
+        if let Arrival::Answer { number, rtt } = arrival {
+            self.sockets.settle(port);
+            self.report.answer(number, source, rtt, received)?;
+            return Ok(Some(Event::Answer));
+        }
+        let suspect = self.ledger.take_suspect();
+        self.report.stray(&arrival, source, received, suspect)?;
+        Ok(None)
     }
 
-    #[test]
-    fn large_datagrams_have_a_pause_each() {
-        let times = times(65_507, 3);
-        assert_eq!(times, [Duration::ZERO, BURST_TIME, 2 * BURST_TIME]);
-    }
-
-    #[test]
-    fn time_that_was_not_used_is_not_made_up_for() {
-        let start = Instant::now();
-        let mut burst = Burst::new(start);
-        let later = start + 100 * BURST_TIME;
-        let pauses: Vec<_> = (0..=BURST).map(|_| burst.pause(1, later)).collect();
-        assert_eq!(pauses[0], Some(Duration::ZERO));
-        assert!(pauses[1..BURST].iter().all(Option::is_none));
-        assert_eq!(pauses[BURST], Some(BURST_TIME));
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::has_come)
     }
 }

@@ -1,107 +1,138 @@
-//! Waits for a receiver of datagrams on this machine that is behind, where the system shows it.
+//! Back-pressure: sends datagrams no faster than their receiver takes them.
+//!
+//! A receiver's queue drops what it has no room for. On Linux it holds 208 KiB, some 270 small
+//! datagrams, so a burst is much smaller, and a pause follows it. Linux also shows how much is queued
+//! for a receiver on this machine.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::wait::{Deadline, pause};
 
-/// How much may be queued where more is about to be sent: half of what Linux's queue holds, if the
-/// receiver has not asked for another.
+/// A burst waits while more bytes than this are queued: half of what Linux's queue holds by default.
 const MOST_QUEUED: u64 = 104 << 10;
-/// How long a receiver may take nothing until it is waited for no more.
+/// A receiver that takes nothing for this long is no longer waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-
+/// How often the queue is looked at.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Who gets what is sent, if that is a program on this machine.
-pub struct Receiver {
-    address: SocketAddr,
-    /// How many datagrams it had no room for before; `None` where that is not known.
+/// When the next datagram may be sent, and what has been lost.
+pub struct Pacing {
+    burst: Burst,
+    receiver: SocketAddr,
+    /// How many datagrams its queue had dropped before; `None` where that is not known.
     dropped: Option<u64>,
-    /// It has not taken anything for too long.
-    stuck: bool,
+    /// It took nothing for too long.
+    is_stuck: bool,
 }
 
-impl Receiver {
-    pub fn new(address: SocketAddr) -> Self {
+impl Pacing {
+    pub fn new(receiver: SocketAddr) -> Self {
         Self {
-            address,
-            dropped: backlog(address).map(|backlog| backlog.dropped),
-            stuck: false,
+            burst: Burst::new(Instant::now()),
+            receiver,
+            dropped: backlog(receiver).map(|backlog| backlog.dropped),
+            is_stuck: false,
         }
     }
 
-    /// Waits until it has room for a burst. Pauses alone do not do: on a busy machine the receiver may
-    /// have no turn in them.
-    pub fn wait(&mut self) -> io::Result<()> {
-        let address = self.address;
+    /// Blocks until a datagram of `size` bytes may be sent to `receiver`.
+    pub fn wait(&mut self, size: usize, receiver: SocketAddr) -> io::Result<()> {
+        let Some(time) = self.burst.pause(size, Instant::now()) else {
+            return Ok(());
+        };
+        pause(Deadline::after(time))?;
+        if self.receiver != receiver {
+            self.receiver = receiver;
+            self.dropped = backlog(receiver).map(|backlog| backlog.dropped);
+            self.is_stuck = false;
+        }
+        // Pauses are not enough: on a busy machine the receiver may not run during them.
         let mut least = u64::MAX;
-        let mut until = Instant::now();
-        while self.dropped.is_some() && !self.stuck {
-            let queued = backlog(address).map_or(0, |backlog| backlog.queued);
+        let mut end = Deadline::NEVER;
+        while self.dropped.is_some() && !self.is_stuck {
+            let queued = backlog(receiver).map_or(0, |backlog| backlog.queued);
             if queued <= MOST_QUEUED {
                 break;
             }
-            let now = Instant::now();
             if queued < least {
                 if least == u64::MAX {
-                    tracing::debug!(%address, "waiting for {address} to take what it was sent");
+                    tracing::debug!(address = %receiver, "waiting for {receiver} to take what it was sent");
                 }
                 least = queued;
-                until = now + PATIENCE;
+                end = Deadline::after(PATIENCE);
             }
-            self.stuck = now >= until;
+            self.is_stuck = end.has_passed();
             pause(Deadline::after(NAP))?;
         }
         Ok(())
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// How many datagrams it had no room for since `new`, whoever sent them.
-    pub fn lost(&self) -> u64 {
-        let now = self.dropped.and_then(|_| backlog(self.address));
-        let (before, now) = (self.dropped.unwrap_or(0), now.unwrap_or_default());
-        now.dropped.saturating_sub(before)
+    /// The receiver, and how many datagrams its queue has dropped, from any sender.
+    pub fn lost(&self) -> Option<(SocketAddr, u64)> {
+        let lost = backlog(self.receiver)?
+            .dropped
+            .saturating_sub(self.dropped?);
+        (lost > 0).then_some((self.receiver, lost))
     }
 }
 
-/// The queues of the UDP sockets that receive what is sent to one address.
+/// How many small datagrams may be sent in each `BURST_TIME`.
+const BURST: usize = 32;
+const BURST_TIME: Duration = Duration::from_millis(1);
+/// So many bytes count as one more datagram.
+const WEIGHT: usize = 2048;
+
+/// What has been sent since the last pause.
+struct Burst {
+    began: Instant,
+    weight: usize,
+}
+
+impl Burst {
+    fn new(began: Instant) -> Self {
+        Self { began, weight: 0 }
+    }
+
+    /// The pause before the next datagram, of `size` bytes; `None` inside a burst.
+    fn pause(&mut self, size: usize, now: Instant) -> Option<Duration> {
+        let end = self.began + BURST_TIME;
+        let pause = if self.weight == 0 || now >= end {
+            // Unused time is not made up for.
+            Some(Duration::ZERO)
+        } else {
+            (self.weight >= BURST).then(|| end - now)
+        };
+        if let Some(pause) = pause {
+            *self = Self::new(now + pause);
+        }
+        self.weight += 1 + size / WEIGHT;
+        pause
+    }
+}
+
+/// The queues of the UDP sockets that receive datagrams to one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Backlog {
-    /// How many bytes the fullest takes, of as many as `SO_RCVBUF` allows.
+    /// The bytes in the fullest queue, counted as `SO_RCVBUF` does.
     queued: u64,
-    /// How many datagrams they had no room for, ever, whoever sent them.
+    /// How many datagrams they have ever dropped, from any sender.
     dropped: u64,
 }
 
-/// `None` where it is not known: of another machine, of a port that nobody has, and on systems other
-/// than Linux.
+/// `None` where it is not known: of another machine, of a port without a socket, and on other systems
+/// than Linux, which have no such tables.
 fn backlog(address: SocketAddr) -> Option<Backlog> {
     // Only an address of this machine can be bound.
     UdpSocket::bind((address.ip(), 0)).ok()?;
-    let (table, table6) = tables()?;
-    let keys = keys(address);
-    sum(table.lines().chain(table6.lines()), &keys)
+    let table = fs::read_to_string("/proc/net/udp").ok()?;
+    let table6 = fs::read_to_string("/proc/net/udp6").unwrap_or_default();
+    sum(table.lines().chain(table6.lines()), &keys(address))
 }
 
-#[cfg(target_os = "linux")]
-fn tables() -> Option<(String, String)> {
-    let read = |path| std::fs::read_to_string(path).ok();
-    let table6 = read("/proc/net/udp6").unwrap_or_default();
-    Some((read("/proc/net/udp")?, table6))
-}
-
-/// Only Linux shows them.
-#[cfg(not(target_os = "linux"))]
-fn tables() -> Option<(String, String)> {
-    None
-}
-
-/// How proc(5) writes the local addresses of the sockets that `address` reaches.
+/// The local addresses of the sockets that `address` reaches, as proc(5) writes them.
 fn keys(address: SocketAddr) -> Vec<String> {
     let ips: Vec<IpAddr> = match address.ip() {
         IpAddr::V4(ip) => vec![
@@ -115,7 +146,7 @@ fn keys(address: SocketAddr) -> Vec<String> {
     ips.into_iter().map(|ip| key(ip, address.port())).collect()
 }
 
-/// Words of four bytes, each as a number of this machine's byte order.
+/// Each word of four bytes is written as a number in this machine's byte order.
 fn key(ip: IpAddr, port: u16) -> String {
     let octets = match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -151,6 +182,45 @@ fn sum<'a>(lines: impl Iterator<Item = &'a str>, keys: &[String]) -> Option<Back
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// When each of the datagrams goes out, where sending takes no time.
+    fn times(size: usize, count: usize) -> Vec<Duration> {
+        let start = Instant::now();
+        let mut burst = Burst::new(start);
+        let mut now = start;
+        let datagrams = 0..count;
+        datagrams
+            .map(|_| {
+                now += burst.pause(size, now).unwrap_or_default();
+                now.duration_since(start)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn small_datagrams_go_out_in_bursts_with_pauses() {
+        let times = times(10, 3 * BURST);
+        assert_eq!(times[BURST - 1], Duration::ZERO);
+        assert_eq!(times[BURST], BURST_TIME);
+        assert_eq!(times[3 * BURST - 1], 2 * BURST_TIME);
+    }
+
+    #[test]
+    fn large_datagrams_have_a_pause_each() {
+        let times = times(65_507, 3);
+        assert_eq!(times, [Duration::ZERO, BURST_TIME, 2 * BURST_TIME]);
+    }
+
+    #[test]
+    fn time_that_was_not_used_is_not_made_up_for() {
+        let start = Instant::now();
+        let mut burst = Burst::new(start);
+        let later = start + 100 * BURST_TIME;
+        let pauses: Vec<_> = (0..=BURST).map(|_| burst.pause(1, later)).collect();
+        assert_eq!(pauses[0], Some(Duration::ZERO));
+        assert!(pauses[1..BURST].iter().all(Option::is_none));
+        assert_eq!(pauses[BURST], Some(BURST_TIME));
+    }
 
     const TABLE: &str = "\
    sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops

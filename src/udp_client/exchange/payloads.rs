@@ -1,11 +1,12 @@
-//! What a UDP client sends: its arguments, or standard input cut into datagrams.
+//! What an exchange sends: the arguments, or standard input cut into datagrams.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::ops::Range;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
+use std::mem;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
 use crate::escape::beginning;
@@ -34,21 +35,21 @@ fn chunk(text: &str) -> Result<usize, String> {
     }
 }
 
-/// One datagram that is to be sent.
+/// One datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
     /// Counted from 1.
     pub number: u64,
-    /// All of it, where it is not too large for any datagram; else its beginning.
+    /// Cut to [`LARGEST`] bytes, which no datagram exceeds.
     pub bytes: Vec<u8>,
-    /// How many bytes it has.
+    /// The bytes before the cut.
     pub size: u64,
 }
 
-/// The name of a datagram in messages, with the beginning of a long one.
+/// The name of a datagram in messages. A long one is cut, so that the cause of the message stays on
+/// the screen.
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // All of it, or so much that what happened to it is not far off, escapes and all.
         let most = if self.bytes.len() > 64 { 16 } else { 64 };
         let text = beginning(&self.bytes, most);
         write!(f, "datagram {}, {text}", self.number)
@@ -57,192 +58,145 @@ impl fmt::Display for Payload {
 
 /// All datagrams of one run, in order.
 pub struct Payloads {
-    source: Source,
-    numbered: u64,
-}
-
-enum Source {
-    Arguments(std::vec::IntoIter<OsString>),
-    Input(Input),
-}
-
-/// What comes next.
-pub enum Next {
-    Payload(Rc<Payload>),
-    /// Nothing until standard input is ready; then `read` goes on.
-    Input,
-    End,
+    cutter: Cutter,
+    /// Standard input may hold more.
+    is_reading: bool,
+    buffer: Vec<u8>,
 }
 
 impl Payloads {
     /// `data`, or standard input where there is none.
     pub fn new(data: Vec<OsString>, args: &InputArgs) -> Result<Self, Failure> {
         let cut = match (args.whole, args.chunk) {
-            (true, _) => Some(Cut::Whole),
-            (false, Some(size)) => Some(Cut::Chunks(size)),
-            (false, None) => None,
+            (true, _) => Cut::Whole,
+            (false, Some(size)) => Cut::Chunks(size),
+            (false, None) => Cut::Lines,
         };
-        if cut.is_some() && !data.is_empty() {
+        let is_reading = data.is_empty();
+        if !is_reading && cut != Cut::Lines {
             let message = "--whole and --chunk cut standard input, which is not read when DATA is \
                 given";
             return Err(Failure::local(message));
         }
-        let source = if data.is_empty() {
-            Source::Input(Input::new(cut.unwrap_or(Cut::Lines)))
-        } else {
-            Source::Arguments(data.into_iter())
-        };
+        let mut cutter = Cutter::new(cut);
+        for word in data {
+            cutter.add(word.as_bytes());
+            cutter.complete();
+        }
         Ok(Self {
-            source,
-            numbered: 0,
+            cutter,
+            is_reading,
+            buffer: vec![0; if is_reading { 64 << 10 } else { 0 }],
         })
     }
 
-    /// Does not block.
-    pub fn next(&mut self) -> Next {
-        let (bytes, size) = match &mut self.source {
-            Source::Arguments(words) => match words.next() {
-                Some(word) => {
-                    let bytes = word.into_vec();
-                    let size = bytes.len() as u64;
-                    (bytes, size)
-                }
-                None => return Next::End,
-            },
-            Source::Input(input) => match input.next() {
-                Some(piece) => piece,
-                None if input.ended => return Next::End,
-                None => return Next::Input,
-            },
-        };
-        self.numbered += 1;
-        Next::Payload(Rc::new(Payload {
-            number: self.numbered,
-            bytes,
-            size,
-        }))
+    /// The next complete datagram.
+    pub fn next(&mut self) -> Option<Rc<Payload>> {
+        self.cutter.complete.pop_front()
     }
 
-    /// Reads standard input once; blocks unless that is ready.
+    /// Whether `next` has nothing before a `read`.
+    pub fn wants_input(&self) -> bool {
+        self.is_reading && self.cutter.complete.is_empty()
+    }
+
+    /// Reads standard input once. Blocks unless it is ready.
     pub fn read(&mut self) -> Result<(), Failure> {
-        match &mut self.source {
-            Source::Input(input) => input.read(),
-            Source::Arguments(_) => Ok(()),
-        }
-    }
-
-    /// As `next`, but blocks until there is something; `None` is the end.
-    pub fn wait(&mut self) -> Result<Option<Rc<Payload>>, Failure> {
-        loop {
-            match self.next() {
-                Next::Payload(payload) => return Ok(Some(payload)),
-                Next::End => return Ok(None),
-                Next::Input => {
-                    // It may have been made non-blocking by whom it is shared with.
-                    wait_for(io::stdin().as_fd(), IN, Deadline::NEVER)?;
-                    self.read()?;
-                }
+        if let Some(count) = input::read(&mut self.buffer)? {
+            self.cutter.push(&self.buffer[..count]);
+            if count == 0 {
+                self.cutter.finish();
+                self.is_reading = false;
             }
         }
-    }
-}
-
-/// Standard input on its way into datagrams.
-struct Input {
-    cutter: Cutter,
-    buffer: Vec<u8>,
-    unread: Range<usize>,
-    ended: bool,
-}
-
-impl Input {
-    fn new(cut: Cut) -> Self {
-        Self {
-            cutter: Cutter::new(cut),
-            buffer: vec![0; 64 << 10],
-            unread: 0..0,
-            ended: false,
-        }
-    }
-
-    fn next(&mut self) -> Option<(Vec<u8>, u64)> {
-        let (taken, piece) = self.cutter.push(&self.buffer[self.unread.clone()]);
-        self.unread.start += taken;
-        if piece.is_none() && self.ended {
-            return self.cutter.finish();
-        }
-        piece
-    }
-
-    /// Everything read before must have been taken by `next`.
-    fn read(&mut self) -> Result<(), Failure> {
-        if let Some(count) = input::read(&mut self.buffer)? {
-            self.unread = 0..count;
-            self.ended = count == 0;
-        }
         Ok(())
+    }
+
+    /// Blocks until the next datagram is complete. `None` is the end.
+    pub fn wait(&mut self) -> Result<Option<Rc<Payload>>, Failure> {
+        while self.wants_input() {
+            // Another process that shares standard input may have made it non-blocking.
+            wait_for(io::stdin().as_fd(), IN, Deadline::NEVER)?;
+            self.read()?;
+        }
+        Ok(self.next())
     }
 }
 
 /// Where a stream of bytes is cut into datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
-    /// At every newline, which belongs to no datagram; nothing after the last one is no datagram.
+    /// At every newline, which is not sent. Nothing after the last newline is no datagram.
     Lines,
-    /// After so many bytes; the last one may be shorter, and is never empty.
+    /// After so many bytes. The last one may be shorter, and is never empty.
     Chunks(usize),
     /// Nowhere: there is exactly one datagram.
     Whole,
 }
 
-/// Cuts a stream that arrives in pieces of any length. Holds one datagram at most, and of that no
-/// more than can be sent.
+/// Cuts a stream that arrives in pieces of any length.
 struct Cutter {
     cut: Cut,
+    complete: VecDeque<Rc<Payload>>,
+    /// The number of the last complete one.
+    number: u64,
+    /// The beginning of the next one, and its size so far.
     bytes: Vec<u8>,
     size: u64,
-    finished: bool,
 }
 
 impl Cutter {
     fn new(cut: Cut) -> Self {
         Self {
             cut,
+            complete: VecDeque::new(),
+            number: 0,
             bytes: Vec::new(),
             size: 0,
-            finished: false,
         }
     }
 
-    /// Takes bytes up to the end of a datagram, or all: how many, and the datagram with its size,
-    /// if it is complete.
-    fn push(&mut self, input: &[u8]) -> (usize, Option<(Vec<u8>, u64)>) {
-        let room = |size: usize| size.saturating_sub(usize::try_from(self.size).unwrap_or(size));
-        let (taken, skipped, complete) = match self.cut {
-            Cut::Lines => match input.iter().position(|&byte| byte == b'\n') {
-                Some(at) => (at, 1, true),
-                None => (input.len(), 0, false),
-            },
-            Cut::Chunks(size) if input.len() >= room(size) => (room(size), 0, true),
-            Cut::Chunks(_) | Cut::Whole => (input.len(), 0, false),
-        };
-        let kept = taken.min(LARGEST - self.bytes.len());
-        self.bytes.extend_from_slice(&input[..kept]);
-        self.size += taken as u64;
-        (taken + skipped, complete.then(|| self.take()))
+    fn push(&mut self, mut input: &[u8]) {
+        while !input.is_empty() {
+            let (taken, skipped, is_complete) = match self.cut {
+                Cut::Lines => match input.iter().position(|&byte| byte == b'\n') {
+                    Some(at) => (at, 1, true),
+                    None => (input.len(), 0, false),
+                },
+                Cut::Chunks(size) => {
+                    let taken = input.len().min(size - self.bytes.len());
+                    (taken, 0, self.bytes.len() + taken == size)
+                }
+                Cut::Whole => (input.len(), 0, false),
+            };
+            self.add(&input[..taken]);
+            if is_complete {
+                self.complete();
+            }
+            input = &input[taken + skipped..];
+        }
     }
 
-    /// What is left at the end of the stream; nothing from then on.
-    fn finish(&mut self) -> Option<(Vec<u8>, u64)> {
-        let is_first = !std::mem::replace(&mut self.finished, true);
-        (is_first && (self.size > 0 || self.cut == Cut::Whole)).then(|| self.take())
+    /// The stream has ended.
+    fn finish(&mut self) {
+        if self.size > 0 || self.cut == Cut::Whole {
+            self.complete();
+        }
     }
 
-    fn take(&mut self) -> (Vec<u8>, u64) {
-        (
-            std::mem::take(&mut self.bytes),
-            std::mem::take(&mut self.size),
-        )
+    fn add(&mut self, bytes: &[u8]) {
+        let kept = bytes.len().min(LARGEST - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.size += bytes.len() as u64;
+    }
+
+    fn complete(&mut self) {
+        self.number += 1;
+        self.complete.push_back(Rc::new(Payload {
+            number: self.number,
+            bytes: mem::take(&mut self.bytes),
+            size: mem::take(&mut self.size),
+        }));
     }
 }
 
@@ -254,18 +208,16 @@ mod tests {
     /// The datagrams of `pieces`, each with its size.
     fn cut(cut: Cut, pieces: &[&[u8]]) -> Vec<(Vec<u8>, u64)> {
         let mut cutter = Cutter::new(cut);
-        let mut datagrams = Vec::new();
         for piece in pieces {
-            let mut rest = *piece;
-            while !rest.is_empty() {
-                let (taken, datagram) = cutter.push(rest);
-                rest = &rest[taken..];
-                datagrams.extend(datagram);
-            }
+            cutter.push(piece);
         }
-        datagrams.extend(cutter.finish());
-        assert_eq!(cutter.finish(), None);
+        cutter.finish();
+        let numbers = cutter.complete.iter().map(|payload| payload.number);
+        assert!(numbers.eq(1..=cutter.complete.len() as u64));
+        let datagrams = cutter.complete.iter();
         datagrams
+            .map(|payload| (payload.bytes.clone(), payload.size))
+            .collect()
     }
 
     fn bytes(datagrams: Vec<(Vec<u8>, u64)>) -> Vec<Vec<u8>> {

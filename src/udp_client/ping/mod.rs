@@ -19,8 +19,8 @@ use crate::ping::report::{Answer, Kind, Report, Style};
 use crate::ping::statistics::{Statistics, percent};
 use crate::signal::Attention;
 use crate::tap::DatagramTap;
-use crate::udp_client::socket::{Link, send_when_room};
-use crate::udp_client::target::Route;
+use crate::udp_client::socket::{ClientSocket, send_when_room};
+use crate::udp_client::target::Target;
 use crate::units::{count, positive_duration, size};
 use crate::usage::needs;
 use crate::wait::Deadline;
@@ -228,7 +228,7 @@ const MOST_LINGER: Duration = Duration::from_secs(10);
 /// Ends after the last probe's answer, or when it was waited for long enough; at `deadline`, and at
 /// SIGINT. The error says only that too much was lost.
 pub fn run(
-    route: &Route<'_>,
+    route: &Target<'_>,
     timeout: Duration,
     deadline: Deadline,
     args: &PingArgs,
@@ -268,7 +268,7 @@ pub fn run(
         label: "udp_seq",
         verbose: logging.is_verbose(),
         timestamps: args.timestamp,
-        target: route.target.clone(),
+        target: route.typed.clone(),
         address,
     };
     report.start(args.size(), UDP_HEADER, timeout)?;
@@ -312,7 +312,7 @@ pub fn run(
 
 /// Where probes go.
 struct Chosen {
-    link: Link,
+    link: ClientSocket,
     address: SocketAddr,
     /// When the first probe went there, if it has gone.
     sent: Option<Instant>,
@@ -322,7 +322,7 @@ struct Chosen {
 
 /// Where there are several addresses the first probe is sent to one after another, until one
 /// answers. If none does it is the first that did not refuse; or else the last.
-fn choose(route: &Route<'_>, probes: &mut Probes) -> Result<Chosen, Failure> {
+fn choose(route: &Target<'_>, probes: &mut Probes) -> Result<Chosen, Failure> {
     let mut candidates: Vec<Chosen> = Vec::new();
     let mut failure = None;
     for &address in &route.addresses {
@@ -398,7 +398,7 @@ struct Ping<'a> {
     deadline: Deadline,
     /// The peer in messages.
     name: String,
-    link: Link,
+    link: ClientSocket,
     probes: Probes,
     watch: Rc<DatagramTap>,
     statistics: Statistics,

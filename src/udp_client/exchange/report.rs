@@ -1,0 +1,192 @@
+//! What an exchange prints, and its exit code.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ledger::Arrival;
+use crate::escape::quoted;
+use crate::exit::{Exit, Failure, Worst, blame, cause};
+use crate::json::{self, Event};
+use crate::net::address::HostPort;
+use crate::output;
+
+/// Why one address has not answered a datagram.
+pub enum Cause {
+    /// The datagram could not be sent, or did not arrive.
+    Failed(io::Error),
+    Silent(Duration),
+    /// What came may be the answer to an earlier datagram.
+    Doubtful,
+}
+
+impl Cause {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Failed(error) => blame(error),
+            Self::Silent(_) | Self::Doubtful => Exit::Network,
+        }
+    }
+
+    /// Whether a datagram from the same port did not arrive.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => f.write_str(&cause(error)),
+            Self::Silent(time) => write!(f, "nothing came within {time:?}"),
+            Self::Doubtful => f.write_str("what came may be the answer to an earlier one"),
+        }
+    }
+}
+
+/// The addresses that have not answered a datagram, and why.
+#[derive(Default)]
+pub struct Causes(pub Vec<(SocketAddr, Cause)>);
+
+impl Causes {
+    pub fn any(&self, is_meant: impl Fn(&Cause) -> bool) -> bool {
+        self.0.iter().any(|(_, cause)| is_meant(cause))
+    }
+
+    /// This machine's fault, if the datagram could not be sent to any address.
+    pub fn exit(&self) -> Exit {
+        let mut exits = self.0.iter().map(|(_, cause)| cause.exit());
+        exits
+            .find(|exit| *exit == Exit::Network)
+            .unwrap_or(Exit::Local)
+    }
+
+    /// The addresses as typed and as resolved, and what happened at each.
+    pub fn list(&self, target: &HostPort) -> String {
+        if let [(address, cause)] = self.0.as_slice() {
+            return format!("{}: {cause}", target.at(*address));
+        }
+        let each = self.0.iter();
+        let each: Vec<_> = each
+            .map(|(address, cause)| format!("{address}: {cause}"))
+            .collect();
+        format!("{target}: {}", each.join("; "))
+    }
+}
+
+/// Prints answers, one a line, or with `--json` events; logs the rest; and keeps the exit code.
+pub struct Report {
+    json: bool,
+    escaped: bool,
+    pub sent: u64,
+    answered: u64,
+    worst: Worst,
+}
+
+impl Report {
+    pub fn start(target: &HostPort, raw: bool, json: bool) -> Result<Self, Failure> {
+        if json {
+            let event = Event::new("start").with("v", 1);
+            event.with("target", target.to_string()).print()?;
+        }
+        Ok(Self {
+            json,
+            escaped: output::escapes(raw),
+            sent: 0,
+            answered: 0,
+            worst: Worst::default(),
+        })
+    }
+
+    /// The awaited answer to the datagram with this number.
+    pub fn answer(
+        &mut self,
+        number: u64,
+        address: SocketAddr,
+        rtt: Option<Duration>,
+        answer: &[u8],
+    ) -> Result<(), Failure> {
+        self.answered += 1;
+        if !self.json {
+            return output::write_answer(answer, b"\n", self.escaped);
+        }
+        Event::new("answer")
+            .with("number", number)
+            .with("address", address.to_string())
+            .with("bytes", answer.len())
+            .with("rtt_ms", rtt.map(json::milliseconds))
+            .with_data(answer)
+            .print()
+    }
+
+    /// An arrival that is not the awaited answer. It may show that answers up to the datagram
+    /// `suspect` were printed for the wrong ones.
+    pub fn stray(
+        &mut self,
+        arrival: &Arrival,
+        address: SocketAddr,
+        received: &[u8],
+        suspect: Option<u64>,
+    ) -> Result<(), Failure> {
+        let (name, kind, payload) = match arrival {
+            Arrival::Late(payload) => ("late", "late answer", Some(payload)),
+            Arrival::Second(payload) => ("duplicate", "second answer", Some(payload)),
+            Arrival::Doubtful(payload) => ("doubtful", "doubtful answer", Some(payload)),
+            Arrival::Answer { .. } | Arrival::Unexpected => {
+                ("unexpected", "unexpected datagram", None)
+            }
+        };
+        let number = payload.map(|payload| payload.number);
+        let to = payload.map_or_else(String::new, |payload| format!(" to {payload}"));
+        let text = quoted(received);
+        tracing::warn!(%address, number, "{kind} from {address}{to}: {text}");
+        if let Some(suspect) = suspect {
+            tracing::error!(
+                %address,
+                "{address} sends more than it is asked for: answers up to datagram {suspect} may \
+                 belong to the one before"
+            );
+            self.worst.add(Exit::Network);
+        }
+        if !self.json {
+            return Ok(());
+        }
+        let mut event = Event::new(name).with("number", number);
+        if let Some(suspect) = suspect {
+            event = event.with("suspect", suspect);
+        }
+        event
+            .with("address", address.to_string())
+            .with("bytes", received.len())
+            .with_data(received)
+            .print()
+    }
+
+    /// The datagram with this number has no answer.
+    pub fn unanswered(&self, number: u64, list: String) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        let event = Event::new("unanswered").with("number", number);
+        event.with("message", list).print()
+    }
+
+    /// Logs `message`, and counts `exit` for the exit code.
+    pub fn fail(&mut self, message: &str, exit: Exit) {
+        tracing::error!("{message}");
+        self.worst.add(exit);
+    }
+
+    /// The error carries only the exit code.
+    pub fn finish(self) -> Result<(), Failure> {
+        if self.json {
+            Event::new("summary")
+                .with("sent", self.sent)
+                .with("answered", self.answered)
+                .with("unanswered", self.sent - self.answered)
+                .print()?;
+        }
+        self.worst.result()
+    }
+}
