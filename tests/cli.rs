@@ -266,7 +266,7 @@ fn a_refused_connection_names_the_typed_and_the_resolved_address() {
     let port = port.number();
     netkit(["tcp-client", "-4", &format!("localhost:{port}")])
         .stderr(format!(
-            "netkit: could not connect to localhost:{port}: 127.0.0.1:{port}: connection refused\n"
+            "netkit: could not connect to localhost:{port} (127.0.0.1): connection refused\n"
         ))
         .code(1)
         .run();

@@ -76,11 +76,11 @@ impl HostPort {
 
     /// The target as typed, and in parentheses the address it was resolved to, if that differs.
     pub fn at(&self, address: SocketAddr) -> impl fmt::Display {
-        let (typed, resolved) = (self.to_string(), address.to_string());
-        if typed == resolved {
+        let typed = self.to_string();
+        if typed == address.to_string() {
             typed
         } else {
-            format!("{typed} ({resolved})")
+            format!("{typed} ({})", ip(&address))
         }
     }
 
@@ -197,6 +197,14 @@ pub fn is_numeric(host: &str) -> bool {
     host.parse::<std::net::Ipv4Addr>().is_ok() || is_ipv6(host)
 }
 
+/// The IP address of a socket address, with its zone.
+pub fn ip(address: &SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() > 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        _ => address.ip().to_string(),
+    }
+}
+
 enum Word {
     Address(HostPort),
     Host(String),
@@ -275,6 +283,9 @@ fn without_port(word: &str) -> String {
             "'{word}' is an IPv6 address without a port; if {digits} is the port, write [{address}]:{digits}"
         ),
         Some(_) => format!("'{word}' has no port; write [{word}]:9999"),
+        None if port(word).is_ok() => {
+            format!("'{word}' is only a port; write :{word} or HOST:{word}")
+        }
         None => format!("'{word}' has no port; write {word}:9999"),
     }
 }

@@ -2,7 +2,6 @@
 //! Eyeballs, RFC 8305).
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 use socket2::Socket;
 
 use crate::exit::{Exit, Failure, OrFail as _, blame, cause};
-use crate::net::address::HostPort;
+use crate::net::address::{HostPort, ip};
 use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::resolve::ResolveArgs;
 use crate::net::socket;
@@ -257,38 +256,38 @@ impl Race<'_> {
         Ok(())
     }
 
-    /// Names every address that was tried and why it failed.
+    /// Names every address that was tried and why it failed. Equal causes stand once.
     fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
-        let mut message = format!("could not connect to {target}: ");
-        let as_typed = |address: &SocketAddr| address.to_string() == target.to_string();
-        for (index, (address, error)) in self.failures.iter().enumerate() {
-            let separator = if index > 0 { "; " } else { "" };
-            let _ = if as_typed(address) {
-                write!(message, "{separator}{}", cause(error))
-            } else {
-                write!(message, "{separator}{address}: {}", cause(error))
-            };
+        let silent = self.attempts.iter().map(|(address, _)| address);
+        let silent: Vec<_> = silent.chain(&self.untried).copied().collect();
+        let mut causes: Vec<(String, Vec<SocketAddr>)> = Vec::new();
+        for (address, error) in &self.failures {
+            let cause = cause(error);
+            match causes.iter_mut().find(|(other, _)| *other == cause) {
+                Some((_, addresses)) => addresses.push(*address),
+                None => causes.push((cause, vec![*address])),
+            }
         }
-        if self.attempts.is_empty() && self.untried.is_empty() {
-            let exit = self
-                .failures
-                .iter()
-                .map(|(_, error)| blame(error))
-                .find(|exit| *exit == Exit::Network);
-            return Failure::new(exit.unwrap_or(Exit::Local), message);
+        let blamed = self.failures.iter().map(|(_, error)| blame(error));
+        let mut exit = blamed.max_by_key(|exit| *exit == Exit::Network);
+        if !silent.is_empty() {
+            causes.push((format!("no answer within {:?}", limit.length()), silent));
+            exit = Some(Exit::Timeout);
         }
-        let separator = if self.failures.is_empty() { "" } else { "; " };
-        let _ = write!(message, "{separator}no answer within {:?}", limit.length());
-        let silent = self
-            .attempts
-            .iter()
-            .map(|(address, _)| address)
-            .chain(&self.untried);
-        let silent: Vec<String> = silent.map(ToString::to_string).collect();
-        if silent != [target.to_string()] {
-            let _ = write!(message, " from {}", silent.join(", "));
-        }
-        Failure::new(Exit::Timeout, message)
+        let message = match &causes[..] {
+            [(cause, addresses)] if addresses.len() == 1 => {
+                format!("could not connect to {}: {cause}", target.at(addresses[0]))
+            }
+            causes => {
+                let each = causes.iter().map(|(cause, addresses)| {
+                    let ips: Vec<String> = addresses.iter().map(ip).collect();
+                    format!("{} {cause}", ips.join(", "))
+                });
+                let each: Vec<String> = each.collect();
+                format!("could not connect to {target}: {}", each.join("; "))
+            }
+        };
+        Failure::new(exit.unwrap_or(Exit::Local), message)
     }
 }
 

@@ -105,6 +105,15 @@ impl Gate {
             .permits(peer)
     }
 
+    /// The option that decides: `--allow`, if it was given.
+    pub fn option(&self) -> &'static str {
+        if self.args.allow.is_empty() {
+            "--deny"
+        } else {
+            "--allow"
+        }
+    }
+
     /// After SIGHUP, starts a thread that reads the lists again, as resolving a name may block. The
     /// old lists hold until it has succeeded.
     pub fn read_again_if_asked(&self) {

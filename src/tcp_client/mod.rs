@@ -157,22 +157,22 @@ fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
         Broken::Receive(_) if sent == 0 => String::new(),
         _ => format!("; {sent} bytes were sent"),
     };
-    let why = |error: &io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe => format!("the peer has closed the connection{sent}"),
-        _ => cause(error) + &sent,
-    };
-    let (exit, act, why) = match broken {
+    let (exit, act, error) = match broken {
         Broken::Local(fault) => return fault.failure(input::NAME, output::NAME),
-        Broken::Receive(error) => (blame(error), "receive from", why(error)),
-        Broken::Send(error) => (blame(error), "send everything to", why(error)),
+        Broken::Receive(error) => (blame(error), "receive from", error),
+        Broken::Send(error) => (blame(error), "send everything to", error),
         Broken::Idle(time) => {
-            let why = format!("nothing moved for {time:?}");
-            (Exit::Timeout, "go on with", why)
+            let message = format!("gave up on {peer}: no data for {time:?} (--idle-timeout)");
+            return Failure::new(Exit::Timeout, message);
         }
         Broken::Deadline(time) => {
-            let why = format!("{time:?} have passed");
-            (Exit::Timeout, "finish with", why)
+            let message = format!("gave up on {peer} after {time:?} (--deadline)");
+            return Failure::new(Exit::Timeout, message);
         }
     };
-    Failure::new(exit, format!("could not {act} {peer}: {why}"))
+    let why = match error.kind() {
+        io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
+        _ => cause(error),
+    };
+    Failure::new(exit, format!("could not {act} {peer}: {why}{sent}"))
 }

@@ -21,8 +21,8 @@ pub struct Admission {
 /// Why a connection is closed as soon as it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejected {
-    /// `--allow` or `--deny` says so.
-    Denied,
+    /// `--allow` or `--deny` says so: this one.
+    Denied(&'static str),
     /// That many are open already.
     Full(u32),
     /// That many are open from its address already.
@@ -42,7 +42,7 @@ impl Admission {
     pub fn admit(&self, stream: &Arc<Stream>, peer: SocketAddr) -> Result<Permit, Rejected> {
         let ip = peer.ip().to_canonical();
         if !self.gate.permits(ip) {
-            return Err(Rejected::Denied);
+            return Err(Rejected::Denied(self.gate.option()));
         }
         self.connections.add(stream, ip)
     }
@@ -73,14 +73,14 @@ impl Admission {
         for (rejected, episode) in &mut *self.episodes() {
             if let Some(count) = episode.close(&is_over) {
                 let why = match rejected {
-                    Rejected::Denied => "they were not allowed",
+                    Rejected::Denied(_) => "they were not allowed",
                     Rejected::Full(_) => "too many were open",
                     Rejected::FullForPeer(_) => "too many were open from one address",
                 };
                 tracing::warn!(
                     event = "limit",
                     count,
-                    "closed {count} connections in all: {why}"
+                    "refused {count} connections in all: {why}"
                 );
             }
         }
@@ -96,19 +96,27 @@ impl Rejected {
     pub fn log(self, peer: SocketAddr, is_first: bool) {
         match self {
             _ if !is_first => {
-                tracing::debug!(event = "reject", %peer, "closed a connection from {peer}");
+                tracing::debug!(event = "reject", %peer, "refused {peer}");
             }
-            Self::Denied => {
-                tracing::warn!(event = "reject", %peer, "closed a connection from {peer}: it is not allowed");
+            Self::Denied(option) => {
+                tracing::warn!(event = "reject", %peer, "refused {peer}: not allowed ({option})");
             }
             Self::Full(limit) => {
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open already");
+                tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} (--max-connections {limit})", open(limit));
             }
             Self::FullForPeer(limit) => {
                 let ip = peer.ip().to_canonical();
-                tracing::warn!(event = "limit", %peer, limit, "closed a connection from {peer}: {limit} are open from {ip} already");
+                tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} from {ip} (--max-connections-per-ip {limit})", open(limit));
             }
         }
+    }
+}
+
+/// How many connections are open, in words.
+fn open(count: u32) -> String {
+    match count {
+        1 => "1 connection is open".to_owned(),
+        _ => format!("{count} connections are open"),
     }
 }
 
@@ -144,7 +152,7 @@ mod tests {
         let (admission, stream) = admission(&["--deny", "192.0.2.0/24"]);
         for address in ["192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
             let rejected = admission.admit(&stream, peer(address)).err();
-            assert_eq!(rejected, Some(Rejected::Denied));
+            assert_eq!(rejected, Some(Rejected::Denied("--deny")));
         }
         let permit = admission.admit(&stream, peer("198.51.100.1:1")).unwrap();
         assert_eq!(permit.number, 1);
@@ -163,7 +171,7 @@ mod tests {
     fn the_first_rejection_of_each_kind_begins_an_episode() {
         let (admission, _) = admission(&[]);
         let kinds = [
-            Rejected::Denied,
+            Rejected::Denied("--deny"),
             Rejected::Full(2),
             Rejected::FullForPeer(1),
         ];

@@ -54,8 +54,8 @@ impl fmt::Display for Ended {
         match self {
             Self::Failed(error) => f.write_str(&cause(error)),
             Self::Local(failure) => failure.fmt(f),
-            Self::Idle(time) => write!(f, "nothing moved for {time:?}"),
-            Self::Session(time) => write!(f, "it was open for {time:?}"),
+            Self::Idle(time) => write!(f, "no data for {time:?} (--idle-timeout)"),
+            Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
             Self::Program(status) => f.write_str(status),
             Self::Slow(bytes) => {
                 write!(f, "it did not read, and {bytes} bytes were waiting for it")

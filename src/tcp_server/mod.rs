@@ -234,7 +234,14 @@ impl Server {
             return Ok(());
         }
         let time = self.limits.drain_timeout;
-        let message = format!("could not drain {open} connection(s): cut off after {time:?}");
+        let message = match open {
+            1 => {
+                format!("closed 1 connection that was still open after {time:?} (--drain-timeout)")
+            }
+            _ => format!(
+                "closed {open} connections that were still open after {time:?} (--drain-timeout)"
+            ),
+        };
         Err(Failure::new(Exit::Timeout, message))
     }
 }

@@ -285,7 +285,7 @@ fn idle_timeout_ends_a_silent_session() {
         .stdin_open()
         .stdout("data")
         .stderr(format!(
-            "netkit: could not go on with {}: nothing moved for 300ms\n",
+            "netkit: gave up on {}: no data for 300ms (--idle-timeout)\n",
             peer.address()
         ))
         .code(4)
@@ -327,7 +327,7 @@ fn deadline_ends_a_session_in_which_bytes_move() {
     let client = netkit(["tcp-client", "--deadline", "0.3", peer.address()])
         .any_stdout()
         .stderr(format!(
-            "netkit: could not finish with {}: 300ms have passed\n",
+            "netkit: gave up on {} after 300ms (--deadline)\n",
             peer.address()
         ))
         .code(4)
@@ -343,7 +343,7 @@ fn deadline_ends_a_session_whose_output_is_stuck() {
     let (reader, writer) = std::io::pipe().unwrap();
     netkit(["tcp-client", "--deadline", "0.3", peer.address()])
         .stdout_to(writer)
-        .stderr("netkit: could not finish with {*}: 300ms have passed\n")
+        .stderr("netkit: gave up on {*} after 300ms (--deadline)\n")
         .code(4)
         .run();
     drop(reader);

@@ -74,9 +74,9 @@ fn denied_connections_are_logged_once_and_counted() {
         let mut client = server.connect();
         client.drain();
     }
-    server.wait_for_line("netkit: closed a connection from {*}: it is not allowed");
+    server.wait_for_line("netkit: refused {*}: not allowed (--deny)");
     server.signal(Signal::TERM);
-    server.wait_for_line("netkit: closed 3 connections in all: they were not allowed");
+    server.wait_for_line("netkit: refused 3 connections in all: they were not allowed");
 }
 
 #[test]
@@ -127,7 +127,9 @@ fn each_address_has_a_limit_of_its_own() {
         })
         .collect();
     server.connect().drain();
-    server.wait_for_line("netkit: closed a connection from {*}: 2 are open from 127.0.0.1 already");
+    server.wait_for_line(
+        "netkit: refused {*}: 2 connections are open from 127.0.0.1 (--max-connections-per-ip 2)",
+    );
     assert!(is_let_in(&server, "127.0.0.2"));
     open.pop();
     server.wait_for_lines("Connection from {*} closed{*}.", 2);

@@ -79,9 +79,9 @@ fn connections_over_the_limit_are_closed_logged_once_and_counted() {
         server.connect().expect_eof();
     }
     server.signal(Signal::TERM);
-    server.wait_for_line("netkit: closed 6 connections in all: too many were open");
+    server.wait_for_line("netkit: refused 6 connections in all: too many were open");
     let log = server.log();
-    assert_eq!(log.matches("2 are open already").count(), 1, "{log}");
+    assert_eq!(log.matches("2 connections are open").count(), 1, "{log}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn idle_timeout_closes_only_a_silent_connection() {
     let mut busy = greeted(&server);
     let mut silent = greeted(&server);
     let end = format!(
-        "Connection from {} closed: nothing moved for 2s.",
+        "Connection from {} closed: no data for 2s (--idle-timeout).",
         silent.local()
     );
     // Five times as long as it should take.
@@ -149,7 +149,7 @@ fn idle_timeout_closes_a_connection_whose_client_reads_nothing() {
             client.send_until_full();
         }
         server.wait_for_line(&format!(
-            "Connection from {} closed: nothing moved for 300ms.",
+            "Connection from {} closed: no data for 300ms (--idle-timeout).",
             client.local()
         ));
     }
@@ -169,7 +169,7 @@ fn max_session_closes_a_busy_connection() {
         let age = start.elapsed();
         assert!(age >= Duration::from_millis(250), "{service}: {age:?}");
         server.wait_for_line(&format!(
-            "Connection from {} closed: it was open for 300ms.",
+            "Connection from {} closed: open for 300ms (--max-session).",
             client.local()
         ));
     }
@@ -180,7 +180,7 @@ fn max_session_includes_the_delay() {
     let server = tcp_server(["--delay", "1h", "--max-session", "300ms"]).listen();
     let mut client = greeted(&server);
     client.send("Michael");
-    server.wait_for_line("Connection from {*} closed: it was open for 300ms.");
+    server.wait_for_line("Connection from {*} closed: open for 300ms (--max-session).");
 }
 
 #[cfg(target_os = "linux")]

@@ -249,7 +249,14 @@ impl Exchange<'_> {
             } else {
                 ""
             };
-            format!("could not get an answer to {payload} from {list}{times}{advice}")
+            match &causes.0[..] {
+                [(address, Cause::Silent(time))] => {
+                    let target = self.sockets.target.typed.at(*address);
+                    let text = payload.text();
+                    format!("no answer from {target} to {text} within {time:?}{times}{advice}")
+                }
+                _ => format!("could not get an answer to {payload} from {list}{times}{advice}"),
+            }
         };
         self.report.fail(&message, causes.exit());
         self.report.unanswered(payload.number, list)

@@ -46,13 +46,18 @@ pub struct Payload {
     pub size: u64,
 }
 
-/// The name of a datagram in messages. A long one is cut, so that the cause of the message stays on
-/// the screen.
+impl Payload {
+    /// The payload in quotes. A long one is cut, so that the cause of a message stays on the screen.
+    pub fn text(&self) -> String {
+        let most = if self.bytes.len() > 64 { 16 } else { 64 };
+        beginning(&self.bytes, most)
+    }
+}
+
+/// The name of a datagram in messages.
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = if self.bytes.len() > 64 { 16 } else { 64 };
-        let text = beginning(&self.bytes, most);
-        write!(f, "datagram {}, {text}", self.number)
+        write!(f, "datagram {}, {}", self.number, self.text())
     }
 }
 

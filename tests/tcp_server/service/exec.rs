@@ -146,7 +146,7 @@ fn max_session_is_logged_after_the_program_has_closed_its_output() {
     let server = server.listen();
     let mut client = server.connect();
     client.expect_eof();
-    server.wait_for_line("Connection from {*} closed: it was open for 300ms.");
+    server.wait_for_line("Connection from {*} closed: open for 300ms (--max-session).");
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn a_slow_message_is_answered_after_many_quick_ones() {
     client.expect_eof();
     let local = client.local();
     server.wait_for_line(&format!(
-        "Connection from {local} closed: nothing moved for 3s."
+        "Connection from {local} closed: no data for 3s (--idle-timeout)."
     ));
 }
 

@@ -12,8 +12,7 @@ fn a_late_answer_is_reported_and_never_counts_for_the_next_datagram() {
     let client = netkit(["udp-client", "-W", "2", &target, "a", "b"])
         .stdout("to b\n")
         .stderr(format!(
-            "netkit: could not get an answer to datagram 1, \"a\" from {target}: nothing \
-             came within 2s\n\
+            "netkit: no answer from {target} to \"a\" within 2s\n\
              netkit: late answer from {target} to datagram 1, \"a\": \"to a\\u{{1b}}\"\n"
         ))
         .code(1)
@@ -33,7 +32,7 @@ fn the_client_waits_once_more_for_a_late_answer_to_the_last_datagram() {
         .code(1)
         .start();
     let source = expect(&server, "a");
-    client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+    client.expect_line("netkit: no answer from {*} to \"a\" within {*}");
     send(&server, "to a", source);
     client.expect_line("netkit: late answer from {*} to datagram 1, \"a\": \"to a\"");
     client.finish();
@@ -49,7 +48,7 @@ fn a_late_answer_is_reported_while_input_is_silent() {
         .start();
     client.send("a\n");
     let source = expect(&server, "a");
-    client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+    client.expect_line("netkit: no answer from {*} to \"a\" within {*}");
     send(&server, "to a", source);
     client.expect_line(&format!(
         "netkit: late answer from {target} to datagram 1, \"a\": \"to a\""
@@ -68,7 +67,7 @@ fn a_refusal_of_a_second_port_suggests_source_port() {
         .start();
     client.send("a\n");
     server.connect(expect(&server, "a")).unwrap();
-    client.expect_line("netkit: could not get an answer to datagram 1, \"a\" from {*}");
+    client.expect_line("netkit: no answer from {*} to \"a\" within {*}");
     client.send("b\n");
     client.expect_line(&format!(
         "netkit: could not get an answer to datagram 2, \"b\" from {target}: connection \
@@ -93,8 +92,7 @@ fn with_a_given_port_the_content_tells_which_answer_is_late() {
     let client = client_from(&port, &[&target, "Michael", "Tracy"])
         .stdout("Hello, Tracy!\n")
         .stderr(format!(
-            "netkit: could not get an answer to datagram 1, \"Michael\" from {target}: \
-             nothing came within 2s\n\
+            "netkit: no answer from {target} to \"Michael\" within 2s\n\
              netkit: late answer from {target} to datagram 1, \"Michael\": \
              \"Hello, Michael!\"\n"
         ))
@@ -116,8 +114,7 @@ fn with_a_given_port_an_answer_without_its_question_is_doubtful_and_not_printed(
     let client = client_from(&port, &[&target, "date", "time", "year"])
         .stdout("2026\n")
         .stderr(format!(
-            "netkit: could not get an answer to datagram 1, \"date\" from {target}: \
-             nothing came within 2s\n\
+            "netkit: no answer from {target} to \"date\" within 2s\n\
              netkit: doubtful answer from {target} to datagram 2, \"time\": \"7.3.\"\n\
              netkit: doubtful answer from {target} to datagram 2, \"time\": \"12:34\"\n\
              netkit: could not get an answer to datagram 2, \"time\" from {target}: what \

@@ -10,8 +10,7 @@ fn an_unanswered_datagram_is_named_and_the_others_are_sent() {
     let client = netkit(["udp-client", "-W", "2", &target, "lo\nst", "found"])
         .stdout("answer\n")
         .stderr(format!(
-            "netkit: could not get an answer to datagram 1, \"lo\\nst\" from {target}: \
-             nothing came within 2s\n"
+            "netkit: no answer from {target} to \"lo\\nst\" within 2s\n"
         ))
         .code(1)
         .start();
@@ -33,8 +32,8 @@ fn a_name_is_shown_with_its_address() {
         "x",
     ])
     .stderr(format!(
-        "netkit: could not get an answer to datagram 1, \"x\" from localhost:{port} \
-             (127.0.0.1:{port}): nothing came within 100ms\n"
+        "netkit: no answer from localhost:{port} (127.0.0.1) to \"x\" within \
+             100ms\n"
     ))
     .code(1)
     .run();
@@ -46,8 +45,7 @@ fn retries_send_a_datagram_again() {
     let target = address(&server);
     let client = netkit(["udp-client", "-W", "0.1", "--retries", "2", &target, "x"])
         .stderr(format!(
-            "netkit: could not get an answer to datagram 1, \"x\" from {target}: nothing \
-             came within 100ms (sent 3 times)\n"
+            "netkit: no answer from {target} to \"x\" within 100ms (sent 3 times)\n"
         ))
         .code(1)
         .start();
