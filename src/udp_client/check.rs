@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure, blame};
 use crate::json::{self, Event};
 use crate::net::datagram::BUFFER;
 use crate::output;
-use crate::ping::statistics;
+use crate::ping::text;
 use crate::udp_client::socket::send_when_room;
 use crate::udp_client::target::Route;
 use crate::wait::poll;
@@ -100,7 +100,7 @@ fn print(route: &Route<'_>, address: SocketAddr, state: State, json: bool) -> Re
         format!(" ({})", address.ip())
     };
     let time = time.map_or_else(String::new, |time| {
-        format!(", {} ms", statistics::milliseconds(time))
+        format!(", {} ms", text::milliseconds(time))
     });
     output::write_once(format!("{typed}{ip} {name}{time}\n").as_bytes())
 }
