@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::wait::Waker;
 
@@ -107,7 +107,6 @@ pub struct Attention {
     waker: Waker,
     interrupted: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
-    resumed: Arc<AtomicBool>,
 }
 
 impl Attention {
@@ -117,11 +116,9 @@ impl Attention {
             waker,
             interrupted: Arc::default(),
             asked: Arc::default(),
-            resumed: Arc::default(),
         };
         end_at_second(SIGINT, &attention.interrupted)?;
         signal_hook::flag::register(SIGQUIT, Arc::clone(&attention.asked))?;
-        signal_hook::flag::register(SIGCONT, Arc::clone(&attention.resumed))?;
         for signal in [SIGINT, SIGQUIT] {
             signal_hook::low_level::pipe::register(signal, attention.waker.sender()?)?;
         }
@@ -137,11 +134,6 @@ impl Attention {
     pub fn asked(&self) -> bool {
         self.waker.clear();
         self.asked.swap(false, Ordering::Relaxed)
-    }
-
-    /// Whether this process was stopped, and goes on, since this was last asked.
-    pub fn resumed(&self) -> bool {
-        self.resumed.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Index;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -79,22 +79,6 @@ impl Index<Key> for Ready {
             &true
         }
     }
-}
-
-/// Waits until one of `descriptors` is ready or `timeout` has passed; a signal ends the wait early.
-pub fn poll(descriptors: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    match rustix::event::poll(descriptors, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Which of `descriptors` poll(2) has found ready, or broken, in their order.
-pub fn ready(descriptors: &[PollFd<'_>]) -> impl Iterator<Item = bool> {
-    descriptors
-        .iter()
-        .map(|descriptor| !descriptor.revents().is_empty())
 }
 
 /// Does nothing until `deadline`, or until a signal.
@@ -179,86 +163,6 @@ impl Deadline {
     pub fn length(self) -> Duration {
         self.length
     }
-}
-
-/// The end of a wait, set before it begins: a timer that the system starts and stops within poll(2)
-/// delays it by microseconds, which is much of what an answer on the same machine takes.
-pub struct Alarm {
-    /// `None` where the system has none: poll(2) is given the time.
-    timer: Option<OwnedFd>,
-    start: Instant,
-    /// When a wait ends, since the start.
-    at: Duration,
-}
-
-impl Alarm {
-    /// One whose times count from `start`.
-    pub fn new(start: Instant) -> Self {
-        Self {
-            timer: timer(),
-            start,
-            at: Duration::ZERO,
-        }
-    }
-
-    /// Lets waits end at `at`, or earlier: what was set before and is still to come stays.
-    pub fn set(&mut self, at: Duration) -> io::Result<()> {
-        let now = self.start.elapsed();
-        if self.at > now && self.at <= at {
-            return Ok(());
-        }
-        self.at = at.min(now + FARTHEST);
-        match &self.timer {
-            Some(timer) => start(timer, self.at.saturating_sub(now)),
-            None => Ok(()),
-        }
-    }
-
-    /// Blocks until a descriptor of `set` is ready, or for the alarm. A signal ends the wait early.
-    pub fn wait<'a>(&'a self, mut set: Set<'a>) -> io::Result<Ready> {
-        let Some(timer) = &self.timer else {
-            return set.wait(Deadline::since(self.start, self.at));
-        };
-        set.add(timer.as_fd(), IN);
-        set.wait(Deadline::NEVER)
-    }
-}
-
-/// The system takes no time that is too far away. A wait for one that is farther than this ends
-/// early.
-const FARTHEST: Duration = Duration::from_secs(3600);
-
-#[cfg(target_os = "linux")]
-fn timer() -> Option<OwnedFd> {
-    use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
-    timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).ok()
-}
-
-/// Only Linux has one.
-#[cfg(not(target_os = "linux"))]
-fn timer() -> Option<OwnedFd> {
-    None
-}
-
-/// From now on `timer` is not ready, until `left` has passed.
-#[cfg(target_os = "linux")]
-fn start(timer: &OwnedFd, left: Duration) -> io::Result<()> {
-    use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
-    let timespec = |duration| Timespec::try_from(duration).map_err(|_| Errno::INVAL);
-    let value = Itimerspec {
-        it_interval: timespec(Duration::ZERO)?,
-        // None at all would stop it.
-        it_value: timespec(left.max(Duration::from_nanos(1)))?,
-    };
-    timerfd_settime(timer, TimerfdTimerFlags::empty(), &value)?;
-    Ok(())
-}
-
-/// There is none.
-#[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
-fn start(_timer: &OwnedFd, _left: Duration) -> io::Result<()> {
-    Ok(())
 }
 
 /// Wakes a thread that waits in poll(2): readable from [`Self::wake`] until [`Self::clear`].

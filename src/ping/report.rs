@@ -1,4 +1,4 @@
-//! What a ping prints: lines as ping(8)'s, or events.
+//! What a ping prints: lines as ping(8)'s, dots, or events.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use rustix::io::Errno;
 
 use crate::exit::{Failure, cause};
 use crate::json::{Event, milliseconds};
-use crate::net::address::HostPort;
 use crate::output;
-use crate::ping::statistics::{Statistics, reply};
+use crate::ping::statistics::Statistics;
+use crate::ping::{Answer, Kind, text};
 
 pub struct Report {
     pub style: Style,
-    /// Nothing but the first line, the statistics, and what is missing where that is asked for.
+    /// Only the first line, the statistics, and what is missing where that is asked for.
     pub quiet: bool,
     /// What the number of a probe is called: `udp_seq`.
     pub label: &'static str,
@@ -22,37 +22,21 @@ pub struct Report {
     pub verbose: bool,
     /// When each line was printed.
     pub timestamps: bool,
-    pub target: HostPort,
+    /// As typed: `HOST:PORT`, `[IPv6]:PORT`.
+    pub target: String,
     pub address: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     Lines,
-    /// A dot for what was sent, taken back by what is answered.
+    /// A dot for each probe, which its answer takes back.
     Dots,
     Events,
 }
 
-/// An answer to a probe.
-pub struct Answer {
-    pub kind: Kind,
-    pub number: u64,
-    pub bytes: usize,
-    pub source: SocketAddr,
-    /// `None`: this process was stopped, so that nobody knows.
-    pub time: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Reply,
-    Late,
-    Duplicate,
-}
-
 impl Report {
-    /// The first line.
+    /// The first line. `size` is that of a probe without its headers.
     pub fn start(
         &self,
         size: usize,
@@ -60,10 +44,11 @@ impl Report {
         timeout: Duration,
     ) -> Result<(), Failure> {
         let ip = self.address.ip();
+        let target = self.target.as_str();
         if self.style == Style::Events {
             return Event::new("start")
                 .with("v", 1)
-                .with("target", self.target.to_string())
+                .with("target", target)
                 .with("address", ip.to_string())
                 .with("port", self.address.port())
                 .with("size_bytes", size)
@@ -71,7 +56,6 @@ impl Report {
                 .print();
         }
         let headers = if ip.is_ipv4() { 20 } else { 40 } + transport_header;
-        let target = &self.target;
         let whole = size + headers;
         print(&format!(
             "PING {target} ({ip}) {size}({whole}) bytes of data.\n"
@@ -83,50 +67,40 @@ impl Report {
         self.dot(".")
     }
 
-    pub fn answer(&self, answer: &Answer) -> Result<(), Failure> {
-        let (event, mark) = match answer.kind {
-            Kind::Reply => ("reply", ""),
-            Kind::Late => ("late", "late"),
-            Kind::Duplicate => ("duplicate", "DUP!"),
+    /// `source` has answered with `bytes`.
+    pub fn answer(&self, answer: &Answer, bytes: usize, source: SocketAddr) -> Result<(), Failure> {
+        let name = match answer.kind {
+            Kind::Reply => "reply",
+            Kind::Late => "late",
+            Kind::Duplicate => "duplicate",
         };
         match self.style {
+            _ if self.quiet => Ok(()),
             Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}"),
             Style::Dots => Ok(()),
-            Style::Lines => self.line(&reply(
-                answer.bytes,
-                &self.from(answer.source),
-                self.label,
-                answer.number,
-                answer.time,
-                mark,
-            )),
+            Style::Lines => self.line(&text::reply(answer, bytes, &self.from(source), self.label)),
             Style::Events => self.event(
-                Event::new(event)
+                Event::new(name)
                     .with("seq", answer.number)
-                    .with("from", answer.source.to_string())
-                    .with("bytes", answer.bytes)
-                    .with("rtt_ms", answer.time.map(milliseconds)),
+                    .with("from", source.to_string())
+                    .with("bytes", bytes)
+                    .with("rtt_ms", milliseconds(answer.time)),
             ),
         }
     }
 
     /// The time of a probe is up.
     pub fn lost(&self, number: u64) -> Result<(), Failure> {
-        match self.style {
-            Style::Events => self.event(Event::new("lost").with("seq", number)),
-            Style::Lines | Style::Dots => Ok(()),
-        }
+        self.event(Event::new("lost").with("seq", number))
     }
 
-    /// The next probe is about to be sent, and this one is not answered; said also when quiet, as
-    /// ping(8) does.
+    /// The next probe is about to be sent, and this one is not answered. Also when quiet, as ping(8)
+    /// does.
     pub fn missing(&self, number: u64) -> Result<(), Failure> {
-        match self.style {
-            Style::Events => self.print_event(Event::new("missing").with("seq", number)),
-            Style::Lines | Style::Dots => {
-                self.print_line(&format!("no answer yet for {}={number}", self.label))
-            }
+        if self.style == Style::Events {
+            return self.print_event(Event::new("missing").with("seq", number));
         }
+        self.print_line(&format!("no answer yet for {}={number}", self.label))
     }
 
     /// The network said that a probe did not arrive.
@@ -138,69 +112,49 @@ impl Report {
             _ => cause(error),
         };
         let from = self.address.ip();
-        match self.style {
-            Style::Dots => self.dot("\u{8}E"),
-            Style::Lines => self.line(&format!("From {from} {}={number} {what}", self.label)),
-            Style::Events => self.error(number, error),
-        }
-    }
-
-    /// A probe could not be sent.
-    pub fn unsent(&self, number: u64, error: &io::Error, name: &str) -> Result<(), Failure> {
-        let cause = cause(error);
-        tracing::error!("could not send probe {number} to {name}: {cause}");
-        match self.style {
-            Style::Dots => self.dot("\u{8}E"),
-            Style::Lines => Ok(()),
-            Style::Events => self.error(number, error),
-        }
-    }
-
-    fn error(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
+        self.line(&format!("From {from} {}={number} {what}", self.label))?;
         self.failed(number, &cause(error))
     }
 
-    /// Why a probe failed, for programs; people are told by a message.
+    /// A probe was not sent, or not answered. People are told why by a message.
     pub fn failed(&self, number: u64, message: &str) -> Result<(), Failure> {
-        match self.style {
-            Style::Events => {
-                let event = Event::new("error").with("seq", number);
-                self.event(event.with("message", message))
-            }
-            Style::Lines | Style::Dots => Ok(()),
-        }
+        self.dot("\u{8}E")?;
+        self.event(
+            Event::new("error")
+                .with("seq", number)
+                .with("message", message),
+        )
     }
 
-    /// A datagram that answers no probe.
+    /// A datagram came that answers no probe.
     pub fn unexpected(&self, received: &[u8]) -> Result<(), Failure> {
-        match self.style {
-            Style::Events => {
-                let event = Event::new("unexpected").with("bytes", received.len());
-                self.event(event.with_data(received))
-            }
-            Style::Lines | Style::Dots => Ok(()),
-        }
+        let event = Event::new("unexpected").with("bytes", received.len());
+        self.event(event.with_data(received))
     }
 
-    /// Statistics while it goes on: not among the answers.
-    pub fn interim(&self, statistics: &Statistics, time: Duration) -> Result<(), Failure> {
+    /// Statistics while it goes on: people see them on standard error, beside the answers.
+    pub fn interim(&self, statistics: &Statistics) -> Result<(), Failure> {
         if self.style == Style::Events {
-            return numbers(Event::new("interim"), statistics, time).print();
+            return numbers(Event::new("interim"), statistics).print();
         }
         let mut stderr = io::stderr();
         // Over the ^\ that a terminal shows of the key.
         let start = if stderr.is_terminal() { "\r" } else { "" };
         // A closed standard error is not an error.
-        let _ = stderr.write_all([start, &statistics.interim()].concat().as_bytes());
+        let _ = stderr.write_all([start, &text::interim(statistics)].concat().as_bytes());
         Ok(())
     }
 
     /// The statistics at the end.
-    pub fn summary(&self, statistics: &Statistics, time: Duration) -> Result<(), Failure> {
+    pub fn summary(&self, statistics: &Statistics) -> Result<(), Failure> {
         if self.style == Style::Events {
-            return numbers(Event::new("summary"), statistics, time).print();
+            return numbers(Event::new("summary"), statistics).print();
         }
-        print(&statistics.summary(&name(&self.target), time, self.verbose))
+        print(&text::summary(
+            statistics,
+            &name(&self.target),
+            self.verbose,
+        ))
     }
 
     /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
@@ -209,30 +163,19 @@ impl Report {
             // One of a group.
             return source.to_string();
         }
-        let (typed, resolved) = (self.target.to_string(), self.address.to_string());
-        if typed == resolved {
-            typed
+        let target = &self.target;
+        if *target == source.to_string() {
+            target.clone()
         } else {
-            format!("{typed} ({})", self.address.ip())
+            format!("{target} ({})", source.ip())
         }
     }
 
     fn line(&self, line: &str) -> Result<(), Failure> {
-        if self.quiet {
+        if self.quiet || self.style != Style::Lines {
             return Ok(());
         }
         self.print_line(line)
-    }
-
-    fn print_line(&self, line: &str) -> Result<(), Failure> {
-        let mut text = String::with_capacity(line.len() + 22);
-        if self.timestamps {
-            let time = since_epoch();
-            text = format!("[{}.{:06}] ", time.as_secs(), time.subsec_micros());
-        }
-        text.push_str(line);
-        text.push('\n');
-        print(&text)
     }
 
     fn dot(&self, text: &str) -> Result<(), Failure> {
@@ -243,10 +186,19 @@ impl Report {
     }
 
     fn event(&self, event: Event) -> Result<(), Failure> {
-        if self.quiet {
+        if self.quiet || self.style != Style::Events {
             return Ok(());
         }
         self.print_event(event)
+    }
+
+    fn print_line(&self, line: &str) -> Result<(), Failure> {
+        if self.timestamps {
+            let time = since_epoch();
+            let (seconds, micros) = (time.as_secs(), time.subsec_micros());
+            return print(&format!("[{seconds}.{micros:06}] {line}\n"));
+        }
+        print(&format!("{line}\n"))
     }
 
     fn print_event(&self, event: Event) -> Result<(), Failure> {
@@ -257,14 +209,10 @@ impl Report {
     }
 }
 
-/// The target in the line above the statistics.
-fn name(target: &HostPort) -> String {
-    if target.host.contains(':') {
-        // Programs that read this line know addresses without brackets only.
-        format!("{} {}", target.host, target.port)
-    } else {
-        target.to_string()
-    }
+/// The target in the line above the statistics. Programs that read this line (jc, pingparsing) know
+/// addresses without brackets only.
+fn name(target: &str) -> String {
+    target.replace('[', "").replace("]:", " ")
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -277,7 +225,7 @@ fn since_epoch() -> Duration {
         .unwrap_or_default()
 }
 
-fn numbers(event: Event, statistics: &Statistics, time: Duration) -> Event {
+fn numbers(event: Event, statistics: &Statistics) -> Event {
     let times = &statistics.times;
     let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
     event
@@ -288,7 +236,7 @@ fn numbers(event: Event, statistics: &Statistics, time: Duration) -> Event {
         .with("duplicates", statistics.duplicates)
         .with("errors", statistics.errors)
         .with("late", statistics.late)
-        .with("time_ms", milliseconds(time))
+        .with("time_ms", milliseconds(statistics.time()))
         .with("rtt_min_ms", rtt(times.min()))
         .with("rtt_avg_ms", rtt(times.mean()))
         .with("rtt_max_ms", rtt(times.max()))
@@ -302,6 +250,7 @@ fn numbers(event: Event, statistics: &Statistics, time: Duration) -> Event {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::Instant;
 
     use serde_json::Value;
 
@@ -324,6 +273,12 @@ mod tests {
         drop(stdin);
         let output = child.wait_with_output().unwrap();
         Some(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    #[test]
+    fn the_summary_names_an_ipv6_target_without_brackets() {
+        assert_eq!(name("[fe80::1%lo]:9999"), "fe80::1%lo 9999");
+        assert_eq!(name("localhost:9999"), "localhost:9999");
     }
 
     #[test]
@@ -361,8 +316,8 @@ mod tests {
     /// `program` has to find in the text what stands in the event; `names` are its own and ours.
     #[track_caller]
     fn compare(program: &str, argument: &str, names: &[(&str, &str)]) {
+        let begin = Instant::now();
         for target in ["127.0.0.1:9999", "[::1]:9999", "localhost:9999"] {
-            let target: HostPort = target.parse().unwrap();
             for (received, duplicates, errors, late) in [
                 (7, 0, 0, 0),
                 (5, 2, 0, 1),
@@ -378,18 +333,18 @@ mod tests {
                     late,
                     pipe: errors + late,
                     is_adaptive: duplicates > 0,
+                    span: Some((begin, begin + Duration::from_millis(6012))),
                     ..Statistics::default()
                 };
                 for number in 0..received {
                     let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
                     statistics.times.add(time);
                 }
-                let time = Duration::from_millis(6012);
-                let event = numbers(Event::new("summary"), &statistics, time).line();
+                let event = numbers(Event::new("summary"), &statistics).line();
                 let event: Value = serde_json::from_str(&event).unwrap();
                 let text = format!(
                     "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",
-                    statistics.summary(&name(&target), time, false)
+                    text::summary(&statistics, &name(target), false)
                 );
                 let Some(parsed) = parse(program, argument, &text) else {
                     return;

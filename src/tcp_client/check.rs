@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::ping::{self, Pace};
+use super::ping;
 use crate::exit::{Failure, Worst};
 use crate::json::{Event, milliseconds};
 use crate::logging::LoggingArgs;
@@ -32,13 +32,13 @@ pub struct CheckArgs {
     parallel: Option<u16>,
     /// Try one port N times, and print ping's statistics
     #[arg(short, long, value_name = "N", value_parser = crate::units::count, conflicts_with = "retry")]
-    count: Option<u64>,
+    pub count: Option<u64>,
     /// Try one port every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, conflicts_with = "retry")]
-    interval: Option<Duration>,
+    pub interval: Option<Duration>,
     /// Print JSON, one object per line
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 impl CheckArgs {
@@ -53,12 +53,8 @@ impl CheckArgs {
     }
 }
 
-/// What became of one port.
-struct Checked {
-    index: usize,
-    /// Who answered and how long it took.
-    result: Result<(IpAddr, Duration), Failure>,
-}
+/// Who answered and how long it took.
+type Checked = Result<(IpAddr, Duration), Failure>;
 
 /// Tries all ports side by side, a bounded number at a time, and reports them in order. An error if
 /// one of them is not open.
@@ -70,25 +66,17 @@ pub fn run(
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
     let (host, ports) = host_and_ports(words).map_err(Failure::local)?;
-    let targets: Vec<HostPort> = ports
-        .0
-        .into_iter()
-        .map(|port| HostPort {
-            host: host.clone(),
-            port,
-        })
-        .collect();
+    let with_host = |port| HostPort {
+        host: host.clone(),
+        port,
+    };
+    let targets: Vec<HostPort> = ports.0.into_iter().map(with_host).collect();
     if args.count.is_some() || args.interval.is_some() {
         let [target] = &targets[..] else {
             let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
             return Err(Failure::local(message));
         };
-        let pace = Pace {
-            count: args.count,
-            interval: args.interval.unwrap_or(Duration::from_secs(1)),
-            json: args.json,
-        };
-        return ping::run(target, connect, deadline, &pace, logging);
+        return ping::run(target, args, connect, deadline, logging);
     }
     let mut report = Report {
         json: args.json,
@@ -98,69 +86,74 @@ pub fn run(
     };
     report.start(&host, targets.len())?;
     let addresses = connect.with_retries(deadline, || {
-        let limit = connect.limit(deadline);
-        let first = &targets[0];
-        connect.addresses(first, limit)
+        connect.addresses(&targets[0], connect.limit(deadline))
     })?;
-
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let work = |results: &Sender<Checked>| {
-        while !stop.load(Ordering::Relaxed) {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(target) = targets.get(index) else {
-                return;
-            };
-            let result = check(target, &addresses, connect, deadline);
-            if results.send(Checked { index, result }).is_err() {
-                return;
-            }
-        }
+    let checks = Checks {
+        targets,
+        addresses,
+        connect,
+        deadline,
+        next: AtomicUsize::new(0),
     };
-    thread::scope(|scope| {
-        let (sender, results) = mpsc::channel();
-        for _ in
-            0..at_a_time(args.parallel.unwrap_or(64).into(), addresses.len()).min(targets.len())
-        {
-            let sender = sender.clone();
-            let spawned = thread::Builder::new()
-                .name("check".to_owned())
-                .spawn_scoped(scope, || {
-                    let sender = sender;
-                    work(&sender);
-                });
-            if spawned.is_err() {
-                // Those that run already have to do.
-                break;
-            }
-        }
-        drop(sender);
-        let printed = report.print_in_order(&targets, &results);
-        // Nobody reads on.
-        stop.store(printed.is_err(), Ordering::Relaxed);
-        drop(results);
-        printed
-    })?;
+    checks.run(args.parallel.unwrap_or(64).into(), &mut report)?;
     report.end()
 }
 
-/// Connects to `target` and closes the connection again.
-fn check(
-    target: &HostPort,
-    addresses: &[SocketAddr],
-    connect: &ConnectArgs,
+/// Ports of one host to check.
+struct Checks<'a> {
+    targets: Vec<HostPort>,
+    addresses: Vec<SocketAddr>,
+    connect: &'a ConnectArgs,
     deadline: Deadline,
-) -> Result<(IpAddr, Duration), Failure> {
-    connect.with_retries(deadline, || {
-        let mut addresses = addresses.to_vec();
-        for address in &mut addresses {
-            address.set_port(target.port);
+    /// The first target that no thread has taken.
+    next: AtomicUsize,
+}
+
+impl Checks<'_> {
+    fn run(&self, parallel: usize, report: &mut Report) -> Result<(), Failure> {
+        thread::scope(|scope| {
+            let (sender, results) = mpsc::channel();
+            let parallel = at_a_time(parallel, self.addresses.len()).min(self.targets.len());
+            for _ in 0..parallel {
+                let sender = sender.clone();
+                let thread = thread::Builder::new().name("check".to_owned());
+                let thread = thread.spawn_scoped(scope, move || self.work(&sender));
+                if thread.is_err() {
+                    // Those that run already have to do.
+                    break;
+                }
+            }
+            drop(sender);
+            report.print_in_order(&self.targets, &results)
+        })
+    }
+
+    /// Checks one target after another until none is left, or nobody wants the results.
+    fn work(&self, results: &Sender<(usize, Checked)>) {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(target) = self.targets.get(index) else {
+                return;
+            };
+            if results.send((index, self.check(target))).is_err() {
+                return;
+            }
         }
-        let start = Instant::now();
-        let limit = connect.limit(deadline);
-        let (_, peer) = connect_to(target, addresses, connect, limit)?;
-        Ok((peer.ip(), start.elapsed()))
-    })
+    }
+
+    /// Connects to `target` and closes the connection again.
+    fn check(&self, target: &HostPort) -> Checked {
+        self.connect.with_retries(self.deadline, || {
+            let mut addresses = self.addresses.clone();
+            for address in &mut addresses {
+                address.set_port(target.port);
+            }
+            let start = Instant::now();
+            let limit = self.connect.limit(self.deadline);
+            let (_, peer) = connect_to(target, addresses, self.connect, limit)?;
+            Ok((peer.ip(), start.elapsed()))
+        })
+    }
 }
 
 /// As many as asked for, or as the limit of open descriptors allows.
@@ -199,7 +192,7 @@ impl Report {
     fn print_in_order(
         &mut self,
         targets: &[HostPort],
-        results: &Receiver<Checked>,
+        results: &Receiver<(usize, Checked)>,
     ) -> Result<(), Failure> {
         let mut early = BTreeMap::new();
         for (index, target) in targets.iter().enumerate() {
@@ -207,22 +200,18 @@ impl Report {
                 if let Some(result) = early.remove(&index) {
                     break result;
                 }
-                let Ok(checked) = results.recv() else {
+                let Ok((index, result)) = results.recv() else {
                     let message = "could not check all ports: no thread could be started";
                     return Err(Failure::local(message));
                 };
-                early.insert(checked.index, checked.result);
+                early.insert(index, result);
             };
             self.print(target, result)?;
         }
         Ok(())
     }
 
-    fn print(
-        &mut self,
-        target: &HostPort,
-        result: Result<(IpAddr, Duration), Failure>,
-    ) -> Result<(), Failure> {
+    fn print(&mut self, target: &HostPort, result: Checked) -> Result<(), Failure> {
         let event = |name| {
             Event::new(name)
                 .with("host", target.host.as_str())

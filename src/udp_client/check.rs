@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure, blame};
 use crate::json::{self, Event};
 use crate::net::datagram::BUFFER;
 use crate::output;
-use crate::ping::statistics;
+use crate::ping::text;
 use crate::udp_client::socket::{SEND_PATIENCE, send_when_room};
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, is_wait, wait_for};
@@ -99,7 +99,7 @@ fn print(
         format!(" ({})", address.ip())
     };
     let time = time.map_or_else(String::new, |time| {
-        format!(", {} ms", statistics::milliseconds(time))
+        format!(", {} ms", text::milliseconds(time))
     });
     output::write_once(format!("{typed}{ip} {name}{time}\n").as_bytes())
 }

@@ -1,4 +1,4 @@
-//! The probes of a ping: what they look like, and what an answer says about which of them.
+//! Which probe an answer belongs to, and which are still awaited.
 //!
 //! A payload starts with a token: what only this run has, and the number of the probe. An answer
 //! belongs to the probe whose token it holds, wherever in it that stands. All of it is text, so
@@ -7,37 +7,50 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The smallest payload: a token and nothing else.
-pub const LEAST: usize = RUN + NUMBER;
+use crate::net::datagram::LARGEST;
+use crate::ping::{Answer, Kind};
 
 /// How many characters tell this run from others, and how many make a number: with these, three
 /// million million of each.
 const RUN: usize = 8;
 const NUMBER: usize = 8;
 
+/// The smallest payload: a token and nothing else.
+const LEAST: usize = RUN + NUMBER;
+
+/// How large a payload may be.
+pub const SIZES: Range<usize> = LEAST..LARGEST + 1;
+
 /// How many probes are remembered. At the default time limit they are over sooner than forgotten as
 /// long as fewer than this are sent in a second.
 const MOST: usize = 1 << 17;
 
+/// At the end late answers are waited for as long again as the time limit was, but not longer than
+/// this; and if some have come, for as long as the slowest of them took, within bounds.
+const LINGER: Duration = Duration::from_secs(2);
+const MOST_LINGER: Duration = Duration::from_secs(10);
+
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// All probes of one run. Times are since its start.
+/// All probes of one run. Asks no clock itself.
 pub struct Probes {
     run: [u8; RUN],
     payload: Vec<u8>,
     timeout: Duration,
-    /// Those sent last, in order.
+    /// The last that were sent, in order.
     window: VecDeque<Probe>,
     /// How many were sent before them.
     forgotten: u64,
-    /// How many are not waited for any more, from the first on, without one in between that is.
+    /// Probes 1 to `settled` are no longer awaited.
     settled: u64,
+    /// How long the slowest of the late answers took.
+    slowest: Duration,
 }
 
 struct Probe {
-    sent: Duration,
+    sent: Instant,
     state: State,
 }
 
@@ -51,19 +64,9 @@ enum State {
     Answered,
 }
 
-/// What a datagram that has arrived is to one probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// The first answer to a probe, in time.
-    Reply { number: u64, time: Duration },
-    /// The first answer to a probe that is lost.
-    Late { number: u64, time: Duration },
-    /// Another answer to a probe.
-    Duplicate { number: u64, time: Duration },
-}
-
 impl Probes {
-    /// Probes of `size` bytes, at least `LEAST`, that may take `timeout` to be answered.
+    /// Probes of `size` bytes, which has to be one of [`SIZES`], that are lost when `timeout` has
+    /// passed without an answer.
     pub fn new(size: usize, timeout: Duration) -> Self {
         // Seeded by the system at random.
         let run = digits(RandomState::new().hash_one(std::process::id()));
@@ -78,6 +81,7 @@ impl Probes {
             window: VecDeque::new(),
             forgotten: 0,
             settled: 0,
+            slowest: Duration::ZERO,
         }
     }
 
@@ -94,7 +98,7 @@ impl Probes {
     }
 
     /// Notes that the next probe was sent at `at`.
-    pub fn send(&mut self, at: Duration) {
+    pub fn send(&mut self, at: Instant) {
         if self.window.len() >= MOST {
             self.window.pop_front();
             self.forgotten += 1;
@@ -107,22 +111,29 @@ impl Probes {
     }
 
     /// The next probe whose time is up at `now`; it is lost from then on.
-    pub fn expire(&mut self, now: Duration) -> Option<u64> {
-        self.next_expiry().filter(|at| *at < now)?;
+    pub fn expire(&mut self, now: Instant) -> Option<u64> {
+        self.next_expiry().filter(|at| *at <= now)?;
         let number = self.first_waiting()?;
         self.set(number, State::Lost);
         Some(number)
     }
 
-    /// When the time of the first probe that is waited for is up; `None`: none is.
-    pub fn next_expiry(&mut self) -> Option<Duration> {
+    /// When the time of the first probe that is awaited is up; `None`: none is.
+    pub fn next_expiry(&mut self) -> Option<Instant> {
         let number = self.first_waiting()?;
-        let probe = self.get(number)?;
-        Some(probe.sent + self.timeout)
+        Some(self.get(number)?.sent + self.timeout)
+    }
+
+    /// Until when a late answer to the probe that was lost last may come; `None`: none is lost.
+    pub fn end_of_linger(&self) -> Option<Instant> {
+        let mut sent_last_first = self.window.iter().rev();
+        let lost = sent_last_first.find(|probe| probe.state == State::Lost)?;
+        let keep = self.slowest.max(self.timeout) + self.timeout.min(LINGER);
+        Some(lost.sent + keep.min(self.timeout + MOST_LINGER))
     }
 
     /// The network said that a probe did not arrive, but not which. It is taken for the first that
-    /// is waited for.
+    /// is awaited.
     pub fn refuse(&mut self) -> Option<u64> {
         let number = self.first_waiting()?;
         self.set(number, State::Refused);
@@ -140,36 +151,29 @@ impl Probes {
         last.is_some_and(|probe| matches!(probe.state, State::Waiting | State::Lost))
     }
 
-    /// When the last of those was sent, after `since`, that an answer may still come to, though too
-    /// late.
-    pub fn last_lost(&self, since: Duration) -> Option<Duration> {
-        let probes = self.window.iter().rev();
-        let mut probes = probes.take_while(|probe| probe.sent > since);
-        let lost = probes.find(|probe| probe.state == State::Lost);
-        lost.map(|probe| probe.sent)
-    }
-
-    /// What `received` is, which arrived at `at`: an answer to each probe whose token it holds, for
-    /// some servers send back several at once; nothing, if to none that is known. Probes whose time
-    /// was up have to have expired.
-    pub fn answers(&mut self, received: &[u8], at: Duration) -> Vec<Meaning> {
+    /// What `received`, which arrived at `at`, answers: each known probe whose token it holds. Some
+    /// servers send back several at once. [`Self::expire`] has to be called for `at` before.
+    pub fn answers(&mut self, received: &[u8], at: Instant) -> Vec<Answer> {
         let numbers = self.numbers_in(received).into_iter();
         numbers
             .filter_map(|number| self.answer(number, at))
             .collect()
     }
 
-    fn answer(&mut self, number: u64, at: Duration) -> Option<Meaning> {
+    fn answer(&mut self, number: u64, at: Instant) -> Option<Answer> {
         let probe = self.get(number)?;
-        let time = at.saturating_sub(probe.sent);
-        let meaning = match probe.state {
-            State::Answered => Meaning::Duplicate { number, time },
-            State::Refused if time > self.timeout => Meaning::Late { number, time },
-            State::Waiting | State::Refused => Meaning::Reply { number, time },
-            State::Lost => Meaning::Late { number, time },
+        let time = at.saturating_duration_since(probe.sent);
+        let kind = match probe.state {
+            State::Answered => Kind::Duplicate,
+            State::Waiting => Kind::Reply,
+            State::Refused if time < self.timeout => Kind::Reply,
+            State::Refused | State::Lost => Kind::Late,
         };
+        if kind == Kind::Late {
+            self.slowest = self.slowest.max(time);
+        }
         self.set(number, State::Answered);
-        Some(meaning)
+        Some(Answer { kind, number, time })
     }
 
     fn first_waiting(&mut self) -> Option<u64> {
@@ -208,11 +212,6 @@ impl Probes {
     }
 }
 
-/// How large a payload may be as far as this is concerned.
-pub fn sizes() -> Range<usize> {
-    LEAST..crate::net::datagram::LARGEST + 1
-}
-
 /// The last digits of `number`.
 fn digits(mut number: u64) -> [u8; NUMBER] {
     let mut digits = [b'0'; NUMBER];
@@ -232,19 +231,29 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::OnceLock;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     const TIMEOUT: Duration = Duration::from_millis(10);
 
-    fn at(millis: u64) -> Duration {
-        Duration::from_millis(millis)
+    /// A point in time, so many milliseconds after the first.
+    fn at(millis: u64) -> Instant {
+        static START: OnceLock<Instant> = OnceLock::new();
+        *START.get_or_init(Instant::now) + Duration::from_millis(millis)
     }
 
     fn next(probes: &mut Probes, millis: u64) -> Vec<u8> {
         let payload = probes.payload().to_vec();
         probes.send(at(millis));
         payload
+    }
+
+    fn answer(kind: Kind, number: u64, millis: u64) -> Answer {
+        let time = Duration::from_millis(millis);
+        Answer { kind, number, time }
     }
 
     #[test]
@@ -263,22 +272,14 @@ mod tests {
         let one = next(&mut probes, 1);
         let two = next(&mut probes, 2);
         let greeting = [b"Hello, ", two.as_slice(), b"!"].concat();
-        let time = at(3);
-        let number = 2;
-        assert_eq!(
-            probes.answers(&greeting, at(5)),
-            [Meaning::Reply { number, time }]
-        );
-        let time = at(4);
-        assert_eq!(
-            probes.answers(&two, at(6)),
-            [Meaning::Duplicate { number, time }]
-        );
-        let (number, time) = (1, at(6));
-        assert_eq!(
-            probes.answers(&one, at(7)),
-            [Meaning::Reply { number, time }]
-        );
+        let cases = [
+            (&greeting, 5, answer(Kind::Reply, 2, 3)),
+            (&two, 6, answer(Kind::Duplicate, 2, 4)),
+            (&one, 7, answer(Kind::Reply, 1, 6)),
+        ];
+        for (received, millis, expected) in cases {
+            assert_eq!(probes.answers(received, at(millis)), [expected]);
+        }
         assert_eq!(probes.next_expiry(), None);
     }
 
@@ -287,20 +288,31 @@ mod tests {
         let mut probes = Probes::new(56, TIMEOUT);
         let one = next(&mut probes, 1);
         assert_eq!(probes.next_expiry(), Some(at(11)));
+        assert_eq!(probes.expire(at(10)), None);
+        assert_eq!(probes.expire(at(11)), Some(1));
         assert_eq!(probes.expire(at(11)), None);
-        assert_eq!(probes.expire(at(12)), Some(1));
-        assert_eq!(probes.expire(at(12)), None);
-        assert_eq!(probes.last_lost(at(0)), Some(at(1)));
-        let (number, time) = (1, at(20));
-        assert_eq!(
-            probes.answers(&one, at(21)),
-            [Meaning::Late { number, time }]
-        );
-        assert_eq!(probes.last_lost(at(0)), None);
-        assert_eq!(
-            probes.answers(&one, at(21)),
-            [Meaning::Duplicate { number, time }]
-        );
+        let late = answer(Kind::Late, 1, 20);
+        assert_eq!(probes.answers(&one, at(21)), [late]);
+        let duplicate = answer(Kind::Duplicate, 1, 20);
+        assert_eq!(probes.answers(&one, at(21)), [duplicate]);
+    }
+
+    #[test]
+    fn late_answers_are_awaited_as_long_again_or_as_long_as_the_slowest_took() {
+        let mut probes = Probes::new(56, TIMEOUT);
+        let one = next(&mut probes, 1);
+        assert_eq!(probes.end_of_linger(), None);
+        probes.expire(at(11));
+        assert_eq!(probes.end_of_linger(), Some(at(21)));
+        probes.answers(&one, at(31));
+        assert_eq!(probes.end_of_linger(), None);
+        let two = next(&mut probes, 40);
+        probes.expire(at(50));
+        assert_eq!(probes.end_of_linger(), Some(at(80)));
+        probes.answers(&two, at(60_000));
+        next(&mut probes, 60_000);
+        probes.expire(at(60_010));
+        assert_eq!(probes.end_of_linger(), Some(at(70_010)));
     }
 
     #[test]
@@ -314,16 +326,14 @@ mod tests {
         assert_eq!(probes.refuse(), None);
         assert!(!probes.awaits_last());
         assert_eq!(probes.expire(at(99)), None);
-        let meaning = probes.answers(&one, at(9));
-        assert!(matches!(meaning[..], [Meaning::Reply { number: 1, .. }]));
+        assert_eq!(probes.answers(&one, at(9)), [answer(Kind::Reply, 1, 9)]);
     }
 
     #[test]
     fn one_datagram_may_answer_several() {
         let mut probes = Probes::new(56, TIMEOUT);
         let both = [next(&mut probes, 0), next(&mut probes, 1)].concat();
-        let replies =
-            [(1, at(3)), (2, at(2))].map(|(number, time)| Meaning::Reply { number, time });
+        let replies = [(1, 3), (2, 2)].map(|(number, time)| answer(Kind::Reply, number, time));
         assert_eq!(probes.answers(&both, at(3)), replies);
     }
 
@@ -393,39 +403,36 @@ mod tests {
             events.sort_unstable();
             let mut payloads = Vec::new();
             let (mut replies, mut late, mut duplicates, mut lost) = (0, 0, 0, 0);
-            for (time, answered) in events {
+            for (time, index) in events {
                 while probes.expire(at(time)).is_some() {
                     lost += 1;
                 }
-                let Some(index) = answered else {
+                let Some(index) = index else {
                     payloads.push(next(&mut probes, time));
                     continue;
                 };
-                let answer = [before.as_bytes(), &payloads[index]].concat();
-                let rtt = at(time - index as u64 * 3);
-                match probes.answers(&answer, at(time))[0] {
-                    Meaning::Reply { number, time } => {
-                        prop_assert_eq!((number, time), (index as u64 + 1, rtt));
-                        prop_assert!(rtt <= TIMEOUT);
+                let answered = [before.as_bytes(), &payloads[index]].concat();
+                let rtt = time - index as u64 * 3;
+                let found = probes.answers(&answered, at(time))[0];
+                prop_assert_eq!(found, answer(found.kind, index as u64 + 1, rtt));
+                match found.kind {
+                    Kind::Reply => {
+                        prop_assert!(found.time < TIMEOUT);
                         replies += 1;
                     }
-                    Meaning::Late { number, time } => {
-                        prop_assert_eq!((number, time), (index as u64 + 1, rtt));
-                        prop_assert!(rtt > TIMEOUT);
+                    Kind::Late => {
+                        prop_assert!(found.time >= TIMEOUT);
                         late += 1;
                     }
-                    Meaning::Duplicate { number, .. } => {
-                        prop_assert_eq!(number, index as u64 + 1);
-                        duplicates += 1;
-                    }
+                    Kind::Duplicate => duplicates += 1,
                 }
             }
-            while probes.expire(Duration::MAX).is_some() {
+            while probes.expire(at(1_000_000)).is_some() {
                 lost += 1;
             }
             let firsts = delays.iter().filter(|(is_answered, ..)| *is_answered);
             let firsts = firsts.map(|(_, first, second)| first.min(&second.unwrap_or(99)).to_owned());
-            let in_time = firsts.clone().filter(|first| at(*first) <= TIMEOUT).count();
+            let in_time = firsts.clone().filter(|first| Duration::from_millis(*first) < TIMEOUT).count();
             prop_assert_eq!(replies, in_time);
             prop_assert_eq!(late, firsts.clone().count() - in_time);
             let twice = delays.iter().filter(|(is_answered, _, second)| *is_answered && second.is_some());

@@ -67,15 +67,16 @@ fn sigcont_alone_changes_nothing() {
 }
 
 #[test]
-fn an_answer_that_arrived_at_a_stopped_ping_has_no_time() {
+fn an_answer_that_arrived_at_a_stopped_ping_counts() {
     let server = mailbox();
     let target = address(&server);
     let mut client = ping(&target, ["-c", "1", "-W", "1h"])
         .stdout(format!(
-            "56 bytes from {target}: udp_seq=1\n\
+            "56 bytes from {target}: udp_seq=1 time={{N}} ms\n\
              \n\
              --- {target} ping statistics ---\n\
-             1 packets transmitted, 1 received, 0% packet loss, time {{N}}ms\n\n"
+             1 packets transmitted, 1 received, 0% packet loss, time {{N}}ms\n\
+             rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms\n"
         ))
         .start();
     client.receive_line("PING {*}");
