@@ -60,7 +60,7 @@ fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Resul
     program
         .start(connection.ends().ok(), stdin, stdout)
         .map_err(|error| {
-            let sentence = format_args!("could not run {program}");
+            let sentence = format!("could not run {program}");
             Ended::Local(Failure::of(Exit::Local, sentence, &error))
         })
 }
