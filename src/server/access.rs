@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::exit::{Exit, Failure, OrFail as _, cause};
 use crate::net::resolve::ResolveArgs;
-use crate::signal::Reload;
+use crate::signal::{SIGHUP, Signals};
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -78,7 +78,7 @@ pub struct Gate {
     args: AccessArgs,
     resolve: ResolveArgs,
     access: Arc<Mutex<Access>>,
-    reload: Reload,
+    reload: Signals,
 }
 
 impl Gate {
@@ -86,11 +86,12 @@ impl Gate {
     /// system's resolver does.
     pub fn open(args: &AccessArgs, resolve: &ResolveArgs) -> Result<Self, Failure> {
         let access = args.load(resolve)?;
+        let reload: &[_] = if args.has_files() { &[SIGHUP] } else { &[] };
         Ok(Self {
             args: args.clone(),
             resolve: resolve.clone(),
             access: Arc::new(Mutex::new(access)),
-            reload: Reload::install(args.has_files())?,
+            reload: Signals::catch(&[], reload)?,
         })
     }
 

@@ -12,7 +12,7 @@ use crate::net::connect::{ConnectArgs, connect_to};
 use crate::ping::report::{Report, Style};
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Kind};
-use crate::signal::Attention;
+use crate::signal::{SIGINT, SIGQUIT, Signals};
 use crate::wait::{Deadline, IN, wait_for};
 
 /// The header of a TCP segment without options (RFC 9293, section 3.1).
@@ -28,7 +28,7 @@ pub fn run(
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
     let addresses = connect.addresses(target, connect.limit(deadline))?;
-    let attention = Attention::install()?;
+    let signals = Signals::catch(&[SIGINT], &[SIGQUIT])?;
     let style = if args.json {
         Style::Events
     } else {
@@ -49,7 +49,7 @@ pub fn run(
         addresses,
         connect,
         deadline,
-        attention,
+        signals,
         report,
         statistics: Statistics::default(),
         worst: Worst::default(),
@@ -73,7 +73,7 @@ struct Ping<'a> {
     addresses: Vec<SocketAddr>,
     connect: &'a ConnectArgs,
     deadline: Deadline,
-    attention: Attention,
+    signals: Signals,
     report: Report,
     statistics: Statistics,
     worst: Worst,
@@ -84,16 +84,16 @@ impl Ping<'_> {
     /// the statistics that SIGQUIT asks for.
     fn wait_until(&self, due: Deadline) -> Result<bool, Failure> {
         loop {
-            if self.attention.asked() {
+            if self.signals.arrived() && !self.signals.is_ending() {
                 self.report.interim(&self.statistics)?;
             }
-            if self.attention.interrupted() || self.deadline.has_passed() {
+            if self.signals.is_ending() || self.deadline.has_passed() {
                 return Ok(false);
             }
             if due.has_passed() {
                 return Ok(true);
             }
-            wait_for(self.attention.as_fd(), IN, due.min(self.deadline))?;
+            wait_for(self.signals.as_fd(), IN, due.min(self.deadline))?;
         }
     }
 

@@ -28,7 +28,7 @@ use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
-use crate::signal::Stop;
+use crate::signal::{SIGINT, SIGTERM, Signals};
 use crate::units::positive_duration;
 use crate::wait::{Deadline, IN, Set, Waker, wait_for};
 use admission::Admission;
@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         socket::listen(address, args.backlog, &args.socket)
     })?;
     raise_descriptor_limit(args.limits.max_connections);
-    let stop = Stop::install()?;
+    let stop = Signals::catch(&[SIGINT, SIGTERM], &[])?;
     // This empties the files of --record: not before the server can listen.
     let handler = Handler::new(&args.service, &args.stream, connect)?;
     let limits = &args.limits;
@@ -172,7 +172,7 @@ impl Server {
 
     /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM that
     /// is so by the drain timeout: connections that are still open are cut off.
-    fn wait(&self, stop: &Stop) -> Result<(), Failure> {
+    fn wait(&self, stop: &Signals) -> Result<(), Failure> {
         let Admission {
             gate, connections, ..
         } = &self.admission;

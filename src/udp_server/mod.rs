@@ -28,7 +28,7 @@ use crate::net::options::SocketArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::listen::ListenArgs;
 use crate::server::program::Program;
-use crate::signal::Stop;
+use crate::signal::{SIGINT, SIGTERM, Signals};
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
 use crate::usage::needs;
@@ -113,7 +113,7 @@ enum Service {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
-    let stop = Stop::install()?;
+    let stop = Signals::catch(&[SIGINT, SIGTERM], &[])?;
     let sockets = args.listen.open(&args.addresses()?, |address| {
         ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
@@ -279,17 +279,17 @@ impl Server {
     }
 
     /// Serves all sockets until a signal arrives.
-    fn serve(&mut self, stop: &Stop) -> Result<(), Failure> {
+    fn serve(&mut self, stop: &Signals) -> Result<(), Failure> {
         loop {
             let has_room = self.handler.has_room();
             let mut set = Set::new();
-            let stopped = set.add(stop.as_fd(), IN);
+            set.add(stop.as_fd(), IN);
             let reload = set.add(self.guard.gate.as_fd(), IN);
             let sockets = self.guard.sockets.iter().filter(|_| has_room);
             let sockets: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), IN)).collect();
             let deadline = self.handler.watch(&mut set).min(self.guard.next_end());
             let ready = set.wait(deadline)?;
-            if ready[stopped] && stop.arrived() {
+            if stop.is_ending() {
                 return Ok(());
             }
             if ready[reload] {
@@ -306,10 +306,10 @@ impl Server {
     }
 
     /// Serves datagrams of one socket: all that there are, or so many that the others get a turn.
-    fn serve_batch(&mut self, index: usize, stop: &Stop) -> Result<(), Failure> {
+    fn serve_batch(&mut self, index: usize, stop: &Signals) -> Result<(), Failure> {
         const BATCH: usize = 64;
         for _ in 0..BATCH {
-            if stop.has_come() || !self.handler.has_room() || !self.serve_one(index)? {
+            if stop.is_ending() || !self.handler.has_room() || !self.serve_one(index)? {
                 break;
             }
         }

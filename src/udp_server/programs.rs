@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::socket::Peer;
 use crate::net::datagram::{LARGEST, largest};
 use crate::server::program::{Ends, GRACE, Program, Running};
-use crate::signal::Children;
+use crate::signal::{SIGCHLD, Signals};
 use crate::wait::{Deadline, GONE, IN, Key, OUT, Ready, Set};
 
 /// All programs. One thread serves them, and waits for none of them.
@@ -23,7 +23,7 @@ pub struct Programs {
     program: Program,
     idle_timeout: Duration,
     max_peers: usize,
-    children: Children,
+    children: Signals,
     child_ended: Key,
     sessions: HashMap<Peer, Session>,
     /// Programs that have been told to end.
@@ -68,7 +68,7 @@ impl Programs {
             program,
             idle_timeout,
             max_peers,
-            children: Children::install()?,
+            children: Signals::catch(&[], &[SIGCHLD])?,
             child_ended: Key::ABSENT,
             sessions: HashMap::new(),
             leaving: Vec::new(),
@@ -166,7 +166,7 @@ impl Programs {
     pub fn serve(&mut self, ready: &Ready, guard: &mut Guard) {
         /// A pipe holds a mebibyte at most, which is so many reads.
         const MOST_LEFT: usize = 17;
-        let child_ended = ready[self.child_ended] && self.children.may_have_ended();
+        let child_ended = ready[self.child_ended] && self.children.arrived();
         let now = Instant::now();
         let mut over = Vec::new();
         for (peer, session) in &mut self.sessions {

@@ -24,7 +24,7 @@ use crate::exit::{Exit, Failure, cause};
 use crate::net::connect::ATTEMPT_DELAY;
 use crate::net::datagram::BUFFER;
 use crate::output;
-use crate::signal::Interrupt;
+use crate::signal::{SIGINT, Signals, end_by_interrupt};
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
@@ -87,7 +87,7 @@ pub fn run(
         ledger: Ledger::new(policy),
         report,
         stdout: output::Reader::new()?,
-        interrupt: json.then(Interrupt::install).transpose()?,
+        interrupt: json.then(|| Signals::catch(&[SIGINT], &[])).transpose()?,
         buffer: vec![0; BUFFER],
     };
     let asked = exchange.ask_all(payloads);
@@ -97,7 +97,7 @@ pub fn run(
     }
     let finished = exchange.report.finish();
     if is_interrupted {
-        Interrupt::end()?;
+        end_by_interrupt()?;
     }
     finished
 }
@@ -109,7 +109,7 @@ struct Exchange<'a> {
     report: Report,
     stdout: output::Reader,
     /// Caught with `--json`, which prints a summary before SIGINT ends the process.
-    interrupt: Option<Interrupt>,
+    interrupt: Option<Signals>,
     buffer: Vec<u8>,
 }
 
@@ -281,7 +281,7 @@ impl Exchange<'_> {
             let ports = self.sockets.add_to(&mut set);
             let input = set.add(input.then(|| stdin.as_fd()), IN);
             let output = set.add(self.stdout.fd(), GONE);
-            set.add(self.interrupt.as_ref().map(Interrupt::as_fd), IN);
+            set.add(self.interrupt.as_ref().map(Signals::as_fd), IN);
             let ready = set.wait(until)?;
             if self.is_interrupted() {
                 return Err(Failure::announced(Exit::Network));
@@ -332,6 +332,6 @@ impl Exchange<'_> {
     }
 
     fn is_interrupted(&self) -> bool {
-        self.interrupt.as_ref().is_some_and(Interrupt::has_come)
+        self.interrupt.as_ref().is_some_and(Signals::is_ending)
     }
 }

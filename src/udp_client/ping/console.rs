@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::alarm::Alarm;
 use crate::exit::Failure;
 use crate::output;
-use crate::signal::Attention;
+use crate::signal::{SIGINT, SIGQUIT, Signals};
 use crate::udp_client::socket::ClientSocket;
 use crate::wait::{GONE, IN, Set};
 
 /// What a ping waits for besides its socket.
 pub struct Console {
-    pub attention: Attention,
+    pub signals: Signals,
     stdout: output::Reader,
     /// Whether standard input is a terminal at which Enter may be pressed.
     has_keyboard: bool,
@@ -31,7 +31,7 @@ pub struct Woken {
 impl Console {
     pub fn new() -> Result<Self, Failure> {
         Ok(Self {
-            attention: Attention::install()?,
+            signals: Signals::catch(&[SIGINT], &[SIGQUIT])?,
             stdout: output::Reader::new()?,
             has_keyboard: io::stdin().is_terminal(),
             alarm: Alarm::new(),
@@ -45,7 +45,7 @@ impl Console {
         let listens = self.has_keyboard && is_foreground(stdin.as_fd());
         let mut set = Set::new();
         let socket = set.add(socket.as_fd(), IN);
-        let signal = set.add(self.attention.as_fd(), IN);
+        let signal = set.add(self.signals.as_fd(), IN);
         let keyboard = set.add(listens.then(|| stdin.as_fd()), IN);
         let output = set.add(self.stdout.fd(), GONE);
         let ready = self.alarm.wait(set)?;
@@ -54,7 +54,7 @@ impl Console {
             return Err(output::Reader::left());
         }
         let arrived = ready[socket].then_some(now);
-        let asked = ready[signal] && self.attention.asked();
+        let asked = ready[signal] && self.signals.arrived() && !self.signals.is_ending();
         Ok(Woken {
             arrived,
             asked: (ready[keyboard] && self.entered()) || asked,

@@ -248,7 +248,7 @@ impl Ping<'_> {
     fn run(&mut self) -> Result<(), Failure> {
         let mut buffer = vec![0; BUFFER];
         loop {
-            if self.console.attention.interrupted() || self.deadline.has_passed() {
+            if self.console.signals.is_ending() || self.deadline.has_passed() {
                 return Ok(());
             }
             if self.is_sending() && self.schedule.is_due(Instant::now()) {
