@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use crate::exit::{Exit, Failure};
-use crate::wait::is_wait;
+use crate::wait::if_ready;
 
 /// What it is called in messages.
 pub const NAME: &str = "standard input";
@@ -12,11 +12,8 @@ pub const NAME: &str = "standard input";
 /// Reads once. 0 is the end; `None`: nothing is there yet. Blocks unless poll(2) said that it is
 /// ready.
 pub fn read(buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
-    match rustix::io::read(io::stdin().as_fd(), buffer).map_err(io::Error::from) {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if is_wait(&error) => Ok(None),
-        Err(error) => Err(unreadable(NAME, &error)),
-    }
+    let result = rustix::io::read(io::stdin().as_fd(), buffer).map_err(io::Error::from);
+    if_ready(result).map_err(|error| unreadable(NAME, &error))
 }
 
 /// A failed read of `name`.

@@ -101,6 +101,14 @@ pub fn is_wait(error: &io::Error) -> bool {
     )
 }
 
+/// What the call returned. `None`: it has to be repeated, once poll(2) says so.
+pub fn if_ready<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if is_wait(&error) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// A point in time, or never. It remembers its length, so that a message can tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {

@@ -15,7 +15,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::output::write_ready;
 use crate::tap::{self, Direction, Tap};
-use crate::wait::is_wait;
+use crate::wait::if_ready;
 
 /// A reader, and a writer that can finish.
 pub struct Duplex {
@@ -107,14 +107,6 @@ pub fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-/// `None`: the descriptor is not ready.
-fn unless_not_ready(result: io::Result<usize>) -> io::Result<Option<usize>> {
-    match result {
-        Err(error) if is_wait(&error) => Ok(None),
-        result => result.map(Some),
-    }
-}
-
 /// Lets `tap` record the first `count` of `bytes`. Returns `count`.
 fn note(
     tap: &mut Option<Tap>,
@@ -195,7 +187,7 @@ impl Reader {
             Some(source) => rustix::io::read(source, &mut *buffer).map_err(Into::into),
             None => self.bytes.read(buffer),
         };
-        let count = unless_not_ready(result).map_err(Fault::Read)?;
+        let count = if_ready(result).map_err(Fault::Read)?;
         note(&mut self.tap, Direction::Received, buffer, count)
     }
 }
@@ -334,7 +326,7 @@ impl Writer {
 
     /// Writes what the descriptor takes without blocking, and records it. `None`: nothing.
     pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let count = unless_not_ready(self.write(bytes)).map_err(Fault::Write)?;
+        let count = if_ready(self.write(bytes)).map_err(Fault::Write)?;
         note(&mut self.tap, Direction::Sent, bytes, count)
     }
 

@@ -17,7 +17,7 @@ use crate::relay::duplex::Duplex;
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
-use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, is_wait, wait_for};
+use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, if_ready, wait_for};
 
 /// Why a connection did not end well.
 #[derive(Debug)]
@@ -160,7 +160,8 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's data. `None`: nothing has arrived.
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
-        let count = unless_it_waits(self.stream.receive(buffer, RecvFlags::DONTWAIT))?;
+        let received = self.stream.receive(buffer, RecvFlags::DONTWAIT);
+        let count = if_ready(received).map_err(Ended::Failed)?;
         let moved = count.unwrap_or(0) as u64;
         self.received.update(|total| total + moved);
         Ok(count)
@@ -168,7 +169,8 @@ impl Connection {
 
     /// Writes as much of `bytes` as the system takes now. `None`: it takes nothing.
     pub fn try_write(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
-        let count = unless_it_waits(self.stream.send(bytes, SendFlags::DONTWAIT))?;
+        let sent = self.stream.send(bytes, SendFlags::DONTWAIT);
+        let count = if_ready(sent).map_err(Ended::Failed)?;
         let moved = count.unwrap_or(0) as u64;
         self.sent.update(|total| total + moved);
         Ok(count)
@@ -235,7 +237,7 @@ impl Connection {
                     .map_err(Ended::Failed)?;
             }
             // With a timeout, SIGSTOP and SIGCONT interrupt the call (signal(7)).
-            if let Some(count) = unless_it_waits(call(&self.stream))? {
+            if let Some(count) = if_ready(call(&self.stream)).map_err(Ended::Failed)? {
                 return Ok(count);
             }
         }
@@ -255,18 +257,10 @@ impl Connection {
         // Stack budget: see pool.
         let mut scratch = [0; 1024];
         while !end.has_passed() && wait_for(self.stream.as_fd(), IN, end).is_ok() {
-            match unless_it_waits(self.stream.receive(&mut scratch, RecvFlags::DONTWAIT)) {
+            match if_ready(self.stream.receive(&mut scratch, RecvFlags::DONTWAIT)) {
                 Ok(Some(0)) | Err(_) => return,
                 Ok(_) => {}
             }
         }
-    }
-}
-
-/// `None`: the caller has to repeat the call.
-fn unless_it_waits(result: io::Result<usize>) -> Result<Option<usize>, Ended> {
-    match result {
-        Err(error) if is_wait(&error) => Ok(None),
-        result => result.map(Some).map_err(Ended::Failed),
     }
 }
