@@ -8,7 +8,7 @@ use std::str::FromStr;
 use rustix::io::Errno;
 use socket2::{InterfaceIndexOrAddress, Socket};
 
-use super::options::named;
+use super::options::{named, set};
 
 /// A multicast group, typed as `GROUP` or `GROUP%INTERFACE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Group {
             }
             joined => joined,
         };
-        named("--join", self, joined)
+        named(format_args!("--join {self}"), joined)
     }
 }
 
@@ -165,32 +165,26 @@ impl GroupArgs {
                 }
                 _ => no("broadcast"),
             };
-            named("--broadcast", "", set)?;
+            named("--broadcast", set)?;
         }
         let multicast = target.ip().is_multicast();
-        if let Some(ttl) = self.multicast_ttl {
-            let set = match target {
-                _ if !multicast => no("multicast"),
-                SocketAddr::V4(_) => socket.set_multicast_ttl_v4(ttl.into()),
-                SocketAddr::V6(_) => socket.set_multicast_hops_v6(ttl.into()),
-            };
-            named("--multicast-ttl", ttl, set)?;
-        }
-        if let Some(name) = &self.multicast_interface {
-            let set = if multicast {
-                send_multicast_from(socket, target, name)
-            } else {
-                no("multicast")
-            };
-            named("--multicast-interface", name, set)?;
-        }
+        set("--multicast-ttl", self.multicast_ttl, |ttl| match target {
+            _ if !multicast => no("multicast"),
+            SocketAddr::V4(_) => socket.set_multicast_ttl_v4(ttl.into()),
+            SocketAddr::V6(_) => socket.set_multicast_hops_v6(ttl.into()),
+        })?;
+        let interface = self.multicast_interface.as_ref();
+        set("--multicast-interface", interface, |name| match target {
+            _ if !multicast => no("multicast"),
+            _ => send_multicast_from(socket, target, name),
+        })?;
         if self.no_multicast_loop {
             let set = match target {
                 _ if !multicast => no("multicast"),
                 SocketAddr::V4(_) => socket.set_multicast_loop_v4(false),
                 SocketAddr::V6(_) => socket.set_multicast_loop_v6(false),
             };
-            named("--no-multicast-loop", "", set)?;
+            named("--no-multicast-loop", set)?;
         }
         Ok(())
     }

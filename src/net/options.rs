@@ -32,13 +32,12 @@ impl SourceArgs {
         if self.source.is_none() && self.source_port.is_none() {
             return Ok(());
         }
-        let any: IpAddr = match target {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        if target.is_ipv6() {
+        let any: IpAddr = if target.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
             socket.set_only_v6(true)?;
-        }
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         if self.source_port.is_some() && socket.r#type()? == Type::STREAM {
             // The port of a connection in TIME_WAIT can be used again.
             socket.set_reuse_address(true)?;
@@ -48,20 +47,13 @@ impl SourceArgs {
             // A link-local source lies on the link that leads to the target.
             local.set_scope_id(target.scope_id());
         }
-        socket
-            .bind(&local.into())
-            .map_err(|error| io::Error::new(error.kind(), format!("{self}: {}", cause(&error))))
-    }
-}
-
-impl fmt::Display for SourceArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.source, self.source_port) {
-            (Some(ip), Some(port)) => write!(f, "--source {ip} --source-port {port}"),
-            (Some(ip), None) => write!(f, "--source {ip}"),
-            (None, Some(port)) => write!(f, "--source-port {port}"),
-            (None, None) => Ok(()),
-        }
+        socket.bind(&local.into()).map_err(|error| {
+            let source = self.source.map(|ip| format!("--source {ip}"));
+            let port = self.source_port.map(|port| format!("--source-port {port}"));
+            let options: Vec<String> = source.into_iter().chain(port).collect();
+            let message = format!("{}: {}", options.join(" "), cause(&error));
+            io::Error::new(error.kind(), message)
+        })
     }
 }
 
@@ -105,45 +97,31 @@ pub struct TcpSocketArgs {
 impl SocketArgs {
     /// Sets the options on a socket for `address`. It must be neither bound nor connected yet.
     pub(super) fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
-        if let Some(name) = &self.interface {
-            named("--interface", name, bind_to_interface(socket, name))?;
-        }
-        if let Some(ttl) = self.ttl {
-            let set = match address {
-                SocketAddr::V4(_) => socket.set_ttl_v4(ttl.into()),
-                SocketAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into()),
-            };
-            named("--ttl", ttl, set)?;
-        }
-        if let Some(dscp) = self.dscp {
+        set("--interface", self.interface.as_ref(), |name| {
+            bind_to_interface(socket, name)
+        })?;
+        set("--ttl", self.ttl, |ttl| match address {
+            SocketAddr::V4(_) => socket.set_ttl_v4(ttl.into()),
+            SocketAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into()),
+        })?;
+        set("--dscp", self.dscp, |dscp| {
             // RFC 2474: the upper six bits of the octet; the lower two are ECN's.
             let octet = u32::from(dscp) << 2;
-            let set = match address {
+            match address {
                 SocketAddr::V4(_) => socket.set_tos_v4(octet),
                 SocketAddr::V6(_) => socket.set_tclass_v6(octet),
-            };
-            named("--dscp", dscp, set)?;
-        }
-        if let Some(size) = self.recv_buffer {
-            let set = socket.set_recv_buffer_size(size);
-            let got = set.and_then(|()| socket.recv_buffer_size());
-            named(
-                "--recv-buffer",
-                size,
-                got.and_then(|got| at_least(size, got)),
-            )?;
-        }
-        if let Some(size) = self.send_buffer {
-            let set = socket.set_send_buffer_size(size);
-            let got = set.and_then(|()| socket.send_buffer_size());
-            named(
-                "--send-buffer",
-                size,
-                got.and_then(|got| at_least(size, got)),
-            )?;
-        }
+            }
+        })?;
+        set("--recv-buffer", self.recv_buffer, |size| {
+            socket.set_recv_buffer_size(size)?;
+            at_least(size, socket.recv_buffer_size()?)
+        })?;
+        set("--send-buffer", self.send_buffer, |size| {
+            socket.set_send_buffer_size(size)?;
+            at_least(size, socket.send_buffer_size()?)
+        })?;
         if self.reuse_port {
-            named("--reuse-port", "", socket.set_reuse_port(true))?;
+            named("--reuse-port", socket.set_reuse_port(true))?;
         }
         Ok(())
     }
@@ -153,51 +131,46 @@ impl TcpSocketArgs {
     /// As [`SocketArgs::apply`].
     pub(super) fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
         self.any.apply(socket, address)?;
-        if let Some(mss) = self.mss {
-            named("--mss", mss, socket.set_tcp_mss(mss.into()))?;
-        }
-        if let Some(time) = self.keepalive {
-            let keepalive = TcpKeepalive::new().with_time(time).with_interval(time);
-            let set = socket.set_tcp_keepalive(&keepalive);
-            named("--keepalive", format_args!("{time:?}"), set)?;
-        }
-        Ok(())
+        set("--mss", self.mss, |mss| socket.set_tcp_mss(mss.into()))?;
+        let Some(time) = self.keepalive else {
+            return Ok(());
+        };
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(time);
+        let set = socket.set_tcp_keepalive(&keepalive);
+        named(format_args!("--keepalive {time:?}"), set)
     }
 }
 
-/// Names the option that the kernel refused. The error is this machine's, whatever its cause.
-pub(super) fn named(
+/// Sets an option that has a value, if it was given.
+pub(super) fn set<V: Copy + fmt::Display>(
     option: &str,
-    value: impl fmt::Display,
-    result: io::Result<()>,
+    value: Option<V>,
+    set: impl FnOnce(V) -> io::Result<()>,
 ) -> io::Result<()> {
+    value.map_or(Ok(()), |value| {
+        named(format_args!("{option} {value}"), set(value))
+    })
+}
+
+/// Names the option that the kernel refused. The error is this machine's, whatever its cause.
+pub(super) fn named(option: impl fmt::Display, result: io::Result<()>) -> io::Result<()> {
     result.map_err(|error| {
-        let option = format!("{option} {value}");
-        let message = format!("{}: {}", option.trim_end(), cause(&error));
+        let message = format!("{option}: {}", cause(&error));
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })
 }
 
-/// Fails if the kernel granted less than `asked`: it cuts a size down silently (socket(7)).
+/// Fails if the kernel granted less than `asked`: it cuts a size down silently. Linux reports twice
+/// the size that it granted (socket(7)).
 fn at_least(asked: usize, reported: usize) -> io::Result<()> {
-    let got = granted(reported);
-    if got < asked {
+    const REPORTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+    let granted = reported / REPORTED;
+    if granted < asked {
         return Err(io::Error::other(format!(
-            "the system allows no more than {got} bytes"
+            "the system allows no more than {granted} bytes"
         )));
     }
     Ok(())
-}
-
-/// Linux reports twice the size that was asked for (socket(7)).
-#[cfg(target_os = "linux")]
-fn granted(reported: usize) -> usize {
-    reported / 2
-}
-
-#[cfg(not(target_os = "linux"))]
-fn granted(reported: usize) -> usize {
-    reported
 }
 
 /// A size that fits setsockopt(2), which takes an `int`.
