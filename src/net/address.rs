@@ -20,24 +20,14 @@ impl HostPort {
         let Some((first, rest)) = words.split_first() else {
             return Err("no address; write HOST:PORT, for example localhost:9999".to_owned());
         };
-        match read(first)? {
-            Word::Address(address) => Ok((address, rest)),
-            // `::1:9999` is an address by itself. A next word that is no port shows that 9999 was one.
-            Word::Host(_)
-                if has_port_glued_on(first)
-                    && rest.first().is_some_and(|second| port(second).is_err()) =>
-            {
-                Err(without_port(first))
-            }
-            Word::Host(host) => match rest.split_first() {
-                Some((second, rest)) => Ok((
-                    Self {
-                        host,
-                        port: port(second)?,
-                    },
-                    rest,
-                )),
-                None => Err(without_port(first)),
+        match (read(first)?, rest.split_first()) {
+            ((host, Some(port)), _) => Ok((Self { host, port }, rest)),
+            (_, None) => Err(without_port(first)),
+            ((host, None), Some((second, rest))) => match port(second) {
+                Ok(port) => Ok((Self { host, port }, rest)),
+                // `::1:9999` is an address by itself. A next word that is no port shows that 9999 was one.
+                Err(_) if glued_port(first).is_some() => Err(without_port(first)),
+                Err(error) => Err(error),
             },
         }
     }
@@ -46,9 +36,7 @@ impl HostPort {
     pub fn from_words(words: &[String]) -> Result<Self, String> {
         match Self::take_from(words)? {
             (address, []) => Ok(address),
-            (address, [extra, ..]) => Err(format!(
-                "'{extra}' is too much: the address is {address} already"
-            )),
+            (address, [extra, ..]) => Err(too_much(extra, &address)),
         }
     }
 
@@ -87,20 +75,14 @@ impl HostPort {
     /// The value of an HTTP `Host` field (RFC 9110, section 7.2): without port 80, and without a zone,
     /// which means nothing outside this machine (RFC 6874).
     pub fn host_field(&self) -> String {
-        let host = self
-            .host
-            .split_once('%')
-            .map_or(self.host.as_str(), |(address, _)| address);
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
+        let host = self.host.split('%').next().unwrap_or_default();
+        let port = self.port;
+        let field = Self {
+            host: host.to_owned(),
+            port,
         };
-        if self.port == 80 {
-            host
-        } else {
-            format!("{host}:{}", self.port)
-        }
+        let field = field.to_string();
+        field.strip_suffix(":80").unwrap_or(&field).to_owned()
     }
 }
 
@@ -109,8 +91,8 @@ impl FromStr for HostPort {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match read(text)? {
-            Word::Address(address) => Ok(address),
-            Word::Host(_) => Err(without_port(text)),
+            (host, Some(port)) => Ok(Self { host, port }),
+            (_, None) => Err(without_port(text)),
         }
     }
 }
@@ -126,49 +108,47 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Ports typed as `22,80,8000-8010`: in that order, none twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortList(pub Vec<u16>);
-
-impl FromStr for PortList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut seen = vec![false; 1 << 16];
-        let mut ports = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last) = (port(first)?, port(last)?);
-            if first > last {
-                return Err(format!(
-                    "'{part}' ends before it begins; write {last}-{first}"
-                ));
+/// Reads `HOST PORTS` or `HOST:PORT`: at least one address.
+pub fn addresses(words: &[String]) -> Result<Vec<HostPort>, String> {
+    match words {
+        [first, second] => match read(first)? {
+            (host, None) => {
+                let with_host = |port| HostPort {
+                    host: host.clone(),
+                    port,
+                };
+                Ok(ports(second)?.into_iter().map(with_host).collect())
             }
-            for port in first..=last {
-                if !std::mem::replace(&mut seen[usize::from(port)], true) {
-                    ports.push(port);
-                }
-            }
-        }
-        Ok(Self(ports))
+            (host, Some(port)) => Err(too_much(second, &HostPort { host, port })),
+        },
+        [word] => Ok(vec![word.parse()?]),
+        _ => Err("no address; write HOST PORTS, for example localhost 22,80,8000-8010".to_owned()),
     }
 }
 
-/// Reads `HOST PORTS` or `HOST:PORT`.
-pub fn host_and_ports(words: &[String]) -> Result<(String, PortList), String> {
-    match words {
-        [first, second] => match read(first)? {
-            Word::Host(host) => Ok((host, second.parse()?)),
-            Word::Address(address) => Err(format!(
-                "'{second}' is too much: the address is {address} already"
-            )),
-        },
-        [word] => {
-            let HostPort { host, port } = word.parse()?;
-            Ok((host, PortList(vec![port])))
+fn too_much(word: &str, address: &HostPort) -> String {
+    format!("'{word}' is too much: the address is {address} already")
+}
+
+/// Ports typed as `22,80,8000-8010`: in that order, none twice.
+fn ports(text: &str) -> Result<Vec<u16>, String> {
+    let mut seen = vec![false; 1 << 16];
+    let mut ports = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (port(first)?, port(last)?);
+        if first > last {
+            return Err(format!(
+                "'{part}' ends before it begins; write {last}-{first}"
+            ));
         }
-        _ => Err("no address; write HOST PORTS, for example localhost 22,80,8000-8010".to_owned()),
+        for port in first..=last {
+            if !std::mem::replace(&mut seen[usize::from(port)], true) {
+                ports.push(port);
+            }
+        }
     }
+    Ok(ports)
 }
 
 /// A port from 1 to 65535, in decimal.
@@ -205,18 +185,14 @@ pub fn ip(address: &SocketAddr) -> String {
     }
 }
 
-enum Word {
-    Address(HostPort),
-    Host(String),
-}
-
-fn read(word: &str) -> Result<Word, String> {
+/// Reads a host, and the port if it has one.
+fn read(word: &str) -> Result<(String, Option<u16>), String> {
     if let Some((scheme, rest)) = word.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let port = if scheme == "https" { 443 } else { 80 };
+        let usual = if scheme == "https" { 443 } else { 80 };
         return Err(match read(host) {
-            Ok(Word::Address(address)) => format!("'{word}' is a URL; write {address}"),
-            Ok(Word::Host(host)) => {
+            Ok((host, port)) => {
+                let port = port.unwrap_or(usual);
                 format!("'{word}' is a URL; write {}", HostPort { host, port })
             }
             Err(_) => format!("'{word}' is a URL; write HOST:PORT"),
@@ -232,30 +208,20 @@ fn read(word: &str) -> Result<Word, String> {
             ));
         }
         return match tail.strip_prefix(':') {
-            Some(digits) => Ok(Word::Address(HostPort {
-                host: address.to_owned(),
-                port: port(digits)?,
-            })),
-            None if tail.is_empty() => Ok(Word::Host(address.to_owned())),
+            Some(digits) => Ok((address.to_owned(), Some(port(digits)?))),
+            None if tail.is_empty() => Ok((address.to_owned(), None)),
             None => Err(format!(
                 "'{word}' does not go on with a port; write [{address}]:9999"
             )),
         };
     }
     match word.split_once(':') {
-        None => Ok(Word::Host(host(word)?)),
+        None => Ok((host(word)?, None)),
         Some((name, digits)) if !digits.contains(':') => {
-            let host = if name.is_empty() {
-                "localhost".to_owned()
-            } else {
-                host(name)?
-            };
-            Ok(Word::Address(HostPort {
-                host,
-                port: port(digits)?,
-            }))
+            let name = if name.is_empty() { "localhost" } else { name };
+            Ok((host(name)?, Some(port(digits)?)))
         }
-        Some(_) if is_ipv6(word) => Ok(Word::Host(word.to_owned())),
+        Some(_) if is_ipv6(word) => Ok((word.to_owned(), None)),
         Some(_) => Err(match word.rsplit_once(':') {
             Some((address, digits)) if is_ipv6(address) => {
                 format!(
@@ -269,24 +235,26 @@ fn read(word: &str) -> Result<Word, String> {
     }
 }
 
-/// Whether `word` is an IPv6 address that also reads as an address and a port.
-fn has_port_glued_on(word: &str) -> bool {
+/// An IPv6 address that also reads as an address and a port: those two.
+fn glued_port(word: &str) -> Option<(&str, &str)> {
     word.rsplit_once(':')
-        .is_some_and(|(address, digits)| is_ipv6(address) && port(digits).is_ok())
+        .filter(|(address, digits)| is_ipv6(address) && port(digits).is_ok())
 }
 
 /// What to write in place of `word`, a host without a port.
 fn without_port(word: &str) -> String {
     let word = word.trim_start_matches('[').trim_end_matches(']');
-    match word.rsplit_once(':') {
-        Some((address, digits)) if is_ipv6(address) && port(digits).is_ok() => format!(
+    if let Some((address, digits)) = glued_port(word) {
+        return format!(
             "'{word}' is an IPv6 address without a port; if {digits} is the port, write [{address}]:{digits}"
-        ),
-        Some(_) => format!("'{word}' has no port; write [{word}]:9999"),
-        None if port(word).is_ok() => {
-            format!("'{word}' is only a port; write :{word} or HOST:{word}")
-        }
-        None => format!("'{word}' has no port; write {word}:9999"),
+        );
+    }
+    if word.contains(':') {
+        format!("'{word}' has no port; write [{word}]:9999")
+    } else if port(word).is_ok() {
+        format!("'{word}' is only a port; write :{word} or HOST:{word}")
+    } else {
+        format!("'{word}' has no port; write {word}:9999")
     }
 }
 
@@ -466,7 +434,6 @@ mod tests {
 
     #[test]
     fn a_list_of_ports_has_ranges_and_keeps_its_order() {
-        let ports = |text: &str| text.parse::<PortList>().map(|list| list.0);
         assert_eq!(ports("80"), Ok(vec![80]));
         assert_eq!(ports("443,22,80-82,81"), Ok(vec![443, 22, 80, 81, 82]));
         assert_eq!(ports("1-65535").map(|ports| ports.len()), Ok(65535));
@@ -479,11 +446,14 @@ mod tests {
 
     #[test]
     fn ports_to_check_follow_a_host_or_are_part_of_the_address() {
-        let read =
-            |typed: &[&str]| host_and_ports(&words(typed)).map(|(host, list)| (host, list.0));
-        assert_eq!(read(&["db", "1,2"]), Ok(("db".to_owned(), vec![1, 2])));
-        assert_eq!(read(&["::1", "7"]), Ok(("::1".to_owned(), vec![7])));
-        assert_eq!(read(&["[::1]:7"]), Ok(("::1".to_owned(), vec![7])));
+        let read = |typed: &[&str]| addresses(&words(typed));
+        let address = |text: &str| text.parse::<HostPort>().unwrap();
+        assert_eq!(
+            read(&["db", "1,2"]),
+            Ok(vec![address("db:1"), address("db:2")])
+        );
+        assert_eq!(read(&["::1", "7"]), Ok(vec![address("[::1]:7")]));
+        assert_eq!(read(&["[::1]:7"]), Ok(vec![address("[::1]:7")]));
         assert!(read(&["db:1", "2"]).is_err());
         assert!(read(&["db"]).is_err());
         assert!(read(&[]).is_err());

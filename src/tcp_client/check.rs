@@ -13,7 +13,7 @@ use super::ping;
 use crate::exit::{Failure, Worst};
 use crate::json::{Event, milliseconds};
 use crate::logging::LoggingArgs;
-use crate::net::address::{HostPort, host_and_ports};
+use crate::net::address::{self, HostPort};
 use crate::net::connect::{ConnectArgs, connect_to};
 use crate::output;
 use crate::wait::Deadline;
@@ -65,12 +65,7 @@ pub fn run(
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    let (host, ports) = host_and_ports(words).map_err(Failure::local)?;
-    let with_host = |port| HostPort {
-        host: host.clone(),
-        port,
-    };
-    let targets: Vec<HostPort> = ports.0.into_iter().map(with_host).collect();
+    let targets = address::addresses(words).map_err(Failure::local)?;
     if args.count.is_some() || args.interval.is_some() {
         let [target] = &targets[..] else {
             let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
@@ -84,7 +79,7 @@ pub fn run(
         failed: 0,
         worst: Worst::default(),
     };
-    report.start(&host, targets.len())?;
+    report.start(&targets[0].host, targets.len())?;
     let addresses = connect.with_retries(deadline, || {
         connect.addresses(&targets[0], connect.limit(deadline))
     })?;
