@@ -1,6 +1,7 @@
 //! Escapes: those that `--send` understands, and those that make a peer's bytes harmless to show.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// The bytes of a `--send` TEXT: `\r \n \t \0 \\ \xHH` are escapes, all else stands for itself.
 pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
@@ -62,24 +63,16 @@ impl TerminalEscape {
             joined = std::mem::take(&mut self.partial);
             &joined
         };
-        let mut rest = input;
-        while !rest.is_empty() {
-            match std::str::from_utf8(rest) {
-                Ok(text) => {
-                    show(text, output);
-                    return;
-                }
-                Err(error) => {
-                    let (valid, wrong) = rest.split_at(error.valid_up_to());
-                    // These bytes are valid: from_utf8_lossy replaces nothing.
-                    show(&String::from_utf8_lossy(valid), output);
-                    let Some(length) = error.error_len() else {
-                        self.partial = wrong.to_vec();
-                        return;
-                    };
-                    show_bytes(&wrong[..length], output);
-                    rest = &wrong[length..];
-                }
+        let mut chunks = input.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            show(chunk.valid(), output);
+            let wrong = chunk.invalid();
+            let may_go_on =
+                std::str::from_utf8(wrong).is_err_and(|error| error.error_len().is_none());
+            if may_go_on && chunks.peek().is_none() {
+                self.partial = wrong.to_vec();
+            } else {
+                show_bytes(wrong, output);
             }
         }
     }
@@ -124,14 +117,9 @@ fn show(text: &str, output: &mut Vec<u8>) {
 }
 
 fn show_bytes(bytes: &[u8], output: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
-        output.extend_from_slice(&[
-            b'\\',
-            b'x',
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ]);
+        // Writing to a Vec cannot fail.
+        let _ = write!(output, "\\x{byte:02x}");
     }
 }
 

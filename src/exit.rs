@@ -72,11 +72,6 @@ impl Failure {
         };
         Self::of(exit, format_args!("could not write {name}"), error)
     }
-
-    /// Puts where or in what it happened before the sentence.
-    pub fn within(self, context: impl fmt::Display) -> Self {
-        Self::new(self.exit, format!("{context}: {}", self.sentence))
-    }
 }
 
 impl fmt::Display for Failure {
@@ -120,16 +115,15 @@ pub struct Worst(Option<Exit>);
 
 impl Worst {
     pub fn add(&mut self, exit: Exit) {
-        let rank = |exit: Exit| match exit {
-            Exit::OutputClosed => 0,
-            Exit::Local => 1,
-            Exit::Resolve => 2,
-            Exit::Timeout => 3,
-            Exit::Network => 4,
-        };
-        if self.0.is_none_or(|worst| rank(exit) < rank(worst)) {
-            self.0 = Some(exit);
-        }
+        const ORDER: [Exit; 5] = [
+            Exit::OutputClosed,
+            Exit::Local,
+            Exit::Resolve,
+            Exit::Timeout,
+            Exit::Network,
+        ];
+        let both = [self.0, Some(exit)];
+        self.0 = ORDER.into_iter().find(|exit| both.contains(&Some(*exit)));
     }
 
     /// An error that carries only the exit code, if something failed.
@@ -147,17 +141,12 @@ pub fn blame(error: &io::Error) -> Exit {
         | io::ErrorKind::InvalidInput
         | io::ErrorKind::OutOfMemory
         | io::ErrorKind::Unsupported => Exit::Local,
-        _ if is_exhaustion(error) => Exit::Local,
-        _ => Exit::Network,
+        _ => match Errno::from_io_error(error) {
+            // The system has run out of descriptors or buffers.
+            Some(Errno::NFILE | Errno::MFILE | Errno::NOBUFS) => Exit::Local,
+            _ => Exit::Network,
+        },
     }
-}
-
-/// Whether the system has run out of descriptors, buffers or memory. Such an error may pass.
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NFILE | Errno::MFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
 }
 
 /// The system's words for an error, in lower case and without its number.

@@ -142,11 +142,12 @@ pub fn connect_to(
 ) -> Result<(Stream, SocketAddr), Failure> {
     let mut race = Race {
         args,
+        waiting: interleave(addresses),
+        next_start: Deadline::now(),
         attempts: Vec::new(),
         failures: Vec::new(),
-        untried: Vec::new(),
     };
-    let winner = race.run(interleave(addresses), limit);
+    let winner = race.run(limit);
     let winner = winner.or_fail(Exit::Local, || format!("could not connect to {target}"))?;
     winner.ok_or_else(|| race.failure(target, limit))
 }
@@ -167,62 +168,49 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 struct Race<'a> {
     args: &'a ConnectArgs,
+    /// Addresses that have not been tried.
+    waiting: VecDeque<SocketAddr>,
+    /// When the first of them is tried at the latest.
+    next_start: Deadline,
     /// Under way, oldest first. Dropping an attempt ends it.
     attempts: Vec<(SocketAddr, Socket)>,
     failures: Vec<(SocketAddr, io::Error)>,
-    /// Addresses that no time was left for.
-    untried: Vec<SocketAddr>,
 }
 
 impl Race<'_> {
     /// Blocks until `limit` at most. `None`: all attempts failed, or `limit` passed.
-    fn run(
-        &mut self,
-        mut waiting: VecDeque<SocketAddr>,
-        limit: Deadline,
-    ) -> io::Result<Option<(Stream, SocketAddr)>> {
-        let mut next_start = Deadline::now();
-        loop {
-            if limit.has_passed() {
-                self.untried.extend(waiting);
-                return Ok(None);
-            }
-            if (self.attempts.is_empty() || next_start.has_passed())
-                && let Some(address) = waiting.pop_front()
+    fn run(&mut self, limit: Deadline) -> io::Result<Option<(Stream, SocketAddr)>> {
+        while !limit.has_passed() {
+            if (self.attempts.is_empty() || self.next_start.has_passed())
+                && let Some(address) = self.waiting.pop_front()
             {
                 match self.start(address) {
-                    Ok(()) => next_start = Deadline::after(ATTEMPT_DELAY),
+                    Ok(()) => self.next_start = Deadline::after(ATTEMPT_DELAY),
                     Err(error) => self.failures.push((address, error)),
                 }
                 continue;
             }
             if self.attempts.is_empty() {
-                return Ok(None);
+                break;
             }
-            let wake = if waiting.is_empty() {
+            let wake = if self.waiting.is_empty() {
                 limit
             } else {
-                limit.min(next_start)
+                limit.min(self.next_start)
             };
-            if let Some(winner) = self.wait(wake, &mut next_start)? {
+            if let Some(winner) = self.wait(wake)? {
                 return Ok(Some(winner));
             }
         }
+        Ok(None)
     }
 
     /// Waits for the attempts until `wake`. The first that succeeds wins and drops the others. After a
     /// failure the next address starts at once.
-    fn wait(
-        &mut self,
-        wake: Deadline,
-        next_start: &mut Deadline,
-    ) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn wait(&mut self, wake: Deadline) -> io::Result<Option<(Stream, SocketAddr)>> {
         let mut set = Set::new();
-        let keys: Vec<Key> = self
-            .attempts
-            .iter()
-            .map(|(_, socket)| set.add(socket.as_fd(), OUT))
-            .collect();
+        let sockets = self.attempts.iter().map(|(_, socket)| socket);
+        let keys: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), OUT)).collect();
         let ready = set.wait(wake)?;
         for (index, key) in keys.into_iter().enumerate().rev() {
             if !ready[key] {
@@ -237,7 +225,7 @@ impl Race<'_> {
                 }
                 Err(error) => {
                     self.failures.push((address, error));
-                    *next_start = Deadline::now();
+                    self.next_start = Deadline::now();
                 }
             }
         }
@@ -259,7 +247,7 @@ impl Race<'_> {
     /// Names every address that was tried and why it failed. Equal causes stand once.
     fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
         let silent = self.attempts.iter().map(|(address, _)| address);
-        let silent: Vec<_> = silent.chain(&self.untried).copied().collect();
+        let silent: Vec<_> = silent.chain(&self.waiting).copied().collect();
         let mut causes: Vec<(String, Vec<SocketAddr>)> = Vec::new();
         for (address, error) in &self.failures {
             let cause = cause(error);

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Exit, Failure};
 use crate::net::address::is_numeric;
 use crate::wait::Deadline;
 
@@ -42,22 +42,22 @@ impl ResolveArgs {
         port: u16,
         limit: Deadline,
     ) -> Result<Vec<SocketAddr>, Failure> {
+        let sentence = format!("could not resolve {host}");
         let numeric = is_numeric(host);
         if self.numeric && !numeric {
-            let message =
-                format!("could not resolve {host}: it is a name, and -n allows addresses only");
+            let message = format!("{sentence}: it is a name, and -n allows addresses only");
             return Err(Failure::local(message));
         }
         // An address needs no resolver, so nothing blocks.
         let found = if numeric || limit == Deadline::NEVER {
             lookup(host, port)
         } else {
-            lookup_until(host, port, limit)?
+            lookup_until(host, port, limit)
         };
-        let failed = |cause: String| {
-            Failure::new(Exit::Resolve, format!("could not resolve {host}: {cause}"))
-        };
-        let found = found.map_err(|error| failed(cause(&error)))?;
+        let found = found.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Failure::of(Exit::Timeout, &sentence, &error),
+            _ => Failure::of(Exit::Resolve, &sentence, &error),
+        })?;
         let mut addresses: Vec<SocketAddr> = Vec::with_capacity(found.len());
         for address in found {
             if self.allows(&address) && !addresses.contains(&address) {
@@ -66,7 +66,8 @@ impl ResolveArgs {
         }
         if addresses.is_empty() {
             let family = if self.ipv6 { "IPv6" } else { "IPv4" };
-            return Err(failed(format!("it has no {family} address")));
+            let message = format!("{sentence}: it has no {family} address");
+            return Err(Failure::new(Exit::Resolve, message));
         }
         Ok(addresses)
     }
@@ -76,35 +77,20 @@ fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
 
-/// Calls getaddrinfo(3) in a thread, as nothing can interrupt it. After `limit` the thread is left
-/// behind.
-fn lookup_until(
-    host: &str,
-    port: u16,
-    limit: Deadline,
-) -> Result<io::Result<Vec<SocketAddr>>, Failure> {
+/// Calls getaddrinfo(3) in a thread, as nothing can interrupt it. After `limit` this fails with
+/// `TimedOut` and leaves the thread behind.
+fn lookup_until(host: &str, port: u16, limit: Deadline) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();
     let name = host.to_owned();
-    let spawned = thread::Builder::new()
-        .name("resolve".to_owned())
-        .spawn(move || {
-            // Nobody receives after `limit`.
-            let _ = sender.send(lookup(&name, port));
-        });
-    if let Err(error) = spawned {
-        return Ok(Err(error));
-    }
-    match receiver.recv_timeout(limit.left().unwrap_or(Duration::MAX)) {
-        Ok(found) => Ok(found),
-        Err(RecvTimeoutError::Disconnected) => Ok(Err(io::Error::other(
-            "the resolver ended without an answer",
-        ))),
-        Err(RecvTimeoutError::Timeout) => {
-            let message = format!(
-                "could not resolve {host}: no answer within {:?}",
-                limit.length()
-            );
-            Err(Failure::new(Exit::Timeout, message))
-        }
-    }
+    let look_up = move || {
+        // Nobody receives after `limit`.
+        let _ = sender.send(lookup(&name, port));
+    };
+    let thread = thread::Builder::new().name("resolve".to_owned());
+    thread.spawn(look_up)?;
+    let found = receiver.recv_timeout(limit.left().unwrap_or(Duration::MAX));
+    found.unwrap_or_else(|_| {
+        let message = format!("no answer within {:?}", limit.length());
+        Err(io::Error::new(io::ErrorKind::TimedOut, message))
+    })
 }

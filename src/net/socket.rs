@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::multicast::{Group, GroupArgs, hear_own_groups_only};
 use super::options::{SocketArgs, SourceArgs, TcpSocketArgs};
@@ -14,11 +14,7 @@ pub fn tcp_client(
     source: &SourceArgs,
     options: &TcpSocketArgs,
 ) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(*target),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(*target), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     options.apply(&socket, target)?;
@@ -35,11 +31,7 @@ pub fn udp_client(
     group: &GroupArgs,
 ) -> io::Result<UdpSocket> {
     let open = || -> io::Result<UdpSocket> {
-        let socket = Socket::new(
-            Domain::for_address(*target),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
+        let socket = Socket::new(Domain::for_address(*target), Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         options.apply(&socket, target)?;
         group.apply(&socket, target)?;
@@ -92,7 +84,7 @@ pub fn listen(
     backlog: i32,
     options: &TcpSocketArgs,
 ) -> io::Result<TcpListener> {
-    let socket = unbound(address, Type::STREAM, Protocol::TCP)?;
+    let socket = unbound(address, Type::STREAM)?;
     options.apply(&socket, &address)?;
     socket.set_tcp_nodelay(true)?;
     // A server that is started again need not wait for old connections in TIME_WAIT.
@@ -110,7 +102,7 @@ pub fn udp_server(
     groups: &[Group],
     prepare: impl Fn(&Socket) -> io::Result<()>,
 ) -> io::Result<UdpSocket> {
-    let socket = unbound(address, Type::DGRAM, Protocol::UDP)?;
+    let socket = unbound(address, Type::DGRAM)?;
     options.apply(&socket, &address)?;
     prepare(&socket)?;
     let own = || groups.iter().filter(|group| group.suits(&address));
@@ -132,8 +124,8 @@ pub fn stop_accepting(listener: &TcpListener) {
     let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
 }
 
-fn unbound(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+fn unbound(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         // Otherwise `[::]` takes IPv4 too, and collides with `0.0.0.0`.
         socket.set_only_v6(true)?;

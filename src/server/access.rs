@@ -162,8 +162,10 @@ fn networks_in(path: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure>
         let peer = line.split('#').next().unwrap_or_default().trim();
         if !peer.is_empty() {
             let found = networks_of(peer, resolve);
-            let line = format!("{path}, line {}", number + 1);
-            networks.extend(found.map_err(|failure| failure.within(line))?);
+            networks.extend(found.map_err(|failure| {
+                let message = format!("{path}, line {}: {failure}", number + 1);
+                Failure::new(failure.exit, message)
+            })?);
         }
     }
     Ok(networks)
