@@ -14,10 +14,10 @@ use tracing::{Event, Level, Metadata, Subscriber};
 pub struct LoggingArgs {
     /// Say more (with time and details); -vv: debug
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    pub verbose: u8,
     /// Log errors only
     #[arg(short, long, global = true)]
-    quiet: bool,
+    pub quiet: bool,
     /// Log text for people, or JSON, one object per line
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -28,16 +28,6 @@ enum LogFormat {
     #[default]
     Text,
     Json,
-}
-
-impl LoggingArgs {
-    pub fn is_verbose(&self) -> bool {
-        self.verbose > 0
-    }
-
-    pub fn is_quiet(&self) -> bool {
-        self.quiet
-    }
 }
 
 /// Sets up the log; only the first call does. A line that standard error does not take is lost:

@@ -2,12 +2,12 @@
 //! kernel when it returns.
 
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::FileType;
 
 use crate::escape::TerminalEscape;
-use crate::exit::{Exit, Failure, OrFail as _};
+use crate::exit::{Exit, Failure};
 use crate::wait::{Deadline, GONE, Key, OUT, Set, is_wait, wait_for};
 
 /// What it is called in messages.
@@ -47,26 +47,28 @@ fn show(bytes: &[u8], escaped: bool, text: &mut Vec<u8>) {
 }
 
 /// Tells when the reader of standard output has left. poll(2) shows that of a pipe alone.
-pub struct Reader(Option<OwnedFd>);
+pub struct Reader(Option<io::Stdout>);
 
 impl Reader {
     pub fn new() -> io::Result<Self> {
         let stdout = io::stdout();
-        let mode = rustix::fs::fstat(&stdout)?.st_mode;
-        let is_pipe = FileType::from_raw_mode(mode) == FileType::Fifo;
-        let pipe = is_pipe.then(|| stdout.as_fd().try_clone_to_owned());
-        Ok(Self(pipe.transpose()?))
+        Ok(Self((kind()? == FileType::Fifo).then_some(stdout)))
     }
 
     /// What to wait for with [`crate::wait::GONE`]. `None`: standard output is no pipe.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_ref().map(OwnedFd::as_fd)
+        self.0.as_ref().map(AsFd::as_fd)
     }
 
     /// What it means that the reader has left.
     pub fn left() -> Failure {
         Failure::of_output(NAME, &io::ErrorKind::BrokenPipe.into())
     }
+}
+
+fn kind() -> io::Result<FileType> {
+    let status = rustix::fs::fstat(io::stdout())?;
+    Ok(FileType::from_raw_mode(status.st_mode))
 }
 
 /// Writes to an inherited descriptor, which may block, what goes without waiting. `WouldBlock`:
@@ -83,7 +85,7 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// Standard output that never blocks: bytes wait in it until it has room.
 pub struct Queue {
     stdout: io::Stdout,
-    is_pipe: bool,
+    reader: Reader,
     /// Whether a write may block. One to a file or to `/dev/null` does not.
     may_block: bool,
     escapes: bool,
@@ -92,15 +94,11 @@ pub struct Queue {
 
 impl Queue {
     /// On a terminal control characters are escaped, unless `raw`.
-    pub fn open(raw: bool) -> Result<Self, Failure> {
+    pub fn open(raw: bool) -> io::Result<Self> {
         let stdout = io::stdout();
-        let status = rustix::fs::fstat(&stdout).map_err(io::Error::from);
-        let status = status.or_fail(Exit::Local, || format!("could not open {NAME}"))?;
-        let kind = FileType::from_raw_mode(status.st_mode);
-        let is_pipe = kind == FileType::Fifo;
         Ok(Self {
-            is_pipe,
-            may_block: is_pipe || kind == FileType::Socket || stdout.is_terminal(),
+            reader: Reader::new()?,
+            may_block: matches!(kind()?, FileType::Fifo | FileType::Socket) || stdout.is_terminal(),
             escapes: escapes(raw),
             unwritten: Vec::new(),
             stdout,
@@ -119,11 +117,10 @@ impl Queue {
 
     /// Adds what a wait is for: room, or with nothing to write that the reader of a pipe leaves.
     pub fn watch<'a>(&'a self, set: &mut Set<'a>) -> Key {
-        let stdout = self.stdout.as_fd();
         if self.is_empty() {
-            set.add(self.is_pipe.then_some(stdout), GONE)
+            set.add(self.reader.fd(), GONE)
         } else {
-            set.add(stdout, OUT)
+            set.add(self.stdout.as_fd(), OUT)
         }
     }
 

@@ -46,7 +46,6 @@ pub enum Direction {
 pub struct Taps {
     dump: Option<Mutex<Dump>>,
     record: Option<Mutex<File>>,
-    numbered: bool,
 }
 
 enum Dump {
@@ -58,15 +57,13 @@ enum Dump {
 #[derive(Clone)]
 pub struct Tap {
     taps: Arc<Taps>,
-    /// The number of the session, if pieces carry it.
-    session: Option<u64>,
+    number: Option<u64>,
     offsets: [u64; 2],
 }
 
 impl TapArgs {
-    /// Creates the files. `None`: none are wanted. With `numbered` every piece carries the number of
-    /// its session.
-    pub fn open(&self, numbered: bool) -> Result<Option<Arc<Taps>>, Failure> {
+    /// Creates the files. `None`: none are wanted.
+    pub fn open(&self) -> Result<Option<Arc<Taps>>, Failure> {
         let create = |path: &PathBuf| {
             File::create(path).or_fail(Exit::Local, || {
                 format!("could not create {}", path.display())
@@ -82,17 +79,17 @@ impl TapArgs {
         let taps = Taps {
             dump: dump.map(Mutex::new),
             record: record.map(Mutex::new),
-            numbered,
         };
         Ok(is_wanted.then(|| Arc::new(taps)))
     }
 }
 
 impl Taps {
-    pub fn session(self: &Arc<Self>, number: u64) -> Tap {
+    /// With a `number`, every piece carries it.
+    pub fn session(self: &Arc<Self>, number: Option<u64>) -> Tap {
         Tap {
             taps: Arc::clone(self),
-            session: self.numbered.then_some(number),
+            number,
             offsets: [0; 2],
         }
     }
@@ -102,7 +99,7 @@ impl Tap {
     /// Writes down one piece.
     pub fn passed(&mut self, direction: Direction, bytes: &[u8]) -> io::Result<()> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let head = head(self.session, direction, since_epoch.unwrap_or_default());
+        let head = head(self.number, direction, since_epoch.unwrap_or_default());
         let offset = &mut self.offsets[direction as usize];
         if let Some(dump) = &self.taps.dump {
             let text = hex_dump(&head, *offset, bytes);
@@ -114,7 +111,7 @@ impl Tap {
         }
         if let Some(record) = &self.taps.record {
             let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.session.is_some() {
+            if self.number.is_some() {
                 let head = format!("{head} {}\n", bytes.len());
                 file.write_all(&[head.as_bytes(), bytes, b"\n"].concat())?;
             } else {
@@ -136,7 +133,7 @@ pub struct DatagramTap {
 impl DatagramTap {
     pub fn new(taps: Option<Arc<Taps>>) -> Self {
         Self {
-            tap: RefCell::new(taps.map(|taps| taps.session(1))),
+            tap: RefCell::new(taps.map(|taps| taps.session(None))),
             error: RefCell::default(),
         }
     }

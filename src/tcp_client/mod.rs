@@ -94,11 +94,13 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let connection = connect(&target, &args.connect, deadline)?;
     let peer = connection.peer;
     // Only now: an attempt that fails must not empty the files of an earlier session.
-    let taps = args.stream.tap.open(false)?;
+    let taps = args.stream.tap.open()?;
     let local = connection.stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
     let remote = Duplex::of_socket(Arc::new(connection.stream))?;
-    let remote = args.stream.remote(remote, taps.map(|taps| taps.session(1)));
+    let remote = args
+        .stream
+        .remote(remote, taps.map(|taps| taps.session(None)));
     let writer = options::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
     let (traffic, result) = relay(local, remote, &args.rules(&target, deadline));

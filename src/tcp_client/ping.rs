@@ -36,9 +36,9 @@ pub fn run(
     };
     let report = Report {
         style,
-        quiet: logging.is_quiet(),
+        quiet: logging.quiet,
         label: "tcp_seq",
-        verbose: logging.is_verbose(),
+        verbose: logging.verbose > 0,
         timestamps: false,
         target: target.to_string(),
         address: addresses[0],

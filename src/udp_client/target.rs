@@ -56,7 +56,7 @@ impl<'a> Target<'a> {
         Ok(Self {
             typed,
             addresses,
-            watch: Rc::new(DatagramTap::new(args.tap.open(false)?)),
+            watch: Rc::new(DatagramTap::new(args.tap.open()?)),
             args,
         })
     }

@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
     // Only now: a server that cannot listen must not empty the record of the one that does.
-    let tap = args.tap.open(true)?.map(NumberedTap::new);
+    let tap = args.tap.open()?.map(NumberedTap::new);
     args.listen.announce(&sockets, "send to it")?;
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");

@@ -43,7 +43,7 @@ impl NumberedTap {
             tracing::info!(event = "watch", %peer, number, "Writing down {peer} as #{number}.");
         }
         let tap = self.peers.entry(peer);
-        tap.or_insert_with(|| self.taps.session(self.numbered))
+        tap.or_insert_with(|| self.taps.session(Some(self.numbered)))
             .passed(direction, payload)
     }
 }

@@ -78,7 +78,7 @@ pub struct Streams {
 impl Streams {
     fn remote(&self, connection: &Connection) -> Result<Duplex, Ended> {
         let taps = self.taps.as_ref();
-        let tap = taps.map(|taps| taps.session(connection.number));
+        let tap = taps.map(|taps| taps.session(Some(connection.number)));
         Ok(self.args.remote(connection.duplex()?, tap))
     }
 }
@@ -117,7 +117,7 @@ impl Handler {
         let streams = || {
             Ok::<_, Failure>(Streams {
                 args: stream.clone(),
-                taps: stream.tap.open(true)?,
+                taps: stream.tap.open()?,
             })
         };
         if let Some(words) = &args.exec {
