@@ -82,7 +82,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// An error that nothing more is known of is this machine's.
+/// An error without a sentence of its own counts as this machine's.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::of(Exit::Local, "could not go on", &error)

@@ -46,7 +46,7 @@ fn show(bytes: &[u8], escaped: bool, text: &mut Vec<u8>) {
     }
 }
 
-/// Tells when the reader of standard output has left. poll(2) shows that of a pipe alone.
+/// Tells when the reader of standard output has left. poll(2) shows it only for a pipe.
 pub struct Reader(Option<io::Stdout>);
 
 impl Reader {
@@ -71,8 +71,8 @@ fn kind() -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(status.st_mode))
 }
 
-/// Writes to an inherited descriptor, which may block, what goes without waiting. `WouldBlock`:
-/// nothing does.
+/// Writes as much as an inherited descriptor, which may be a blocking one, takes without blocking.
+/// `WouldBlock`: it takes nothing.
 pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     /// pipe(7): a pipe that polls as writable takes this much, and more might block.
     const PIPE_ATOM: usize = 4096;
@@ -82,7 +82,7 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::io::write(fd, &bytes[..bytes.len().min(PIPE_ATOM)])?)
 }
 
-/// Standard output that never blocks: bytes wait in it until it has room.
+/// Standard output without blocking: bytes wait here until it has room.
 pub struct Queue {
     stdout: io::Stdout,
     reader: Reader,
@@ -109,13 +109,13 @@ impl Queue {
         self.unwritten.is_empty()
     }
 
-    /// Adds what a peer sent, whole, and writes what goes at once.
+    /// Adds what a peer sent, whole, and writes as much as standard output takes.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         show(bytes, self.escapes, &mut self.unwritten);
         self.write()
     }
 
-    /// Adds what a wait is for: room, or with nothing to write that the reader of a pipe leaves.
+    /// Adds standard output: for room if bytes wait, otherwise for the reader of a pipe to leave.
     pub fn watch<'a>(&'a self, set: &mut Set<'a>) -> Key {
         if self.is_empty() {
             set.add(self.reader.fd(), GONE)
@@ -124,7 +124,7 @@ impl Queue {
         }
     }
 
-    /// Call this once the key of [`Self::watch`] is ready: it writes what goes.
+    /// Call this once the key of [`Self::watch`] is ready. It writes, or fails as the reader has left.
     pub fn go_on(&mut self) -> Result<(), Failure> {
         if self.is_empty() {
             return Err(Reader::left());

@@ -40,7 +40,7 @@ pub struct ConnectArgs {
 }
 
 impl ConnectArgs {
-    /// The defaults, but for resolving.
+    /// The defaults, with these options for resolving.
     pub fn new(resolve: ResolveArgs) -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),

@@ -76,7 +76,7 @@ impl Group {
         })
     }
 
-    /// The address, with port 0, to bind a socket to that is for this group alone.
+    /// The address to bind a socket to that receives this group alone. Its port is 0.
     pub fn address(&self) -> io::Result<SocketAddr> {
         let index = self.interface_index()?;
         Ok(match self.ip {
@@ -211,8 +211,8 @@ fn send_multicast_from(_socket: &Socket, _target: &SocketAddr, _name: &str) -> i
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Lets a socket for a server receive only the groups that it joins itself: by default one bound to
-/// all addresses receives every group that anybody on this machine has joined (ip(7)).
+/// Lets a server's socket receive only the groups that it joins itself. By default a socket bound to
+/// all addresses receives every group that any process on this machine has joined (ip(7)).
 #[cfg(target_os = "linux")]
 pub(super) fn hear_own_groups_only(socket: &Socket, address: &SocketAddr) {
     // An old kernel does not know the option; nothing depends on it.

@@ -142,7 +142,7 @@ pub fn hop_limit(socket: &UdpSocket, local: &SocketAddr) -> io::Result<u8> {
     Ok(u8::try_from(hops).unwrap_or(u8::MAX))
 }
 
-/// Sets what [`hop_limit`] tells.
+/// Sets what [`hop_limit`] returns.
 pub fn set_hop_limit(socket: &UdpSocket, local: &SocketAddr, hops: u8) -> io::Result<()> {
     match local {
         SocketAddr::V4(_) => socket.set_ttl(hops.into()),

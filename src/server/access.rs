@@ -96,7 +96,7 @@ impl Gate {
     }
 
     pub fn permits(&self, peer: IpAddr) -> bool {
-        // Every connection and every datagram comes here: without lists it takes no lock.
+        // Every connection and every datagram asks. Without lists this takes no lock.
         if self.args.allow.is_empty() && self.args.deny.is_empty() {
             return true;
         }
@@ -173,11 +173,9 @@ fn networks_in(path: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure>
 
 /// The networks that `peer` names: a network, an address, or all addresses of a name.
 fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
-    if let Ok(network) = peer.parse::<IpNet>() {
+    let network = peer.parse::<IpNet>();
+    if let Ok(network) = network.or_else(|_| peer.parse::<IpAddr>().map(IpNet::from)) {
         return Ok(vec![canonical(network)]);
-    }
-    if let Ok(address) = peer.parse::<IpAddr>() {
-        return Ok(vec![address.to_canonical().into()]);
     }
     if peer.is_empty() || peer.contains(['/', ':', '@', ' ', ',']) {
         let message = format!(

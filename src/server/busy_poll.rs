@@ -19,7 +19,7 @@ const HELD_UP: Duration = Duration::from_millis(1);
 /// The number of short waits in a row before a thread spins.
 const SHORT_WAITS: u32 = 16;
 
-/// The most doublings of that number, by spins in vain. They cost less than a microsecond a wait then.
+/// The most doublings of that number. Spins in vain then cost less than a microsecond a wait.
 const MOST_DOUBLED: u32 = 6;
 
 /// How long this thread's recent waits took. It spins only while all of them are short: spinning

@@ -98,7 +98,7 @@ impl Program {
     }
 }
 
-/// The name of a program in messages. No peer has a part in it.
+/// The name of a program in messages. It contains nothing that a peer sent.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
