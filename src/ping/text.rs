@@ -39,14 +39,14 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     }
     if *transmitted > 0 {
         let loss = general(statistics.loss_percent());
-        let time = (statistics.time() + Duration::from_micros(500)).as_millis();
+        let time = (statistics.time + Duration::from_micros(500)).as_millis();
         let _ = write!(text, ", {loss}% packet loss, time {time}ms");
     }
     text.push('\n');
     let mut parts = Vec::new();
     if !times.is_empty() {
         let [min, avg, max, mdev] =
-            [times.min(), times.mean(), times.max(), times.mdev()].map(milliseconds);
+            [times.min, times.mean(), times.max, times.mdev()].map(milliseconds);
         parts.push(format!(
             "rtt min/avg/max/mdev = {min}/{avg}/{max}/{mdev} ms"
         ));
@@ -80,13 +80,11 @@ pub fn interim(statistics: &Statistics) -> String {
         times,
         ..
     } = statistics;
-    let loss = (statistics.lost() * 100)
-        .checked_div(*transmitted)
-        .unwrap_or(0);
+    let loss = statistics.loss_percent().trunc();
     let mut line = format!("{received}/{transmitted} packets, {loss}% loss");
     if !times.is_empty() {
         let [min, avg, ewma, max] =
-            [times.min(), times.mean(), times.ewma(), times.max()].map(milliseconds);
+            [times.min, times.mean(), times.ewma(), times.max].map(milliseconds);
         let _ = write!(line, ", min/avg/ewma/max = {min}/{avg}/{ewma}/{max} ms");
     }
     line.push('\n');
@@ -120,31 +118,18 @@ fn micros(time: Duration) -> u128 {
     (time.as_nanos() + 500) / 1000
 }
 
-/// A number as printf(3)'s `%g` shows it: six digits that count, and no zeros at the end.
-fn general(value: f64) -> String {
-    let scientific = format!("{value:.5e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else {
-        return scientific;
-    };
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let stripped = |text: &str| {
-        if !text.contains('.') {
-            return text.to_owned();
-        }
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    if (-4..=5).contains(&exponent) {
-        let places = usize::try_from(5 - exponent).unwrap_or_default();
-        return stripped(&format!("{value:.places$}"));
+/// A percentage as printf(3)'s `%g` shows it: six digits that count, and no zeros at the end.
+fn general(percent: f64) -> String {
+    let rounded = format!("{percent:.5e}").parse().unwrap_or(percent);
+    if rounded == 0.0 || rounded >= 1e-4 {
+        return rounded.to_string();
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", stripped(digits), exponent.abs())
+    // C writes two digits of an exponent.
+    format!("{rounded:e}").replace("e-", "e-0")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -158,18 +143,13 @@ mod tests {
         times
     }
 
-    fn span(micros: u64) -> (Instant, Instant) {
-        let begin = Instant::now();
-        (begin, begin + Duration::from_micros(micros))
-    }
-
     #[test]
     fn the_summary_is_pings() {
         let statistics = Statistics {
             transmitted: 2,
             received: 2,
             times: times(&[72, 39]),
-            span: Some(span(1_000_600)),
+            time: Duration::from_micros(1_000_600),
             ..Statistics::default()
         };
         let name = "127.0.0.1:9999";
@@ -212,7 +192,7 @@ mod tests {
             received: 2,
             pipe: 1,
             is_adaptive: true,
-            span: Some(span(5000)),
+            time: Duration::from_millis(5),
             ..Statistics::default()
         };
         let last = |statistics: &Statistics| {
