@@ -4,10 +4,9 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
-use super::SEND_PATIENCE;
-use crate::exit::{Failure, blame};
+use crate::exit::Failure;
 use crate::net::connect::ATTEMPT_DELAY;
-use crate::udp_client::socket::{ClientSocket, send_when_room};
+use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, Key, Set};
 
@@ -26,7 +25,7 @@ pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure>
     for &address in &target.addresses {
         match target.open(address) {
             Ok(socket) => candidates.push(Candidate { socket, sent: None }),
-            Err(error) => failure = target.failure(blame(&error), address, &error),
+            Err(error) => failure = target.failure(address, &error),
         }
     }
     if candidates.len() < 2 {
@@ -34,8 +33,7 @@ pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure>
     }
     let last = candidates.len() - 1;
     for newest in 0..=last {
-        let sent = send_when_room(&candidates[newest].socket, SEND_PATIENCE, payload);
-        candidates[newest].sent = sent.ok();
+        candidates[newest].sent = candidates[newest].socket.send(payload).ok();
         if let Some(index) = answered(&mut candidates[..=newest])? {
             return Ok(candidates.swap_remove(index));
         }

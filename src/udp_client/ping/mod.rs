@@ -20,7 +20,7 @@ use crate::net::datagram::{BUFFER, largest};
 use crate::ping::Kind;
 use crate::ping::report::{Report, Style};
 use crate::ping::statistics::{Statistics, percent};
-use crate::udp_client::socket::{ClientSocket, send_when_room};
+use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::units::{count, positive_duration, size};
 use crate::usage::needs;
@@ -160,9 +160,6 @@ impl PingArgs {
         }
     }
 }
-
-/// How long to wait for the system to have room for a probe.
-const SEND_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Ends after the last probe's answer, or when it was waited for long enough; at `deadline`, and at
 /// SIGINT. The error says only that too much was lost.
@@ -319,13 +316,13 @@ impl Ping<'_> {
         let next = self.schedule.sent(now);
         // Before it is sent: from here to its answer there is as little to do as there can be.
         self.set_alarm(next)?;
-        let mut sent = send_when_room(&self.socket, SEND_PATIENCE, self.probes.payload());
+        let mut sent = self.socket.send(self.probes.payload());
         if let Err(error) = &sent
             && error.kind() == io::ErrorKind::ConnectionRefused
         {
             // It is about an earlier probe, and nothing was sent (udp(7)).
             self.refused(error)?;
-            sent = send_when_room(&self.socket, SEND_PATIENCE, self.probes.payload());
+            sent = self.socket.send(self.probes.payload());
         }
         self.statistics.sent(now);
         match sent {
@@ -382,7 +379,7 @@ impl Ping<'_> {
     }
 
     fn unexpected(&mut self, received: &[u8], source: SocketAddr) -> Result<(), Failure> {
-        let name = if self.socket.is_group() {
+        let name = if self.socket.is_group {
             source.to_string()
         } else {
             self.target.name(source)
