@@ -20,12 +20,8 @@ pub fn reply(answer: &Answer, bytes: usize, from: &str, label: &str) -> String {
 
 /// The block at the end. `name` is what was probed.
 pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
-    let Statistics {
-        transmitted,
-        received,
-        times,
-        ..
-    } = statistics;
+    let (transmitted, received) = (statistics.transmitted, statistics.received);
+    let times = &statistics.times;
     let mut text = format!(
         "\n--- {name} ping statistics ---\n{transmitted} packets transmitted, {received} received"
     );
@@ -37,7 +33,7 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     for (count, what) in extras.into_iter().filter(|(count, _)| *count > 0) {
         let _ = write!(text, ", +{count} {what}");
     }
-    if *transmitted > 0 {
+    if transmitted > 0 {
         let loss = general(statistics.loss_percent());
         let time = (statistics.time + Duration::from_micros(500)).as_millis();
         let _ = write!(text, ", {loss}% packet loss, time {time}ms");
@@ -74,12 +70,8 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
 
 /// One line, for while it goes on.
 pub fn interim(statistics: &Statistics) -> String {
-    let Statistics {
-        transmitted,
-        received,
-        times,
-        ..
-    } = statistics;
+    let (transmitted, received) = (statistics.transmitted, statistics.received);
+    let times = &statistics.times;
     let loss = statistics.loss_percent().trunc();
     let mut line = format!("{received}/{transmitted} packets, {loss}% loss");
     if !times.is_empty() {

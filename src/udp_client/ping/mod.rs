@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::logging::LoggingArgs;
-use crate::net::datagram::{BUFFER, largest};
+use crate::net::datagram::{BUFFER, largest, payload_size};
 use crate::ping::Kind;
 use crate::ping::report::{Report, Style};
 use crate::ping::statistics::{Statistics, percent};
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
-use crate::units::{count, positive_duration, size};
+use crate::units::{count, positive_duration};
 use crate::usage::needs;
 use crate::wait::{Deadline, is_wait};
 use candidates::{Candidate, choose};
 use console::Console;
-use probes::{Probes, SIZES};
+use probes::{LEAST, Probes};
 use schedule::{Pace, Schedule};
 
 /// The header of a datagram (RFC 768).
@@ -88,16 +88,10 @@ pub struct PingArgs {
 }
 
 fn probe_size(text: &str) -> Result<usize, String> {
-    let bytes = size(text)?;
-    if bytes < SIZES.start {
+    let bytes = payload_size(text)?;
+    if bytes < LEAST {
         return Err(format!(
-            "'{text}' has no room for what tells answers apart: that takes {} bytes",
-            SIZES.start
-        ));
-    }
-    if !SIZES.contains(&bytes) {
-        return Err(format!(
-            "'{text}' is more than a datagram carries: 65507 bytes over IPv4, 65527 over IPv6"
+            "'{text}' has no room for what tells answers apart: that takes {LEAST} bytes"
         ));
     }
     Ok(bytes)
@@ -270,18 +264,14 @@ impl Ping<'_> {
     /// Prints the statistics. The error is what they mean.
     fn finish(mut self) -> Result<(), Failure> {
         self.report.summary(&self.statistics)?;
-        let Statistics {
-            transmitted,
-            received,
-            ..
-        } = self.statistics;
-        // What there was no time for has not been answered.
+        let sent = self.statistics.transmitted;
+        // Probes that the deadline left no time to send are lost.
         let wanted = match self.args.count {
             Some(count) if self.deadline.has_passed() => count,
-            _ => transmitted,
+            _ => sent,
         };
-        let loss = percent(wanted - received.min(wanted), wanted);
-        if loss > self.args.max_loss() || (transmitted == 0 && self.args.max_loss() < 100.0) {
+        let loss = percent(wanted.saturating_sub(self.statistics.received), wanted);
+        if loss > self.args.max_loss() || (sent == 0 && self.args.max_loss() < 100.0) {
             self.worst.add(Exit::Network);
         }
         self.worst.result()
