@@ -1,4 +1,4 @@
-//! The end of a wait, set before the probe is sent, so that it costs nothing while an answer is timed.
+//! The end of a wait, set before a probe is sent: setting it takes no time while an answer is timed.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::wait::{Deadline, IN, Ready, Set};
 
-/// A timerfd(2). poll(2) would start and stop a timer of its own within the wait: a ping a
+/// A timerfd(2). With a timeout, poll(2) would start and stop a timer during the wait: a ping every
 /// millisecond over loopback then takes 33 µs instead of 27 (medians, on a virtual machine).
 pub struct Alarm {
-    /// `None`, also where there is no timerfd: poll(2) is given the time.
+    /// `None` before the first deadline, and on systems without timerfd: poll(2) gets the timeout.
     timer: Option<OwnedFd>,
     deadline: Deadline,
 }
@@ -22,7 +22,7 @@ impl Alarm {
         }
     }
 
-    /// Makes waits end at `deadline`. Without a system call if they do already.
+    /// Makes waits end at `deadline`. Makes a system call only if it has changed.
     pub fn set(&mut self, deadline: Deadline) -> io::Result<()> {
         if deadline == self.deadline {
             return Ok(());
@@ -49,23 +49,19 @@ fn arm(timer: &mut Option<OwnedFd>, left: Option<Duration>) -> io::Result<()> {
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
         timerfd_settime,
     };
+    let create = || timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC);
     let timer = match timer {
         Some(timer) => timer,
-        None => timer.insert(timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC,
-        )?),
+        None => timer.insert(create()?),
     };
     // Zero stops the timer.
     let left = left.map(|left| left.max(Duration::from_nanos(1)));
+    let left = left.and_then(|left| Timespec::try_from(left).ok());
     let value = Itimerspec {
         it_interval: Timespec::default(),
-        it_value: left
-            .and_then(|left| Timespec::try_from(left).ok())
-            .unwrap_or_default(),
+        it_value: left.unwrap_or_default(),
     };
-    timerfd_settime(timer, TimerfdTimerFlags::empty(), &value)?;
-    Ok(())
+    Ok(timerfd_settime(timer, TimerfdTimerFlags::empty(), &value).map(drop)?)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,7 +1,7 @@
-//! Sends numbered datagrams at a steady pace, and times what comes back.
+//! `udp-client --ping`: sends numbered datagrams and times the answers.
 //!
-//! [`schedule`] says when a probe is sent, [`probes`] says which one an answer belongs to, and the
-//! loop here does it. [`crate::ping`] counts and prints.
+//! [`schedule`] says when a probe is sent, and [`probes`] which probe an answer belongs to. This file
+//! sends and receives. [`crate::ping`] counts and prints.
 
 mod alarm;
 mod candidates;
@@ -33,7 +33,7 @@ use schedule::{Pace, Schedule};
 /// The header of a datagram (RFC 768).
 const UDP_HEADER: usize = 8;
 
-/// Options of the client that a ping has no use for.
+/// The other options of the client that have no meaning for a ping.
 const NOT_WITH_PINGS: [&str; 7] = [
     "retries", "no_wait", "raw", "whole", "chunk", "check", "relay",
 ];
@@ -108,7 +108,6 @@ fn percentage(text: &str) -> Result<f64, String> {
 }
 
 impl PingArgs {
-    /// Whether this is asked for.
     pub fn is_wanted(&self) -> bool {
         self.ping || self.count.is_some() || self.interval.is_some()
     }
@@ -146,7 +145,7 @@ impl PingArgs {
                 most: Duration::from_millis(10),
             },
             _ if self.adaptive => Pace::Answers {
-                // What ping(8) allows to everybody.
+                // ping(8) allows this interval to every user.
                 least: Duration::from_millis(2).min(interval),
                 most: interval,
             },
@@ -155,8 +154,8 @@ impl PingArgs {
     }
 }
 
-/// Ends after the last probe's answer, or when it was waited for long enough; at `deadline`, and at
-/// SIGINT. The error says only that too much was lost.
+/// Ends when the last probe is answered, or no answer is awaited any more; at `deadline`; and at
+/// SIGINT. If too many probes were lost, the error carries only the exit code.
 pub fn run(
     target: &Target<'_>,
     timeout: Duration,
@@ -249,19 +248,19 @@ impl Ping<'_> {
                 return Ok(());
             };
             self.set_alarm(until)?;
-            let woken = self.console.wait(&self.socket)?;
-            if let Some(at) = woken.arrived {
+            let (arrived, asks) = self.console.wait(&self.socket)?;
+            if let Some(at) = arrived {
                 self.receive(&mut buffer, at)?;
             }
             self.expire(Instant::now())?;
-            if woken.asked {
+            if asks {
                 self.report.interim(&self.statistics)?;
             }
             self.target.watch.check()?;
         }
     }
 
-    /// Prints the statistics. The error is what they mean.
+    /// Prints the statistics. The error carries the exit code of the losses.
     fn finish(mut self) -> Result<(), Failure> {
         self.report.summary(&self.statistics)?;
         let sent = self.statistics.transmitted;
@@ -282,7 +281,7 @@ impl Ping<'_> {
         count.is_none_or(|count| self.probes.sent() < count)
     }
 
-    /// When there will be something to do though nothing arrives; `None`: never.
+    /// When to go on if nothing arrives. `None`: all is done.
     fn next_event(&mut self) -> Option<Instant> {
         let expiry = self.probes.next_expiry();
         if self.is_sending() {
@@ -304,16 +303,16 @@ impl Ping<'_> {
         self.report.sending()?;
         let now = Instant::now();
         let next = self.schedule.sent(now);
-        // Before it is sent: from here to its answer there is as little to do as there can be.
+        // Arm the timer before sending, so that nothing delays reading the answer.
         self.set_alarm(next)?;
-        let mut sent = self.socket.send(self.probes.payload());
-        if let Err(error) = &sent
-            && error.kind() == io::ErrorKind::ConnectionRefused
-        {
-            // It is about an earlier probe, and nothing was sent (udp(7)).
-            self.refused(error)?;
-            sent = self.socket.send(self.probes.payload());
-        }
+        let sent = match self.socket.send(self.probes.payload()) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // An earlier probe was refused, and this one was not sent (udp(7)).
+                self.refused(&error)?;
+                self.socket.send(self.probes.payload())
+            }
+            sent => sent,
+        };
         self.statistics.sent(now);
         match sent {
             Ok(at) => self.probes.send(at),
@@ -322,7 +321,7 @@ impl Ping<'_> {
         Ok(())
     }
 
-    /// A probe that could not be sent counts, and is not waited for.
+    /// The probe could not be sent. It counts, but no answer is awaited.
     fn unsent(&mut self, error: &io::Error) -> Result<(), Failure> {
         self.probes.send(Instant::now());
         self.probes.refuse_last();
@@ -337,9 +336,9 @@ impl Ping<'_> {
         self.report.failed(number, &cause)
     }
 
-    /// Takes what has arrived, the first of it at `at`; not for ever, should somebody send without
-    /// end.
+    /// Takes what has arrived, the first datagram at `at`.
     fn receive(&mut self, buffer: &mut [u8], mut at: Instant) -> Result<(), Failure> {
+        /// A peer may send without end.
         const MOST: usize = 64;
         for _ in 0..MOST {
             match self.socket.receive(buffer) {
