@@ -123,8 +123,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
-    let guard = Guard::new(sockets, gate, args.limiter(), tap);
-    let mut server = Server::new(handler, guard);
+    let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
+    let mut server = Server {
+        waits: is_simple && sockets.len() == 1,
+        handler,
+        guard: Guard::new(sockets, gate, args.limiter(), tap),
+        buffer: vec![0; BUFFER],
+    };
     server.serve(&stop)?;
     server.drain(Deadline::after(args.drain_timeout))
 }
@@ -268,16 +273,6 @@ struct Server {
 }
 
 impl Server {
-    fn new(handler: Handler, guard: Guard) -> Self {
-        let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
-        Self {
-            waits: is_simple && guard.sockets.len() == 1,
-            handler,
-            guard,
-            buffer: vec![0; BUFFER],
-        }
-    }
-
     /// Serves all sockets until a signal arrives.
     fn serve(&mut self, stop: &Stop) -> Result<(), Failure> {
         loop {
