@@ -1,4 +1,4 @@
-//! What a ping prints: lines as ping(8)'s, dots, or events.
+//! Prints a ping: lines as ping(8)'s, dots, or events.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use crate::ping::{Answer, Kind, text};
 
 pub struct Report {
     pub style: Style,
-    /// Only the first line, the statistics, and what is missing where that is asked for.
+    /// Print only the first line, the statistics and what `-O` asks for.
     pub quiet: bool,
-    /// What the number of a probe is called: `udp_seq`.
+    /// The name of a probe's number: `udp_seq`.
     pub label: &'static str,
-    /// Percentiles too.
+    /// Print percentiles too.
     pub verbose: bool,
-    /// When each line was printed.
+    /// Print the time of each line.
     pub timestamps: bool,
     /// As typed: `HOST:PORT`, `[IPv6]:PORT`.
     pub target: String,
@@ -30,13 +30,13 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     Lines,
-    /// A dot for each probe, which its answer takes back.
+    /// A dot for each probe. Its answer erases the dot.
     Dots,
     Events,
 }
 
 impl Report {
-    /// The first line. `size` is that of a probe without its headers.
+    /// Prints the first line. `size` is the size of a probe without headers, in bytes.
     pub fn start(
         &self,
         size: usize,
@@ -88,12 +88,12 @@ impl Report {
         }
     }
 
-    /// The time of a probe is up.
+    /// The time limit of a probe has passed.
     pub fn lost(&self, number: u64) -> Result<(), Failure> {
         self.event(Event::new("lost").with("seq", number))
     }
 
-    /// The next probe is about to be sent, and this one is not answered. Also when quiet, as ping(8)
+    /// A probe is not answered, and the next is about to be sent. Printed also when quiet, as ping(8)
     /// does.
     pub fn missing(&self, number: u64) -> Result<(), Failure> {
         if self.style == Style::Events {
@@ -115,7 +115,7 @@ impl Report {
         self.failed(number, &cause(error))
     }
 
-    /// A probe was not sent, or not answered. People are told why by a message.
+    /// A probe was not sent, or did not arrive. The caller has told people why.
     pub fn failed(&self, number: u64, message: &str) -> Result<(), Failure> {
         self.dot("\u{8}E")?;
         self.event(
@@ -125,19 +125,19 @@ impl Report {
         )
     }
 
-    /// A datagram came that answers no probe.
+    /// A datagram that answers no probe has arrived.
     pub fn unexpected(&self, received: &[u8]) -> Result<(), Failure> {
         let event = Event::new("unexpected").with("bytes", received.len());
         self.event(event.with_data(received))
     }
 
-    /// Statistics while it goes on: people see them on standard error, beside the answers.
+    /// The statistics of a run that goes on. For people they go to standard error.
     pub fn interim(&self, statistics: &Statistics) -> Result<(), Failure> {
         if self.style == Style::Events {
             return numbers(Event::new("interim"), statistics).print();
         }
         let mut stderr = io::stderr();
-        // Over the ^\ that a terminal shows of the key.
+        // A terminal shows ^\ for the key of SIGQUIT: overwrite it.
         let start = if stderr.is_terminal() { "\r" } else { "" };
         // A closed standard error is not an error.
         let _ = stderr.write_all([start, &text::interim(statistics)].concat().as_bytes());
@@ -153,7 +153,7 @@ impl Report {
         print(&text::summary(statistics, &name, self.verbose))
     }
 
-    /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
+    /// The peer as ping(8) shows it: as typed, and its address if that is another text.
     fn from(&self, source: SocketAddr) -> String {
         if source != self.address {
             // One of a group.
@@ -205,8 +205,8 @@ impl Report {
     }
 }
 
-/// The target in the line above the statistics. Programs that read this line (jc, pingparsing) know
-/// addresses without brackets only.
+/// The target in the line above the statistics. jc and pingparsing, which read this line, know only
+/// addresses without brackets.
 fn name(target: &str) -> String {
     target.replace('[', "").replace("]:", " ")
 }

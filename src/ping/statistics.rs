@@ -1,13 +1,13 @@
-//! What a series of timed probes comes to.
+//! Counts the probes of a ping and sums up their times.
 //!
-//! Memory does not grow with the number of probes: moments are kept as they come, and percentiles
-//! are read off a histogram.
+//! Memory does not grow with the number of probes: sums are kept instead of times, and a histogram
+//! gives the percentiles.
 
 use std::time::{Duration, Instant};
 
 use crate::ping::{Answer, Kind};
 
-/// What became of all probes of one run.
+/// The result of one run so far.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
     pub transmitted: u64,
@@ -15,17 +15,17 @@ pub struct Statistics {
     pub received: u64,
     /// Answers after the first one to the same probe.
     pub duplicates: u64,
-    /// Probes that the network said did not arrive, or that could not be sent.
+    /// Probes that could not be sent, or did not arrive according to the network.
     pub errors: u64,
-    /// Probes that were answered too late: they are lost all the same.
+    /// Probes that were answered after the time limit. They are lost nevertheless.
     pub late: u64,
     /// Datagrams that answered no probe.
     pub unexpected: u64,
-    /// How many were under way, at most, when one of them was answered or refused.
+    /// The most probes that were under way when one of them was answered or refused.
     pub pipe: u64,
     /// Probes follow answers, not a clock.
     pub is_adaptive: bool,
-    /// Of answers in time.
+    /// The times of answers in time.
     pub times: Times,
     /// When the first probe was sent.
     pub began: Option<Instant>,
@@ -34,7 +34,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// A probe was sent at `at`, or would have been.
+    /// A probe was sent at `at`, or could not be sent.
     pub fn sent(&mut self, at: Instant) {
         self.transmitted += 1;
         self.extend(at);
@@ -53,7 +53,7 @@ impl Statistics {
         self.heard_of(answer.number, at);
     }
 
-    /// It was known at `at` that the probe `number` did not arrive.
+    /// At `at` the network said that the probe `number` did not arrive.
     pub fn refused(&mut self, number: u64, at: Instant) {
         self.errors += 1;
         self.heard_of(number, at);
@@ -179,7 +179,7 @@ fn middle(step: usize) -> u64 {
     (digits << shift) + ((1 << shift) >> 1)
 }
 
-/// How much `part` is of `whole`, which is nothing when that is nothing.
+/// The percentage that `part` is of `whole`. Of nothing it is 0.
 pub fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
@@ -187,10 +187,7 @@ pub fn percent(part: u64, whole: u64) -> f64 {
     float(part) * 100.0 / float(whole)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "exact for more packets than can be sent in a lifetime"
-)]
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 packets")]
 fn float(count: u64) -> f64 {
     count as f64
 }

@@ -1,4 +1,4 @@
-//! What a ping prints for people, line by line as ping(8) does.
+//! The lines that a ping prints for people, in the format of ping(8).
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Kind};
 
-/// The line about one answer of `bytes` from `from`. The number of a probe is called `label`.
+/// The line about an answer of `bytes` bytes from `from`. `label` is the name of its number.
 pub fn reply(answer: &Answer, bytes: usize, from: &str, label: &str) -> String {
     let mark = match answer.kind {
         Kind::Reply => "",
@@ -54,7 +54,7 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
         let [gap, ewma] = [gap, times.ewma()].map(milliseconds);
         parts.push(format!("ipg/ewma {gap}/{ewma} ms"));
     }
-    // Also when it is empty, as ping(8)'s; a program that reads it (jc) counts lines from the end.
+    // ping(8) prints this line even if it is empty, and jc counts lines from the end.
     text.push_str(&parts.join(", "));
     text.push('\n');
     if verbose && !times.is_empty() {
@@ -68,7 +68,7 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     text
 }
 
-/// One line, for while it goes on.
+/// The line about a run that goes on.
 pub fn interim(statistics: &Statistics) -> String {
     let (transmitted, received) = (statistics.transmitted, statistics.received);
     let times = &statistics.times;
@@ -89,7 +89,7 @@ pub fn milliseconds(time: Duration) -> String {
     format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
-/// Milliseconds with three digits that count, as ping(8) shows one time.
+/// Milliseconds with three significant digits, as ping(8) shows one time.
 pub fn three_digits(time: Duration) -> String {
     let micros = micros(time);
     match micros {
@@ -110,13 +110,13 @@ fn micros(time: Duration) -> u128 {
     (time.as_nanos() + 500) / 1000
 }
 
-/// A percentage as printf(3)'s `%g` shows it: six digits that count, and no zeros at the end.
+/// A percentage as printf(3)'s `%g` shows it: six significant digits, and no zeros at the end.
 fn general(percent: f64) -> String {
     let rounded = format!("{percent:.5e}").parse().unwrap_or(percent);
     if rounded == 0.0 || rounded >= 1e-4 {
         return rounded.to_string();
     }
-    // C writes two digits of an exponent.
+    // C writes an exponent with two digits.
     format!("{rounded:e}").replace("e-", "e-0")
 }
 

@@ -106,20 +106,16 @@ impl ServerSocket {
     /// Sends `payload` with the hop limit `hops`, or the usual one. Blocks for [`PATIENCE`] at most,
     /// and all other peers with it.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
-        self.limit_hops(hops.unwrap_or(self.usual_hops))?;
-        match peer.local {
-            Some(local) => headers::send(&self.socket, payload, peer.address, local),
-            None => self.socket.send_to(payload, peer.address),
-        }
-    }
-
-    /// Sets the hop limit, only when it changes: that saves a control message per datagram.
-    fn limit_hops(&self, hops: u8) -> io::Result<()> {
+        let hops = hops.unwrap_or(self.usual_hops);
+        // Only when it changes: that saves a control message per datagram.
         if self.hops.get() != hops {
             socket::set_hop_limit(&self.socket, &self.local, hops)?;
             self.hops.set(hops);
         }
-        Ok(())
+        match peer.local {
+            Some(local) => headers::send(&self.socket, payload, peer.address, local),
+            None => self.socket.send_to(payload, peer.address),
+        }
     }
 }
 

@@ -45,9 +45,7 @@ impl Pacing {
         };
         pause(Deadline::after(time))?;
         if self.receiver != receiver {
-            self.receiver = receiver;
-            self.dropped = backlog(receiver).map(|backlog| backlog.dropped);
-            self.is_stuck = false;
+            *self = Self::new(receiver);
         }
         // Pauses are not enough: on a busy machine the receiver may not run during them.
         let mut least = u64::MAX;

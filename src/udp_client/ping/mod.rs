@@ -129,14 +129,6 @@ impl PingArgs {
         )
     }
 
-    fn size(&self) -> usize {
-        self.size.unwrap_or(56)
-    }
-
-    fn max_loss(&self) -> f64 {
-        self.max_loss.unwrap_or(0.0)
-    }
-
     fn pace(&self) -> Pace {
         let interval = self.interval.unwrap_or(Duration::from_secs(1));
         match (self.flood, self.interval) {
@@ -164,9 +156,10 @@ pub fn run(
     json: bool,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    check_size(target, args.size())?;
+    let size = args.size.unwrap_or(56);
+    check_size(target, size)?;
     let console = Console::new()?;
-    let mut probes = Probes::new(args.size(), timeout);
+    let mut probes = Probes::new(size, timeout);
     let Candidate { socket, sent } = choose(target, probes.payload())?;
     let report = Report {
         style: match (json, args.flood) {
@@ -181,7 +174,7 @@ pub fn run(
         target: target.typed.to_string(),
         address: socket.address,
     };
-    report.start(args.size(), UDP_HEADER, timeout)?;
+    report.start(size, UDP_HEADER, timeout)?;
     let mut ping = Ping {
         args,
         target,
@@ -270,7 +263,8 @@ impl Ping<'_> {
             _ => sent,
         };
         let loss = percent(wanted.saturating_sub(self.statistics.received), wanted);
-        if loss > self.args.max_loss() || (sent == 0 && self.args.max_loss() < 100.0) {
+        let most = self.args.max_loss.unwrap_or(0.0);
+        if loss > most || (sent == 0 && most < 100.0) {
             self.worst.add(Exit::Network);
         }
         self.worst.result()
