@@ -22,17 +22,18 @@ impl Alarm {
         }
     }
 
-    /// Makes waits end at `deadline`. Makes a system call only if it has changed.
+    /// Makes waits end at `deadline`, or earlier: an alarm that comes sooner stays, as setting it for
+    /// every probe would cost a system call each.
     pub fn set(&mut self, deadline: Deadline) -> io::Result<()> {
-        if deadline == self.deadline {
+        if self.deadline.min(deadline) == self.deadline && !self.deadline.has_passed() {
             return Ok(());
         }
         self.deadline = deadline;
         arm(&mut self.timer, deadline.left())
     }
 
-    /// Blocks until a descriptor of `set` is ready or the deadline has passed. A signal ends the
-    /// wait early.
+    /// Blocks until a descriptor of `set` is ready or the deadline has passed. A signal or an earlier
+    /// alarm ends the wait early.
     pub fn wait<'a>(&'a self, mut set: Set<'a>) -> io::Result<Ready> {
         let Some(timer) = &self.timer else {
             return set.wait(self.deadline);
