@@ -266,8 +266,8 @@ impl Handler {
 struct Server {
     handler: Handler,
     guard: Guard,
-    /// Whether a receive blocks. That saves a poll(2) and a receive in vain for every datagram, where
-    /// there is one socket and the service has no descriptors of its own.
+    /// Whether a receive blocks: with one socket, and a service without descriptors. That saves a
+    /// poll(2) and a receive in vain for every datagram.
     waits: bool,
     buffer: Vec<u8>,
 }

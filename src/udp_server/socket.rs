@@ -35,8 +35,8 @@ pub struct Received {
     pub source: SocketAddr,
     /// As in [`Peer`].
     pub local: Option<SocketAddr>,
-    /// The hop limit of an answer; 0: none may leave. It is one less than that of the datagram, as
-    /// if this server were a router, and not above the usual one. `None`: the usual one.
+    /// The hop limit of an answer; 0: none may leave. As at a router, it is one less than that of the
+    /// datagram, but not above the usual one. `None`: the usual one.
     pub hops_left: Option<u8>,
 }
 

@@ -42,8 +42,8 @@ pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure>
     Ok(candidates.swap_remove(silent.unwrap_or(last)))
 }
 
-/// Waits for an answer until the last candidate refuses its probe, or until the next may be asked (RFC
-/// 8305, section 5). Returns which candidate has answered; the answer stays in its socket.
+/// Waits for an answer until the last candidate refuses its probe, or its head start ends (RFC 8305,
+/// section 5). Returns the index of the candidate that has answered. The answer stays in its socket.
 fn answered(candidates: &mut [Candidate]) -> io::Result<Option<usize>> {
     let until = Deadline::after(ATTEMPT_DELAY);
     let awaits = |candidate: &Candidate| candidate.sent.is_some();

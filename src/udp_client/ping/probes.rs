@@ -355,8 +355,7 @@ mod tests {
             probes.answers(&payload, at(0));
         }
 
-        /// Whatever is lost, late, doubled or out of order, the sums are right, and each answer is
-        /// taken for its own probe.
+        /// Answers may be lost, late, doubled or out of order.
         #[test]
         fn each_answer_belongs_to_its_probe(
             // When each probe is answered after it was sent; twice, if at all.

@@ -77,7 +77,7 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A day after the start of the system's clock at least, so that it can be reckoned back.
+    /// At least a day after the start of the system's clock: a test may subtract from it.
     fn start() -> Instant {
         Instant::now() + Duration::from_secs(86_400)
     }
