@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::units;
+
 /// A receive buffer that no datagram exceeds. recv(2) cuts a datagram silently to its buffer.
 pub const BUFFER: usize = 65_536;
 
@@ -15,4 +17,15 @@ pub fn largest(address: &SocketAddr) -> usize {
         SocketAddr::V4(_) => LARGEST - 20,
         SocketAddr::V6(_) => LARGEST,
     }
+}
+
+/// The size of a payload as typed, at most [`LARGEST`].
+pub fn payload_size(text: &str) -> Result<usize, String> {
+    let size = units::size(text)?;
+    if size > LARGEST {
+        return Err(format!(
+            "'{text}' is more than a datagram carries: 65507 bytes over IPv4, 65527 over IPv6"
+        ));
+    }
+    Ok(size)
 }

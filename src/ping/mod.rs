@@ -1,7 +1,7 @@
-//! What the pings of both clients share: the numbers, and what is printed.
+//! What the pings of both clients share: statistics and output.
 //!
-//! A client sends probes and finds answers its own way. It counts each [`Answer`] into a
-//! [`statistics::Statistics`] and hands it to a [`report::Report`], which prints it.
+//! Each client sends its own probes and finds their answers. It counts every [`Answer`] in
+//! [`statistics::Statistics`] and prints it with [`report::Report`].
 
 pub mod report;
 pub mod statistics;
@@ -9,12 +9,11 @@ pub mod text;
 
 use std::time::Duration;
 
-/// An answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub kind: Kind,
     pub number: u64,
-    /// From when the probe was sent.
+    /// The round-trip time.
     pub time: Duration,
 }
 
@@ -22,7 +21,7 @@ pub struct Answer {
 pub enum Kind {
     /// The first answer, in time.
     Reply,
-    /// The first answer, too late: the probe is lost all the same.
+    /// The first answer, after the time limit: the probe is lost nevertheless.
     Late,
     /// Another answer.
     Duplicate,

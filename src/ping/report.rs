@@ -1,8 +1,8 @@
-//! What a ping prints: lines as ping(8)'s, dots, or events.
+//! Prints a ping: lines as ping(8)'s, dots, or events.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
@@ -14,13 +14,13 @@ use crate::ping::{Answer, Kind, text};
 
 pub struct Report {
     pub style: Style,
-    /// Only the first line, the statistics, and what is missing where that is asked for.
+    /// Print only the first line, the statistics and what `-O` asks for.
     pub quiet: bool,
-    /// What the number of a probe is called: `udp_seq`.
+    /// The name of a probe's number: `udp_seq`.
     pub label: &'static str,
-    /// Percentiles too.
+    /// Print percentiles too.
     pub verbose: bool,
-    /// When each line was printed.
+    /// Print the time of each line.
     pub timestamps: bool,
     /// As typed: `HOST:PORT`, `[IPv6]:PORT`.
     pub target: String,
@@ -30,13 +30,13 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     Lines,
-    /// A dot for each probe, which its answer takes back.
+    /// A dot for each probe. Its answer erases the dot.
     Dots,
     Events,
 }
 
 impl Report {
-    /// The first line. `size` is that of a probe without its headers.
+    /// Prints the first line. `size` is the size of a probe without headers, in bytes.
     pub fn start(
         &self,
         size: usize,
@@ -55,8 +55,7 @@ impl Report {
                 .with("timeout_ms", milliseconds(timeout))
                 .print();
         }
-        let headers = if ip.is_ipv4() { 20 } else { 40 } + transport_header;
-        let whole = size + headers;
+        let whole = size + if ip.is_ipv4() { 20 } else { 40 } + transport_header;
         print(&format!(
             "PING {target} ({ip}) {size}({whole}) bytes of data.\n"
         ))
@@ -89,12 +88,12 @@ impl Report {
         }
     }
 
-    /// The time of a probe is up.
+    /// The time limit of a probe has passed.
     pub fn lost(&self, number: u64) -> Result<(), Failure> {
         self.event(Event::new("lost").with("seq", number))
     }
 
-    /// The next probe is about to be sent, and this one is not answered. Also when quiet, as ping(8)
+    /// A probe is not answered, and the next is about to be sent. Printed also when quiet, as ping(8)
     /// does.
     pub fn missing(&self, number: u64) -> Result<(), Failure> {
         if self.style == Style::Events {
@@ -116,7 +115,7 @@ impl Report {
         self.failed(number, &cause(error))
     }
 
-    /// A probe was not sent, or not answered. People are told why by a message.
+    /// A probe was not sent, or did not arrive. The caller has told people why.
     pub fn failed(&self, number: u64, message: &str) -> Result<(), Failure> {
         self.dot("\u{8}E")?;
         self.event(
@@ -126,19 +125,19 @@ impl Report {
         )
     }
 
-    /// A datagram came that answers no probe.
+    /// A datagram that answers no probe has arrived.
     pub fn unexpected(&self, received: &[u8]) -> Result<(), Failure> {
         let event = Event::new("unexpected").with("bytes", received.len());
         self.event(event.with_data(received))
     }
 
-    /// Statistics while it goes on: people see them on standard error, beside the answers.
+    /// The statistics of a run that goes on. For people they go to standard error.
     pub fn interim(&self, statistics: &Statistics) -> Result<(), Failure> {
         if self.style == Style::Events {
             return numbers(Event::new("interim"), statistics).print();
         }
         let mut stderr = io::stderr();
-        // Over the ^\ that a terminal shows of the key.
+        // A terminal shows ^\ for the key of SIGQUIT: overwrite it.
         let start = if stderr.is_terminal() { "\r" } else { "" };
         // A closed standard error is not an error.
         let _ = stderr.write_all([start, &text::interim(statistics)].concat().as_bytes());
@@ -150,14 +149,11 @@ impl Report {
         if self.style == Style::Events {
             return numbers(Event::new("summary"), statistics).print();
         }
-        print(&text::summary(
-            statistics,
-            &name(&self.target),
-            self.verbose,
-        ))
+        let name = name(&self.target);
+        print(&text::summary(statistics, &name, self.verbose))
     }
 
-    /// The peer as ping(8) shows it: as typed, and with its address where that is another text.
+    /// The peer as ping(8) shows it: as typed, and its address if that is another text.
     fn from(&self, source: SocketAddr) -> String {
         if source != self.address {
             // One of a group.
@@ -209,8 +205,8 @@ impl Report {
     }
 }
 
-/// The target in the line above the statistics. Programs that read this line (jc, pingparsing) know
-/// addresses without brackets only.
+/// The target in the line above the statistics. jc and pingparsing, which read this line, know only
+/// addresses without brackets.
 fn name(target: &str) -> String {
     target.replace('[', "").replace("]:", " ")
 }
@@ -220,9 +216,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn since_epoch() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
 fn numbers(event: Event, statistics: &Statistics) -> Event {
@@ -236,10 +230,10 @@ fn numbers(event: Event, statistics: &Statistics) -> Event {
         .with("duplicates", statistics.duplicates)
         .with("errors", statistics.errors)
         .with("late", statistics.late)
-        .with("time_ms", milliseconds(statistics.time()))
-        .with("rtt_min_ms", rtt(times.min()))
+        .with("time_ms", milliseconds(statistics.time))
+        .with("rtt_min_ms", rtt(times.min))
         .with("rtt_avg_ms", rtt(times.mean()))
-        .with("rtt_max_ms", rtt(times.max()))
+        .with("rtt_max_ms", rtt(times.max))
         .with("rtt_mdev_ms", rtt(times.mdev()))
         .with("rtt_p50_ms", rtt(times.percentile(50)))
         .with("rtt_p95_ms", rtt(times.percentile(95)))
@@ -250,7 +244,6 @@ fn numbers(event: Event, statistics: &Statistics) -> Event {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
-    use std::time::Instant;
 
     use serde_json::Value;
 
@@ -316,7 +309,6 @@ mod tests {
     /// `program` has to find in the text what stands in the event; `names` are its own and ours.
     #[track_caller]
     fn compare(program: &str, argument: &str, names: &[(&str, &str)]) {
-        let begin = Instant::now();
         for target in ["127.0.0.1:9999", "[::1]:9999", "localhost:9999"] {
             for (received, duplicates, errors, late) in [
                 (7, 0, 0, 0),
@@ -333,7 +325,7 @@ mod tests {
                     late,
                     pipe: errors + late,
                     is_adaptive: duplicates > 0,
-                    span: Some((begin, begin + Duration::from_millis(6012))),
+                    time: Duration::from_millis(6012),
                     ..Statistics::default()
                 };
                 for number in 0..received {

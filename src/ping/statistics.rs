@@ -1,13 +1,13 @@
-//! What a series of timed probes comes to.
+//! Counts the probes of a ping and sums up their times.
 //!
-//! Memory does not grow with the number of probes: moments are kept as they come, and percentiles
-//! are read off a histogram.
+//! Memory does not grow with the number of probes: sums are kept instead of times, and a histogram
+//! gives the percentiles.
 
 use std::time::{Duration, Instant};
 
 use crate::ping::{Answer, Kind};
 
-/// What became of all probes of one run.
+/// The result of one run so far.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
     pub transmitted: u64,
@@ -15,24 +15,26 @@ pub struct Statistics {
     pub received: u64,
     /// Answers after the first one to the same probe.
     pub duplicates: u64,
-    /// Probes that the network said did not arrive, or that could not be sent.
+    /// Probes that could not be sent, or did not arrive according to the network.
     pub errors: u64,
-    /// Probes that were answered too late: they are lost all the same.
+    /// Probes that were answered after the time limit. They are lost nevertheless.
     pub late: u64,
     /// Datagrams that answered no probe.
     pub unexpected: u64,
-    /// How many were under way, at most, when one of them was answered or refused.
+    /// The most probes that were under way when one of them was answered or refused.
     pub pipe: u64,
     /// Probes follow answers, not a clock.
     pub is_adaptive: bool,
-    /// Of answers in time.
+    /// The times of answers in time.
     pub times: Times,
-    /// When the first probe was sent, and when something was last sent or received.
-    pub span: Option<(Instant, Instant)>,
+    /// When the first probe was sent.
+    pub began: Option<Instant>,
+    /// From then to what was last sent or received.
+    pub time: Duration,
 }
 
 impl Statistics {
-    /// A probe was sent at `at`, or would have been.
+    /// A probe was sent at `at`, or could not be sent.
     pub fn sent(&mut self, at: Instant) {
         self.transmitted += 1;
         self.extend(at);
@@ -51,7 +53,7 @@ impl Statistics {
         self.heard_of(answer.number, at);
     }
 
-    /// It was known at `at` that the probe `number` did not arrive.
+    /// At `at` the network said that the probe `number` did not arrive.
     pub fn refused(&mut self, number: u64, at: Instant) {
         self.errors += 1;
         self.heard_of(number, at);
@@ -63,25 +65,15 @@ impl Statistics {
     }
 
     fn extend(&mut self, at: Instant) {
-        let (_, end) = self.span.get_or_insert((at, at));
-        *end = at;
+        let began = *self.began.get_or_insert(at);
+        self.time = at.saturating_duration_since(began);
     }
 
-    /// From the first probe to what was last sent or received.
-    pub fn time(&self) -> Duration {
-        self.span.map_or(Duration::ZERO, |(begin, end)| {
-            end.saturating_duration_since(begin)
-        })
-    }
-
-    /// How far apart probes were sent, in the mean. `None`: the user said how far, or there is no
-    /// more than one.
+    /// The mean time from one probe to the next. `None`: the user chose it, or fewer than two were
+    /// sent.
     pub fn gap(&self) -> Option<Duration> {
-        let gaps = self
-            .transmitted
-            .checked_sub(1)
-            .filter(|gaps| *gaps > 0 && self.is_adaptive)?;
-        Some(self.time().div_f64(float(gaps)))
+        let is_known = self.is_adaptive && self.transmitted > 1;
+        is_known.then(|| self.time.div_f64(float(self.transmitted - 1)))
     }
 
     /// Probes without an answer in time.
@@ -94,81 +86,57 @@ impl Statistics {
     }
 }
 
-/// Round-trip times.
-#[derive(Clone, Debug)]
+/// Round-trip times. All are zero while there are none.
+#[derive(Clone, Debug, Default)]
 pub struct Times {
     count: u64,
-    min: Duration,
-    max: Duration,
+    pub min: Duration,
+    pub max: Duration,
     /// In nanoseconds, as are all the following.
     mean: f64,
-    /// The sum of the squares of the distances from the mean (Welford): a difference of two large
-    /// sums of squares would lose all its digits.
+    /// The sum of the squared distances from the mean (Welford). A difference of two large sums of
+    /// squares would lose all its digits.
     squares: f64,
     /// The exponentially weighted mean, as ping(8) keeps it: a new value counts for an eighth.
     ewma: f64,
     last: f64,
     /// The sum of the differences between one and the next.
     changes: f64,
-    histogram: Histogram,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self {
-            count: 0,
-            min: Duration::MAX,
-            max: Duration::ZERO,
-            mean: 0.0,
-            squares: 0.0,
-            ewma: 0.0,
-            last: 0.0,
-            changes: 0.0,
-            histogram: Histogram::default(),
-        }
-    }
+    /// How many times fell into each [`step`].
+    histogram: Vec<u64>,
 }
 
 impl Times {
     pub fn add(&mut self, time: Duration) {
         let value = time.as_secs_f64() * 1e9;
-        self.count += 1;
-        if self.count == 1 {
+        if self.is_empty() {
+            self.min = time;
             self.ewma = value;
-        } else {
-            self.ewma += (value - self.ewma) / 8.0;
-            self.changes += (value - self.last).abs();
+            self.last = value;
+            self.histogram = vec![0; step(u64::MAX) + 1];
         }
-        self.last = value;
+        self.count += 1;
         self.min = self.min.min(time);
         self.max = self.max.max(time);
         let distance = value - self.mean;
         self.mean += distance / float(self.count);
         self.squares += distance * (value - self.mean);
-        self.histogram.add(time);
+        self.ewma += (value - self.ewma) / 8.0;
+        self.changes += (value - self.last).abs();
+        self.last = value;
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.histogram[step(nanoseconds)] += 1;
     }
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    pub fn min(&self) -> Duration {
-        if self.is_empty() {
-            Duration::ZERO
-        } else {
-            self.min
-        }
-    }
-
-    pub fn max(&self) -> Duration {
-        self.max
-    }
-
     pub fn mean(&self) -> Duration {
         nanoseconds(self.mean)
     }
 
-    /// The standard deviation of all times, none of which stands for any other.
+    /// The population standard deviation.
     pub fn mdev(&self) -> Duration {
         nanoseconds((self.squares / float(self.count.max(1))).sqrt())
     }
@@ -177,48 +145,26 @@ impl Times {
         nanoseconds(self.ewma)
     }
 
-    /// How much one time differs from the one before it, in the mean.
+    /// The mean difference between one time and the one before it.
     pub fn jitter(&self) -> Duration {
         nanoseconds(self.changes / float(self.count.saturating_sub(1).max(1)))
     }
 
-    /// The time that `rank` percent do not exceed, to half a percent.
-    pub fn percentile(&self, rank: u8) -> Duration {
-        let position = (u128::from(self.count) * u128::from(rank)).div_ceil(100);
-        let position = u64::try_from(position).unwrap_or(self.count).max(1);
-        self.histogram.at(position).clamp(self.min(), self.max)
-    }
-}
-
-/// Counts times in steps that grow with them: each power of two has as many.
-#[derive(Clone, Debug)]
-struct Histogram(Box<[u64]>);
-
-/// Steps of 1/128 of a power of two are less than a percent wide.
-const STEP_BITS: usize = 7;
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self(vec![0; step(u64::MAX) + 1].into())
-    }
-}
-
-impl Histogram {
-    fn add(&mut self, time: Duration) {
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.0[step(nanoseconds)] += 1;
-    }
-
-    /// The middle of the step that the time at `position`, counted from one, belongs to.
-    fn at(&self, position: u64) -> Duration {
-        let mut before = 0;
-        let found = self.0.iter().position(|count| {
-            before += count;
-            before >= position
+    /// The time that `rank` percent do not exceed, exact to half a percent: the middle of its step.
+    pub fn percentile(&self, rank: u64) -> Duration {
+        let position = (self.count * rank).div_ceil(100);
+        let mut counted = 0;
+        let found = self.histogram.iter().position(|count| {
+            counted += count;
+            counted >= position
         });
-        Duration::from_nanos(middle(found.unwrap_or_default()))
+        let time = Duration::from_nanos(middle(found.unwrap_or_default()));
+        time.clamp(self.min, self.max)
     }
 }
+
+/// Steps grow with the values in them: each power of two has 128, less than a percent wide.
+const STEP_BITS: usize = 7;
 
 /// The step that a value belongs to.
 fn step(value: u64) -> usize {
@@ -233,7 +179,7 @@ fn middle(step: usize) -> u64 {
     (digits << shift) + ((1 << shift) >> 1)
 }
 
-/// How much `part` is of `whole`, which is nothing when that is nothing.
+/// The percentage that `part` is of `whole`. Of nothing it is 0.
 pub fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
@@ -241,10 +187,7 @@ pub fn percent(part: u64, whole: u64) -> f64 {
     float(part) * 100.0 / float(whole)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "exact for more packets than can be sent in a lifetime"
-)]
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 packets")]
 fn float(count: u64) -> f64 {
     count as f64
 }
@@ -280,13 +223,13 @@ mod tests {
     fn the_time_is_from_the_first_probe_to_what_was_last_sent_or_received() {
         let start = Instant::now();
         let mut statistics = Statistics::default();
-        assert_eq!(statistics.time(), Duration::ZERO);
+        assert_eq!(statistics.time, Duration::ZERO);
         for second in [1, 2] {
             statistics.sent(start + Duration::from_secs(second));
         }
-        assert_eq!(statistics.time(), Duration::from_secs(1));
+        assert_eq!(statistics.time, Duration::from_secs(1));
         statistics.refused(2, start + Duration::from_secs(5));
-        assert_eq!(statistics.time(), Duration::from_secs(4));
+        assert_eq!(statistics.time, Duration::from_secs(4));
     }
 
     proptest! {
@@ -310,14 +253,14 @@ mod tests {
             prop_assert!(is_near(times.mean(), mean));
             prop_assert!(is_near(times.mdev(), variance.sqrt()));
             prop_assert!(is_near(times.jitter(), jitter));
-            prop_assert_eq!(times.min(), Duration::from_nanos(*values.iter().min().unwrap()));
-            prop_assert_eq!(times.max(), Duration::from_nanos(*values.iter().max().unwrap()));
+            prop_assert_eq!(times.min, Duration::from_nanos(*values.iter().min().unwrap()));
+            prop_assert_eq!(times.max, Duration::from_nanos(*values.iter().max().unwrap()));
         }
 
         #[test]
         fn percentiles_are_exact_to_half_a_percent(
             mut values in proptest::collection::vec((0_u32..40, any::<u64>()), 1..200),
-            rank in 1_u8..=100,
+            rank in 1_u64..=100,
         ) {
             let mut times = Times::default();
             for (bits, value) in &mut values {
@@ -325,7 +268,7 @@ mod tests {
                 times.add(Duration::from_nanos(*value));
             }
             values.sort_unstable_by_key(|(_, value)| *value);
-            let position = (values.len() * usize::from(rank)).div_ceil(100);
+            let position = (values.len() * usize::try_from(rank).unwrap()).div_ceil(100);
             let (_, exact) = values[position - 1];
             let found = u64::try_from(times.percentile(rank).as_nanos()).unwrap();
             prop_assert!(found.abs_diff(exact) <= exact / 200, "{found} is not {exact}");

@@ -1,4 +1,4 @@
-//! What a ping prints for people, line by line as ping(8) does.
+//! The lines that a ping prints for people, in the format of ping(8).
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Kind};
 
-/// The line about one answer of `bytes` from `from`. The number of a probe is called `label`.
+/// The line about an answer of `bytes` bytes from `from`. `label` is the name of its number.
 pub fn reply(answer: &Answer, bytes: usize, from: &str, label: &str) -> String {
     let mark = match answer.kind {
         Kind::Reply => "",
@@ -20,12 +20,8 @@ pub fn reply(answer: &Answer, bytes: usize, from: &str, label: &str) -> String {
 
 /// The block at the end. `name` is what was probed.
 pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
-    let Statistics {
-        transmitted,
-        received,
-        times,
-        ..
-    } = statistics;
+    let (transmitted, received) = (statistics.transmitted, statistics.received);
+    let times = &statistics.times;
     let mut text = format!(
         "\n--- {name} ping statistics ---\n{transmitted} packets transmitted, {received} received"
     );
@@ -37,16 +33,16 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     for (count, what) in extras.into_iter().filter(|(count, _)| *count > 0) {
         let _ = write!(text, ", +{count} {what}");
     }
-    if *transmitted > 0 {
+    if transmitted > 0 {
         let loss = general(statistics.loss_percent());
-        let time = (statistics.time() + Duration::from_micros(500)).as_millis();
+        let time = (statistics.time + Duration::from_micros(500)).as_millis();
         let _ = write!(text, ", {loss}% packet loss, time {time}ms");
     }
     text.push('\n');
     let mut parts = Vec::new();
     if !times.is_empty() {
         let [min, avg, max, mdev] =
-            [times.min(), times.mean(), times.max(), times.mdev()].map(milliseconds);
+            [times.min, times.mean(), times.max, times.mdev()].map(milliseconds);
         parts.push(format!(
             "rtt min/avg/max/mdev = {min}/{avg}/{max}/{mdev} ms"
         ));
@@ -58,7 +54,7 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
         let [gap, ewma] = [gap, times.ewma()].map(milliseconds);
         parts.push(format!("ipg/ewma {gap}/{ewma} ms"));
     }
-    // Also when it is empty, as ping(8)'s; a program that reads it (jc) counts lines from the end.
+    // ping(8) prints this line even if it is empty, and jc counts lines from the end.
     text.push_str(&parts.join(", "));
     text.push('\n');
     if verbose && !times.is_empty() {
@@ -72,21 +68,15 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     text
 }
 
-/// One line, for while it goes on.
+/// The line about a run that goes on.
 pub fn interim(statistics: &Statistics) -> String {
-    let Statistics {
-        transmitted,
-        received,
-        times,
-        ..
-    } = statistics;
-    let loss = (statistics.lost() * 100)
-        .checked_div(*transmitted)
-        .unwrap_or(0);
+    let (transmitted, received) = (statistics.transmitted, statistics.received);
+    let times = &statistics.times;
+    let loss = statistics.loss_percent().trunc();
     let mut line = format!("{received}/{transmitted} packets, {loss}% loss");
     if !times.is_empty() {
         let [min, avg, ewma, max] =
-            [times.min(), times.mean(), times.ewma(), times.max()].map(milliseconds);
+            [times.min, times.mean(), times.ewma(), times.max].map(milliseconds);
         let _ = write!(line, ", min/avg/ewma/max = {min}/{avg}/{ewma}/{max} ms");
     }
     line.push('\n');
@@ -99,7 +89,7 @@ pub fn milliseconds(time: Duration) -> String {
     format!("{}.{:03}", micros / 1000, micros % 1000)
 }
 
-/// Milliseconds with three digits that count, as ping(8) shows one time.
+/// Milliseconds with three significant digits, as ping(8) shows one time.
 pub fn three_digits(time: Duration) -> String {
     let micros = micros(time);
     match micros {
@@ -120,31 +110,18 @@ fn micros(time: Duration) -> u128 {
     (time.as_nanos() + 500) / 1000
 }
 
-/// A number as printf(3)'s `%g` shows it: six digits that count, and no zeros at the end.
-fn general(value: f64) -> String {
-    let scientific = format!("{value:.5e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else {
-        return scientific;
-    };
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let stripped = |text: &str| {
-        if !text.contains('.') {
-            return text.to_owned();
-        }
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    if (-4..=5).contains(&exponent) {
-        let places = usize::try_from(5 - exponent).unwrap_or_default();
-        return stripped(&format!("{value:.places$}"));
+/// A percentage as printf(3)'s `%g` shows it: six significant digits, and no zeros at the end.
+fn general(percent: f64) -> String {
+    let rounded = format!("{percent:.5e}").parse().unwrap_or(percent);
+    if rounded == 0.0 || rounded >= 1e-4 {
+        return rounded.to_string();
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", stripped(digits), exponent.abs())
+    // C writes an exponent with two digits.
+    format!("{rounded:e}").replace("e-", "e-0")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -158,18 +135,13 @@ mod tests {
         times
     }
 
-    fn span(micros: u64) -> (Instant, Instant) {
-        let begin = Instant::now();
-        (begin, begin + Duration::from_micros(micros))
-    }
-
     #[test]
     fn the_summary_is_pings() {
         let statistics = Statistics {
             transmitted: 2,
             received: 2,
             times: times(&[72, 39]),
-            span: Some(span(1_000_600)),
+            time: Duration::from_micros(1_000_600),
             ..Statistics::default()
         };
         let name = "127.0.0.1:9999";
@@ -212,7 +184,7 @@ mod tests {
             received: 2,
             pipe: 1,
             is_adaptive: true,
-            span: Some(span(5000)),
+            time: Duration::from_millis(5),
             ..Statistics::default()
         };
         let last = |statistics: &Statistics| {

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use crate::exit::{Exit, Failure, blame};
+use crate::exit::{Exit, Failure};
 use crate::json::{self, Event};
 use crate::net::datagram::BUFFER;
 use crate::output;
 use crate::ping::text;
-use crate::udp_client::socket::{SEND_PATIENCE, send_when_room};
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, is_wait, wait_for};
 
@@ -38,7 +37,7 @@ pub fn run(target: &Target<'_>, timeout: Duration, json: bool) -> Result<(), Fai
             Ok(State::Open(time)) => return print(target, address, State::Open(time), json),
             Ok(_) if matches!(found, Some((_, State::Silent))) => {}
             Ok(state) => found = Some((address, state)),
-            Err(error) => failure = Some(target.failure(blame(&error), address, &error)),
+            Err(error) => failure = Some(target.failure(address, &error)),
         }
         target.watch.check()?;
     }
@@ -54,7 +53,7 @@ pub fn run(target: &Target<'_>, timeout: Duration, json: bool) -> Result<(), Fai
 
 fn check(target: &Target<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {
     let socket = target.open(address)?;
-    let sent = send_when_room(&socket, SEND_PATIENCE, b"")?;
+    let sent = socket.send(b"")?;
     let end = Deadline::since(sent, timeout);
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -92,14 +91,9 @@ fn print(
             .with("rtt_ms", time.map(json::milliseconds))
             .print();
     }
-    let typed = target.typed.to_string();
-    let ip = if typed == address.to_string() {
-        String::new()
-    } else {
-        format!(" ({})", address.ip())
-    };
+    let target = target.name(address);
     let time = time.map_or_else(String::new, |time| {
         format!(", {} ms", text::milliseconds(time))
     });
-    output::write_once(format!("{typed}{ip} {name}{time}\n").as_bytes())
+    output::write_once(format!("{target} {name}{time}\n").as_bytes())
 }

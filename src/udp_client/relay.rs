@@ -11,7 +11,7 @@ use crate::exit::{Failure, Worst, blame, cause};
 use crate::input;
 use crate::net::datagram::{BUFFER, largest};
 use crate::output;
-use crate::udp_client::socket::{ClientSocket, SEND_PATIENCE, send_when_room};
+use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::usage::needs;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
@@ -41,7 +41,7 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
     let socket = target.open(first);
     let mut relay = Relay {
         target,
-        socket: socket.map_err(|error| target.failure(blame(&error), first, &error))?,
+        socket: socket.map_err(|error| target.failure(first, &error))?,
         untried: target.addresses[1..].iter(),
         last: Vec::new(),
         said: false,
@@ -107,7 +107,7 @@ impl Relay<'_> {
             self.last = payload.to_vec();
         }
         loop {
-            match send_when_room(&self.socket, SEND_PATIENCE, payload) {
+            match self.socket.send(payload) {
                 Ok(_) => return,
                 // An earlier datagram was refused, and this one was not sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {

@@ -11,28 +11,47 @@ use rustix::io::Errno;
 use crate::tap::{DatagramTap, Direction};
 use crate::wait::{Deadline, OUT, Set};
 
+/// How long a datagram may wait for room in the kernel.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// poll(2) cannot wait for room in the queue of a network device (ENOBUFS): send again after this.
+const NAP: Duration = Duration::from_millis(1);
+
 /// A non-blocking client socket. Connected to one peer, so it also reports ICMP errors. For a group
 /// it is unconnected, since any member may answer.
 pub struct ClientSocket {
     pub(super) socket: UdpSocket,
     pub address: SocketAddr,
-    pub(super) is_group: bool,
+    pub is_group: bool,
     pub(super) watch: Rc<DatagramTap>,
 }
 
 impl ClientSocket {
-    pub fn is_group(&self) -> bool {
-        self.is_group
-    }
-
-    fn send(&self, payload: &[u8]) -> io::Result<()> {
-        if self.is_group {
-            self.socket.send_to(payload, self.address)?;
-        } else {
-            self.socket.send(payload)?;
+    /// Sends `payload`. Blocks while the kernel has no room for it, for [`PATIENCE`] at most. Returns
+    /// the time before the call that sent it.
+    pub fn send(&self, payload: &[u8]) -> io::Result<Instant> {
+        let mut began = Instant::now();
+        let end = Deadline::since(began, PATIENCE);
+        loop {
+            let result = if self.is_group {
+                self.socket.send_to(payload, self.address)
+            } else {
+                self.socket.send(payload)
+            };
+            let Err(error) = result else {
+                self.watch.passed(Direction::Sent, payload);
+                return Ok(began);
+            };
+            let is_full = error.kind() == io::ErrorKind::WouldBlock;
+            let may_pass = is_full || Errno::from_io_error(&error) == Some(Errno::NOBUFS);
+            if !may_pass || end.has_passed() {
+                return Err(error);
+            }
+            let mut set = Set::new();
+            set.add(is_full.then(|| self.as_fd()), OUT);
+            set.wait(Deadline::after(NAP))?;
+            began = Instant::now();
         }
-        self.watch.passed(Direction::Sent, payload);
-        Ok(())
     }
 
     /// Receives a datagram: its length and its source.
@@ -46,6 +65,7 @@ impl ClientSocket {
         Ok((count, source))
     }
 
+    /// The ICMP error that has arrived since the last call.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         self.socket.take_error()
     }
@@ -54,37 +74,5 @@ impl ClientSocket {
 impl AsFd for ClientSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// How long a datagram may wait for room in the kernel.
-pub const SEND_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Sends `payload`. Blocks while the kernel has no room for it, for `patience` at most. Returns the
-/// time before the call that sent it.
-pub fn send_when_room(
-    socket: &ClientSocket,
-    patience: Duration,
-    payload: &[u8],
-) -> io::Result<Instant> {
-    /// poll(2) cannot wait for room in the queue of a network device (ENOBUFS).
-    const NAP: Duration = Duration::from_millis(1);
-    let mut end = None;
-    loop {
-        let began = Instant::now();
-        let Err(error) = socket.send(payload) else {
-            return Ok(began);
-        };
-        let is_full = error.kind() == io::ErrorKind::WouldBlock;
-        if !is_full && Errno::from_io_error(&error) != Some(Errno::NOBUFS) {
-            return Err(error);
-        }
-        let end = *end.get_or_insert_with(|| Deadline::since(began, patience));
-        if end.has_passed() {
-            return Err(error);
-        }
-        let mut set = Set::new();
-        set.add(is_full.then(|| socket.as_fd()), OUT);
-        set.wait(Deadline::after(NAP))?;
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Failure, blame, cause};
 use crate::net::address::HostPort;
 use crate::net::multicast::GroupArgs;
 use crate::net::options::{SocketArgs, SourceArgs};
@@ -103,8 +103,8 @@ impl<'a> Target<'a> {
     }
 
     /// Says why nothing can be sent to `address`.
-    pub fn failure(&self, exit: Exit, address: SocketAddr, error: &io::Error) -> Failure {
-        let name = self.name(address);
-        Failure::new(exit, format!("could not send to {name}: {}", cause(error)))
+    pub fn failure(&self, address: SocketAddr, error: &io::Error) -> Failure {
+        let sentence = format!("could not send to {}", self.typed.at(address));
+        Failure::of(blame(error), sentence, error)
     }
 }

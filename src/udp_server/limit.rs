@@ -1,11 +1,11 @@
-//! `--rate-limit`: a token bucket for each source, in a table of limited size.
+//! `--rate-limit`: a token bucket for each host, in a table of limited size.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// The time in which an empty bucket fills. A bucket that was not used for so long is full, and can
+/// The time in which an empty bucket fills. A bucket that was not used for this long is full, and can
 /// be forgotten.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -15,30 +15,21 @@ const MOST_SOURCES: usize = 1 << 16;
 pub struct Limiter {
     /// The time in which one token flows in.
     interval: Duration,
-    /// The sources of this window.
-    buckets: HashMap<Source, Bucket>,
-    /// The sources of the window before.
-    older: HashMap<Source, Bucket>,
+    /// The hosts of this window.
+    buckets: HashMap<IpAddr, Bucket>,
+    /// The hosts of the window before.
+    older: HashMap<IpAddr, Bucket>,
     /// When this window began.
     begin: Instant,
-    /// Shared by all sources that do not fit into the table.
+    /// Shared by all hosts that do not fit into the table.
     overflow: Bucket,
 }
 
-/// Addresses that share a bucket: one IPv4 address, or the IPv6 /64 in which a host can choose its
-/// addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    V4(Ipv4Addr),
-    V6Network(u128),
-}
-
-impl Source {
-    pub fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => Self::V6Network(ip.to_bits() >> 64),
-        }
+/// What counts as one host: an IPv4 address, or the IPv6 /64 in which a host can choose its addresses.
+pub fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -59,7 +50,7 @@ impl Bucket {
 }
 
 impl Limiter {
-    /// `rate` tokens a second for each source, and as many at once.
+    /// `rate` tokens a second for each host, and as many at once.
     pub fn new(rate: NonZeroU32, now: Instant) -> Self {
         Self {
             interval: WINDOW / rate.get(),
@@ -73,7 +64,7 @@ impl Limiter {
     /// Takes a token of `ip`; whether there was one. `now` never goes back.
     pub fn take(&mut self, ip: IpAddr, now: Instant) -> bool {
         self.age(now);
-        let source = Source::of(ip);
+        let source = host(ip);
         let interval = self.interval;
         if let Some(bucket) = self.buckets.get_mut(&source) {
             return bucket.take(now, interval);
@@ -119,6 +110,8 @@ pub fn rate(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -123,8 +123,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
-    let guard = Guard::new(sockets, gate, args.limiter(), tap);
-    let mut server = Server::new(handler, guard);
+    let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
+    let mut server = Server {
+        waits: is_simple && sockets.len() == 1,
+        handler,
+        guard: Guard::new(sockets, gate, args.limiter(), tap),
+        buffer: vec![0; BUFFER],
+    };
     server.serve(&stop)?;
     server.drain(Deadline::after(args.drain_timeout))
 }
@@ -261,23 +266,13 @@ impl Handler {
 struct Server {
     handler: Handler,
     guard: Guard,
-    /// Whether a receive blocks. That saves a poll(2) and a receive in vain for every datagram, where
-    /// there is one socket and the service has no descriptors of its own.
+    /// Whether a receive blocks: with one socket, and a service without descriptors. That saves a
+    /// poll(2) and a receive in vain for every datagram.
     waits: bool,
     buffer: Vec<u8>,
 }
 
 impl Server {
-    fn new(handler: Handler, guard: Guard) -> Self {
-        let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
-        Self {
-            waits: is_simple && guard.sockets.len() == 1,
-            handler,
-            guard,
-            buffer: vec![0; BUFFER],
-        }
-    }
-
     /// Serves all sockets until a signal arrives.
     fn serve(&mut self, stop: &Signals) -> Result<(), Failure> {
         loop {

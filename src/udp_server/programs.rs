@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Signal;
 
 use super::guard::Guard;
-use super::limit::{Source, is_exempt};
+use super::limit::{host, is_exempt};
 use super::refusal::Refusal;
 use super::socket::Peer;
 use crate::net::datagram::{LARGEST, largest};
@@ -33,11 +33,9 @@ pub struct Programs {
 
 /// A program that a peer talks to.
 struct Session {
+    /// Its standard input is `None` once the program reads no more, or is to get no more. Its standard
+    /// output is `None` once it prints no more; it may go on reading.
     running: Running,
-    /// `None` once the program reads no more, or is to get no more.
-    stdin: Option<ChildStdin>,
-    /// `None` once it prints no more. It may go on reading.
-    stdout: Option<ChildStdout>,
     input: Key,
     output: Key,
     /// The rest of a datagram, if the program's input has taken only its beginning.
@@ -124,8 +122,8 @@ impl Programs {
         let leaving = self.leaving.iter().map(|leaving| &leaving.peer);
         let peers = self.sessions.keys().chain(leaving);
         // Addresses can be forged, and one host must not shut out all others.
-        let host = Source::of(peer.address.ip());
-        let same = peers.filter(|other| Source::of(other.address.ip()) == host);
+        let own = host(peer.address.ip());
+        let same = peers.filter(|other| host(other.address.ip()) == own);
         let most = self.max_peers - self.max_peers / 4;
         (!is_exempt(peer.address.ip()) && same.count() >= most).then_some(Refusal::Crowd)
     }
@@ -137,12 +135,10 @@ impl Programs {
             remote: source,
             local: peer.local.unwrap_or(guard.sockets[peer.socket].local),
         };
-        let mut running = self
+        let running = self
             .program
             .start(Some(ends), Stdio::piped(), Stdio::piped())?;
-        let stdin = running.child.stdin.take();
-        let stdout = running.child.stdout.take();
-        if let (Some(stdin), Some(stdout)) = (&stdin, &stdout) {
+        if let (Some(stdin), Some(stdout)) = (&running.child.stdin, &running.child.stdout) {
             rustix::io::ioctl_fionbio(stdin, true)?;
             rustix::io::ioctl_fionbio(stdout, true)?;
         }
@@ -150,8 +146,6 @@ impl Programs {
         tracing::info!(event = "start", peer = %source, pid, "Started {} for {source}.", self.program);
         Ok(Session {
             running,
-            stdin,
-            stdout,
             input: Key::ABSENT,
             output: Key::ABSENT,
             rest: Vec::new(),
@@ -191,17 +185,13 @@ impl Programs {
         for (peer, reason) in over {
             self.leave(peer, &reason, Deadline::since(now, GRACE));
         }
-        self.leaving.retain_mut(
-            |Leaving {
-                 running, kill_at, ..
-             }| {
-                let is_left = !running.is_gone();
-                if is_left && kill_at.has_passed_at(now) {
-                    running.signal(Signal::KILL);
-                }
-                is_left
-            },
-        );
+        self.leaving.retain_mut(|leaving| {
+            let is_left = !leaving.running.is_gone();
+            if is_left && leaving.kill_at.has_passed_at(now) {
+                leaving.running.signal(Signal::KILL);
+            }
+            is_left
+        });
     }
 
     /// Tells a program and its process group to end. At `kill_at` they are killed.
@@ -220,6 +210,7 @@ impl Programs {
             "Ended {} for {source}: {reason}.",
             self.program
         );
+        (running.child.stdin, running.child.stdout) = (None, None);
         running.signal(Signal::TERM);
         self.leaving.push(Leaving {
             peer,
@@ -231,7 +222,7 @@ impl Programs {
     /// Closes the input of all programs and sends what they still print. The programs that have not
     /// ended get SIGTERM after half of the time, and SIGKILL at `limit`. Blocks until all are gone.
     pub fn finish(&mut self, limit: Deadline, guard: &mut Guard) -> io::Result<()> {
-        let half = Deadline::within(limit.left().map(|left| left / 2));
+        let mut half = Deadline::within(limit.left().map(|left| left / 2));
         let running = self.sessions.len();
         if running > 0 {
             tracing::info!(
@@ -248,19 +239,15 @@ impl Programs {
                 for peer in self.sessions.keys().copied().collect::<Vec<_>>() {
                     self.leave(peer, "the server ends", limit);
                 }
+                half = Deadline::NEVER;
             }
             for session in self.sessions.values_mut() {
                 if session.rest.is_empty() {
-                    session.stdin = None;
+                    session.running.child.stdin = None;
                 }
             }
-            let next = if self.sessions.is_empty() {
-                Deadline::NEVER
-            } else {
-                half
-            };
             let mut set = Set::new();
-            let deadline = self.watch(&mut set).min(next);
+            let deadline = self.watch(&mut set).min(half);
             let ready = set.wait(deadline)?;
             self.serve(&ready, guard);
         }
@@ -270,10 +257,11 @@ impl Programs {
 
 impl Session {
     fn watch<'a>(&'a mut self, set: &mut Set<'a>) {
-        self.output = set.add(self.stdout.as_ref().map(AsFd::as_fd), IN);
+        let child = &self.running.child;
+        self.output = set.add(child.stdout.as_ref().map(AsFd::as_fd), IN);
         // Room for the rest of a datagram. Without a rest, only that the program reads no more.
         let events = if self.rest.is_empty() { GONE } else { OUT };
-        self.input = set.add(self.stdin.as_ref().map(AsFd::as_fd), events);
+        self.input = set.add(child.stdin.as_ref().map(AsFd::as_fd), events);
     }
 
     /// Gives a datagram to the program, whole or not at all; whether it has been taken.
@@ -291,11 +279,11 @@ impl Session {
     fn go_on(&mut self) {
         let mut rest = std::mem::take(&mut self.rest);
         if rest.is_empty() {
-            self.stdin = None;
+            self.running.child.stdin = None;
         }
         let count = self.write(&rest).unwrap_or_default();
         // A program that reads no more has lost the rest.
-        if self.stdin.is_some() {
+        if self.running.child.stdin.is_some() {
             rest.drain(..count);
             self.rest = rest;
         }
@@ -303,12 +291,12 @@ impl Session {
 
     /// How much the program's input has taken. `None`: it has no room, or is closed.
     fn write(&mut self, bytes: &[u8]) -> Option<usize> {
-        let stdin = self.stdin.as_ref()?;
+        let stdin = self.running.child.stdin.as_ref()?;
         match retry_on_intr(|| rustix::io::write(stdin, bytes)) {
             Ok(count) => Some(count),
             Err(error) => {
                 if error != Errno::AGAIN {
-                    self.stdin = None;
+                    self.running.child.stdin = None;
                 }
                 None
             }
@@ -317,7 +305,7 @@ impl Session {
 
     /// Sends what one read of the program's output gives, as one datagram; whether there was any.
     fn send(&mut self, buffer: &mut [u8], peer: &Peer, guard: &mut Guard) -> bool {
-        let Some(stdout) = &self.stdout else {
+        let Some(stdout) = &self.running.child.stdout else {
             return false;
         };
         let source = peer.address;
@@ -325,7 +313,7 @@ impl Session {
         match retry_on_intr(|| rustix::io::read(stdout, &mut *buffer)) {
             Err(Errno::AGAIN) => false,
             Ok(0) | Err(_) => {
-                self.stdout = None;
+                self.running.child.stdout = None;
                 false
             }
             Ok(count) => {

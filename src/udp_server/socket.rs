@@ -35,8 +35,8 @@ pub struct Received {
     pub source: SocketAddr,
     /// As in [`Peer`].
     pub local: Option<SocketAddr>,
-    /// The hop limit of an answer; 0: none may leave. It is one less than that of the datagram, as
-    /// if this server were a router, and not above the usual one. `None`: the usual one.
+    /// The hop limit of an answer; 0: none may leave. As at a router, it is one less than that of the
+    /// datagram, but not above the usual one. `None`: the usual one.
     pub hops_left: Option<u8>,
 }
 
@@ -106,20 +106,16 @@ impl ServerSocket {
     /// Sends `payload` with the hop limit `hops`, or the usual one. Blocks for [`PATIENCE`] at most,
     /// and all other peers with it.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
-        self.limit_hops(hops.unwrap_or(self.usual_hops))?;
-        match peer.local {
-            Some(local) => headers::send(&self.socket, payload, peer.address, local),
-            None => self.socket.send_to(payload, peer.address),
-        }
-    }
-
-    /// Sets the hop limit, only when it changes: that saves a control message per datagram.
-    fn limit_hops(&self, hops: u8) -> io::Result<()> {
+        let hops = hops.unwrap_or(self.usual_hops);
+        // Only when it changes: that saves a control message per datagram.
         if self.hops.get() != hops {
             socket::set_hop_limit(&self.socket, &self.local, hops)?;
             self.hops.set(hops);
         }
-        Ok(())
+        match peer.local {
+            Some(local) => headers::send(&self.socket, payload, peer.address, local),
+            None => self.socket.send_to(payload, peer.address),
+        }
     }
 }
 

@@ -206,12 +206,12 @@ impl Asked {
     }
 }
 
-/// What `received` is, if `asked` was sent from the port that it came to, and which of them to count
-/// it for.
+/// What `received` is, and the index in `asked` to count it for. `asked` was sent from the port that
+/// it came to.
 ///
-/// An earlier datagram claims what repeats its question, if its answer may still come, if it is the
-/// same answer again, or if it is the question and nothing else. It does not claim an answer that
-/// repeats the awaited question, if its own is only a part of that.
+/// An earlier datagram claims what repeats its question in three cases: its answer may still come, it
+/// is the same answer again, or it is only the question. It does not claim an answer that repeats the
+/// awaited question, if its own is only a part of that.
 ///
 /// The rest is the awaited answer if it repeats the awaited question, or if no earlier answer is
 /// owed. It is doubtful while one is, or once more has come than was asked for.
@@ -274,8 +274,8 @@ fn judge(
     )
 }
 
-/// Counts an arrival for the datagram at `index`. If that is owed nothing, an earlier arrival was
-/// counted for the wrong one, and this one counts for the oldest that is owed. Whether one was.
+/// Counts an arrival for the datagram at `index`; whether an answer was owed. If that datagram is owed
+/// none, an earlier arrival was counted for the wrong one: this one counts for the oldest that is.
 fn count(asked: &mut [Asked], index: usize) -> bool {
     let index = match asked[index].owed {
         0 => asked.iter().position(|asked| asked.owed > 0),

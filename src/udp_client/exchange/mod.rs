@@ -4,8 +4,8 @@
 //! the current socket and the earlier ones; it has no rules. This file asks and waits; `report`
 //! prints.
 //!
-//! No answer is printed for another datagram, with one exception. A server may answer twice without
-//! repeating the question, and its second answer may arrive after the next datagram was sent. That is
+//! No answer is printed for another datagram, with one exception: a server answers twice without
+//! repeating the question, and its second answer arrives after the next datagram was sent. That is
 //! logged at the end at the latest, and the exit code is 1.
 
 mod ledger;

@@ -1,7 +1,7 @@
 //! Back-pressure: sends datagrams no faster than their receiver takes them.
 //!
 //! A receiver's queue drops what it has no room for. On Linux it holds 208 KiB, some 270 small
-//! datagrams, so a burst is much smaller, and a pause follows it. Linux also shows how much is queued
+//! datagrams. So a burst is much smaller, and a pause follows it. Linux also shows how much is queued
 //! for a receiver on this machine.
 
 use std::fs;
@@ -45,9 +45,7 @@ impl Pacing {
         };
         pause(Deadline::after(time))?;
         if self.receiver != receiver {
-            self.receiver = receiver;
-            self.dropped = backlog(receiver).map(|backlog| backlog.dropped);
-            self.is_stuck = false;
+            *self = Self::new(receiver);
         }
         // Pauses are not enough: on a busy machine the receiver may not run during them.
         let mut least = u64::MAX;
@@ -72,9 +70,8 @@ impl Pacing {
 
     /// The receiver, and how many datagrams its queue has dropped, from any sender.
     pub fn lost(&self) -> Option<(SocketAddr, u64)> {
-        let lost = backlog(self.receiver)?
-            .dropped
-            .saturating_sub(self.dropped?);
+        let dropped = backlog(self.receiver)?.dropped;
+        let lost = dropped.saturating_sub(self.dropped?);
         (lost > 0).then_some((self.receiver, lost))
     }
 }

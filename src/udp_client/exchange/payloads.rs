@@ -12,7 +12,7 @@ use std::rc::Rc;
 use crate::escape::beginning;
 use crate::exit::Failure;
 use crate::input;
-use crate::net::datagram::LARGEST;
+use crate::net::datagram::{LARGEST, payload_size};
 use crate::wait::{Deadline, IN, wait_for};
 
 /// How standard input is cut.
@@ -22,17 +22,8 @@ pub struct InputArgs {
     #[arg(long, conflicts_with_all = ["chunk"])]
     whole: bool,
     /// Split standard input by SIZE, not by line
-    #[arg(long, value_name = "SIZE", value_parser = chunk)]
+    #[arg(long, value_name = "SIZE", value_parser = payload_size)]
     chunk: Option<usize>,
-}
-
-fn chunk(text: &str) -> Result<usize, String> {
-    match crate::units::size(text)? {
-        size if size > LARGEST => Err(format!(
-            "'{text}' is more than a datagram carries: 65507 bytes over IPv4, 65527 over IPv6"
-        )),
-        size => Ok(size),
-    }
 }
 
 /// One datagram to be sent.

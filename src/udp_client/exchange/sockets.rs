@@ -12,7 +12,7 @@ use super::ledger::{MEMORY, Port};
 use super::payloads::Payload;
 use crate::exit::{Exit, Failure, blame};
 use crate::net::datagram::largest;
-use crate::udp_client::socket::{ClientSocket, SEND_PATIENCE, send_when_room};
+use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::wait::{IN, Key, Set};
 
@@ -71,12 +71,11 @@ impl<'a> Sockets<'a> {
             None => match self.open(peer) {
                 Ok(opened) => opened,
                 Err(error) if blame(&error) == Exit::Network => return Ok(Err(error)),
-                Err(error) => return Err(self.target.failure(Exit::Local, peer, &error)),
+                Err(error) => return Err(self.target.failure(peer, &error)),
             },
         };
         let (port, socket) = self.current.insert(current);
-        let sent = send_when_room(socket, SEND_PATIENCE, &payload.bytes);
-        Ok(sent.map(|at| (*port, at)))
+        Ok(socket.send(&payload.bytes).map(|at| (*port, at)))
     }
 
     fn open(&mut self, peer: SocketAddr) -> io::Result<(Port, ClientSocket)> {

@@ -1,32 +1,30 @@
-//! Which address of several a ping sends its probes to.
+//! Chooses the address that a ping sends its probes to.
 
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
-use super::SEND_PATIENCE;
-use crate::exit::{Failure, blame};
+use crate::exit::Failure;
 use crate::net::connect::ATTEMPT_DELAY;
-use crate::udp_client::socket::{ClientSocket, send_when_room};
+use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, Key, Set};
 
-/// An address that probes may go to.
 pub struct Candidate {
     pub socket: ClientSocket,
-    /// When the first probe was sent there. `None`: it was not, or it did not arrive.
+    /// When the first probe was sent from this socket. `None`: it was not, or it did not arrive.
     pub sent: Option<Instant>,
 }
 
 /// Sends the first probe to one address after another until one answers. If none does, takes the
-/// first that has not refused it, or else the last. Sends nothing where there is no choice.
+/// first that did not refuse it, or else the last. With one address, sends nothing.
 pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure> {
     let mut candidates = Vec::new();
     let mut failure = Failure::local("could not send: there is no address");
     for &address in &target.addresses {
         match target.open(address) {
             Ok(socket) => candidates.push(Candidate { socket, sent: None }),
-            Err(error) => failure = target.failure(blame(&error), address, &error),
+            Err(error) => failure = target.failure(address, &error),
         }
     }
     if candidates.len() < 2 {
@@ -34,20 +32,18 @@ pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure>
     }
     let last = candidates.len() - 1;
     for newest in 0..=last {
-        let sent = send_when_room(&candidates[newest].socket, SEND_PATIENCE, payload);
-        candidates[newest].sent = sent.ok();
+        candidates[newest].sent = candidates[newest].socket.send(payload).ok();
         if let Some(index) = answered(&mut candidates[..=newest])? {
             return Ok(candidates.swap_remove(index));
         }
     }
-    let open = candidates
-        .iter()
-        .position(|candidate| candidate.sent.is_some());
-    Ok(candidates.swap_remove(open.unwrap_or(last)))
+    let is_silent = |candidate: &Candidate| candidate.sent.is_some();
+    let silent = candidates.iter().position(is_silent);
+    Ok(candidates.swap_remove(silent.unwrap_or(last)))
 }
 
-/// Waits for an answer, and for no longer than the last candidate has not refused its probe and its
-/// head start lasts (RFC 8305, section 5). Which candidate is answered: the answer stays in its socket.
+/// Waits for an answer until the last candidate refuses its probe, or its head start ends (RFC 8305,
+/// section 5). Returns the index of the candidate that has answered. The answer stays in its socket.
 fn answered(candidates: &mut [Candidate]) -> io::Result<Option<usize>> {
     let until = Deadline::after(ATTEMPT_DELAY);
     let awaits = |candidate: &Candidate| candidate.sent.is_some();

@@ -1,4 +1,4 @@
-//! What a ping waits for besides its socket: the user, the reader of its output, and the time.
+//! Waits for answers, and meanwhile for the user, the reader of standard output and the time.
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,17 +15,9 @@ use crate::wait::{GONE, IN, Set};
 pub struct Console {
     pub signals: Signals,
     stdout: output::Reader,
-    /// Whether standard input is a terminal at which Enter may be pressed.
+    /// Standard input is a terminal, and has not ended: Enter asks for statistics.
     has_keyboard: bool,
     pub alarm: Alarm,
-}
-
-/// Why a wait has ended, if not by the alarm.
-pub struct Woken {
-    /// Something has arrived, or an error: at this time at the latest.
-    pub arrived: Option<Instant>,
-    /// The user wants statistics.
-    pub asked: bool,
 }
 
 impl Console {
@@ -38,9 +30,9 @@ impl Console {
         })
     }
 
-    /// Blocks until the alarm, or until something happens. An error when the reader of standard
-    /// output has left.
-    pub fn wait(&mut self, socket: &ClientSocket) -> Result<Woken, Failure> {
+    /// Blocks until the alarm, or until something happens. Returns when something had arrived, if so,
+    /// and whether the user asks for statistics. Fails when the reader of standard output has left.
+    pub fn wait(&mut self, socket: &ClientSocket) -> Result<(Option<Instant>, bool), Failure> {
         let stdin = io::stdin();
         let listens = self.has_keyboard && is_foreground(stdin.as_fd());
         let mut set = Set::new();
@@ -53,24 +45,19 @@ impl Console {
         if ready[output] {
             return Err(output::Reader::left());
         }
-        let arrived = ready[socket].then_some(now);
-        let asked = ready[signal] && self.signals.arrived() && !self.signals.is_ending();
-        Ok(Woken {
-            arrived,
-            asked: (ready[keyboard] && self.entered()) || asked,
-        })
-    }
-
-    /// Whether Enter was pressed.
-    fn entered(&mut self) -> bool {
-        let count = rustix::io::read(io::stdin(), &mut [0; 256]);
-        self.has_keyboard = count.is_ok_and(|count| count > 0);
-        self.has_keyboard
+        let mut asks = ready[signal] && self.signals.arrived() && !self.signals.is_ending();
+        if ready[keyboard] {
+            // After the end of input, the terminal is ready for ever.
+            let count = rustix::io::read(stdin, &mut [0; 256]);
+            self.has_keyboard = count.is_ok_and(|count| count > 0);
+            asks |= self.has_keyboard;
+        }
+        Ok((ready[socket].then_some(now), asks))
     }
 }
 
-/// Whether what is typed there is for this process: to read anything else would stop it (SIGTTIN).
-/// A terminal that is not the session's has no foreground.
+/// Whether this process may read from `terminal`. In the background it would be stopped (SIGTTIN).
+/// A terminal of another session has no foreground.
 fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
     rustix::termios::tcgetpgrp(terminal).map_or(true, |group| group == rustix::process::getpgrp())
 }

@@ -1,7 +1,7 @@
-//! Sends numbered datagrams at a steady pace, and times what comes back.
+//! `udp-client --ping`: sends numbered datagrams and times the answers.
 //!
-//! [`schedule`] says when a probe is sent, [`probes`] says which one an answer belongs to, and the
-//! loop here does it. [`crate::ping`] counts and prints.
+//! [`schedule`] says when a probe is sent, and [`probes`] which probe an answer belongs to. This file
+//! sends and receives. [`crate::ping`] counts and prints.
 
 mod alarm;
 mod candidates;
@@ -16,24 +16,24 @@ use std::time::{Duration, Instant};
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::logging::LoggingArgs;
-use crate::net::datagram::{BUFFER, largest};
+use crate::net::datagram::{BUFFER, largest, payload_size};
 use crate::ping::Kind;
 use crate::ping::report::{Report, Style};
 use crate::ping::statistics::{Statistics, percent};
-use crate::udp_client::socket::{ClientSocket, send_when_room};
+use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
-use crate::units::{count, positive_duration, size};
+use crate::units::{count, positive_duration};
 use crate::usage::needs;
 use crate::wait::{Deadline, is_wait};
 use candidates::{Candidate, choose};
 use console::Console;
-use probes::{Probes, SIZES};
+use probes::{LEAST, Probes};
 use schedule::{Pace, Schedule};
 
 /// The header of a datagram (RFC 768).
 const UDP_HEADER: usize = 8;
 
-/// Options of the client that a ping has no use for.
+/// The other options of the client that have no meaning for a ping.
 const NOT_WITH_PINGS: [&str; 7] = [
     "retries", "no_wait", "raw", "whole", "chunk", "check", "relay",
 ];
@@ -88,16 +88,10 @@ pub struct PingArgs {
 }
 
 fn probe_size(text: &str) -> Result<usize, String> {
-    let bytes = size(text)?;
-    if bytes < SIZES.start {
+    let bytes = payload_size(text)?;
+    if bytes < LEAST {
         return Err(format!(
-            "'{text}' has no room for what tells answers apart: that takes {} bytes",
-            SIZES.start
-        ));
-    }
-    if !SIZES.contains(&bytes) {
-        return Err(format!(
-            "'{text}' is more than a datagram carries: 65507 bytes over IPv4, 65527 over IPv6"
+            "'{text}' has no room for what tells answers apart: that takes {LEAST} bytes"
         ));
     }
     Ok(bytes)
@@ -114,7 +108,6 @@ fn percentage(text: &str) -> Result<f64, String> {
 }
 
 impl PingArgs {
-    /// Whether this is asked for.
     pub fn is_wanted(&self) -> bool {
         self.ping || self.count.is_some() || self.interval.is_some()
     }
@@ -136,14 +129,6 @@ impl PingArgs {
         )
     }
 
-    fn size(&self) -> usize {
-        self.size.unwrap_or(56)
-    }
-
-    fn max_loss(&self) -> f64 {
-        self.max_loss.unwrap_or(0.0)
-    }
-
     fn pace(&self) -> Pace {
         let interval = self.interval.unwrap_or(Duration::from_secs(1));
         match (self.flood, self.interval) {
@@ -152,7 +137,7 @@ impl PingArgs {
                 most: Duration::from_millis(10),
             },
             _ if self.adaptive => Pace::Answers {
-                // What ping(8) allows to everybody.
+                // ping(8) allows this interval to every user.
                 least: Duration::from_millis(2).min(interval),
                 most: interval,
             },
@@ -161,11 +146,8 @@ impl PingArgs {
     }
 }
 
-/// How long to wait for the system to have room for a probe.
-const SEND_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Ends after the last probe's answer, or when it was waited for long enough; at `deadline`, and at
-/// SIGINT. The error says only that too much was lost.
+/// Ends when the last probe is answered, or no answer is awaited any more; at `deadline`; and at
+/// SIGINT. If too many probes were lost, the error carries only the exit code.
 pub fn run(
     target: &Target<'_>,
     timeout: Duration,
@@ -174,9 +156,10 @@ pub fn run(
     json: bool,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    check_size(target, args.size())?;
+    let size = args.size.unwrap_or(56);
+    check_size(target, size)?;
     let console = Console::new()?;
-    let mut probes = Probes::new(args.size(), timeout);
+    let mut probes = Probes::new(size, timeout);
     let Candidate { socket, sent } = choose(target, probes.payload())?;
     let report = Report {
         style: match (json, args.flood) {
@@ -191,7 +174,7 @@ pub fn run(
         target: target.typed.to_string(),
         address: socket.address,
     };
-    report.start(args.size(), UDP_HEADER, timeout)?;
+    report.start(size, UDP_HEADER, timeout)?;
     let mut ping = Ping {
         args,
         target,
@@ -258,33 +241,30 @@ impl Ping<'_> {
                 return Ok(());
             };
             self.set_alarm(until)?;
-            let woken = self.console.wait(&self.socket)?;
-            if let Some(at) = woken.arrived {
+            let (arrived, asks) = self.console.wait(&self.socket)?;
+            if let Some(at) = arrived {
                 self.receive(&mut buffer, at)?;
             }
             self.expire(Instant::now())?;
-            if woken.asked {
+            if asks {
                 self.report.interim(&self.statistics)?;
             }
             self.target.watch.check()?;
         }
     }
 
-    /// Prints the statistics. The error is what they mean.
+    /// Prints the statistics. The error carries the exit code of the losses.
     fn finish(mut self) -> Result<(), Failure> {
         self.report.summary(&self.statistics)?;
-        let Statistics {
-            transmitted,
-            received,
-            ..
-        } = self.statistics;
-        // What there was no time for has not been answered.
+        let sent = self.statistics.transmitted;
+        // Probes that the deadline left no time to send are lost.
         let wanted = match self.args.count {
             Some(count) if self.deadline.has_passed() => count,
-            _ => transmitted,
+            _ => sent,
         };
-        let loss = percent(wanted - received.min(wanted), wanted);
-        if loss > self.args.max_loss() || (transmitted == 0 && self.args.max_loss() < 100.0) {
+        let loss = percent(wanted.saturating_sub(self.statistics.received), wanted);
+        let most = self.args.max_loss.unwrap_or(0.0);
+        if loss > most || (sent == 0 && most < 100.0) {
             self.worst.add(Exit::Network);
         }
         self.worst.result()
@@ -295,7 +275,7 @@ impl Ping<'_> {
         count.is_none_or(|count| self.probes.sent() < count)
     }
 
-    /// When there will be something to do though nothing arrives; `None`: never.
+    /// When to go on if nothing arrives. `None`: all is done.
     fn next_event(&mut self) -> Option<Instant> {
         let expiry = self.probes.next_expiry();
         if self.is_sending() {
@@ -317,16 +297,16 @@ impl Ping<'_> {
         self.report.sending()?;
         let now = Instant::now();
         let next = self.schedule.sent(now);
-        // Before it is sent: from here to its answer there is as little to do as there can be.
+        // Arm the timer before sending, so that nothing delays reading the answer.
         self.set_alarm(next)?;
-        let mut sent = send_when_room(&self.socket, SEND_PATIENCE, self.probes.payload());
-        if let Err(error) = &sent
-            && error.kind() == io::ErrorKind::ConnectionRefused
-        {
-            // It is about an earlier probe, and nothing was sent (udp(7)).
-            self.refused(error)?;
-            sent = send_when_room(&self.socket, SEND_PATIENCE, self.probes.payload());
-        }
+        let sent = match self.socket.send(self.probes.payload()) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // An earlier probe was refused, and this one was not sent (udp(7)).
+                self.refused(&error)?;
+                self.socket.send(self.probes.payload())
+            }
+            sent => sent,
+        };
         self.statistics.sent(now);
         match sent {
             Ok(at) => self.probes.send(at),
@@ -335,7 +315,7 @@ impl Ping<'_> {
         Ok(())
     }
 
-    /// A probe that could not be sent counts, and is not waited for.
+    /// The probe could not be sent. It counts, but no answer is awaited.
     fn unsent(&mut self, error: &io::Error) -> Result<(), Failure> {
         self.probes.send(Instant::now());
         self.probes.refuse_last();
@@ -350,9 +330,9 @@ impl Ping<'_> {
         self.report.failed(number, &cause)
     }
 
-    /// Takes what has arrived, the first of it at `at`; not for ever, should somebody send without
-    /// end.
+    /// Takes what has arrived, the first datagram at `at`.
     fn receive(&mut self, buffer: &mut [u8], mut at: Instant) -> Result<(), Failure> {
+        /// A peer may send without end.
         const MOST: usize = 64;
         for _ in 0..MOST {
             match self.socket.receive(buffer) {
@@ -382,7 +362,7 @@ impl Ping<'_> {
     }
 
     fn unexpected(&mut self, received: &[u8], source: SocketAddr) -> Result<(), Failure> {
-        let name = if self.socket.is_group() {
+        let name = if self.socket.is_group {
             source.to_string()
         } else {
             self.target.name(source)

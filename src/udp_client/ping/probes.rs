@@ -1,51 +1,45 @@
-//! Which probe an answer belongs to, and which are still awaited.
+//! Which probe an answer belongs to, and which probes are still awaited.
 //!
-//! A payload starts with a token: what only this run has, and the number of the probe. An answer
-//! belongs to the probe whose token it holds, wherever in it that stands. All of it is text, so
-//! that it passes servers that take their datagrams for text. Only so many probes are remembered.
+//! A payload starts with a token: the name of this run and the number of the probe. An answer belongs
+//! to the probe whose token it contains, wherever that stands. A payload is text, so that servers for
+//! text pass it on.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::net::datagram::LARGEST;
 use crate::ping::{Answer, Kind};
 
-/// How many characters tell this run from others, and how many make a number: with these, three
-/// million million of each.
+/// The digits of a run's name and of a probe's number. Each has 36^8 (3 million million) values.
 const RUN: usize = 8;
 const NUMBER: usize = 8;
 
 /// The smallest payload: a token and nothing else.
-const LEAST: usize = RUN + NUMBER;
+pub const LEAST: usize = RUN + NUMBER;
 
-/// How large a payload may be.
-pub const SIZES: Range<usize> = LEAST..LARGEST + 1;
-
-/// How many probes are remembered. At the default time limit they are over sooner than forgotten as
-/// long as fewer than this are sent in a second.
+/// How many probes are remembered. With the default time limit no awaited probe is forgotten while
+/// fewer than this are sent in a second.
 const MOST: usize = 1 << 17;
 
-/// At the end late answers are waited for as long again as the time limit was, but not longer than
-/// this; and if some have come, for as long as the slowest of them took, within bounds.
+/// At the end, late answers are awaited for the time limit again, but no longer than this. If the
+/// slowest late answer took longer, so does the wait, up to the second limit.
 const LINGER: Duration = Duration::from_secs(2);
 const MOST_LINGER: Duration = Duration::from_secs(10);
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// All probes of one run. Asks no clock itself.
+/// All probes of one run. Reads no clock.
 pub struct Probes {
     run: [u8; RUN],
     payload: Vec<u8>,
     timeout: Duration,
     /// The last that were sent, in order.
     window: VecDeque<Probe>,
-    /// How many were sent before them.
+    /// The number of probes sent before them.
     forgotten: u64,
     /// Probes 1 to `settled` are no longer awaited.
     settled: u64,
-    /// How long the slowest of the late answers took.
+    /// The longest time of a late answer.
     slowest: Duration,
 }
 
@@ -59,20 +53,19 @@ enum State {
     Waiting,
     /// The network said that it did not arrive.
     Refused,
-    /// Its time is up, or it was forgotten.
+    /// Its time limit has passed.
     Lost,
     Answered,
 }
 
 impl Probes {
-    /// Probes of `size` bytes, which has to be one of [`SIZES`], that are lost when `timeout` has
-    /// passed without an answer.
+    /// Probes of `size` bytes, at least [`LEAST`]. One is lost `timeout` after it was sent.
     pub fn new(size: usize, timeout: Duration) -> Self {
-        // Seeded by the system at random.
+        // The system seeds it at random.
         let run = digits(RandomState::new().hash_one(std::process::id()));
         let mut payload = run.to_vec();
         payload.resize(LEAST, b'0');
-        // No part of it can be taken for a token: that starts anew in it nowhere.
+        // No part of these digits looks like a token.
         payload.extend(DIGITS.iter().cycle().take(size.saturating_sub(LEAST)));
         Self {
             run,
@@ -85,19 +78,19 @@ impl Probes {
         }
     }
 
-    /// How many were sent, and so the number of the last.
+    /// How many were sent, which is the number of the last.
     pub fn sent(&self) -> u64 {
         self.forgotten + self.window.len() as u64
     }
 
-    /// What the next probe carries.
+    /// The payload of the next probe.
     pub fn payload(&mut self) -> &[u8] {
         let number = digits(self.sent() + 1);
         self.payload[RUN..LEAST].copy_from_slice(&number);
         &self.payload
     }
 
-    /// Notes that the next probe was sent at `at`.
+    /// The next probe was sent at `at`.
     pub fn send(&mut self, at: Instant) {
         if self.window.len() >= MOST {
             self.window.pop_front();
@@ -110,105 +103,91 @@ impl Probes {
         });
     }
 
-    /// The next probe whose time is up at `now`; it is lost from then on.
+    /// Makes a probe lost whose time limit has passed at `now`. Returns its number; `None`: there is
+    /// none any more.
     pub fn expire(&mut self, now: Instant) -> Option<u64> {
         self.next_expiry().filter(|at| *at <= now)?;
-        let number = self.first_waiting()?;
-        self.set(number, State::Lost);
-        Some(number)
+        self.settle_first(State::Lost)
     }
 
-    /// When the time of the first probe that is awaited is up; `None`: none is.
+    /// When the time limit of the first awaited probe passes. `None`: no probe is awaited.
     pub fn next_expiry(&mut self) -> Option<Instant> {
         let number = self.first_waiting()?;
-        Some(self.get(number)?.sent + self.timeout)
+        Some(self.probe(number)?.sent + self.timeout)
     }
 
-    /// Until when a late answer to the probe that was lost last may come; `None`: none is lost.
+    /// Until when to wait for a late answer to the last lost probe. `None`: none is lost.
     pub fn end_of_linger(&self) -> Option<Instant> {
-        let mut sent_last_first = self.window.iter().rev();
-        let lost = sent_last_first.find(|probe| probe.state == State::Lost)?;
+        let mut last_first = self.window.iter().rev();
+        let lost = last_first.find(|probe| probe.state == State::Lost)?;
         let keep = self.slowest.max(self.timeout) + self.timeout.min(LINGER);
         Some(lost.sent + keep.min(self.timeout + MOST_LINGER))
     }
 
-    /// The network said that a probe did not arrive, but not which. It is taken for the first that
-    /// is awaited.
+    /// The network said that a probe did not arrive, but not which: take the first awaited one.
     pub fn refuse(&mut self) -> Option<u64> {
-        let number = self.first_waiting()?;
-        self.set(number, State::Refused);
-        Some(number)
+        self.settle_first(State::Refused)
     }
 
-    /// The probe sent last will not be answered.
+    /// The probe sent last did not leave.
     pub fn refuse_last(&mut self) {
-        self.set(self.sent(), State::Refused);
+        if let Some(last) = self.window.back_mut() {
+            last.state = State::Refused;
+        }
     }
 
-    /// Whether the probe sent last has not been answered, nor refused.
+    /// Whether the probe sent last was neither answered nor refused.
     pub fn awaits_last(&self) -> bool {
         let last = self.window.back();
         last.is_some_and(|probe| matches!(probe.state, State::Waiting | State::Lost))
     }
 
-    /// What `received`, which arrived at `at`, answers: each known probe whose token it holds. Some
-    /// servers send back several at once. [`Self::expire`] has to be called for `at` before.
+    /// The answers in `received`, which arrived at `at`: one for each known probe whose token it
+    /// contains. Some servers send several back at once. Call [`Self::expire`] for `at` before.
     pub fn answers(&mut self, received: &[u8], at: Instant) -> Vec<Answer> {
-        let numbers = self.numbers_in(received).into_iter();
-        numbers
+        let tokens = received.windows(LEAST);
+        let numbers = tokens.filter_map(|token| number(token.strip_prefix(&self.run)?));
+        let numbers: Vec<u64> = numbers.collect();
+        let answers = numbers.into_iter();
+        answers
             .filter_map(|number| self.answer(number, at))
             .collect()
     }
 
     fn answer(&mut self, number: u64, at: Instant) -> Option<Answer> {
-        let probe = self.get(number)?;
+        let timeout = self.timeout;
+        let probe = self.probe(number)?;
         let time = at.saturating_duration_since(probe.sent);
         let kind = match probe.state {
             State::Answered => Kind::Duplicate,
             State::Waiting => Kind::Reply,
-            State::Refused if time < self.timeout => Kind::Reply,
+            State::Refused if time < timeout => Kind::Reply,
             State::Refused | State::Lost => Kind::Late,
         };
+        probe.state = State::Answered;
         if kind == Kind::Late {
             self.slowest = self.slowest.max(time);
         }
-        self.set(number, State::Answered);
         Some(Answer { kind, number, time })
     }
 
+    /// Ends the wait for the first awaited probe. Returns its number.
+    fn settle_first(&mut self, state: State) -> Option<u64> {
+        let number = self.first_waiting()?;
+        self.probe(number)?.state = state;
+        Some(number)
+    }
+
     fn first_waiting(&mut self) -> Option<u64> {
-        while let Some(probe) = self.get(self.settled + 1) {
-            if probe.state == State::Waiting {
-                return Some(self.settled + 1);
-            }
+        while self.probe(self.settled + 1)?.state != State::Waiting {
             self.settled += 1;
         }
-        None
+        Some(self.settled + 1)
     }
 
-    /// The numbers in all tokens of this run in `bytes`.
-    fn numbers_in(&self, bytes: &[u8]) -> Vec<u64> {
-        let tokens = bytes.windows(LEAST);
-        tokens
-            .filter_map(|window| window.strip_prefix(&self.run))
-            .filter_map(number)
-            .collect()
-    }
-
-    fn index(&self, number: u64) -> Option<usize> {
+    fn probe(&mut self, number: u64) -> Option<&mut Probe> {
         let index = number.checked_sub(self.forgotten + 1)?;
-        usize::try_from(index).ok()
-    }
-
-    fn get(&self, number: u64) -> Option<&Probe> {
-        self.window.get(self.index(number)?)
-    }
-
-    fn set(&mut self, number: u64, state: State) {
-        let index = self.index(number);
-        if let Some(probe) = index.and_then(|index| self.window.get_mut(index)) {
-            probe.state = state;
-        }
+        self.window.get_mut(usize::try_from(index).ok()?)
     }
 }
 
@@ -223,10 +202,7 @@ fn digits(mut number: u64) -> [u8; NUMBER] {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, digit| {
-        let value = DIGITS.iter().position(|known| known == digit)?;
-        Some(number * 36 + value as u64)
-    })
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 36).ok()
 }
 
 #[cfg(test)]
@@ -379,8 +355,7 @@ mod tests {
             probes.answers(&payload, at(0));
         }
 
-        /// Whatever is lost, late, doubled or out of order, the sums are right, and each answer is
-        /// taken for its own probe.
+        /// Answers may be lost, late, doubled or out of order.
         #[test]
         fn each_answer_belongs_to_its_probe(
             // When each probe is answered after it was sent; twice, if at all.

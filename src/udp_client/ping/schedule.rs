@@ -2,24 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// What the sending follows.
+/// What the time of the next probe depends on.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
     /// A clock.
     Every(Duration),
-    /// The answers: the next probe is sent after one, between these times after the last probe.
+    /// The answers: a probe follows one, between these times after the last probe.
     Answers { least: Duration, most: Duration },
 }
 
-/// How far behind its clock a ping catches up. What it missed beyond that, such as while it was
-/// stopped, it does not send in a burst.
+/// A ping that is late catches up with its clock by this much. The probes of a longer stop, such as
+/// SIGSTOP, are not sent in a burst.
 const CATCH_UP: Duration = Duration::from_millis(100);
 
-/// Asks no clock itself.
+/// Reads no clock.
 #[derive(Debug)]
 pub struct Schedule {
     pace: Pace,
-    /// When the next probe is due, if no answer comes. `None`: none was sent yet.
+    /// When the next probe is due if no answer comes. `None`: at once, as none was sent yet.
     due: Option<Instant>,
     /// When the next probe is due once an answer has come.
     due_if_answered: Option<Instant>,
@@ -34,7 +34,7 @@ impl Schedule {
         }
     }
 
-    /// When the next probe is to be sent. `None`: at once.
+    /// When the next probe is due. `None`: at once.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -47,7 +47,7 @@ impl Schedule {
     pub fn sent(&mut self, now: Instant) -> Instant {
         let (due, due_if_answered) = match self.pace {
             Pace::Every(interval) => {
-                // From when it was due, not from when it was sent: delays do not add up.
+                // Counted from when it was due, so that delays do not add up.
                 let next = self.due.unwrap_or(now) + interval;
                 let earliest = now.checked_sub(CATCH_UP);
                 let next = earliest.map_or(next, |earliest| next.max(earliest));
@@ -77,7 +77,7 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// A day after the start of the system's clock at least, so that it can be reckoned back.
+    /// At least a day after the start of the system's clock: a test may subtract from it.
     fn start() -> Instant {
         Instant::now() + Duration::from_secs(86_400)
     }
