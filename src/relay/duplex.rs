@@ -13,7 +13,7 @@ use rustix::net::{Shutdown, getpeername, shutdown, sockopt::socket_error};
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
 use crate::input;
-use crate::output::write_ready;
+use crate::output::{self, write_ready};
 use crate::tap::{self, Direction, Tap};
 use crate::wait::is_wait;
 
@@ -243,8 +243,13 @@ impl Writer {
         }
     }
 
-    pub fn stdout() -> io::Result<Self> {
-        Descriptor::inherited(io::stdout().as_fd()).map(Self::of)
+    /// Standard output. On a terminal control characters are escaped, unless `raw`.
+    pub fn stdout(raw: bool) -> io::Result<Self> {
+        let mut stdout = Self::of(Descriptor::inherited(io::stdout().as_fd())?);
+        if output::escapes(raw) {
+            stdout.encoding = Encoding::Terminal(TerminalEscape::default());
+        }
+        Ok(stdout)
     }
 
     /// The input of a child.
@@ -253,11 +258,6 @@ impl Writer {
             when_closed: WhenClosed::Discards,
             ..Self::of(Descriptor::new(stdin.into(), Kind::Pipe))
         }
-    }
-
-    pub fn when_closed(mut self, when_closed: WhenClosed) -> Self {
-        self.when_closed = when_closed;
-        self
     }
 
     /// Throws everything away.
@@ -297,8 +297,10 @@ impl Writer {
         matches!(self.encoding, Encoding::Plain)
     }
 
-    /// Appends to `output` what has to be written for `input`.
-    pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) {
+    /// Returns what has to be written for `input`. An empty `input` is the end: it returns what was
+    /// held back.
+    pub fn encode(&mut self, input: &[u8]) -> Vec<u8> {
+        let mut output = Vec::new();
         match &mut self.encoding {
             Encoding::Plain => output.extend_from_slice(input),
             Encoding::Crlf { after_return } => {
@@ -310,31 +312,22 @@ impl Writer {
                     *after_return = byte == b'\r';
                 }
             }
-            Encoding::Terminal(escape) => escape.push(input, output),
+            Encoding::Terminal(escape) if input.is_empty() => escape.finish(&mut output),
+            Encoding::Terminal(escape) => escape.push(input, &mut output),
         }
-    }
-
-    /// At the end of all input: appends what [`Self::encode`] has held back.
-    pub fn encode_end(&mut self, output: &mut Vec<u8>) {
-        if let Encoding::Terminal(escape) = &mut self.encoding {
-            escape.finish(output);
-        }
-    }
-
-    /// Writes what the descriptor takes without blocking. `WouldBlock`: nothing.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.sink {
-            None => Ok(bytes.len()),
-            Some(to) if matches!(to.kind, Kind::Socket | Kind::File) => {
-                Ok(rustix::io::write(to, bytes)?)
-            }
-            Some(to) => write_ready(to.as_fd(), bytes),
-        }
+        output
     }
 
     /// Writes what the descriptor takes without blocking, and records it. `None`: nothing.
     pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let count = unless_not_ready(self.write(bytes)).map_err(Fault::Write)?;
+        let result = match &self.sink {
+            None => Ok(bytes.len()),
+            Some(to) if matches!(to.kind, Kind::Socket | Kind::File) => {
+                rustix::io::write(to, bytes).map_err(Into::into)
+            }
+            Some(to) => write_ready(to.as_fd(), bytes),
+        };
+        let count = unless_not_ready(result).map_err(Fault::Write)?;
         note(&mut self.tap, Direction::Sent, bytes, count)
     }
 

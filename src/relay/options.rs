@@ -1,10 +1,7 @@
 //! How a stream session treats its bytes: the options that clients and servers share.
 
-use std::io;
 use std::time::Duration;
 
-use crate::escape::TerminalEscape;
-use crate::output;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::tap::{Tap, TapArgs};
@@ -101,13 +98,4 @@ impl StreamArgs {
             ..Rules::PATIENT
         }
     }
-}
-
-/// Standard output. On a terminal control characters are escaped, unless `raw`.
-pub fn stdout(raw: bool) -> io::Result<Writer> {
-    let mut stdout = Writer::stdout()?;
-    if output::escapes(raw) {
-        stdout.encoding = Encoding::Terminal(TerminalEscape::default());
-    }
-    Ok(stdout)
 }

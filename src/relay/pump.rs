@@ -143,13 +143,8 @@ impl Pump {
         self.reader_ended = count == 0;
         self.pending = 0..count;
         if !self.writer.is_plain() {
-            let mut encoded = Vec::new();
-            self.writer.encode(&self.buffer[..count], &mut encoded);
-            if self.reader_ended {
-                self.writer.encode_end(&mut encoded);
-            }
-            self.pending = 0..encoded.len();
-            self.buffer = encoded;
+            self.buffer = self.writer.encode(&self.buffer[..count]);
+            self.pending = 0..self.buffer.len();
         }
         if count >= BULK
             && matches!(self.way, Way::CopyUntilBulk)

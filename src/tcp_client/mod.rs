@@ -13,8 +13,8 @@ use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
-use crate::relay::duplex::{Duplex, Reader};
-use crate::relay::options::{self, StreamArgs};
+use crate::relay::duplex::{Duplex, Reader, Writer};
+use crate::relay::options::StreamArgs;
 use crate::relay::{Broken, Rules, relay};
 use crate::units::positive_duration;
 use crate::usage::needs;
@@ -99,7 +99,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     tracing::debug!(%peer, local, "connected to {peer}");
     let remote = Duplex::of_socket(Arc::new(connection.stream))?;
     let remote = args.stream.remote(remote, taps.map(|taps| taps.session(1)));
-    let writer = options::stdout(args.stream.raw)?;
+    let writer = Writer::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
     let (traffic, result) = relay(local, remote, &args.rules(&target, deadline));
     if args.timing {
