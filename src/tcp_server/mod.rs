@@ -162,10 +162,6 @@ struct Server {
 }
 
 impl Server {
-    fn serves_one_at_a_time(&self) -> bool {
-        self.once || self.handler.takes_one_at_a_time()
-    }
-
     fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,14 +230,11 @@ impl Server {
             return Ok(());
         }
         let time = self.limits.drain_timeout;
-        let message = match open {
-            1 => {
-                format!("closed 1 connection that was still open after {time:?} (--drain-timeout)")
-            }
-            _ => format!(
-                "closed {open} connections that were still open after {time:?} (--drain-timeout)"
-            ),
+        let were = match open {
+            1 => "connection that was",
+            _ => "connections that were",
         };
+        let message = format!("closed {open} {were} still open after {time:?} (--drain-timeout)");
         Err(Failure::new(Exit::Timeout, message))
     }
 }

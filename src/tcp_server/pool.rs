@@ -17,11 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::exit::cause;
 use crate::server::episode::Episode;
-use crate::wait::Deadline;
 
 /// What a thread does for one connection, from start to end.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -102,8 +101,11 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
                 return Some(job);
             }
             self.waiting.fetch_add(1, Ordering::AcqRel);
-            if let Err(error) = self.hand_over(job) {
-                self.refuse(&error);
+            if let Err(error) = self.hand_over(job)
+                && Episode::begins(&self.refused)
+            {
+                let cause = cause(&error);
+                tracing::error!("could not start a thread for a connection, closed it: {cause}");
             }
         }
     }
@@ -131,17 +133,6 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
             .unwrap_or_else(PoisonError::into_inner);
         followers.resting -= 1;
         followers.jobs.pop_front()
-    }
-
-    fn refuse(&self, error: &io::Error) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.close(Deadline::has_passed);
-        let begins = refused.happened(Instant::now());
-        drop(refused);
-        if begins {
-            let cause = cause(error);
-            tracing::error!("could not start a thread for a connection, closed it: {cause}");
-        }
     }
 
     fn followers(&self) -> MutexGuard<'_, Followers> {
