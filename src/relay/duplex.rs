@@ -284,12 +284,11 @@ impl Writer {
 
     /// The descriptor, if it is a pipe. Of a pipe poll(2) shows that its reader has gone.
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
-        let sink = self.sink.as_ref().filter(|sink| sink.kind == Kind::Pipe)?;
-        Some(sink.as_fd())
+        self.sink_of(Kind::Pipe).map(AsFd::as_fd)
     }
 
-    fn socket(&self) -> Option<&Descriptor> {
-        self.sink.as_ref().filter(|sink| sink.kind == Kind::Socket)
+    fn sink_of(&self, kind: Kind) -> Option<&Descriptor> {
+        self.sink.as_ref().filter(|sink| sink.kind == kind)
     }
 
     /// Whether the writer changes nothing.
@@ -340,7 +339,7 @@ impl Writer {
     /// No more bytes come. Half-closes a connection: its peer sees the end, and can still send.
     pub fn finish(&mut self) {
         self.is_finished = true;
-        match self.socket() {
+        match self.sink_of(Kind::Socket) {
             // It fails where the connection is over, which a read shows.
             Some(socket) => drop(shutdown(socket, Shutdown::Write)),
             None => self.close(),
@@ -351,7 +350,7 @@ impl Writer {
     /// acknowledged that. After that the connection has no peer (getpeername(2)).
     pub fn is_closing(&self) -> bool {
         let has_peer = |socket| getpeername(socket).is_ok();
-        self.is_finished && self.socket().is_some_and(has_peer)
+        self.is_finished && self.sink_of(Kind::Socket).is_some_and(has_peer)
     }
 
     /// How the connection broke, if it did: its pending error (`SO_ERROR`), which the kernel reports
@@ -359,7 +358,7 @@ impl Writer {
     /// a write fails with EPIPE. But until this side finishes, a connection has a peer
     /// (getpeername(2)) unless it was reset.
     pub fn take_error(&self) -> Option<io::Error> {
-        let socket = self.socket()?;
+        let socket = self.sink_of(Kind::Socket)?;
         if !self.is_finished && getpeername(socket).is_ok() {
             return None;
         }

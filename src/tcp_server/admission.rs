@@ -50,10 +50,8 @@ impl Admission {
     /// Counts a rejection. Returns whether it is the first of an episode.
     pub fn count(&self, rejected: Rejected) -> bool {
         let mut episodes = self.episodes();
-        let is_first = episodes
-            .entry(rejected)
-            .or_default()
-            .happened(Instant::now());
+        let episode = episodes.entry(rejected).or_default();
+        let is_first = episode.happened(Instant::now());
         if is_first {
             // The main thread has to wait for the end of the episode.
             self.connections.waker.wake();

@@ -118,12 +118,12 @@ impl Connection {
         name: &str,
         local: Duplex,
         remote: Duplex,
-        rules: &Rules,
+        rules: Rules,
     ) -> Result<(), Ended> {
         let rules = Rules {
             idle_timeout: self.idle_timeout,
             deadline: self.session_end,
-            ..rules.clone()
+            ..rules
         };
         let (traffic, result) = relay(local, remote, &rules);
         self.received.update(|total| total + traffic.received);

@@ -169,9 +169,7 @@ impl Server {
     /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM that
     /// is so by the drain timeout: connections that are still open are cut off.
     fn wait(&self, stop: &Stop) -> Result<(), Failure> {
-        let Admission {
-            gate, connections, ..
-        } = &self.admission;
+        let (gate, connections) = (&self.admission.gate, &self.admission.connections);
         let mut cut_off_at = Deadline::NEVER;
         while !connections.have_ended() {
             if cut_off_at.has_passed() {

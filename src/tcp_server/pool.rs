@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -68,19 +69,15 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
     /// The life of a thread, which may begin with a job.
     fn live(self: &Arc<Self>, first: Option<Job>) {
-        let mut next = first;
-        loop {
-            if let Some(job) = next {
-                run(job);
-            }
-            next = if self.may_wait() {
+        let next = || {
+            if self.may_wait() {
                 self.wait()
             } else {
                 self.rest()
-            };
-            if next.is_none() {
-                return;
             }
+        };
+        for job in first.into_iter().chain(iter::from_fn(next)) {
+            run(job);
         }
     }
 
@@ -144,11 +141,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
 /// A pool of one: its thread takes the next job once the last is done.
 pub fn start_one(next: impl Fn() -> Option<Job> + Send + 'static) -> io::Result<()> {
-    spawn(move || {
-        while let Some(job) = next() {
-            run(job);
-        }
-    })
+    spawn(move || iter::from_fn(next).for_each(run))
 }
 
 /// Does a job. A panic ends only the job.

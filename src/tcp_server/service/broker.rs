@@ -140,10 +140,9 @@ impl Broker {
         Ok(backlog.ok_or(Ended::Slow(BACKLOG))?.pop())
     }
 
-    /// Fails if a member has been dropped.
-    fn check(&self, number: u64) -> Result<(), Ended> {
-        let is_member = self.members().contains_key(&number);
-        is_member.then_some(()).ok_or(Ended::Slow(BACKLOG))
+    /// Whether a member has not been dropped.
+    fn has(&self, number: u64) -> bool {
+        self.members().contains_key(&number)
     }
 }
 
@@ -223,7 +222,9 @@ impl Member<'_> {
             let ready = set.wait(limit.min(retry)).map_err(Ended::Failed)?;
             if ready[woken] {
                 self.waker.clear();
-                self.broker.check(connection.number)?;
+                if !self.broker.has(connection.number) {
+                    return Err(Ended::Slow(BACKLOG));
+                }
             }
             let events = ready.events(peer);
             if wants.contains(OUT) && events.intersects(!IN) && self.send()? {
@@ -348,10 +349,6 @@ mod tests {
         broker.deliver(message, now).unwrap()
     }
 
-    fn is_member(broker: &Broker, number: u64) -> bool {
-        broker.check(number).is_ok()
-    }
-
     #[test]
     fn a_member_that_alone_holds_up_the_others_is_dropped_and_woken() {
         let broker = room([BACKLOG, 0]);
@@ -364,12 +361,12 @@ mod tests {
 
         let soon = now + BEHIND.checked_sub(RETRY).unwrap();
         let delivery = broker.deliver(delivery, soon).unwrap();
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
         assert!(!waker.clear());
         assert!(broker.deliver(delivery, now + BEHIND).is_none());
-        assert!(!is_member(&broker, 1));
+        assert!(!broker.has(1));
         assert!(waker.clear());
-        assert!(is_member(&broker, 2));
+        assert!(broker.has(2));
         assert!(matches!(broker.take(1), Err(Ended::Slow(BACKLOG))));
     }
 
@@ -380,16 +377,16 @@ mod tests {
         let delivery = delivered(&broker, now);
         let late = now + STUCK.checked_sub(RETRY).unwrap();
         let delivery = broker.deliver(delivery, late).unwrap();
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
 
         // It is the only one from here on.
         broker.take(2).unwrap();
         broker.take(2).unwrap();
         let delivery = broker.deliver(delivery, late).unwrap();
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
         broker.take(1).unwrap();
         assert!(broker.deliver(delivery, late + BEHIND).is_none());
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
         assert_eq!(&*broker.take(1).unwrap(), b"message");
     }
 
@@ -399,8 +396,8 @@ mod tests {
         let now = Instant::now();
         let delivery = delivered(&broker, now);
         assert!(broker.deliver(delivery, now + STUCK).is_none());
-        assert!(!is_member(&broker, 1));
-        assert!(is_member(&broker, 2));
+        assert!(!broker.has(1));
+        assert!(broker.has(2));
     }
 
     #[test]
@@ -419,7 +416,7 @@ mod tests {
         broker.take(1).unwrap();
         let delivery = broker.deliver(delivery, before + STUCK / 2).unwrap();
         assert_eq!(delivery.waiting_for, [1]);
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
     }
 
     #[test]

@@ -20,15 +20,10 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
     let args = &streams.args;
     let mut running = start(program, connection, args)?;
     let child = &mut running.child;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let local = args.local(Duplex {
-        reader: child
-            .stdout
-            .take()
-            .map_or_else(Reader::nothing, Reader::child),
-        writer: child
-            .stdin
-            .take()
-            .map_or_else(Writer::discard, Writer::child),
+        reader: stdout.map_or_else(Reader::nothing, Reader::child),
+        writer: stdin.map_or_else(Writer::discard, Writer::child),
     });
     let remote = streams.remote(connection)?;
     // The end of the output ends the session. With --recv-only there is no output.
@@ -37,7 +32,7 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         wait_after_eof,
         ..Rules::PATIENT
     };
-    connection.relay(&program.to_string(), local, remote, &rules)?;
+    connection.relay(&program.to_string(), local, remote, rules)?;
     wait(&mut running, connection)?;
     match running.child.try_wait() {
         Ok(Some(status)) if !status.success() => {
@@ -48,15 +43,8 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
 }
 
 fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Result<Running, Ended> {
-    let pipe_unless = |closed: bool| {
-        if closed {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        }
-    };
-    let stdin = pipe_unless(args.send_only);
-    let stdout = pipe_unless(args.recv_only);
+    let open = |null| if null { Stdio::null() } else { Stdio::piped() };
+    let (stdin, stdout) = (open(args.send_only), open(args.recv_only));
     program
         .start(connection.ends().ok(), stdin, stdout)
         .map_err(|error| {

@@ -19,5 +19,5 @@ pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
         .or_fail(Exit::Local, || "could not open standard input and output")
         .map_err(Ended::Local)?;
     let remote = streams.remote(connection)?;
-    connection.relay(output::NAME, args.local(local), remote, &args.rules())
+    connection.relay(output::NAME, args.local(local), remote, args.rules())
 }
