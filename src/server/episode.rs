@@ -1,9 +1,9 @@
 //! Events that a peer can cause without end: the log tells the first, and later how many there were.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::wait::Deadline;
+use crate::wait::{Deadline, lock};
 
 /// An episode is over once nothing has happened for this long.
 const QUIET: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Episode {
     /// Counts an event that any of several threads may meet. Returns whether it is the first of its
     /// episode. How many there were is not told.
     pub fn begins(episode: &Mutex<Self>) -> bool {
-        let mut episode = episode.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut episode = lock(episode);
         episode.close(Deadline::has_passed);
         episode.happened(Instant::now())
     }

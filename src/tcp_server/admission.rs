@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::connections::{Connections, Permit};
 use crate::net::stream::Stream;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, lock};
 
 /// Admits or rejects connections, and logs episodes of rejections.
 pub struct Admission {
@@ -49,7 +49,7 @@ impl Admission {
 
     /// Counts a rejection. Returns whether it is the first of an episode.
     pub fn count(&self, rejected: Rejected) -> bool {
-        let mut episodes = self.episodes();
+        let mut episodes = lock(&self.episodes);
         let episode = episodes.entry(rejected).or_default();
         let is_first = episode.happened(Instant::now());
         if is_first {
@@ -61,14 +61,14 @@ impl Admission {
 
     /// When the next episode is over if nothing more is rejected.
     pub fn next_end(&self) -> Deadline {
-        let episodes = self.episodes();
+        let episodes = lock(&self.episodes);
         let ends = episodes.values().map(Episode::end);
         ends.fold(Deadline::NEVER, Deadline::min)
     }
 
     /// Closes each episode whose end `is_over`, and logs how many connections it rejected.
     pub fn close_episodes(&self, is_over: impl Fn(Deadline) -> bool) {
-        for (rejected, episode) in &mut *self.episodes() {
+        for (rejected, episode) in &mut *lock(&self.episodes) {
             if let Some(count) = episode.close(&is_over) {
                 let why = match rejected {
                     Rejected::Denied(_) => "they were not allowed",
@@ -82,10 +82,6 @@ impl Admission {
                 );
             }
         }
-    }
-
-    fn episodes(&self) -> MutexGuard<'_, BTreeMap<Rejected, Episode>> {
-        self.episodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

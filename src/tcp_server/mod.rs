@@ -15,7 +15,7 @@ mod service;
 
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -30,7 +30,7 @@ use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
 use crate::signal::Stop;
 use crate::units::positive_duration;
-use crate::wait::{Deadline, IN, Set, Waker, wait_for};
+use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
 use connections::Connections;
 use service::{Handler, ServiceArgs};
@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let drained = server.wait(&stop);
     server.admission.close_episodes(|_| true);
     drained?;
-    let failure = server.failure().take();
+    let failure = lock(&server.failure).take();
     failure.map_or(Ok(()), Err)
 }
 
@@ -162,10 +162,6 @@ struct Server {
 }
 
 impl Server {
-    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM that
     /// is so by the drain timeout: connections that are still open are cut off.
     fn wait(&self, stop: &Stop) -> Result<(), Failure> {

@@ -16,12 +16,13 @@ use std::io;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::exit::cause;
 use crate::server::episode::Episode;
+use crate::wait::lock;
 
 /// What a thread does for one connection, from start to end.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -108,7 +109,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
     }
 
     fn hand_over(self: &Arc<Self>, job: Job) -> io::Result<()> {
-        let mut followers = self.followers();
+        let mut followers = lock(&self.followers);
         if followers.resting > followers.jobs.len() {
             followers.jobs.push_back(job);
             drop(followers);
@@ -122,7 +123,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
     /// Waits until another thread hands over a job. `None`: none did for a while.
     fn rest(&self) -> Option<Job> {
-        let mut followers = self.followers();
+        let mut followers = lock(&self.followers);
         followers.resting += 1;
         let (mut followers, _) = self
             .handed_over
@@ -130,12 +131,6 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
             .unwrap_or_else(PoisonError::into_inner);
         followers.resting -= 1;
         followers.jobs.pop_front()
-    }
-
-    fn followers(&self) -> MutexGuard<'_, Followers> {
-        self.followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

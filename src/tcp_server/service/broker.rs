@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::escape::TerminalEscape;
 use crate::tcp_server::connection::{Connection, Ended};
-use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker};
+use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker, lock};
 
 /// How many bytes may wait for one member. That bounds the memory.
 const BACKLOG: usize = 4 << 20;
@@ -84,10 +84,6 @@ impl Broker {
         member.run()
     }
 
-    fn members(&self) -> MutexGuard<'_, BTreeMap<u64, Backlog>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn join(&self, number: u64, waker: Arc<Waker>) {
         let backlog = Backlog {
             messages: VecDeque::new(),
@@ -96,12 +92,12 @@ impl Broker {
             stuck: Deadline::NEVER,
             waker,
         };
-        self.members().insert(number, backlog);
+        lock(&self.members).insert(number, backlog);
     }
 
     /// A message for all present members but its sender.
     fn message(&self, bytes: Vec<u8>, sender: u64) -> Delivery {
-        let members = self.members();
+        let members = lock(&self.members);
         let others = members.keys().filter(|&&number| number != sender);
         Delivery {
             bytes: bytes.into(),
@@ -112,7 +108,7 @@ impl Broker {
     /// Gives a message to the members that have room, and drops members by the rules. Returns what
     /// still waits for room.
     fn deliver(&self, mut delivery: Delivery, now: Instant) -> Option<Delivery> {
-        let mut members = self.members();
+        let mut members = lock(&self.members);
         let behind = members.values().filter(|backlog| backlog.bytes > 0).count();
         let is_alone = behind == 1 && members.len() > 2;
         delivery.waiting_for.retain(|number| {
@@ -135,14 +131,14 @@ impl Broker {
 
     /// The next message for a member; empty if there is none.
     fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
-        let mut members = self.members();
+        let mut members = lock(&self.members);
         let backlog = members.get_mut(&number);
         Ok(backlog.ok_or(Ended::Slow(BACKLOG))?.pop())
     }
 
     /// Whether a member has not been dropped.
     fn has(&self, number: u64) -> bool {
-        self.members().contains_key(&number)
+        lock(&self.members).contains_key(&number)
     }
 }
 
@@ -266,7 +262,7 @@ impl Member<'_> {
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        self.broker.members().remove(&self.connection.number);
+        lock(&self.broker.members).remove(&self.connection.number);
     }
 }
 
@@ -337,7 +333,7 @@ mod tests {
             broker.join(number, Arc::new(Waker::new().unwrap()));
             if bytes > 0 {
                 let bytes = vec![0; bytes].into();
-                broker.members().get_mut(&number).unwrap().push(&bytes);
+                lock(&broker.members).get_mut(&number).unwrap().push(&bytes);
             }
         }
         broker
@@ -352,7 +348,7 @@ mod tests {
     #[test]
     fn a_member_that_alone_holds_up_the_others_is_dropped_and_woken() {
         let broker = room([BACKLOG, 0]);
-        let waker = Arc::clone(&broker.members()[&1].waker);
+        let waker = Arc::clone(&lock(&broker.members)[&1].waker);
         waker.clear();
         let now = Instant::now();
         let delivery = delivered(&broker, now);
@@ -404,11 +400,10 @@ mod tests {
     fn a_full_member_that_goes_on_reading_is_not_stuck() {
         let broker = room([BACKLOG, BACKLOG / 4]);
         let piece = vec![0; BACKLOG / 4].into();
-        broker.members().get_mut(&1).unwrap().push(&piece);
+        lock(&broker.members).get_mut(&1).unwrap().push(&piece);
         let before = Instant::now();
         let delivery = delivered(&broker, before.checked_sub(STUCK / 2).unwrap());
-        broker
-            .members()
+        lock(&broker.members)
             .get_mut(&1)
             .unwrap()
             .messages
