@@ -99,7 +99,7 @@ impl Fault {
     }
 }
 
-/// Whether the other side has closed what is written to.
+/// Whether the reader of a pipe, or the peer of a connection, has gone.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -206,20 +206,19 @@ pub struct Writer {
     sink: Option<Descriptor>,
     is_finished: bool,
     pub encoding: Encoding,
-    /// What it means for the session that its reader has gone.
     pub when_closed: WhenClosed,
     /// Records what is written.
     pub tap: Option<Tap>,
 }
 
-/// What a session does when nobody reads its local output any more.
+/// What a session does once nobody reads its local output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WhenClosed {
-    /// It fails at once.
+    /// The session fails at once.
     Fails,
-    /// It throws away what comes: a program may stop reading and still answer.
+    /// The output is thrown away: a program may stop reading and still answer.
     Discards,
-    /// It fails when the other direction has ended.
+    /// The session fails once the other direction has ended.
     FailsAtTheEnd,
 }
 
@@ -340,23 +339,23 @@ impl Writer {
     pub fn finish(&mut self) {
         self.is_finished = true;
         match self.sink_of(Kind::Socket) {
-            // It fails where the connection is over, which a read shows.
+            // It fails if the connection is over, which a read shows.
             Some(socket) => drop(shutdown(socket, Shutdown::Write)),
             None => self.close(),
         }
     }
 
-    /// For a connection whose peer has ended: whether this side has too, and the peer has not yet
-    /// acknowledged that. After that the connection has no peer (getpeername(2)).
+    /// Once the peer has ended: whether this side has finished, and the peer has not acknowledged that
+    /// yet. When it has, the connection has no peer (getpeername(2)).
     pub fn is_closing(&self) -> bool {
         let has_peer = |socket| getpeername(socket).is_ok();
         self.is_finished && self.sink_of(Kind::Socket).is_some_and(has_peer)
     }
 
     /// How the connection broke, if it did: its pending error (`SO_ERROR`), which the kernel reports
-    /// once. splice(2) swallows it if it moved bytes before the reset. Then a read shows an end, and
-    /// a write fails with EPIPE. But until this side finishes, a connection has a peer
-    /// (getpeername(2)) unless it was reset.
+    /// once. splice(2) swallows that error if it moved bytes before the reset. Then a read shows an
+    /// end, and a write fails with EPIPE. But a connection that this side has not finished has a peer
+    /// (getpeername(2)), unless it was reset.
     pub fn take_error(&self) -> Option<io::Error> {
         let socket = self.sink_of(Kind::Socket)?;
         if !self.is_finished && getpeername(socket).is_ok() {

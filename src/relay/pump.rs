@@ -10,8 +10,7 @@ use super::duplex::{Descriptor, Fault, Kind, Reader, Writer};
 use super::splice::{self, BULK, Channel, Step};
 use crate::wait::{IN, OUT, PollFlags};
 
-/// Large enough for a system call to cost little per byte. Memory that is never filled stays
-/// unused.
+/// So large that a system call costs little per byte. Its pages take no memory until they are filled.
 const BUFFER: usize = 256 << 10;
 
 /// Holds at most one buffer or one pipe of bytes.
@@ -182,12 +181,12 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
     let result = if from.kind == Kind::File {
         splice::send_file(from, to)
     } else if *waits_for_writer {
-        // The writer is ready, so a call that moves nothing found no bytes.
+        // The writer is ready: a call that moves nothing has found no bytes.
         splice::splice(from, to, Step::ReaderNotReady)
     } else {
         splice::splice(from, to, Step::WriterNotReady)
     };
-    // To read a pipe never fails, to read a file only with EIO.
+    // Reading a pipe never fails, and reading a file fails only with EIO.
     let step = result.map_err(|error| match from.kind {
         Kind::Socket if error.kind() != ErrorKind::BrokenPipe => Fault::Read(error),
         Kind::File if Errno::from_io_error(&error) == Some(Errno::IO) => Fault::Read(error),

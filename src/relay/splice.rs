@@ -38,7 +38,7 @@ fn step(result: rustix::io::Result<usize>, not_ready: Step) -> io::Result<Step> 
 }
 
 /// splice(2): moves up to a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
-/// does not say which side is not ready: the caller says so, by `not_ready`.
+/// does not tell which side is not ready: the result is then `not_ready`.
 #[cfg(target_os = "linux")]
 pub fn splice(from: impl AsFd, to: impl AsFd, not_ready: Step) -> io::Result<Step> {
     use rustix::pipe::{SpliceFlags, splice};

@@ -157,10 +157,10 @@ fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
         Broken::Receive(_) if sent == 0 => String::new(),
         _ => format!("; {sent} bytes were sent"),
     };
-    let (exit, act, error) = match broken {
+    let (act, error) = match broken {
         Broken::Local(fault) => return fault.failure(input::NAME, output::NAME),
-        Broken::Receive(error) => (blame(error), "receive from", error),
-        Broken::Send(error) => (blame(error), "send everything to", error),
+        Broken::Receive(error) => ("receive from", error),
+        Broken::Send(error) => ("send everything to", error),
         Broken::Idle(time) => {
             let message = format!("gave up on {peer}: no data for {time:?} (--idle-timeout)");
             return Failure::new(Exit::Timeout, message);
@@ -174,5 +174,6 @@ fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
         io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
         _ => cause(error),
     };
-    Failure::new(exit, format!("could not {act} {peer}: {why}{sent}"))
+    let message = format!("could not {act} {peer}: {why}{sent}");
+    Failure::new(blame(error), message)
 }

@@ -1,4 +1,4 @@
-//! Who may connect: by `--allow` and `--deny`, and while there is room.
+//! Who may connect: peers that `--allow` and `--deny` permit, while not too many are connected.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub struct Admission {
 /// Why a connection is closed as soon as it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejected {
-    /// `--allow` or `--deny` says so: this one.
+    /// By this option: `--allow` or `--deny`.
     Denied(&'static str),
     /// That many are open already.
     Full(u32),
@@ -38,7 +38,7 @@ impl Admission {
         }
     }
 
-    /// Counts a connection as open, or rejects it; then the caller closes it.
+    /// Counts a connection as open, or rejects it. The caller closes one that is rejected.
     pub fn admit(&self, stream: &Arc<Stream>, peer: SocketAddr) -> Result<Permit, Rejected> {
         let ip = peer.ip().to_canonical();
         if !self.gate.permits(ip) {
@@ -59,7 +59,7 @@ impl Admission {
         is_first
     }
 
-    /// When the next episode is over if nothing more is rejected.
+    /// When the first episode is over, if nothing more is rejected.
     pub fn next_end(&self) -> Deadline {
         let episodes = lock(&self.episodes);
         let ends = episodes.values().map(Episode::end);

@@ -9,10 +9,10 @@ use super::admission::Rejected;
 use crate::net::stream::Stream;
 use crate::wait::{Waker, lock};
 
-/// At least so many connections may be closing, which are not open any more but have threads.
+/// At least so many connections may be closing: they are not open any more, but have threads.
 const MOST_LEAVING: usize = 64;
 
-/// The open connections, and everything else that the end of the server waits for.
+/// The open connections and the permits. The server ends after the last permit.
 pub struct Connections {
     most: u32,
     most_per_ip: Option<u32>,
@@ -84,7 +84,7 @@ impl Connections {
         state.open.len()
     }
 
-    /// Whether no more are added and no permit lives: each thread has logged the end of its connection.
+    /// Whether no more are added, and all permits are dropped: every end has been logged.
     pub fn have_ended(&self) -> bool {
         let state = lock(&self.state);
         state.is_closed && state.permits == 0
@@ -103,8 +103,8 @@ impl Connections {
 }
 
 impl Permit {
-    /// Gives the place to another connection. Returns whether this one was cut off before; from now
-    /// on it is not, since the caller closes it.
+    /// Gives the place to another connection. Returns whether this one was cut off. If it was not, it
+    /// is not cut off later either: the caller closes it.
     pub fn release(&self) -> bool {
         let mut state = lock(&self.connections.state);
         if state.open.remove(&self.number).is_some()

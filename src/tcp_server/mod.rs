@@ -157,13 +157,13 @@ struct Server {
     closing: Waker,
     /// accept(2) failed, since the system was out of descriptors or memory.
     exhausted: Mutex<Episode>,
-    /// What the server fails with when it has ended.
+    /// Why the server fails once all connections have ended.
     failure: Mutex<Option<Failure>>,
 }
 
 impl Server {
-    /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM that
-    /// is so by the drain timeout: connections that are still open are cut off.
+    /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM it
+    /// cuts off those that are still open at the drain timeout.
     fn wait(&self, stop: &Stop) -> Result<(), Failure> {
         let (gate, connections) = (&self.admission.gate, &self.admission.connections);
         let mut cut_off_at = Deadline::NEVER;
@@ -193,7 +193,7 @@ impl Server {
     /// Accepts no more connections. Returns when the open ones are to be cut off.
     fn drain(&self) -> Deadline {
         let open = self.stop_accepting();
-        // A connection may be closed already, and its thread about to log that.
+        // With none open, threads may still have to log the end of theirs.
         if open > 0 {
             tracing::info!(
                 event = "drain",
@@ -204,8 +204,8 @@ impl Server {
         Deadline::after(self.limits.drain_timeout)
     }
 
-    /// Shuts down the open connections. Blocks while their threads log that and end their programs, for
-    /// a moment at most.
+    /// Shuts down the open connections. Blocks until their threads have logged that and ended their
+    /// programs, for a short time at most.
     fn cut_off(&self) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_millis(500);
         const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);

@@ -12,13 +12,13 @@ use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker, lock};
 /// How many bytes may wait for one member. That bounds the memory.
 const BACKLOG: usize = 4 << 20;
 
-/// How long one member may hold up all others that have taken everything.
+/// How long one member may hold up all others, if they have taken everything.
 const BEHIND: Duration = Duration::from_millis(250);
 
 /// How long a member may take nothing of a full backlog.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// How soon a sender tries again that waits for room.
+/// How long a sender that waits for room pauses before it tries again.
 const RETRY: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub struct Broker {
 struct Backlog {
     messages: VecDeque<Arc<[u8]>>,
     bytes: usize,
-    /// [`BEHIND`] from when it was full and all others began to wait for it.
+    /// [`BEHIND`] after the backlog was full and all others began to wait for it.
     behind: Deadline,
-    /// [`STUCK`] from when it was full and the member last took something.
+    /// [`STUCK`] after the backlog was full, or after the member then last took something.
     stuck: Deadline,
     /// Wakes the member's thread when there is a first message, and when the member is dropped.
     waker: Arc<Waker>,
