@@ -113,7 +113,7 @@ impl Pump {
             }
             Way::Channel(channel) => {
                 self.buffer = Vec::new();
-                pass(channel, from, to, &mut self.written)?
+                channel.pass(from, to, &mut self.written)?
             }
         };
         match step {
@@ -199,35 +199,6 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
         }
     }
     Ok(step)
-}
-
-/// Fills `channel` once if it is empty, and drains it until `to` takes no more. Adds to `written`.
-fn pass(
-    channel: &mut Channel,
-    from: &Descriptor,
-    to: &Descriptor,
-    written: &mut u64,
-) -> Result<Step, Fault> {
-    let was_empty = channel.is_empty();
-    if was_empty {
-        let step = channel.fill(from).map_err(Fault::Read)?;
-        if !matches!(step, Step::Moved(_)) {
-            return Ok(step);
-        }
-    }
-    let mut moved = 0;
-    while !channel.is_empty() {
-        match channel.drain(to).map_err(Fault::Write)? {
-            Step::Moved(count) => {
-                moved += count;
-                *written += count as u64;
-            }
-            Step::WriterNotReady if was_empty || moved > 0 => break,
-            // A file that is open for appending is unsupported (splice(2)).
-            step => return Ok(step),
-        }
-    }
-    Ok(Step::Moved(moved))
 }
 
 #[cfg(test)]
