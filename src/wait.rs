@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::ops::Index;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use rustix::event::PollFlags;
@@ -84,6 +85,11 @@ impl Index<Key> for Ready {
 /// Does nothing until `deadline`, or until a signal.
 pub fn pause(deadline: Deadline) -> io::Result<()> {
     Set::new().wait(deadline).map(drop)
+}
+
+/// Locks `mutex`. A thread may have panicked while it had the lock: that ends only its own connection.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Blocks until `fd` is ready for `events` or `deadline` has passed; whether it is ready.

@@ -13,7 +13,7 @@ use rustix::net::{Shutdown, getpeername, shutdown, sockopt::socket_error};
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
 use crate::input;
-use crate::output::write_ready;
+use crate::output::{self, write_ready};
 use crate::tap::{self, Direction, Tap};
 use crate::wait::if_ready;
 
@@ -99,7 +99,7 @@ impl Fault {
     }
 }
 
-/// Whether the other side has closed what is written to.
+/// Whether the reader of a pipe, or the peer of a connection, has gone.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -198,20 +198,19 @@ pub struct Writer {
     sink: Option<Descriptor>,
     is_finished: bool,
     pub encoding: Encoding,
-    /// What it means for the session that its reader has gone.
     pub when_closed: WhenClosed,
     /// Records what is written.
     pub tap: Option<Tap>,
 }
 
-/// What a session does when nobody reads its local output any more.
+/// What a session does once nobody reads its local output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WhenClosed {
-    /// It fails at once.
+    /// The session fails at once.
     Fails,
-    /// It throws away what comes: a program may stop reading and still answer.
+    /// The output is thrown away: a program may stop reading and still answer.
     Discards,
-    /// It fails when the other direction has ended.
+    /// The session fails once the other direction has ended.
     FailsAtTheEnd,
 }
 
@@ -235,8 +234,13 @@ impl Writer {
         }
     }
 
-    pub fn stdout() -> io::Result<Self> {
-        Descriptor::inherited(io::stdout().as_fd()).map(Self::of)
+    /// Standard output. On a terminal control characters are escaped, unless `raw`.
+    pub fn stdout(raw: bool) -> io::Result<Self> {
+        let mut stdout = Self::of(Descriptor::inherited(io::stdout().as_fd())?);
+        if output::escapes(raw) {
+            stdout.encoding = Encoding::Terminal(TerminalEscape::default());
+        }
+        Ok(stdout)
     }
 
     /// The input of a child.
@@ -245,11 +249,6 @@ impl Writer {
             when_closed: WhenClosed::Discards,
             ..Self::of(Descriptor::new(stdin.into(), Kind::Pipe))
         }
-    }
-
-    pub fn when_closed(mut self, when_closed: WhenClosed) -> Self {
-        self.when_closed = when_closed;
-        self
     }
 
     /// Throws everything away.
@@ -276,12 +275,11 @@ impl Writer {
 
     /// The descriptor, if it is a pipe. Of a pipe poll(2) shows that its reader has gone.
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
-        let sink = self.sink.as_ref().filter(|sink| sink.kind == Kind::Pipe)?;
-        Some(sink.as_fd())
+        self.sink_of(Kind::Pipe).map(AsFd::as_fd)
     }
 
-    fn socket(&self) -> Option<&Descriptor> {
-        self.sink.as_ref().filter(|sink| sink.kind == Kind::Socket)
+    fn sink_of(&self, kind: Kind) -> Option<&Descriptor> {
+        self.sink.as_ref().filter(|sink| sink.kind == kind)
     }
 
     /// Whether the writer changes nothing.
@@ -289,8 +287,10 @@ impl Writer {
         matches!(self.encoding, Encoding::Plain)
     }
 
-    /// Appends to `output` what has to be written for `input`.
-    pub fn encode(&mut self, input: &[u8], output: &mut Vec<u8>) {
+    /// Returns what has to be written for `input`. An empty `input` is the end: it returns what was
+    /// held back.
+    pub fn encode(&mut self, input: &[u8]) -> Vec<u8> {
+        let mut output = Vec::new();
         match &mut self.encoding {
             Encoding::Plain => output.extend_from_slice(input),
             Encoding::Crlf { after_return } => {
@@ -302,31 +302,22 @@ impl Writer {
                     *after_return = byte == b'\r';
                 }
             }
-            Encoding::Terminal(escape) => escape.push(input, output),
+            Encoding::Terminal(escape) if input.is_empty() => escape.finish(&mut output),
+            Encoding::Terminal(escape) => escape.push(input, &mut output),
         }
-    }
-
-    /// At the end of all input: appends what [`Self::encode`] has held back.
-    pub fn encode_end(&mut self, output: &mut Vec<u8>) {
-        if let Encoding::Terminal(escape) = &mut self.encoding {
-            escape.finish(output);
-        }
-    }
-
-    /// Writes what the descriptor takes without blocking. `WouldBlock`: nothing.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.sink {
-            None => Ok(bytes.len()),
-            Some(to) if matches!(to.kind, Kind::Socket | Kind::File) => {
-                Ok(rustix::io::write(to, bytes)?)
-            }
-            Some(to) => write_ready(to.as_fd(), bytes),
-        }
+        output
     }
 
     /// Writes what the descriptor takes without blocking, and records it. `None`: nothing.
     pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let count = if_ready(self.write(bytes)).map_err(Fault::Write)?;
+        let result = match &self.sink {
+            None => Ok(bytes.len()),
+            Some(to) if matches!(to.kind, Kind::Socket | Kind::File) => {
+                rustix::io::write(to, bytes).map_err(Into::into)
+            }
+            Some(to) => write_ready(to.as_fd(), bytes),
+        };
+        let count = if_ready(result).map_err(Fault::Write)?;
         note(&mut self.tap, Direction::Sent, bytes, count)
     }
 
@@ -339,26 +330,26 @@ impl Writer {
     /// No more bytes come. Half-closes a connection: its peer sees the end, and can still send.
     pub fn finish(&mut self) {
         self.is_finished = true;
-        match self.socket() {
-            // It fails where the connection is over, which a read shows.
+        match self.sink_of(Kind::Socket) {
+            // It fails if the connection is over, which a read shows.
             Some(socket) => drop(shutdown(socket, Shutdown::Write)),
             None => self.close(),
         }
     }
 
-    /// For a connection whose peer has ended: whether this side has too, and the peer has not yet
-    /// acknowledged that. After that the connection has no peer (getpeername(2)).
+    /// Once the peer has ended: whether this side has finished, and the peer has not acknowledged that
+    /// yet. When it has, the connection has no peer (getpeername(2)).
     pub fn is_closing(&self) -> bool {
         let has_peer = |socket| getpeername(socket).is_ok();
-        self.is_finished && self.socket().is_some_and(has_peer)
+        self.is_finished && self.sink_of(Kind::Socket).is_some_and(has_peer)
     }
 
     /// How the connection broke, if it did: its pending error (`SO_ERROR`), which the kernel reports
-    /// once. splice(2) swallows it if it moved bytes before the reset. Then a read shows an end, and
-    /// a write fails with EPIPE. But until this side finishes, a connection has a peer
-    /// (getpeername(2)) unless it was reset.
+    /// once. splice(2) swallows that error if it moved bytes before the reset. Then a read shows an
+    /// end, and a write fails with EPIPE. But a connection that this side has not finished has a peer
+    /// (getpeername(2)), unless it was reset.
     pub fn take_error(&self) -> Option<io::Error> {
-        let socket = self.socket()?;
+        let socket = self.sink_of(Kind::Socket)?;
         if !self.is_finished && getpeername(socket).is_ok() {
             return None;
         }

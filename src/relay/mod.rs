@@ -28,7 +28,7 @@ use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
 use pump::Pump;
 use splice::Step;
 
-/// What a session does where it might go on for ever.
+/// What ends a session that would go on for ever.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Sent if local input ends without a byte. The remote then sees no end.
@@ -60,7 +60,7 @@ pub enum Broken {
     Local(Fault),
     /// Not all bytes could be sent.
     Send(io::Error),
-    /// The remote broke off. Nobody knows how many of the bytes sent it has read.
+    /// The remote broke off. It may not have read all that was sent.
     Receive(io::Error),
     /// Nothing moved for this long.
     Idle(Duration),
@@ -166,7 +166,7 @@ impl Session<'_> {
         } else if ready[output] {
             self.output_failed(ErrorKind::BrokenPipe.into())?;
         }
-        // Sending may have ended it.
+        // `send` may have ended it.
         if is_ready(incoming) && !self.incoming.has_ended() {
             self.receive()?;
         }
@@ -233,7 +233,7 @@ impl Session<'_> {
         }
     }
 
-    /// Does what local output is made to do when nobody reads it any more.
+    /// Local output cannot be written any more: does what its [`WhenClosed`] says.
     fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
         match self.incoming.pump.writer.when_closed {
             WhenClosed::Discards if is_gone(&error) => self.incoming.pump.discard(),
@@ -261,7 +261,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// How the session ended.
+    /// The error that was kept until both directions had ended, or how the connection broke since.
     fn result(&mut self) -> Result<(), Broken> {
         let mut sending = self.outgoing.failure.take();
         if self.incoming.has_ended() {
@@ -311,7 +311,7 @@ impl Direction {
         self.failure = failure;
     }
 
-    /// How the connection that is written to broke, if it did before the end of this direction.
+    /// How the connection that is written to broke. `None`: it did not, or this direction has ended.
     fn reset(&self) -> Option<io::Error> {
         let is_open = !self.has_ended();
         is_open.then(|| self.pump.writer.take_error()).flatten()

@@ -1,10 +1,7 @@
 //! How a stream session treats its bytes: the options that clients and servers share.
 
-use std::io;
 use std::time::Duration;
 
-use crate::escape::TerminalEscape;
-use crate::output;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::tap::{Tap, TapArgs};
@@ -44,7 +41,7 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// Each option that any stream has a use for, and whether it was given.
+    /// The options for any stream, and whether each was given.
     pub fn given(&self) -> [(&'static str, bool); 5] {
         [
             ("-C", self.crlf),
@@ -55,7 +52,7 @@ impl StreamArgs {
         ]
     }
 
-    /// Each option that only standard input and output have a use for, and whether it was given.
+    /// The options for standard input and output only, and whether each was given.
     pub fn given_for_stdio(&self) -> [(&'static str, bool); 4] {
         [
             ("--raw", self.raw),
@@ -91,7 +88,7 @@ impl StreamArgs {
     /// When a session with standard input and output ends.
     pub fn rules(&self) -> Rules {
         const HALF_CLOSE_WAIT: Patience = Patience::For(Duration::from_millis(500));
-        /// With `--send-only` only the end of the peer is awaited, and not every server ends.
+        /// With `--send-only` only the peer's end is still to come, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
             half_close_wait: self.half_close_wait.unwrap_or(HALF_CLOSE_WAIT),
@@ -101,13 +98,4 @@ impl StreamArgs {
             ..Rules::PATIENT
         }
     }
-}
-
-/// Standard output. On a terminal control characters are escaped, unless `raw`.
-pub fn stdout(raw: bool) -> io::Result<Writer> {
-    let mut stdout = Writer::stdout()?;
-    if output::escapes(raw) {
-        stdout.encoding = Encoding::Terminal(TerminalEscape::default());
-    }
-    Ok(stdout)
 }

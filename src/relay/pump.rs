@@ -10,8 +10,7 @@ use super::duplex::{Descriptor, Fault, Kind, Reader, Writer};
 use super::splice::{self, BULK, Channel, Step};
 use crate::wait::{IN, OUT, PollFlags};
 
-/// Large enough for a system call to cost little per byte. Memory that is never filled stays
-/// unused.
+/// So large that a system call costs little per byte. Its pages take no memory until they are filled.
 const BUFFER: usize = 256 << 10;
 
 /// Holds at most one buffer or one pipe of bytes.
@@ -114,7 +113,7 @@ impl Pump {
             }
             Way::Channel(channel) => {
                 self.buffer = Vec::new();
-                pass(channel, from, to, &mut self.written)?
+                channel.pass(from, to, &mut self.written)?
             }
         };
         match step {
@@ -143,13 +142,8 @@ impl Pump {
         self.reader_ended = count == 0;
         self.pending = 0..count;
         if !self.writer.is_plain() {
-            let mut encoded = Vec::new();
-            self.writer.encode(&self.buffer[..count], &mut encoded);
-            if self.reader_ended {
-                self.writer.encode_end(&mut encoded);
-            }
-            self.pending = 0..encoded.len();
-            self.buffer = encoded;
+            self.buffer = self.writer.encode(&self.buffer[..count]);
+            self.pending = 0..self.buffer.len();
         }
         if count >= BULK
             && matches!(self.way, Way::CopyUntilBulk)
@@ -187,12 +181,12 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
     let result = if from.kind == Kind::File {
         splice::send_file(from, to)
     } else if *waits_for_writer {
-        // The writer is ready, so a call that moves nothing found no bytes.
+        // The writer is ready: a call that moves nothing has found no bytes.
         splice::splice(from, to, Step::ReaderNotReady)
     } else {
         splice::splice(from, to, Step::WriterNotReady)
     };
-    // To read a pipe never fails, to read a file only with EIO.
+    // Reading a pipe never fails, and reading a file fails only with EIO.
     let step = result.map_err(|error| match from.kind {
         Kind::Socket if error.kind() != ErrorKind::BrokenPipe => Fault::Read(error),
         Kind::File if Errno::from_io_error(&error) == Some(Errno::IO) => Fault::Read(error),
@@ -205,35 +199,6 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
         }
     }
     Ok(step)
-}
-
-/// Fills `channel` once if it is empty, and drains it until `to` takes no more. Adds to `written`.
-fn pass(
-    channel: &mut Channel,
-    from: &Descriptor,
-    to: &Descriptor,
-    written: &mut u64,
-) -> Result<Step, Fault> {
-    let was_empty = channel.is_empty();
-    if was_empty {
-        let step = channel.fill(from).map_err(Fault::Read)?;
-        if !matches!(step, Step::Moved(_)) {
-            return Ok(step);
-        }
-    }
-    let mut moved = 0;
-    while !channel.is_empty() {
-        match channel.drain(to).map_err(Fault::Write)? {
-            Step::Moved(count) => {
-                moved += count;
-                *written += count as u64;
-            }
-            Step::WriterNotReady if was_empty || moved > 0 => break,
-            // A file that is open for appending is unsupported (splice(2)).
-            step => return Ok(step),
-        }
-    }
-    Ok(Step::Moved(moved))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::io::{self, PipeReader, PipeWriter, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::duplex::{Descriptor, Fault};
+
 /// The most that one call moves, and the size of a pipe for bulk transfers.
 #[cfg(target_os = "linux")]
 const MOST: usize = 1 << 20;
@@ -38,7 +40,7 @@ fn step(result: rustix::io::Result<usize>, not_ready: Step) -> io::Result<Step> 
 }
 
 /// splice(2): moves up to a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
-/// does not say which side is not ready: the caller says so, by `not_ready`.
+/// does not tell which side is not ready: the result is then `not_ready`.
 #[cfg(target_os = "linux")]
 pub fn splice(from: impl AsFd, to: impl AsFd, not_ready: Step) -> io::Result<Step> {
     use rustix::pipe::{SpliceFlags, splice};
@@ -116,22 +118,35 @@ impl Channel {
         self.filled == 0
     }
 
-    /// Takes bytes from a socket. The channel must be empty.
-    pub fn fill(&mut self, from: impl AsFd) -> io::Result<Step> {
-        let step = splice(from, &self.writer, Step::ReaderNotReady)?;
-        if let Step::Moved(count) = step {
-            self.filled = count;
+    /// Fills the channel from a socket if it is empty, and drains it until `to` takes no more. Adds to
+    /// `written`.
+    pub fn pass(
+        &mut self,
+        from: &Descriptor,
+        to: &Descriptor,
+        written: &mut u64,
+    ) -> Result<Step, Fault> {
+        let was_empty = self.is_empty();
+        if was_empty {
+            match splice(from, &self.writer, Step::ReaderNotReady).map_err(Fault::Read)? {
+                Step::Moved(count) => self.filled = count,
+                step => return Ok(step),
+            }
         }
-        Ok(step)
-    }
-
-    /// Gives `to` the bytes that it has room for.
-    pub fn drain(&mut self, to: impl AsFd) -> io::Result<Step> {
-        let step = splice(&self.reader, to, Step::WriterNotReady)?;
-        if let Step::Moved(count) = step {
-            self.filled -= count;
+        let mut moved = 0;
+        while !self.is_empty() {
+            match splice(&self.reader, to, Step::WriterNotReady).map_err(Fault::Write)? {
+                Step::Moved(count) => {
+                    self.filled -= count;
+                    moved += count;
+                    *written += count as u64;
+                }
+                Step::WriterNotReady if was_empty || moved > 0 => break,
+                // A file that is open for appending is unsupported (splice(2)).
+                step => return Ok(step),
+            }
         }
-        Ok(step)
+        Ok(Step::Moved(moved))
     }
 
     /// Takes all bytes out, for a destination that is [`Step::Unsupported`].

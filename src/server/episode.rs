@@ -1,8 +1,9 @@
 //! Events that a peer can cause without end: the log tells the first, and later how many there were.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::wait::Deadline;
+use crate::wait::{Deadline, lock};
 
 /// An episode is over once nothing has happened for this long.
 const QUIET: Duration = Duration::from_secs(10);
@@ -43,6 +44,14 @@ impl Episode {
             return None;
         }
         Some(std::mem::take(self).events).filter(|events| *events > 1)
+    }
+
+    /// Counts an event that any of several threads may meet. Returns whether it is the first of its
+    /// episode. How many there were is not told.
+    pub fn begins(episode: &Mutex<Self>) -> bool {
+        let mut episode = lock(episode);
+        episode.close(Deadline::has_passed);
+        episode.happened(Instant::now())
     }
 }
 

@@ -1,9 +1,9 @@
-//! Says which ports of a host are open, without sending anything.
+//! `-z`: says which ports of a host are open, by connecting to each and closing the connection.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,11 +53,11 @@ impl CheckArgs {
     }
 }
 
-/// Who answered and how long it took.
+/// The address that accepted the connection, and how long that took.
 type Checked = Result<(IpAddr, Duration), Failure>;
 
-/// Tries all ports side by side, a bounded number at a time, and reports them in order. An error if
-/// one of them is not open.
+/// Connects to each port, `--parallel` of them at a time, and reports them in the order of `words`.
+/// Fails if one of them is not open.
 pub fn run(
     words: &[String],
     args: &CheckArgs,
@@ -73,186 +73,123 @@ pub fn run(
         };
         return ping::run(target, args, connect, deadline, logging);
     }
-    let mut report = Report {
-        json: args.json,
-        open: 0,
-        failed: 0,
-        worst: Worst::default(),
-    };
-    report.start(&targets[0].host, targets.len())?;
+    if args.json {
+        let event = Event::new("start").with("v", 1);
+        let event = event.with("host", targets[0].host.as_str());
+        event.with("ports", targets.len()).print()?;
+    }
     let addresses = connect.with_retries(deadline, || {
         connect.addresses(&targets[0], connect.limit(deadline))
     })?;
-    let checks = Checks {
-        targets,
-        addresses,
-        connect,
-        deadline,
-        next: AtomicUsize::new(0),
-    };
-    checks.run(args.parallel.unwrap_or(64).into(), &mut report)?;
-    report.end()
-}
-
-/// Ports of one host to check.
-struct Checks<'a> {
-    targets: Vec<HostPort>,
-    addresses: Vec<SocketAddr>,
-    connect: &'a ConnectArgs,
-    deadline: Deadline,
-    /// The first target that no thread has taken.
-    next: AtomicUsize,
-}
-
-impl Checks<'_> {
-    fn run(&self, parallel: usize, report: &mut Report) -> Result<(), Failure> {
-        thread::scope(|scope| {
-            let (sender, results) = mpsc::channel();
-            let parallel = at_a_time(parallel, self.addresses.len()).min(self.targets.len());
-            for _ in 0..parallel {
-                let sender = sender.clone();
-                let thread = thread::Builder::new().name("check".to_owned());
-                let thread = thread.spawn_scoped(scope, move || self.work(&sender));
-                if thread.is_err() {
-                    // Those that run already have to do.
-                    break;
-                }
-            }
-            drop(sender);
-            report.print_in_order(&self.targets, &results)
-        })
-    }
-
-    /// Checks one target after another until none is left, or nobody wants the results.
-    fn work(&self, results: &Sender<(usize, Checked)>) {
-        loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(target) = self.targets.get(index) else {
-                return;
-            };
-            if results.send((index, self.check(target))).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Connects to `target` and closes the connection again.
-    fn check(&self, target: &HostPort) -> Checked {
-        self.connect.with_retries(self.deadline, || {
-            let mut addresses = self.addresses.clone();
+    let check = |target: &HostPort| {
+        connect.with_retries(deadline, || {
+            let mut addresses = addresses.clone();
             for address in &mut addresses {
                 address.set_port(target.port);
             }
             let start = Instant::now();
-            let limit = self.connect.limit(self.deadline);
-            let (_, peer) = connect_to(target, addresses, self.connect, limit)?;
+            let (_, peer) = connect_to(target, addresses, connect, connect.limit(deadline))?;
             Ok((peer.ip(), start.elapsed()))
         })
+    };
+    let threads = at_a_time(args.parallel.unwrap_or(64), addresses.len());
+    let mut open = 0;
+    let mut worst = Worst::default();
+    check_all(&targets, threads.into(), check, |target, checked| {
+        match &checked {
+            Ok(_) => open += 1,
+            Err(failure) => worst.add(failure.exit),
+        }
+        print(target, &checked, args.json)
+    })?;
+    if args.json {
+        let event = Event::new("summary").with("open", open);
+        event.with("failed", targets.len() - open).print()?;
     }
+    // The message of each failure has been printed.
+    worst.result()
 }
 
-/// As many as asked for, or as the limit of open descriptors allows.
-fn at_a_time(asked: usize, addresses: usize) -> usize {
+/// `asked`, or fewer if the limit of open descriptors does not permit so many: a check may connect to
+/// all `addresses` of the host at once.
+fn at_a_time(asked: u16, addresses: usize) -> u16 {
     /// What netkit has open besides.
     const RESERVE: u64 = 16;
-    let Some(limit) = getrlimit(Resource::Nofile).current else {
-        return asked;
-    };
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = limit.saturating_sub(RESERVE) / addresses.max(1) as u64;
-    asked
-        .min(usize::try_from(most).unwrap_or(usize::MAX))
-        .max(1)
+    asked.min(u16::try_from(most).unwrap_or(u16::MAX)).max(1)
 }
 
-struct Report {
-    json: bool,
-    open: usize,
-    failed: usize,
-    worst: Worst,
-}
-
-impl Report {
-    fn start(&self, host: &str, ports: usize) -> Result<(), Failure> {
-        if !self.json {
-            return Ok(());
-        }
-        Event::new("start")
-            .with("v", 1)
-            .with("host", host)
-            .with("ports", ports)
-            .print()
-    }
-
-    /// Prints results in the order of `targets`, each as soon as all before it are known.
-    fn print_in_order(
-        &mut self,
-        targets: &[HostPort],
-        results: &Receiver<(usize, Checked)>,
-    ) -> Result<(), Failure> {
-        let mut early = BTreeMap::new();
-        for (index, target) in targets.iter().enumerate() {
-            let result = loop {
-                if let Some(result) = early.remove(&index) {
-                    break result;
-                }
-                let Ok((index, result)) = results.recv() else {
-                    let message = "could not check all ports: no thread could be started";
-                    return Err(Failure::local(message));
-                };
-                early.insert(index, result);
+/// Calls `check` for all `targets`, on as many `threads`. Gives the results to `report` in the order
+/// of the targets, each as soon as all before it are known. An error of `report` ends it.
+fn check_all(
+    targets: &[HostPort],
+    threads: usize,
+    check: impl Fn(&HostPort) -> Checked + Sync,
+    mut report: impl FnMut(&HostPort, Checked) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (sender, results) = mpsc::channel();
+    let next = AtomicUsize::new(0);
+    let work = |sender: Sender<_>| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(target) = targets.get(index) else {
+                return;
             };
-            self.print(target, result)?;
+            if sender.send((index, check(target))).is_err() {
+                // `report` has failed.
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.min(targets.len()) {
+            let sender = sender.clone();
+            let thread = thread::Builder::new().name("check".to_owned());
+            if thread.spawn_scoped(scope, || work(sender)).is_err() {
+                // The threads that were started take all targets.
+                break;
+            }
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut reported = 0;
+        for (index, checked) in results {
+            early.insert(index, checked);
+            while let Some(checked) = early.remove(&reported) {
+                report(&targets[reported], checked)?;
+                reported += 1;
+            }
+        }
+        if reported < targets.len() {
+            let message = "could not check all ports: no thread could be started";
+            return Err(Failure::local(message));
         }
         Ok(())
-    }
+    })
+}
 
-    fn print(&mut self, target: &HostPort, result: Checked) -> Result<(), Failure> {
-        let event = |name| {
-            Event::new(name)
-                .with("host", target.host.as_str())
-                .with("port", target.port)
-        };
-        match result {
-            Ok((address, time)) => {
-                self.open += 1;
-                let time = milliseconds(time);
-                if self.json {
-                    let address = address.to_string();
-                    event("open")
-                        .with("address", address)
-                        .with("rtt_ms", time)
-                        .print()
-                } else {
-                    let line = format!("{target} ({address}) open, {time:.3} ms\n");
-                    output::write_once(line.as_bytes())
-                }
-            }
-            Err(error) => {
-                let exit = error.exit;
-                self.failed += 1;
-                self.worst.add(exit);
-                if self.json {
-                    event("failed")
-                        .with("exit", exit as u8)
-                        .with("reason", format!("{error}"))
-                        .print()
-                } else {
-                    tracing::warn!("{error}");
-                    Ok(())
-                }
-            }
+fn print(target: &HostPort, checked: &Checked, json: bool) -> Result<(), Failure> {
+    let event = |name| {
+        let event = Event::new(name).with("host", target.host.as_str());
+        event.with("port", target.port)
+    };
+    match checked {
+        Ok((ip, time)) if json => {
+            let event = event("open").with("address", ip.to_string());
+            event.with("rtt_ms", milliseconds(*time)).print()
         }
-    }
-
-    /// Fails if a port was not open.
-    fn end(&self) -> Result<(), Failure> {
-        if self.json {
-            Event::new("summary")
-                .with("open", self.open)
-                .with("failed", self.failed)
-                .print()?;
+        Ok((ip, time)) => {
+            let line = format!("{target} ({ip}) open, {:.3} ms\n", milliseconds(*time));
+            output::write_once(line.as_bytes())
         }
-        // Each has been reported already.
-        self.worst.result()
+        Err(failure) if json => {
+            let event = event("failed").with("exit", failure.exit as u8);
+            event.with("reason", failure.to_string()).print()
+        }
+        Err(failure) => {
+            tracing::warn!("{failure}");
+            Ok(())
+        }
     }
 }

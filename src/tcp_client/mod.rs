@@ -13,8 +13,8 @@ use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
-use crate::relay::duplex::{Duplex, Reader};
-use crate::relay::options::{self, StreamArgs};
+use crate::relay::duplex::{Duplex, Reader, Writer};
+use crate::relay::options::StreamArgs;
 use crate::relay::{Broken, Rules, relay};
 use crate::units::positive_duration;
 use crate::usage::needs;
@@ -98,10 +98,9 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let local = connection.stream.local().ok().map(tracing::field::display);
     tracing::debug!(%peer, local, "connected to {peer}");
     let remote = Duplex::of_socket(Arc::new(connection.stream))?;
-    let remote = args
-        .stream
-        .remote(remote, taps.map(|taps| taps.session(None)));
-    let writer = options::stdout(args.stream.raw)?;
+    let tap = taps.map(|taps| taps.session(None));
+    let remote = args.stream.remote(remote, tap);
+    let writer = Writer::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
     let (traffic, result) = relay(local, remote, &args.rules(&target, deadline));
     if args.timing {
@@ -159,10 +158,10 @@ fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
         Broken::Receive(_) if sent == 0 => String::new(),
         _ => format!("; {sent} bytes were sent"),
     };
-    let (exit, act, error) = match broken {
+    let (act, error) = match broken {
         Broken::Local(fault) => return fault.failure(input::NAME, output::NAME),
-        Broken::Receive(error) => (blame(error), "receive from", error),
-        Broken::Send(error) => (blame(error), "send everything to", error),
+        Broken::Receive(error) => ("receive from", error),
+        Broken::Send(error) => ("send everything to", error),
         Broken::Idle(time) => {
             let message = format!("gave up on {peer}: no data for {time:?} (--idle-timeout)");
             return Failure::new(Exit::Timeout, message);
@@ -176,5 +175,6 @@ fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
         io::ErrorKind::BrokenPipe => "the peer has closed the connection".to_owned(),
         _ => cause(error),
     };
-    Failure::new(exit, format!("could not {act} {peer}: {why}{sent}"))
+    let message = format!("could not {act} {peer}: {why}{sent}");
+    Failure::new(blame(error), message)
 }

@@ -9,6 +9,7 @@ use crate::exit::{Failure, Worst};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect_to};
+use crate::net::stream::Stream;
 use crate::ping::report::{Report, Style};
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Kind};
@@ -18,8 +19,8 @@ use crate::wait::{Deadline, IN, wait_for};
 /// The header of a TCP segment without options (RFC 9293, section 3.1).
 const TCP_HEADER: usize = 20;
 
-/// Ends after the count, at `deadline` or at SIGINT, with ping(8)'s statistics; SIGQUIT prints
-/// interim ones. An attempt that is under way is waited for. An error if not all connected.
+/// Ends after `--count` attempts, at `deadline` or at SIGINT, and prints the statistics of ping(8). An
+/// attempt that has begun is finished first. Fails if an attempt did.
 pub fn run(
     target: &HostPort,
     args: &CheckArgs,
@@ -45,10 +46,6 @@ pub fn run(
     };
     report.start(0, TCP_HEADER, connect.connect_timeout)?;
     let mut ping = Ping {
-        target,
-        addresses,
-        connect,
-        deadline,
         signals,
         report,
         statistics: Statistics::default(),
@@ -57,54 +54,56 @@ pub fn run(
     let interval = args.interval.unwrap_or(Duration::from_secs(1));
     let mut due = Instant::now();
     for number in 1..=args.count.unwrap_or(u64::MAX) {
-        if !ping.wait_until(Deadline::since(due, Duration::ZERO))? {
+        if !ping.wait_until(Deadline::since(due, Duration::ZERO), deadline)? {
             break;
         }
         due += interval;
-        ping.attempt(number)?;
+        let begin = Instant::now();
+        ping.statistics.sent(begin);
+        let limit = connect.limit(deadline);
+        let connected = connect_to(target, addresses.clone(), connect, limit);
+        ping.count(number, begin, connected)?;
     }
     ping.report.summary(&ping.statistics)?;
-    // Each failure has been told.
+    // The message of each failure has been printed.
     ping.worst.result()
 }
 
-struct Ping<'a> {
-    target: &'a HostPort,
-    addresses: Vec<SocketAddr>,
-    connect: &'a ConnectArgs,
-    deadline: Deadline,
+struct Ping {
     signals: Signals,
     report: Report,
     statistics: Statistics,
     worst: Worst,
 }
 
-impl Ping<'_> {
-    /// Blocks until the next attempt is due; whether it is, before SIGINT and the deadline. Prints
-    /// the statistics that SIGQUIT asks for.
-    fn wait_until(&self, due: Deadline) -> Result<bool, Failure> {
+impl Ping {
+    /// Blocks until `due`, and prints the statistics at each SIGQUIT. Returns false if SIGINT or
+    /// `deadline` comes first.
+    fn wait_until(&self, due: Deadline, deadline: Deadline) -> Result<bool, Failure> {
         loop {
             if self.signals.arrived() && !self.signals.is_ending() {
                 self.report.interim(&self.statistics)?;
             }
-            if self.signals.is_ending() || self.deadline.has_passed() {
+            if self.signals.is_ending() || deadline.has_passed() {
                 return Ok(false);
             }
             if due.has_passed() {
                 return Ok(true);
             }
-            wait_for(self.signals.as_fd(), IN, due.min(self.deadline))?;
+            wait_for(self.signals.as_fd(), IN, due.min(deadline))?;
         }
     }
 
-    /// Connects, and closes the connection again.
-    fn attempt(&mut self, number: u64) -> Result<(), Failure> {
-        let limit = self.connect.limit(self.deadline);
-        let begin = Instant::now();
-        self.statistics.sent(begin);
-        match connect_to(self.target, self.addresses.clone(), self.connect, limit) {
+    /// Counts and prints an attempt that is over, and closes the connection.
+    fn count(
+        &mut self,
+        number: u64,
+        begin: Instant,
+        connected: Result<(Stream, SocketAddr), Failure>,
+    ) -> Result<(), Failure> {
+        let end = Instant::now();
+        match connected {
             Ok((_, peer)) => {
-                let end = Instant::now();
                 let answer = Answer {
                     kind: Kind::Reply,
                     number,
@@ -114,11 +113,11 @@ impl Ping<'_> {
                 self.report.address = peer;
                 self.report.answer(&answer, 0, peer)
             }
-            Err(error) => {
-                self.statistics.refused(number, Instant::now());
-                self.worst.add(error.exit);
-                tracing::warn!("{error}");
-                self.report.failed(number, &error.to_string())
+            Err(failure) => {
+                self.statistics.refused(number, end);
+                self.worst.add(failure.exit);
+                tracing::warn!("{failure}");
+                self.report.failed(number, &failure.to_string())
             }
         }
     }

@@ -10,20 +10,21 @@ use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Server;
 use super::pool::{self, Job, Pool};
 use crate::exit::cause;
 use crate::net::socket;
 use crate::net::stream::Stream;
+use crate::server::episode::Episode;
 use crate::wait::{Deadline, IN, Set, is_wait};
 
 impl Server {
     /// Starts the threads that accept and serve.
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
         let count = self.listeners().len();
-        if self.serves_one_at_a_time() {
+        if self.once || self.handler.takes_one_at_a_time() {
             return pool::start_one(self.jobs(0..count)?);
         }
         (0..count).try_for_each(|index| Pool::start(self.jobs(index..index + 1)?))
@@ -114,14 +115,7 @@ impl Server {
         if is_wait(error) || error.kind() == io::ErrorKind::ConnectionAborted {
             return;
         }
-        let mut exhausted = self
-            .exhausted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        exhausted.close(Deadline::has_passed);
-        let begins = exhausted.happened(Instant::now());
-        drop(exhausted);
-        if begins {
+        if Episode::begins(&self.exhausted) {
             let cause = cause(error);
             tracing::error!("could not accept a connection: {cause}; new ones have to wait");
         }

@@ -1,15 +1,15 @@
-//! Who may connect: by `--allow` and `--deny`, and while there is room.
+//! Who may connect: peers that `--allow` and `--deny` permit, while not too many are connected.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::connections::{Connections, Permit};
 use crate::net::stream::Stream;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, lock};
 
 /// Admits or rejects connections, and logs episodes of rejections.
 pub struct Admission {
@@ -21,7 +21,7 @@ pub struct Admission {
 /// Why a connection is closed as soon as it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejected {
-    /// `--allow` or `--deny` says so: this one.
+    /// By this option: `--allow` or `--deny`.
     Denied(&'static str),
     /// That many are open already.
     Full(u32),
@@ -38,7 +38,7 @@ impl Admission {
         }
     }
 
-    /// Counts a connection as open, or rejects it; then the caller closes it.
+    /// Counts a connection as open, or rejects it. The caller closes one that is rejected.
     pub fn admit(&self, stream: &Arc<Stream>, peer: SocketAddr) -> Result<Permit, Rejected> {
         let ip = peer.ip().to_canonical();
         if !self.gate.permits(ip) {
@@ -49,11 +49,9 @@ impl Admission {
 
     /// Counts a rejection. Returns whether it is the first of an episode.
     pub fn count(&self, rejected: Rejected) -> bool {
-        let mut episodes = self.episodes();
-        let is_first = episodes
-            .entry(rejected)
-            .or_default()
-            .happened(Instant::now());
+        let mut episodes = lock(&self.episodes);
+        let episode = episodes.entry(rejected).or_default();
+        let is_first = episode.happened(Instant::now());
         if is_first {
             // The main thread has to wait for the end of the episode.
             self.connections.waker.wake();
@@ -61,16 +59,16 @@ impl Admission {
         is_first
     }
 
-    /// When the next episode is over if nothing more is rejected.
+    /// When the first episode is over, if nothing more is rejected.
     pub fn next_end(&self) -> Deadline {
-        let episodes = self.episodes();
+        let episodes = lock(&self.episodes);
         let ends = episodes.values().map(Episode::end);
         ends.fold(Deadline::NEVER, Deadline::min)
     }
 
     /// Closes each episode whose end `is_over`, and logs how many connections it rejected.
     pub fn close_episodes(&self, is_over: impl Fn(Deadline) -> bool) {
-        for (rejected, episode) in &mut *self.episodes() {
+        for (rejected, episode) in &mut *lock(&self.episodes) {
             if let Some(count) = episode.close(&is_over) {
                 let why = match rejected {
                     Rejected::Denied(_) => "they were not allowed",
@@ -84,10 +82,6 @@ impl Admission {
                 );
             }
         }
-    }
-
-    fn episodes(&self) -> MutexGuard<'_, BTreeMap<Rejected, Episode>> {
-        self.episodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

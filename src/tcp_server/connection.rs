@@ -26,15 +26,15 @@ pub enum Ended {
     Failed(io::Error),
     /// The local end of the session failed, or could not be opened.
     Local(Failure),
-    /// Nothing moved in either direction for that long.
+    /// Nothing moved in either direction for this long.
     Idle(Duration),
-    /// It was open for that long, which is `--max-session`.
+    /// It was open for this long, which is `--max-session`.
     Session(Duration),
-    /// A message is longer than that many bytes.
+    /// A message is longer than this many bytes.
     TooLong(usize),
     /// The program that served it failed: its name and exit status.
     Program(String),
-    /// The peer did not read, and that many bytes were waiting for it.
+    /// The peer did not read, and this many bytes were waiting for it.
     Slow(usize),
 }
 
@@ -72,7 +72,7 @@ pub struct Connection {
     pub number: u64,
     peer: SocketAddr,
     stream: Arc<Stream>,
-    /// When it has to end.
+    /// When `--max-session` ends it.
     pub session_end: Deadline,
     idle_timeout: Option<Duration>,
     resets: Cell<bool>,
@@ -118,12 +118,12 @@ impl Connection {
         name: &str,
         local: Duplex,
         remote: Duplex,
-        rules: &Rules,
+        rules: Rules,
     ) -> Result<(), Ended> {
         let rules = Rules {
             idle_timeout: self.idle_timeout,
             deadline: self.session_end,
-            ..rules.clone()
+            ..rules
         };
         let (traffic, result) = relay(local, remote, &rules);
         self.received.update(|total| total + traffic.received);
@@ -182,7 +182,7 @@ impl Connection {
         set.add((!wants.is_empty()).then(|| self.stream.as_fd()), wants)
     }
 
-    /// How many bytes were received and sent.
+    /// The bytes received and the bytes sent.
     pub fn traffic(&self) -> (u64, u64) {
         (self.received.get(), self.sent.get())
     }
@@ -193,7 +193,7 @@ impl Connection {
         self.resets.set(true);
     }
 
-    /// When the connection reaches one of its limits if nothing moves from now on.
+    /// When the connection reaches its first limit, if nothing moves from now on.
     pub fn limit(&self) -> Deadline {
         Deadline::within(self.idle_timeout).min(self.session_end)
     }

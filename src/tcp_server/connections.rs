@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Shutdown};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::admission::Rejected;
 use crate::net::stream::Stream;
-use crate::wait::Waker;
+use crate::wait::{Waker, lock};
 
-/// At least so many connections may be closing, which are not open any more but have threads.
+/// At least so many connections may be closing: they are not open any more, but have threads.
 const MOST_LEAVING: usize = 64;
 
-/// The open connections, and everything else that the end of the server waits for.
+/// The open connections and the permits. The server ends after the last permit.
 pub struct Connections {
     most: u32,
     most_per_ip: Option<u32>,
@@ -55,7 +55,7 @@ impl Connections {
 
     /// Counts a connection from `ip` as open, unless too many are.
     pub fn add(self: &Arc<Self>, stream: &Arc<Stream>, ip: IpAddr) -> Result<Permit, Rejected> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let most = self.most as usize;
         if state.open.len() >= most || state.permits >= most + most.max(MOST_LEAVING) {
             return Err(Rejected::Full(self.most));
@@ -78,21 +78,21 @@ impl Connections {
 
     /// No more connections are added from now on. Returns how many are open.
     pub fn close(&self) -> usize {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.is_closed = true;
         self.waker.wake();
         state.open.len()
     }
 
-    /// Whether no more are added and no permit lives: each thread has logged the end of its connection.
+    /// Whether no more are added, and all permits are dropped: every end has been logged.
     pub fn have_ended(&self) -> bool {
-        let state = self.state();
+        let state = lock(&self.state);
         state.is_closed && state.permits == 0
     }
 
     /// Shuts down the open connections, so that their threads see the end of input. Returns how many.
     pub fn cut_off(&self) -> usize {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.is_cut_off = true;
         for stream in state.open.values() {
             // It fails if the peer has gone away.
@@ -100,17 +100,13 @@ impl Connections {
         }
         state.open.len()
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Permit {
-    /// Gives the place to another connection. Returns whether this one was cut off before; from now
-    /// on it is not, since the caller closes it.
+    /// Gives the place to another connection. Returns whether this one was cut off. If it was not, it
+    /// is not cut off later either: the caller closes it.
     pub fn release(&self) -> bool {
-        let mut state = self.connections.state();
+        let mut state = lock(&self.connections.state);
         if state.open.remove(&self.number).is_some()
             && let Some(open) = state.open_per_ip.get_mut(&self.ip)
         {
@@ -126,7 +122,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.release();
-        let mut state = self.connections.state();
+        let mut state = lock(&self.connections.state);
         state.permits -= 1;
         if state.is_closed {
             self.connections.waker.wake();
@@ -180,7 +176,7 @@ mod tests {
         assert!(connections.add(&stream, other).is_ok());
         drop(permits);
         assert!(connections.add(&stream, one).is_ok());
-        assert_eq!(connections.state().open_per_ip.len(), 0);
+        assert_eq!(lock(&connections.state).open_per_ip.len(), 0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod service;
 
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -30,7 +30,7 @@ use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
 use crate::signal::{SIGINT, SIGTERM, Signals};
 use crate::units::positive_duration;
-use crate::wait::{Deadline, IN, Set, Waker, wait_for};
+use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
 use connections::Connections;
 use service::{Handler, ServiceArgs};
@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let drained = server.wait(&stop);
     server.admission.close_episodes(|_| true);
     drained?;
-    let failure = server.failure().take();
+    let failure = lock(&server.failure).take();
     failure.map_or(Ok(()), Err)
 }
 
@@ -157,25 +157,15 @@ struct Server {
     closing: Waker,
     /// accept(2) failed, since the system was out of descriptors or memory.
     exhausted: Mutex<Episode>,
-    /// What the server fails with when it has ended.
+    /// Why the server fails once all connections have ended.
     failure: Mutex<Option<Failure>>,
 }
 
 impl Server {
-    fn serves_one_at_a_time(&self) -> bool {
-        self.once || self.handler.takes_one_at_a_time()
-    }
-
-    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM that
-    /// is so by the drain timeout: connections that are still open are cut off.
+    /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM it
+    /// cuts off those that are still open at the drain timeout.
     fn wait(&self, stop: &Signals) -> Result<(), Failure> {
-        let Admission {
-            gate, connections, ..
-        } = &self.admission;
+        let (gate, connections) = (&self.admission.gate, &self.admission.connections);
         let mut cut_off_at = Deadline::NEVER;
         while !connections.have_ended() {
             if cut_off_at.has_passed() {
@@ -203,7 +193,7 @@ impl Server {
     /// Accepts no more connections. Returns when the open ones are to be cut off.
     fn drain(&self) -> Deadline {
         let open = self.stop_accepting();
-        // A connection may be closed already, and its thread about to log that.
+        // With none open, threads may still have to log the end of theirs.
         if open > 0 {
             tracing::info!(
                 event = "drain",
@@ -214,8 +204,8 @@ impl Server {
         Deadline::after(self.limits.drain_timeout)
     }
 
-    /// Shuts down the open connections. Blocks while their threads log that and end their programs, for
-    /// a moment at most.
+    /// Shuts down the open connections. Blocks until their threads have logged that and ended their
+    /// programs, for a short time at most.
     fn cut_off(&self) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_millis(500);
         const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);
@@ -234,14 +224,11 @@ impl Server {
             return Ok(());
         }
         let time = self.limits.drain_timeout;
-        let message = match open {
-            1 => {
-                format!("closed 1 connection that was still open after {time:?} (--drain-timeout)")
-            }
-            _ => format!(
-                "closed {open} connections that were still open after {time:?} (--drain-timeout)"
-            ),
+        let were = match open {
+            1 => "connection that was",
+            _ => "connections that were",
         };
+        let message = format!("closed {open} {were} still open after {time:?} (--drain-timeout)");
         Err(Failure::new(Exit::Timeout, message))
     }
 }

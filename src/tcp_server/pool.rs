@@ -13,15 +13,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::exit::cause;
 use crate::server::episode::Episode;
-use crate::wait::Deadline;
+use crate::wait::lock;
 
 /// What a thread does for one connection, from start to end.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -69,19 +70,15 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
     /// The life of a thread, which may begin with a job.
     fn live(self: &Arc<Self>, first: Option<Job>) {
-        let mut next = first;
-        loop {
-            if let Some(job) = next {
-                run(job);
-            }
-            next = if self.may_wait() {
+        let next = || {
+            if self.may_wait() {
                 self.wait()
             } else {
                 self.rest()
-            };
-            if next.is_none() {
-                return;
             }
+        };
+        for job in first.into_iter().chain(iter::from_fn(next)) {
+            run(job);
         }
     }
 
@@ -102,14 +99,17 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
                 return Some(job);
             }
             self.waiting.fetch_add(1, Ordering::AcqRel);
-            if let Err(error) = self.hand_over(job) {
-                self.refuse(&error);
+            if let Err(error) = self.hand_over(job)
+                && Episode::begins(&self.refused)
+            {
+                let cause = cause(&error);
+                tracing::error!("could not start a thread for a connection, closed it: {cause}");
             }
         }
     }
 
     fn hand_over(self: &Arc<Self>, job: Job) -> io::Result<()> {
-        let mut followers = self.followers();
+        let mut followers = lock(&self.followers);
         if followers.resting > followers.jobs.len() {
             followers.jobs.push_back(job);
             drop(followers);
@@ -123,7 +123,7 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
 
     /// Waits until another thread hands over a job. `None`: none did for a while.
     fn rest(&self) -> Option<Job> {
-        let mut followers = self.followers();
+        let mut followers = lock(&self.followers);
         followers.resting += 1;
         let (mut followers, _) = self
             .handed_over
@@ -132,32 +132,11 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
         followers.resting -= 1;
         followers.jobs.pop_front()
     }
-
-    fn refuse(&self, error: &io::Error) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.close(Deadline::has_passed);
-        let begins = refused.happened(Instant::now());
-        drop(refused);
-        if begins {
-            let cause = cause(error);
-            tracing::error!("could not start a thread for a connection, closed it: {cause}");
-        }
-    }
-
-    fn followers(&self) -> MutexGuard<'_, Followers> {
-        self.followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A pool of one: its thread takes the next job once the last is done.
 pub fn start_one(next: impl Fn() -> Option<Job> + Send + 'static) -> io::Result<()> {
-    spawn(move || {
-        while let Some(job) = next() {
-            run(job);
-        }
-    })
+    spawn(move || iter::from_fn(next).for_each(run))
 }
 
 /// Does a job. A panic ends only the job.

@@ -9,6 +9,7 @@ use super::connection::{Connection, Ended};
 use super::connections::Permit;
 use crate::exit::Failure;
 use crate::net::stream::Stream;
+use crate::wait::lock;
 
 impl Server {
     /// Serves a connection and closes it. Blocks until it has ended.
@@ -65,7 +66,7 @@ impl Server {
             }
             _ => return,
         };
-        *self.failure() = Some(failure);
+        *lock(&self.failure) = Some(failure);
         self.stop_accepting();
     }
 }

@@ -2,23 +2,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::escape::TerminalEscape;
 use crate::tcp_server::connection::{Connection, Ended};
-use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker};
+use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker, lock};
 
 /// How many bytes may wait for one member. That bounds the memory.
 const BACKLOG: usize = 4 << 20;
 
-/// How long one member may hold up all others that have taken everything.
+/// How long one member may hold up all others, if they have taken everything.
 const BEHIND: Duration = Duration::from_millis(250);
 
 /// How long a member may take nothing of a full backlog.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// How soon a sender tries again that waits for room.
+/// How long a sender that waits for room pauses before it tries again.
 const RETRY: Duration = Duration::from_millis(2);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,9 +43,9 @@ pub struct Broker {
 struct Backlog {
     messages: VecDeque<Arc<[u8]>>,
     bytes: usize,
-    /// [`BEHIND`] from when it was full and all others began to wait for it.
+    /// [`BEHIND`] after the backlog was full and all others began to wait for it.
     behind: Deadline,
-    /// [`STUCK`] from when it was full and the member last took something.
+    /// [`STUCK`] after the backlog was full, or after the member then last took something.
     stuck: Deadline,
     /// Wakes the member's thread when there is a first message, and when the member is dropped.
     waker: Arc<Waker>,
@@ -84,10 +84,6 @@ impl Broker {
         member.run()
     }
 
-    fn members(&self) -> MutexGuard<'_, BTreeMap<u64, Backlog>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn join(&self, number: u64, waker: Arc<Waker>) {
         let backlog = Backlog {
             messages: VecDeque::new(),
@@ -96,12 +92,12 @@ impl Broker {
             stuck: Deadline::NEVER,
             waker,
         };
-        self.members().insert(number, backlog);
+        lock(&self.members).insert(number, backlog);
     }
 
     /// A message for all present members but its sender.
     fn message(&self, bytes: Vec<u8>, sender: u64) -> Delivery {
-        let members = self.members();
+        let members = lock(&self.members);
         let others = members.keys().filter(|&&number| number != sender);
         Delivery {
             bytes: bytes.into(),
@@ -112,7 +108,7 @@ impl Broker {
     /// Gives a message to the members that have room, and drops members by the rules. Returns what
     /// still waits for room.
     fn deliver(&self, mut delivery: Delivery, now: Instant) -> Option<Delivery> {
-        let mut members = self.members();
+        let mut members = lock(&self.members);
         let behind = members.values().filter(|backlog| backlog.bytes > 0).count();
         let is_alone = behind == 1 && members.len() > 2;
         delivery.waiting_for.retain(|number| {
@@ -135,15 +131,14 @@ impl Broker {
 
     /// The next message for a member; empty if there is none.
     fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
-        let mut members = self.members();
+        let mut members = lock(&self.members);
         let backlog = members.get_mut(&number);
         Ok(backlog.ok_or(Ended::Slow(BACKLOG))?.pop())
     }
 
-    /// Fails if a member has been dropped.
-    fn check(&self, number: u64) -> Result<(), Ended> {
-        let is_member = self.members().contains_key(&number);
-        is_member.then_some(()).ok_or(Ended::Slow(BACKLOG))
+    /// Whether a member has not been dropped.
+    fn has(&self, number: u64) -> bool {
+        lock(&self.members).contains_key(&number)
     }
 }
 
@@ -223,7 +218,9 @@ impl Member<'_> {
             let ready = set.wait(limit.min(retry)).map_err(Ended::Failed)?;
             if ready[woken] {
                 self.waker.clear();
-                self.broker.check(connection.number)?;
+                if !self.broker.has(connection.number) {
+                    return Err(Ended::Slow(BACKLOG));
+                }
             }
             let events = ready.events(peer);
             if wants.contains(OUT) && events.intersects(!IN) && self.send()? {
@@ -265,7 +262,7 @@ impl Member<'_> {
 
 impl Drop for Member<'_> {
     fn drop(&mut self) {
-        self.broker.members().remove(&self.connection.number);
+        lock(&self.broker.members).remove(&self.connection.number);
     }
 }
 
@@ -336,7 +333,7 @@ mod tests {
             broker.join(number, Arc::new(Waker::new().unwrap()));
             if bytes > 0 {
                 let bytes = vec![0; bytes].into();
-                broker.members().get_mut(&number).unwrap().push(&bytes);
+                lock(&broker.members).get_mut(&number).unwrap().push(&bytes);
             }
         }
         broker
@@ -348,14 +345,10 @@ mod tests {
         broker.deliver(message, now).unwrap()
     }
 
-    fn is_member(broker: &Broker, number: u64) -> bool {
-        broker.check(number).is_ok()
-    }
-
     #[test]
     fn a_member_that_alone_holds_up_the_others_is_dropped_and_woken() {
         let broker = room([BACKLOG, 0]);
-        let waker = Arc::clone(&broker.members()[&1].waker);
+        let waker = Arc::clone(&lock(&broker.members)[&1].waker);
         waker.clear();
         let now = Instant::now();
         let delivery = delivered(&broker, now);
@@ -364,12 +357,12 @@ mod tests {
 
         let soon = now + BEHIND.checked_sub(RETRY).unwrap();
         let delivery = broker.deliver(delivery, soon).unwrap();
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
         assert!(!waker.clear());
         assert!(broker.deliver(delivery, now + BEHIND).is_none());
-        assert!(!is_member(&broker, 1));
+        assert!(!broker.has(1));
         assert!(waker.clear());
-        assert!(is_member(&broker, 2));
+        assert!(broker.has(2));
         assert!(matches!(broker.take(1), Err(Ended::Slow(BACKLOG))));
     }
 
@@ -380,16 +373,16 @@ mod tests {
         let delivery = delivered(&broker, now);
         let late = now + STUCK.checked_sub(RETRY).unwrap();
         let delivery = broker.deliver(delivery, late).unwrap();
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
 
         // It is the only one from here on.
         broker.take(2).unwrap();
         broker.take(2).unwrap();
         let delivery = broker.deliver(delivery, late).unwrap();
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
         broker.take(1).unwrap();
         assert!(broker.deliver(delivery, late + BEHIND).is_none());
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
         assert_eq!(&*broker.take(1).unwrap(), b"message");
     }
 
@@ -399,19 +392,18 @@ mod tests {
         let now = Instant::now();
         let delivery = delivered(&broker, now);
         assert!(broker.deliver(delivery, now + STUCK).is_none());
-        assert!(!is_member(&broker, 1));
-        assert!(is_member(&broker, 2));
+        assert!(!broker.has(1));
+        assert!(broker.has(2));
     }
 
     #[test]
     fn a_full_member_that_goes_on_reading_is_not_stuck() {
         let broker = room([BACKLOG, BACKLOG / 4]);
         let piece = vec![0; BACKLOG / 4].into();
-        broker.members().get_mut(&1).unwrap().push(&piece);
+        lock(&broker.members).get_mut(&1).unwrap().push(&piece);
         let before = Instant::now();
         let delivery = delivered(&broker, before.checked_sub(STUCK / 2).unwrap());
-        broker
-            .members()
+        lock(&broker.members)
             .get_mut(&1)
             .unwrap()
             .messages
@@ -419,7 +411,7 @@ mod tests {
         broker.take(1).unwrap();
         let delivery = broker.deliver(delivery, before + STUCK / 2).unwrap();
         assert_eq!(delivery.waiting_for, [1]);
-        assert!(is_member(&broker, 1));
+        assert!(broker.has(1));
     }
 
     #[test]

@@ -4,10 +4,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::Streams;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, OrFail as _};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Reader, Writer};
-use crate::relay::options::StreamArgs;
 use crate::server::program::{GRACE, Program, Running, naps};
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{Deadline, pause};
@@ -18,17 +17,17 @@ use crate::wait::{Deadline, pause};
 #[inline(never)]
 pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let args = &streams.args;
-    let mut running = start(program, connection, args)?;
+    let open = |null| if null { Stdio::null() } else { Stdio::piped() };
+    let (stdin, stdout) = (open(args.send_only), open(args.recv_only));
+    let mut running = program
+        .start(connection.ends().ok(), stdin, stdout)
+        .or_fail(Exit::Local, || format!("could not run {program}"))
+        .map_err(Ended::Local)?;
     let child = &mut running.child;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let local = args.local(Duplex {
-        reader: child
-            .stdout
-            .take()
-            .map_or_else(Reader::nothing, Reader::child),
-        writer: child
-            .stdin
-            .take()
-            .map_or_else(Writer::discard, Writer::child),
+        reader: stdout.map_or_else(Reader::nothing, Reader::child),
+        writer: stdin.map_or_else(Writer::discard, Writer::child),
     });
     let remote = streams.remote(connection)?;
     // The end of the output ends the session. With --recv-only there is no output.
@@ -37,7 +36,7 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         wait_after_eof,
         ..Rules::PATIENT
     };
-    connection.relay(&program.to_string(), local, remote, &rules)?;
+    connection.relay(&program.to_string(), local, remote, rules)?;
     wait(&mut running, connection)?;
     match running.child.try_wait() {
         Ok(Some(status)) if !status.success() => {
@@ -45,24 +44,6 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         }
         _ => Ok(()),
     }
-}
-
-fn start(program: &Program, connection: &Connection, args: &StreamArgs) -> Result<Running, Ended> {
-    let pipe_unless = |closed: bool| {
-        if closed {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        }
-    };
-    let stdin = pipe_unless(args.send_only);
-    let stdout = pipe_unless(args.recv_only);
-    program
-        .start(connection.ends().ok(), stdin, stdout)
-        .map_err(|error| {
-            let sentence = format!("could not run {program}");
-            Ended::Local(Failure::of(Exit::Local, sentence, &error))
-        })
 }
 
 /// Blocks until the program has ended, or the client has been gone for [`GRACE`].

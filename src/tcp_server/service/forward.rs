@@ -16,11 +16,10 @@ pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) ->
     let name = target.to_string();
     let connected = connect(target, args, connection.session_end).map_err(Ended::Local)?;
     let target = Arc::new(connected.stream);
-    let local = Duplex::of_socket(Arc::clone(&target) as _).map_err(Ended::Failed)?;
+    let mut local = Duplex::of_socket(Arc::clone(&target) as _).map_err(Ended::Failed)?;
     // The client still gets what the target sent before it went away.
-    let writer = local.writer.when_closed(WhenClosed::FailsAtTheEnd);
-    let local = Duplex { writer, ..local };
-    let result = connection.relay(&name, local, connection.duplex()?, &Rules::PATIENT);
+    local.writer.when_closed = WhenClosed::FailsAtTheEnd;
+    let result = connection.relay(&name, local, connection.duplex()?, Rules::PATIENT);
     if result.is_err() {
         // Neither side may take data for complete that was cut short on the other.
         target.reset_on_close();

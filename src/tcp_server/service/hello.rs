@@ -69,10 +69,10 @@ pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
     loop {
         let read = read(connection, &mut small, &mut large)?;
         let has_ended = read.is_empty();
-        let flow = messages.push(read, |text, end| answers.add(text, end));
-        // A message that ends the connection does not take back the answers before it.
+        let says_exit = messages.push(read, |text, end| answers.add(text, end));
+        // The answers to the messages before `exit`, or before one that is too long, are sent.
         answers.flush()?;
-        if flow? == Flow::Exit || has_ended {
+        if says_exit? || has_ended {
             return Ok(());
         }
     }
@@ -128,19 +128,12 @@ impl Answers<'_> {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Flow {
-    Next,
-    Exit,
-}
-
 /// Cuts the bytes of each read into messages.
 struct Messages {
+    /// `Auto` becomes `Line` with the first newline.
     framing: Framing,
     max_message: usize,
-    /// Every message is a line.
-    lines: bool,
-    /// The start of a line, at most a message and its end of line.
+    /// The start of a line, no longer than a message and half an end of line.
     partial: Vec<u8>,
 }
 
@@ -149,53 +142,53 @@ impl Messages {
         Self {
             framing,
             max_message,
-            lines: framing == Framing::Line,
             partial: Vec::new(),
         }
     }
 
-    /// Gives `answer` each message that one read completes, and its end of line. An empty read is the
-    /// end of input: it completes a last line.
+    /// Gives `answer` each message that one read completes, and its end of line. Returns whether a
+    /// message is `exit`; what follows it is ignored. An empty read is the end of input: it completes a
+    /// last line.
     fn push(
         &mut self,
         read: &[u8],
         mut answer: impl FnMut(&[u8], &[u8]) -> Result<(), Ended>,
-    ) -> Result<Flow, Ended> {
+    ) -> Result<bool, Ended> {
         if read.is_empty() {
             let last = std::mem::take(&mut self.partial);
-            return match &last[..] {
-                [] => Ok(Flow::Next),
-                text => self.message(text, b"", &mut answer),
-            };
+            return Ok(!last.is_empty() && self.message(&last, b"", &mut answer)?);
         }
-        self.lines |= self.framing == Framing::Auto && read.contains(&b'\n');
-        if !self.lines {
+        if self.framing == Framing::Auto && read.contains(&b'\n') {
+            self.framing = Framing::Line;
+        }
+        if self.framing != Framing::Line {
             return self.message(read, b"", &mut answer);
         }
         for piece in read.split_inclusive(|&byte| byte == b'\n') {
-            // The longest end of line has two bytes. Nothing longer is kept.
-            if self.partial.len() + piece.len() > self.max_message + 2 {
-                return Err(Ended::TooLong(self.max_message));
-            }
             self.partial.extend_from_slice(piece);
             let (text, end): (&[u8], &[u8]) = match &self.partial[..] {
                 [text @ .., b'\r', b'\n'] => (text, b"\r\n"),
                 [text @ .., b'\n'] => (text, b"\n"),
-                start => {
-                    let text = start.strip_suffix(b"\r").unwrap_or(start);
-                    if text.len() > self.max_message {
-                        return Err(Ended::TooLong(self.max_message));
-                    }
+                // A newline may follow.
+                [text @ .., b'\r'] | text => {
+                    self.check(text)?;
                     break;
                 }
             };
-            if self.message(text, end, &mut answer)? == Flow::Exit {
-                return Ok(Flow::Exit);
+            if self.message(text, end, &mut answer)? {
+                return Ok(true);
             }
             self.partial.clear();
         }
         self.partial.shrink_to(SMALL);
-        Ok(Flow::Next)
+        Ok(false)
+    }
+
+    fn check(&self, text: &[u8]) -> Result<(), Ended> {
+        if text.len() > self.max_message {
+            return Err(Ended::TooLong(self.max_message));
+        }
+        Ok(())
     }
 
     fn message(
@@ -203,14 +196,13 @@ impl Messages {
         text: &[u8],
         end: &[u8],
         answer: &mut impl FnMut(&[u8], &[u8]) -> Result<(), Ended>,
-    ) -> Result<Flow, Ended> {
-        if text.len() > self.max_message {
-            return Err(Ended::TooLong(self.max_message));
+    ) -> Result<bool, Ended> {
+        self.check(text)?;
+        let says_exit = matches!(text, b"exit" | b"exit\n" | b"exit\r\n");
+        if !says_exit {
+            answer(text, end)?;
         }
-        if matches!(text, b"exit" | b"exit\n" | b"exit\r\n") {
-            return Ok(Flow::Exit);
-        }
-        answer(text, end).map(|()| Flow::Next)
+        Ok(says_exit)
     }
 }
 
@@ -230,8 +222,8 @@ mod tests {
         let mut last = "";
         for read in reads {
             match messages.push(read, &mut add) {
-                Ok(Flow::Next) => {}
-                Ok(Flow::Exit) => last = ".",
+                Ok(false) => {}
+                Ok(true) => last = ".",
                 Err(_) => last = "too long",
             }
             if !last.is_empty() {
@@ -240,8 +232,8 @@ mod tests {
         }
         if last.is_empty() {
             last = match messages.push(b"", &mut add) {
-                Ok(Flow::Next) => "",
-                Ok(Flow::Exit) => ".",
+                Ok(false) => "",
+                Ok(true) => ".",
                 Err(_) => "too long",
             };
         }

@@ -114,19 +114,16 @@ impl Handler {
             &stream.given(),
         )?;
         needs("--service stdio", is_stdio, &stream.given_for_stdio())?;
-        let streams = || {
-            Ok::<_, Failure>(Streams {
-                args: stream.clone(),
-                taps: stream.tap.open()?,
-            })
+        let direct = args.exec.clone().map(Program::Direct);
+        let program = direct.or(args.sh_exec.clone().map(Program::Shell));
+        program.as_ref().map_or(Ok(()), Program::check)?;
+        // Only now: a program that cannot be run must not empty the files of an earlier server.
+        let streams = Streams {
+            args: stream.clone(),
+            taps: stream.tap.open()?,
         };
-        if let Some(words) = &args.exec {
-            let program = Program::Direct(words.clone());
-            program.check()?;
-            return Ok(Self::Exec(program, streams()?));
-        }
-        if let Some(line) = &args.sh_exec {
-            return Ok(Self::Exec(Program::Shell(line.clone()), streams()?));
+        if let Some(program) = program {
+            return Ok(Self::Exec(program, streams));
         }
         if let Some(target) = &args.forward {
             return Ok(Self::Forward(target.clone(), connect));
@@ -136,7 +133,7 @@ impl Handler {
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
             Service::Chargen => Self::Chargen,
-            Service::Stdio => Self::Stdio(streams()?),
+            Service::Stdio => Self::Stdio(streams),
             Service::Broker => Self::Broker(Broker::new(broker::Kind::Bytes)),
             Service::Chat => Self::Broker(Broker::new(broker::Kind::Chat)),
         })

@@ -3,8 +3,7 @@
 use super::Streams;
 use crate::exit::{Exit, OrFail as _};
 use crate::output;
-use crate::relay::duplex::{Duplex, Reader};
-use crate::relay::options;
+use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::tcp_server::connection::{Connection, Ended};
 
 /// Ends as a client does: see `relay`.
@@ -13,12 +12,12 @@ use crate::tcp_server::connection::{Connection, Ended};
 pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let args = &streams.args;
     let local = Reader::stdin().and_then(|reader| {
-        let writer = options::stdout(args.raw)?;
+        let writer = Writer::stdout(args.raw)?;
         Ok(Duplex { reader, writer })
     });
     let local = local
         .or_fail(Exit::Local, || "could not open standard input and output")
         .map_err(Ended::Local)?;
     let remote = streams.remote(connection)?;
-    connection.relay(output::NAME, args.local(local), remote, &args.rules())
+    connection.relay(output::NAME, args.local(local), remote, args.rules())
 }
