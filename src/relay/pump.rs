@@ -1,10 +1,8 @@
 //! One direction of a session: moves bytes from a reader to a writer, and never blocks.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
-
-use rustix::io::Errno;
 
 use super::duplex::{Descriptor, Fault, Kind, Reader, Writer};
 use super::splice::{self, BULK, Channel, Step};
@@ -175,8 +173,8 @@ impl Pump {
     }
 }
 
-/// Makes one call. `waits_for_writer` says which side poll(2) has found ready, and afterwards which
-/// side to wait for.
+/// Makes one call. Before it, `waits_for_writer` is the side that poll(2) found ready. After it, it
+/// is the side to wait for.
 fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Result<Step, Fault> {
     let result = if from.kind == Kind::File {
         splice::send_file(from, to)
@@ -186,12 +184,16 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
     } else {
         splice::splice(from, to, Step::WriterNotReady)
     };
-    // Reading a pipe never fails, and reading a file fails only with EIO.
-    let step = result.map_err(|error| match from.kind {
-        Kind::Socket if error.kind() != ErrorKind::BrokenPipe => Fault::Read(error),
-        Kind::File if Errno::from_io_error(&error) == Some(Errno::IO) => Fault::Read(error),
-        _ => Fault::Write(error),
-    })?;
+    let step = match result {
+        Ok(step) => step,
+        Err(error) if is_connections(&error) && from.kind != Kind::Socket => {
+            return Err(Fault::Write(error));
+        }
+        // A read will tell what is wrong with the pipe or the file.
+        Err(_) if from.kind != Kind::Socket => return Ok(Step::Unsupported),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Fault::Write(error)),
+        Err(error) => return Err(Fault::Read(error)),
+    };
     *waits_for_writer = step == Step::WriterNotReady;
     if step == Step::Moved(BULK) {
         for pipe in [from, to].iter().filter(|end| end.kind == Kind::Pipe) {
@@ -199,6 +201,19 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
         }
     }
     Ok(step)
+}
+
+/// Whether only a connection fails like this.
+fn is_connections(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionReset
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NotConnected
+    )
 }
 
 #[cfg(test)]

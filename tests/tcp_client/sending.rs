@@ -119,15 +119,23 @@ fn input_from_a_socket_is_sent_whole() {
 
 #[test]
 fn input_that_cannot_be_read_is_an_error() {
-    let peer = Peer::listen(|mut connection| {
-        connection.receive_all();
-    });
     let folder = temporary_folder();
-    netkit(["tcp-client", peer.address()])
-        .stdin_from(File::open(folder.path()).unwrap())
-        .stderr("netkit: could not read standard input: is a directory\n")
-        .code(2)
-        .run();
+    let write_only = || File::create(folder.path().join("input")).unwrap();
+    let write_only_null = || File::options().write(true).open("/dev/null").unwrap();
+    for (input, cause) in [
+        (File::open(folder.path()).unwrap(), "is a directory"),
+        (write_only(), "bad file descriptor"),
+        (write_only_null(), "bad file descriptor"),
+    ] {
+        let peer = Peer::listen(|mut connection| {
+            connection.receive_all();
+        });
+        netkit(["tcp-client", peer.address()])
+            .stdin_from(input)
+            .stderr(format!("netkit: could not read standard input: {cause}\n"))
+            .code(2)
+            .run();
+    }
 }
 
 #[test]
