@@ -1,5 +1,5 @@
-//! Standard output, of everything but a stream session. What a function here writes has reached the
-//! kernel when it returns.
+//! Standard output: lines and reports that have reached the kernel when a function returns, and ways
+//! to write without blocking.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -47,9 +47,9 @@ fn show(bytes: &[u8], escaped: bool, text: &mut Vec<u8>) {
 }
 
 /// Tells when the reader of standard output has left. poll(2) shows it only for a pipe.
-pub struct Reader(Option<io::Stdout>);
+pub struct ReaderWatch(Option<io::Stdout>);
 
-impl Reader {
+impl ReaderWatch {
     pub fn new() -> io::Result<Self> {
         let stdout = io::stdout();
         Ok(Self((kind()? == FileType::Fifo).then_some(stdout)))
@@ -85,7 +85,7 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// Standard output without blocking: bytes wait here until it has room.
 pub struct Queue {
     stdout: io::Stdout,
-    reader: Reader,
+    reader: ReaderWatch,
     /// Whether a write may block. One to a file or to `/dev/null` does not.
     may_block: bool,
     escapes: bool,
@@ -97,7 +97,7 @@ impl Queue {
     pub fn open(raw: bool) -> io::Result<Self> {
         let stdout = io::stdout();
         Ok(Self {
-            reader: Reader::new()?,
+            reader: ReaderWatch::new()?,
             may_block: matches!(kind()?, FileType::Fifo | FileType::Socket) || stdout.is_terminal(),
             escapes: escapes(raw),
             unwritten: Vec::new(),
@@ -127,7 +127,7 @@ impl Queue {
     /// Call this once the key of [`Self::watch`] is ready. It writes, or fails as the reader has left.
     pub fn go_on(&mut self) -> Result<(), Failure> {
         if self.is_empty() {
-            return Err(Reader::left());
+            return Err(ReaderWatch::left());
         }
         self.write()
     }

@@ -123,8 +123,8 @@ impl Tap {
     }
 }
 
-/// A tap for datagrams. It keeps its own write error for `check`: an error of sending is then always
-/// the network's.
+/// A tap for datagrams. A failed write is kept until `check`. So sending and receiving fail only for
+/// reasons of the network.
 pub struct DatagramTap {
     tap: RefCell<Option<Tap>>,
     error: RefCell<Option<io::Error>>,

@@ -146,8 +146,8 @@ impl Session<'_> {
         let mut set = Set::new();
         let outgoing = self.outgoing.wait_in(&mut set);
         let incoming = self.incoming.wait_in(&mut set);
-        // poll(2) shows, also when nothing is to be written, that the reader of a pipe has gone and
-        // that a connection was reset. While the remote can be read, a read shows the reset.
+        // poll(2) reports a pipe without a reader, and a reset, even if nothing is to be written. While
+        // the remote can be read, a read shows the reset.
         let output = self.incoming.pump.writer.pipe();
         let output = set.add(output.filter(|_| is_receiving), GONE);
         let remote = self.outgoing.pump.writer.fd();

@@ -131,8 +131,8 @@ impl Ends {
     }
 }
 
-/// A running program and the process group that it leads. First the program ends and is reaped. Then
-/// its group is gone, and the group's number may belong to others.
+/// A running program and the process group that it leads. The program ends and is reaped first; its
+/// group may live longer. Once it is gone, the kernel may give its number to another group.
 ///
 /// Dropping this sends the group SIGTERM, then SIGKILL. It blocks until the group is gone, for
 /// [`GRACE`] after each at most.

@@ -9,7 +9,7 @@ use super::admission::Rejected;
 use crate::net::stream::Stream;
 use crate::wait::{Waker, lock};
 
-/// At least so many connections may be closing: they are not open any more, but have threads.
+/// A closing connection is not open, but has a thread. At least this many may be closing at a time.
 const MOST_LEAVING: usize = 64;
 
 /// The open connections and the permits. The server ends after the last permit.

@@ -48,7 +48,7 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
         worst: Worst::default(),
     };
     let escaped = output::escapes(raw);
-    let reader = output::Reader::new()?;
+    let reader = output::ReaderWatch::new()?;
     let stdin = io::stdin();
     let mut buffer = vec![0; BUFFER];
     let mut is_reading = true;
@@ -62,7 +62,7 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
         let output = set.add(reader.fd(), GONE);
         let ready = set.wait(end)?;
         if ready[output] {
-            return Err(output::Reader::left());
+            return Err(output::ReaderWatch::left());
         }
         if ready[socket]
             && let Some(count) = relay.receive(&mut buffer)

@@ -103,8 +103,8 @@ impl ServerSocket {
         })
     }
 
-    /// Sends `payload` with the hop limit `hops`, or the usual one. Blocks for [`PATIENCE`] at most,
-    /// and all other peers with it.
+    /// Sends `payload` with the hop limit `hops`, or the usual one. Blocks for [`PATIENCE`] at most;
+    /// meanwhile no other peer is served.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
         let hops = hops.unwrap_or(self.usual_hops);
         // Only when it changes: that saves a control message per datagram.

@@ -214,7 +214,7 @@ impl Asked {
 /// awaited question, if its own is only a part of that.
 ///
 /// The rest is the awaited answer if it repeats the awaited question, or if no earlier answer is
-/// owed. It is doubtful while one is, or once more has come than was asked for.
+/// owed. It is doubtful while one is, and once the server has sent more than was asked for.
 ///
 /// So no owed answer is taken for another datagram's. A surplus answer can be: if it repeats nothing,
 /// and arrives after the next question was sent from the same port.

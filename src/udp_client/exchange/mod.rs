@@ -86,7 +86,7 @@ pub fn run(
         sockets,
         ledger: Ledger::new(policy),
         report,
-        stdout: output::Reader::new()?,
+        stdout: output::ReaderWatch::new()?,
         interrupt: json.then(|| Signals::catch(&[SIGINT], &[])).transpose()?,
         buffer: vec![0; BUFFER],
     };
@@ -107,7 +107,7 @@ struct Exchange<'a> {
     sockets: Sockets<'a>,
     ledger: Ledger,
     report: Report,
-    stdout: output::Reader,
+    stdout: output::ReaderWatch,
     /// Caught with `--json`, which prints a summary before SIGINT ends the process.
     interrupt: Option<Signals>,
     buffer: Vec<u8>,
@@ -287,7 +287,7 @@ impl Exchange<'_> {
                 return Err(Failure::announced(Exit::Network));
             }
             if ready[output] {
-                return Err(output::Reader::left());
+                return Err(output::ReaderWatch::left());
             }
             let mut arrived = ports.into_iter().filter(|(_, key)| ready[*key]).peekable();
             if is_over && arrived.peek().is_none() {

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_full_save_the_last_and_never_empty() {
+    fn all_chunks_but_the_last_are_full_and_none_is_empty() {
         let chunks = bytes(cut(Cut::Chunks(2), &[b"abc", b"de"]));
         assert_eq!(chunks, [b"ab".as_slice(), b"cd", b"e"]);
         assert_eq!(bytes(cut(Cut::Chunks(2), &[b"ab"])), [b"ab"]);

@@ -14,7 +14,7 @@ use crate::wait::{GONE, IN, Set};
 /// What a ping waits for besides its socket.
 pub struct Console {
     pub signals: Signals,
-    stdout: output::Reader,
+    stdout: output::ReaderWatch,
     /// Standard input is a terminal, and has not ended: Enter asks for statistics.
     has_keyboard: bool,
     pub alarm: Alarm,
@@ -24,7 +24,7 @@ impl Console {
     pub fn new() -> Result<Self, Failure> {
         Ok(Self {
             signals: Signals::catch(&[SIGINT], &[SIGQUIT])?,
-            stdout: output::Reader::new()?,
+            stdout: output::ReaderWatch::new()?,
             has_keyboard: io::stdin().is_terminal(),
             alarm: Alarm::new(),
         })
@@ -43,7 +43,7 @@ impl Console {
         let ready = self.alarm.wait(set)?;
         let now = Instant::now();
         if ready[output] {
-            return Err(output::Reader::left());
+            return Err(output::ReaderWatch::left());
         }
         let mut asks = ready[signal] && self.signals.arrived() && !self.signals.is_ending();
         if ready[keyboard] {
