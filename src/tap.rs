@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::exit::{Exit, Failure, OrFail as _};
+use crate::wait::lock;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct TapArgs {
@@ -103,14 +104,14 @@ impl Tap {
         let offset = &mut self.offsets[direction as usize];
         if let Some(dump) = &self.taps.dump {
             let text = hex_dump(&head, *offset, bytes);
-            match &mut *dump.lock().unwrap_or_else(PoisonError::into_inner) {
+            match &mut *lock(dump) {
                 Dump::File(file) => file.write_all(text.as_bytes())?,
                 // Where standard error is closed, no message can say so.
                 Dump::Stderr => drop(io::stderr().lock().write_all(text.as_bytes())),
             }
         }
         if let Some(record) = &self.taps.record {
-            let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut file = lock(record);
             if self.number.is_some() {
                 let head = format!("{head} {}\n", bytes.len());
                 file.write_all(&[head.as_bytes(), bytes, b"\n"].concat())?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::exit::{Exit, Failure, OrFail as _, cause};
 use crate::net::resolve::ResolveArgs;
 use crate::signal::{SIGHUP, Signals};
-use crate::wait::Deadline;
+use crate::wait::{Deadline, lock};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct AccessArgs {
@@ -100,10 +100,7 @@ impl Gate {
         if self.args.allow.is_empty() && self.args.deny.is_empty() {
             return true;
         }
-        self.access
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .permits(peer)
+        lock(&self.access).permits(peer)
     }
 
     /// The option that decides: `--allow`, if it was given.
@@ -126,7 +123,7 @@ impl Gate {
         let access = Arc::clone(&self.access);
         let read = move || match args.load(&resolve) {
             Ok(new) => {
-                *access.lock().unwrap_or_else(PoisonError::into_inner) = new;
+                *lock(&access) = new;
                 tracing::info!(
                     event = "reload",
                     "Read the files of --allow and --deny again."
