@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Server, netkit, tcp_server, temporary_folder};
+use crate::harness::{Server, netkit, program, tcp_server, temporary_folder};
 
 /// Whether the server serves a client from `source`.
 fn is_let_in(server: &Server, source: &str) -> bool {
@@ -106,14 +106,115 @@ fn a_list_that_cannot_be_read_is_an_error() {
     netkit(["tcp-server", "-p", "0", "--allow", "10.0.0.0/33"])
         .stderr(
             "netkit: '10.0.0.0/33' is not a peer; write a network (10.0.0.0/8, fe80::/10), \
-             an address, a name or @FILE\n",
+             an address, a name or @FILE (--allow)\n",
         )
         .code(2)
         .run();
     netkit(["tcp-server", "-p", "0", "--deny", "@/no/such/file"])
-        .stderr("netkit: could not read /no/such/file: no such file or directory\n")
+        .stderr("netkit: could not read /no/such/file: no such file or directory (--deny)\n")
         .code(2)
         .run();
+}
+
+#[test]
+fn what_looks_like_a_number_is_a_whole_address_or_an_error() {
+    let numbers = [
+        "10",
+        "10.0.0",
+        "0x0a000001",
+        "010.0.0.10",
+        "0x7f.1",
+        "10.0.0.*",
+    ];
+    for number in numbers {
+        let message = format!(
+            "'{number}' is not a whole address; write one (10.0.0.1) or a network (10.0.0.0/8)"
+        );
+        netkit(["tcp-server", "-p", "0", "--deny", number])
+            .stderr(format!("netkit: {message} (--deny)\n"))
+            .code(2)
+            .run();
+        let folder = temporary_folder();
+        let path = folder.path().join("list");
+        fs::write(&path, format!("# foes\n127.0.0.9 {number}\n")).unwrap();
+        let path = path.to_str().unwrap();
+        netkit(["udp-server", "-p", "0", "--allow", &format!("@{path}")])
+            .stderr(format!("netkit: {path}, line 2: {message} (--allow)\n"))
+            .code(2)
+            .run();
+    }
+    netkit(["tcp-server", "-p", "0", "--deny", "::ffff:10.0.0.1/32"])
+        .stderr(
+            "netkit: '::ffff:10.0.0.1/32' is no network of IPv4 addresses, as its /32 is less than \
+             /96; write 10.0.0.1/32 (--deny)\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_file_may_come_from_any_editor() {
+    let folder = temporary_folder();
+    let path = folder.path().join("friends");
+    let text = "\u{feff}127.0.0.2 127.0.0.3\t::1 # two, and one\r\n\r\n# nobody\r\n  127.0.0.4";
+    fs::write(&path, text).unwrap();
+    let server = tcp_server(["--allow", &format!("@{}", path.display())]).listen();
+    let who = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
+    assert_eq!(
+        who.map(|source| is_let_in(&server, source)),
+        [false, true, true, true]
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_in_place_of_a_list_changes_nothing_and_leaves_no_thread() {
+    let folder = temporary_folder();
+    let path = folder.path().join("friends");
+    fs::write(&path, "127.0.0.2\n").unwrap();
+    let server = tcp_server(["--allow", &format!("@{}", path.display())]).listen();
+    fs::remove_file(&path).unwrap();
+    program("mkfifo", [&path]).run();
+    let threads = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+        let names = tasks.filter_map(|task| name(task.unwrap()).ok());
+        names.filter(|name| name == "access\n").count()
+    };
+    for count in 1..=5 {
+        server.signal(Signal::HUP);
+        server.wait_for_lines(
+            "netkit: could not read {*}friends: it is not a regular file, which can be read again \
+             (--allow); what was read before holds",
+            count,
+        );
+        assert!(threads() <= 1);
+    }
+    assert!(is_let_in(&server, "127.0.0.2"));
+    assert!(!is_let_in(&server, "127.0.0.1"));
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "127.0.0.1\n").unwrap();
+    server.signal(Signal::HUP);
+    server.wait_for_line("Read the files of --allow and --deny again.");
+    assert!(is_let_in(&server, "127.0.0.1"));
+}
+
+#[test]
+fn of_two_quick_hangups_the_newer_list_holds() {
+    let folder = temporary_folder();
+    let path = folder.path().join("friends");
+    fs::write(&path, "127.0.0.3\n").unwrap();
+    let server = tcp_server(["--allow", &format!("@{}", path.display())]).listen();
+    // A long list takes a while; the short one that replaces it does not.
+    let long = "127.0.0.1\n".to_owned() + &"10.0.0.1\n".repeat(200_000);
+    fs::write(&path, long).unwrap();
+    server.signal(Signal::HUP);
+    let short = folder.path().join("short");
+    fs::write(&short, "127.0.0.2\n").unwrap();
+    fs::rename(&short, &path).unwrap();
+    server.signal(Signal::HUP);
+    while !is_let_in(&server, "127.0.0.2") {}
+    assert!(!is_let_in(&server, "127.0.0.1"));
 }
 
 #[test]

@@ -65,6 +65,6 @@ fn an_invalid_peer_is_an_error() {
     is_refused(
         "--allow 10.0.0.0/33",
         "'10.0.0.0/33' is not a peer; write a network (10.0.0.0/8, fe80::/10), an address, a \
-         name or @FILE",
+         name or @FILE (--allow)",
     );
 }
