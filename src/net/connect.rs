@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use socket2::Socket;
 
 use crate::exit::{Exit, Failure, OrFail as _, blame, cause};
@@ -105,8 +106,21 @@ pub struct Connected {
     /// Blocking.
     pub stream: Stream,
     pub peer: SocketAddr,
+    /// When the first address was tried.
     pub resolved: Instant,
+    /// When `peer` was tried.
+    pub began: Instant,
     pub established: Instant,
+    /// How the peer has broken the connection off already, without a byte. The kernel reports that
+    /// once; `stream` does not tell it again.
+    pub reset: Option<io::Error>,
+}
+
+impl Connected {
+    /// How long the peer took to answer. What was tried before it does not count.
+    pub fn took(&self) -> Duration {
+        self.established - self.began
+    }
 }
 
 /// How long an address is tried alone before the next is tried beside it (RFC 8305, section 5).
@@ -122,26 +136,20 @@ pub fn connect(
     args.with_retries(deadline, || {
         let limit = args.limit(deadline);
         let addresses = args.addresses(target, limit)?;
-        let resolved = Instant::now();
-        let (stream, peer) = connect_to(target, addresses, args, limit)?;
-        Ok(Connected {
-            stream,
-            peer,
-            resolved,
-            established: Instant::now(),
-        })
+        connect_to(target, addresses, args, limit)
     })
 }
 
-/// As [`connect`], once and with known addresses. Returns the address that won.
+/// As [`connect`], once and with known addresses.
 pub fn connect_to(
     target: &HostPort,
     addresses: Vec<SocketAddr>,
     args: &ConnectArgs,
     limit: Deadline,
-) -> Result<(Stream, SocketAddr), Failure> {
+) -> Result<Connected, Failure> {
     let mut race = Race {
         args,
+        began: Instant::now(),
         waiting: interleave(addresses),
         next_start: Deadline::now(),
         attempts: Vec::new(),
@@ -168,18 +176,25 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 struct Race<'a> {
     args: &'a ConnectArgs,
+    began: Instant,
     /// Addresses that have not been tried.
     waiting: VecDeque<SocketAddr>,
     /// When the first of them is tried at the latest.
     next_start: Deadline,
     /// Under way, oldest first. Dropping an attempt ends it.
-    attempts: Vec<(SocketAddr, Socket)>,
+    attempts: Vec<Attempt>,
     failures: Vec<(SocketAddr, io::Error)>,
+}
+
+struct Attempt {
+    address: SocketAddr,
+    socket: Socket,
+    began: Instant,
 }
 
 impl Race<'_> {
     /// Blocks until `limit` at most. `None`: all attempts failed, or `limit` passed.
-    fn run(&mut self, limit: Deadline) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn run(&mut self, limit: Deadline) -> io::Result<Option<Connected>> {
         while !limit.has_passed() {
             if (self.attempts.is_empty() || self.next_start.has_passed())
                 && let Some(address) = self.waiting.pop_front()
@@ -207,24 +222,32 @@ impl Race<'_> {
 
     /// Waits for the attempts until `wake`. The first that succeeds wins and drops the others. After a
     /// failure the next address starts at once.
-    fn wait(&mut self, wake: Deadline) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn wait(&mut self, wake: Deadline) -> io::Result<Option<Connected>> {
         let mut set = Set::new();
-        let sockets = self.attempts.iter().map(|(_, socket)| socket);
+        let sockets = self.attempts.iter().map(|attempt| &attempt.socket);
         let keys: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), OUT)).collect();
         let ready = set.wait(wake)?;
+        let established = Instant::now();
         for (index, key) in keys.into_iter().enumerate().rev() {
             if !ready[key] {
                 continue;
             }
-            let (address, socket) = self.attempts.remove(index);
-            match outcome(&socket) {
-                Ok(()) => {
+            let attempt = self.attempts.remove(index);
+            match outcome(&attempt.socket) {
+                Ok(reset) => {
                     self.attempts.clear();
-                    socket.set_nonblocking(false)?;
-                    return Ok(Some((Stream::new(socket), address)));
+                    attempt.socket.set_nonblocking(false)?;
+                    return Ok(Some(Connected {
+                        stream: Stream::new(attempt.socket),
+                        peer: attempt.address,
+                        resolved: self.began,
+                        began: attempt.began,
+                        established,
+                        reset,
+                    }));
                 }
                 Err(error) => {
-                    self.failures.push((address, error));
+                    self.failures.push((attempt.address, error));
                     self.next_start = Deadline::now();
                 }
             }
@@ -234,19 +257,24 @@ impl Race<'_> {
 
     fn start(&mut self, address: SocketAddr) -> io::Result<()> {
         let socket = socket::tcp_client(&address, &self.args.source, &self.args.socket)?;
+        let began = Instant::now();
         match socket.connect(&address.into()) {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
                 return Err(socket::with_advice(&address, error));
             }
             // poll(2) shows a socket that is connected already as ready.
-            _ => self.attempts.push((address, socket)),
+            _ => self.attempts.push(Attempt {
+                address,
+                socket,
+                began,
+            }),
         }
         Ok(())
     }
 
     /// Names every address that was tried and why it failed. Equal causes stand once.
     fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
-        let silent = self.attempts.iter().map(|(address, _)| address);
+        let silent = self.attempts.iter().map(|attempt| &attempt.address);
         let silent: Vec<_> = silent.chain(&self.waiting).copied().collect();
         let mut causes: Vec<(String, Vec<SocketAddr>)> = Vec::new();
         for (address, error) in &self.failures {
@@ -279,22 +307,89 @@ impl Race<'_> {
     }
 }
 
-/// The result of an attempt that poll(2) has shown to be over.
-fn outcome(socket: &Socket) -> io::Result<()> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error);
+/// The result of an attempt that poll(2) has shown to be over. It may have succeeded, and the peer
+/// may have reset the connection since: the error tells how, if no byte came before it.
+///
+/// `SO_ERROR` would not do. It does not tell a failed attempt from such a reset, and once it is read,
+/// nothing shows the reset to those who read the bytes before it.
+fn outcome(socket: &Socket) -> io::Result<Option<io::Error>> {
+    if let Ok(peer) = socket.peer_addr() {
+        // The kernel may choose the target port, if that is ephemeral and on this machine, as our own:
+        // then the socket connects to itself (RFC 9293, simultaneous open).
+        if peer.as_socket() == socket.local_addr()?.as_socket() {
+            return Err(Errno::CONNREFUSED.into());
+        }
+        return Ok(None);
     }
-    // The kernel may choose the target port, if that is ephemeral and on this machine, as our own:
-    // then the socket connects to itself (RFC 9293, simultaneous open).
-    if socket.peer_addr()?.as_socket() == socket.local_addr()?.as_socket() {
-        return Err(Errno::CONNREFUSED.into());
+    match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK) {
+        Ok(_) => Ok(None),
+        // A reset that answers a SYN is ECONNREFUSED (RFC 9293, section 3.10.7).
+        Err(error @ (Errno::CONNRESET | Errno::PIPE)) => Ok(Some(error.into())),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, TcpListener};
+
     use super::*;
+    use crate::wait::{GONE, wait_for};
+
+    /// An attempt to connect to `address` that is over: it failed, or its connection broke.
+    fn broken_attempt(address: SocketAddr, play: impl FnOnce()) -> Socket {
+        let socket =
+            socket::tcp_client(&address, &SourceArgs::default(), &TcpSocketArgs::default());
+        let socket = socket.unwrap();
+        // EINPROGRESS, or an error that `outcome` tells.
+        let _ = socket.connect(&address.into());
+        play();
+        assert!(
+            wait_for(
+                socket.as_fd(),
+                GONE,
+                Deadline::after(Duration::from_secs(10))
+            )
+            .unwrap()
+        );
+        socket
+    }
+
+    fn attempt_reset_after(bytes: &[u8]) -> Socket {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        broken_attempt(listener.local_addr().unwrap(), || {
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(bytes).unwrap();
+            let peer = Socket::from(peer);
+            peer.set_linger(Some(Duration::ZERO)).unwrap();
+        })
+    }
+
+    #[test]
+    fn bytes_before_a_reset_are_received_and_then_the_reset() {
+        let mut socket = attempt_reset_after(b"421 too busy");
+        assert!(outcome(&socket).unwrap().is_none());
+        let mut received = [0; 64];
+        assert_eq!(socket.read(&mut received).unwrap(), 12);
+        let error = socket.read(&mut received).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_connection_that_is_reset_at_once_was_established() {
+        let reset = outcome(&attempt_reset_after(b"")).unwrap().unwrap();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn a_refused_attempt_is_an_error() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = outcome(&broken_attempt(address, || {})).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
 
     #[test]
     fn families_take_turns_beginning_with_the_preferred_one() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -87,9 +87,8 @@ pub fn run(
             for address in &mut addresses {
                 address.set_port(target.port);
             }
-            let start = Instant::now();
-            let (_, peer) = connect_to(target, addresses, connect, connect.limit(deadline))?;
-            Ok((peer.ip(), start.elapsed()))
+            let connected = connect_to(target, addresses, connect, connect.limit(deadline))?;
+            Ok((connected.peer.ip(), connected.took()))
         })
     };
     let threads = at_a_time(args.parallel.unwrap_or(64), addresses.len());

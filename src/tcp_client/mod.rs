@@ -15,7 +15,7 @@ use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
-use crate::relay::{Broken, Rules, relay};
+use crate::relay::{Broken, Rules, Traffic, relay};
 use crate::units::positive_duration;
 use crate::usage::needs;
 use crate::wait::Deadline;
@@ -102,7 +102,10 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let remote = args.stream.remote(remote, tap);
     let writer = Writer::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
-    let (traffic, result) = relay(local, remote, &args.rules(&target, deadline));
+    let (traffic, result) = match connection.reset {
+        Some(error) => (Traffic::default(), Err(Broken::Receive(error))),
+        None => relay(local, remote, &args.rules(&target, deadline)),
+    };
     if args.timing {
         let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
         let first_byte = traffic.first_received.map(since_start);

@@ -1,6 +1,5 @@
 //! Connects to a port again and again, and says how long each connection took.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,7 @@ use super::check::CheckArgs;
 use crate::exit::{Failure, Worst};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
-use crate::net::connect::{ConnectArgs, connect_to};
-use crate::net::stream::Stream;
+use crate::net::connect::{ConnectArgs, Connected, connect_to};
 use crate::ping::report::{Report, Style};
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Kind};
@@ -62,7 +60,7 @@ pub fn run(
         ping.statistics.sent(begin);
         let limit = connect.limit(deadline);
         let connected = connect_to(target, addresses.clone(), connect, limit);
-        ping.count(number, begin, connected)?;
+        ping.count(number, connected)?;
     }
     ping.report.summary(&ping.statistics)?;
     // The message of each failure has been printed.
@@ -95,23 +93,18 @@ impl Ping {
     }
 
     /// Counts and prints an attempt that is over, and closes the connection.
-    fn count(
-        &mut self,
-        number: u64,
-        begin: Instant,
-        connected: Result<(Stream, SocketAddr), Failure>,
-    ) -> Result<(), Failure> {
+    fn count(&mut self, number: u64, connected: Result<Connected, Failure>) -> Result<(), Failure> {
         let end = Instant::now();
         match connected {
-            Ok((_, peer)) => {
+            Ok(connected) => {
                 let answer = Answer {
                     kind: Kind::Reply,
                     number,
-                    time: end - begin,
+                    time: connected.took(),
                 };
                 self.statistics.answered(answer, end);
-                self.report.address = peer;
-                self.report.answer(&answer, 0, peer)
+                self.report.address = connected.peer;
+                self.report.answer(&answer, 0, connected.peer)
             }
             Err(failure) => {
                 self.statistics.refused(number, end);

@@ -1,6 +1,6 @@
 //! A TCP client races the addresses of a name.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
 use crate::harness::namespace::{add_address, black_hole, in_namespace};
@@ -45,6 +45,27 @@ fn a_silent_address_delays_the_next_by_a_quarter_of_a_second() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_check_and_a_ping_tell_the_address_that_answered_and_its_own_time() {
+    in_namespace(|| {
+        let hosts = hosts();
+        black_hole("2001:db8::/32");
+        let listener = TcpListener::bind(("192.0.2.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        for repeat in [&["-z"][..], &["-z", "-c", "1"]] {
+            let words = [repeat, &["both.test", &port]].concat();
+            let printed = client(&hosts, &words).any_stdout().run().stdout;
+            let printed = String::from_utf8(printed).unwrap();
+            assert!(printed.contains("192.0.2.1"), "{printed}");
+            let (before, _) = printed.split_once(" ms").unwrap();
+            let time = before.rsplit([' ', '=']).next().unwrap();
+            // The silent address was tried for 250 ms before.
+            assert!(time.parse::<f64>().unwrap() < 250.0, "{printed}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_refusing_address_does_not_delay_the_next() {
     in_namespace(|| {
         let hosts = hosts();
@@ -65,7 +86,7 @@ fn only_the_first_address_that_answers_sees_a_connection() {
     in_namespace(|| {
         let hosts = hosts();
         let server = server("2001:db8::1");
-        let other = std::net::TcpListener::bind(("192.0.2.1", server.port().parse().unwrap()));
+        let other = TcpListener::bind(("192.0.2.1", server.port().parse().unwrap()));
         let other = other.unwrap();
         let client = client(&hosts, &["both.test", server.port()]);
         client.stdin("found").run();

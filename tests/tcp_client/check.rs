@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::harness::{DEADLINE, ReservedPort, matches, netkit};
+use crate::harness::{Connection, DEADLINE, Peer, ReservedPort, matches, netkit};
 
 /// A loopback address that no other test uses.
 /// A check of all ports would disturb a server that expects exactly one connection.
@@ -50,6 +50,16 @@ fn a_closed_port_is_named_and_is_an_error() {
     let printed = String::from_utf8(check.code(1).run().stdout).unwrap();
     let line = format!("127.0.0.1:{open} (127.0.0.1) open, {{*}} ms\n");
     assert!(matches(line.as_bytes(), printed.as_bytes()), "{printed}");
+}
+
+#[test]
+fn a_port_whose_server_resets_at_once_is_open() {
+    for _ in 0..10 {
+        let peer = Peer::listen(Connection::reset);
+        netkit(["tcp-client", "-z", peer.address()])
+            .stdout(format!("{} (127.0.0.1) open, {{N}} ms\n", peer.address()))
+            .run();
+    }
 }
 
 #[test]

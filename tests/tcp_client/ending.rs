@@ -181,6 +181,28 @@ fn bytes_received_before_a_reset_are_printed() {
 }
 
 #[test]
+fn what_a_peer_says_before_it_resets_at_once_is_printed() {
+    // In many of these the reset arrives before the client looks whether it is connected.
+    for number in 0..20 {
+        let words = ["421 too busy\r\n", ""][number % 2];
+        let peer = Peer::listen(move |mut connection| {
+            connection.send(words);
+            connection.reset();
+        });
+        // A second connection would be refused.
+        let retry = ["tcp-client", "--recv-only", "--retry", "1"];
+        netkit(retry.into_iter().chain([peer.address()]))
+            .stdout(words)
+            .stderr(format!(
+                "netkit: could not receive from {}: connection reset by peer\n",
+                peer.address()
+            ))
+            .code(1)
+            .run();
+    }
+}
+
+#[test]
 fn bytes_that_the_peer_did_not_read_are_an_error() {
     let peer = Peer::listen(|mut connection| {
         // After this much one call moves many bytes. It meets the reset and does not report it.

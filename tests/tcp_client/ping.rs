@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 
-use crate::harness::{ReservedPort, matches, netkit};
+use crate::harness::{Connection, ReservedPort, matches, netkit, spawn};
 
 #[test]
 fn a_repeated_check_prints_the_statistics_of_ping() {
@@ -30,6 +30,30 @@ fn a_repeated_check_prints_the_statistics_of_ping() {
             "{line} should be {pattern}"
         );
     }
+}
+
+#[test]
+fn a_server_that_resets_at_once_is_no_loss() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = spawn(move || {
+        for stream in listener.incoming().take(10) {
+            Connection::new(stream.unwrap()).reset();
+        }
+    });
+    let ping = netkit([
+        "tcp-client",
+        "-z",
+        "-q",
+        "-c",
+        "10",
+        "-i",
+        "0.001",
+        &address,
+    ]);
+    let printed = String::from_utf8(ping.any_stdout().run().stdout).unwrap();
+    assert!(printed.contains("10 received, 0% packet loss"), "{printed}");
+    server.join().unwrap();
 }
 
 #[test]
