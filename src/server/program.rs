@@ -1,9 +1,10 @@
 //! A program that a server runs for a peer: how it starts, what it knows of the peer, how it ends.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::exit::{Exit, Failure, OrFail as _};
+use crate::net::address::ip;
 use crate::wait::Deadline;
 
 /// What to run.
@@ -58,11 +60,11 @@ impl Program {
             return can_run(name.as_ref());
         }
         // Without PATH execvp(3) has default folders.
-        let Some(folders) = std::env::var_os("PATH") else {
+        let Some(folders) = env::var_os("PATH") else {
             return Ok(());
         };
         let mut failed = io::Error::from(Errno::NOENT);
-        for folder in std::env::split_paths(&folders) {
+        for folder in env::split_paths(&folders) {
             match can_run(&folder.join(name)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => failed = error,
@@ -72,8 +74,9 @@ impl Program {
         Err(failed)
     }
 
-    /// Starts the program in a process group of its own. It inherits standard error.
-    pub fn start(&self, ends: Option<Ends>, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
+    /// Starts the program in a process group of its own. It inherits standard error, and the
+    /// environment with other [`Ends`].
+    pub fn start(&self, ends: &Ends, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
         let mut command = match self {
             Self::Direct(words) => {
                 let mut command = Command::new(first(words));
@@ -87,7 +90,10 @@ impl Program {
             }
         };
         command.stdin(stdin).stdout(stdout);
-        command.envs(ends.iter().flat_map(Ends::environment));
+        for (name, _) in env::vars_os().filter(|(name, _)| tells_ends(name)) {
+            command.env_remove(name);
+        }
+        command.envs(ends.environment());
         // The group can be ended as a whole, and the terminal's Ctrl-C does not reach it.
         let child = command.process_group(0).spawn()?;
         Ok(Running {
@@ -114,20 +120,39 @@ fn first(words: &[OsString]) -> &OsStr {
     words.first().map_or(OsStr::new(""), OsString::as_os_str)
 }
 
+/// The beginnings of the variables that tell a program of its peer: our own, and those of ncat(1).
+const PREFIXES: [&str; 2] = ["NETKIT_", "NCAT_"];
+
+/// Whether a variable of the server's own environment could be taken for one of [`Ends`].
+fn tells_ends(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    PREFIXES
+        .iter()
+        .any(|prefix| name.starts_with(prefix.as_bytes()))
+}
+
 impl Ends {
-    /// Each variable stands twice: with `NETKIT_`, and with `NCAT_` as ncat(1) sets it.
+    /// Each variable stands twice, once with each prefix. A link-local address has its zone.
     fn environment(&self) -> Vec<(String, String)> {
         let facts = [
-            ("REMOTE_ADDR", self.remote.ip().to_canonical().to_string()),
+            ("REMOTE_ADDR", shown(&self.remote)),
             ("REMOTE_PORT", self.remote.port().to_string()),
-            ("LOCAL_ADDR", self.local.ip().to_canonical().to_string()),
+            ("LOCAL_ADDR", shown(&self.local)),
             ("LOCAL_PORT", self.local.port().to_string()),
             ("PROTO", self.protocol.to_owned()),
         ];
         let both = |(name, value): &(&str, String)| {
-            ["NETKIT", "NCAT"].map(|prefix| (format!("{prefix}_{name}"), value.clone()))
+            PREFIXES.map(|prefix| (format!("{prefix}{name}"), value.clone()))
         };
         facts.iter().flat_map(both).collect()
+    }
+}
+
+/// The IP address of one end, with its zone. An IPv4-mapped address counts as IPv4.
+fn shown(address: &SocketAddr) -> String {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(_) => ip(address),
     }
 }
 

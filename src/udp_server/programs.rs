@@ -135,9 +135,7 @@ impl Programs {
             remote: source,
             local: peer.local.unwrap_or(guard.sockets[peer.socket].local),
         };
-        let running = self
-            .program
-            .start(Some(ends), Stdio::piped(), Stdio::piped())?;
+        let running = self.program.start(&ends, Stdio::piped(), Stdio::piped())?;
         if let (Some(stdin), Some(stdout)) = (&running.child.stdin, &running.child.stdout) {
             rustix::io::ioctl_fionbio(stdin, true)?;
             rustix::io::ioctl_fionbio(stdout, true)?;

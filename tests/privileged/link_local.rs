@@ -37,3 +37,29 @@ fn is_reached(
         server.wait_for_line(&format!("Received from [{source}%{{N}}]:{{N}}."));
     }
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_program_is_told_the_zone_of_its_peer() {
+    const FACTS: &str = "echo $NETKIT_REMOTE_ADDR $NCAT_LOCAL_ADDR";
+    in_namespace(|| {
+        let host = Host::connect();
+        let options = ["-b", "fe80::1%near", "--sh-exec", FACTS];
+        let servers = [
+            (tcp_server(options).listen(), "tcp-client"),
+            (udp_server(options).listen(), "udp-client"),
+        ];
+        for (server, client) in servers {
+            let target = format!("[fe80::1%far]:{}", server.port());
+            let text = if client == "udp-client" { "\n" } else { "" };
+            let client = match client {
+                "udp-client" => netkit([client, &target, "x"]),
+                _ => netkit([client, &target]),
+            };
+            client
+                .on(&host)
+                .stdout(format!("fe80::2%{{N}} fe80::1%{{N}}\n{text}"))
+                .run();
+        }
+    });
+}

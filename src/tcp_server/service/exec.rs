@@ -19,8 +19,10 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
     let args = &streams.args;
     let open = |null| if null { Stdio::null() } else { Stdio::piped() };
     let (stdin, stdout) = (open(args.send_only), open(args.recv_only));
+    // A program is told the right peer, or not started.
+    let ends = connection.ends().map_err(Ended::Failed)?;
     let mut running = program
-        .start(connection.ends().ok(), stdin, stdout)
+        .start(&ends, stdin, stdout)
         .or_fail(Exit::Local, || format!("could not run {program}"))
         .map_err(Ended::Local)?;
     let child = &mut running.child;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::Signal;
+
 use crate::harness::{Server, netkit, tcp_server, temporary_folder};
 
 #[test]
@@ -44,6 +46,58 @@ fn a_program_gets_the_addresses_of_its_connection() {
     let facts = format!("127.0.0.1 {port} 127.0.0.1 {} TCP", server.port());
     client.expect(format!("{facts} {facts}\n"));
     client.expect_eof();
+}
+
+/// Prints what a program knows of its peer, by whatever name.
+const FACTS: &str = "env | grep -E '^(NETKIT|NCAT)_' | sort";
+
+#[test]
+fn a_program_gets_no_variable_of_another_peer() {
+    let names = ["REMOTE_ADDR", "REMOTE_PORT", "LOCAL_ADDR", "LOCAL_PORT"];
+    let mut program = tcp_server(["--sh-exec", FACTS]);
+    for name in names.iter().chain(&["PROTO", "TLS_SUBJECT", "X"]) {
+        program = program
+            .env(&format!("NETKIT_{name}"), "stale")
+            .env(&format!("NCAT_{name}"), "stale");
+    }
+    let server = program.env("NETKITX", "kept").listen();
+    let mut client = server.connect();
+    let port = client.local().rsplit_once(':').unwrap().1.to_owned();
+    let server_port = server.port();
+    let facts = ["NCAT", "NETKIT"].map(|prefix| {
+        format!(
+            "{prefix}_LOCAL_ADDR=127.0.0.1\n{prefix}_LOCAL_PORT={server_port}\n\
+             {prefix}_PROTO=TCP\n\
+             {prefix}_REMOTE_ADDR=127.0.0.1\n{prefix}_REMOTE_PORT={port}\n"
+        )
+    });
+    client.expect(facts.concat());
+    client.expect_eof();
+}
+
+#[test]
+fn a_program_whose_client_resets_at_once_is_told_that_client() {
+    let folder = temporary_folder();
+    let server = tcp_server(["--sh-exec", "echo $NETKIT_REMOTE_PORT >> log"])
+        .current_dir(folder.path())
+        .env("NETKIT_REMOTE_PORT", "stale")
+        .listen();
+    let mut ports = Vec::new();
+    // The server accepts all of these once they have been reset.
+    server.signal(Signal::STOP);
+    server.wait_until_stopped();
+    for _ in 0..20 {
+        let client = server.connect();
+        ports.push(client.local().rsplit_once(':').unwrap().1.to_owned());
+        client.reset();
+    }
+    server.signal(Signal::CONT);
+    server.wait_for_lines("Connection from {*} closed{*}.", ports.len());
+    let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+    assert!(
+        log.lines().all(|port| ports.iter().any(|own| own == port)),
+        "{log}"
+    );
 }
 
 #[test]
