@@ -5,12 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use process_wrap::std::{CommandWrap, CommandWrapper as _, ProcessSession};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -74,7 +74,7 @@ impl Program {
         Err(failed)
     }
 
-    /// Starts the program in a process group of its own. It inherits standard error, and the
+    /// Starts the program in a session of its own, without a terminal. It inherits standard error, and the
     /// environment with other [`Ends`].
     pub fn start(&self, ends: &Ends, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
         let mut command = match self {
@@ -94,14 +94,20 @@ impl Program {
             command.env_remove(name);
         }
         command.envs(ends.environment());
-        // The group can be ended as a whole, and the terminal's Ctrl-C does not reach it.
-        let child = command.process_group(0).spawn()?;
         Ok(Running {
-            child,
+            child: start_session(command)?,
             killed: false,
             gone: false,
         })
     }
+}
+
+/// Starts a process that leads a session and a process group of its own. The group can be ended as a
+/// whole. The terminal's Ctrl-C does not reach it, and a read of the terminal does not stop it (SIGTTIN).
+fn start_session(mut command: Command) -> io::Result<Child> {
+    let unwrapped = CommandWrap::from(Command::new(""));
+    ProcessSession.pre_spawn(&mut command, &unwrapped)?;
+    command.spawn()
 }
 
 /// The name of a program in messages. It contains nothing that a peer sent.

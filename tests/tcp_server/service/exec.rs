@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Server, netkit, tcp_server, temporary_folder};
+use crate::harness::{Program, Server, Terminal, netkit, tcp_server, temporary_folder};
 
 #[test]
 fn the_end_of_input_ends_only_the_programs_input() {
@@ -98,6 +98,41 @@ fn a_program_whose_client_resets_at_once_is_told_that_client() {
         log.lines().all(|port| ports.iter().any(|own| own == port)),
         "{log}"
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_leads_a_session_without_a_terminal() {
+    // proc(5): process, group, session and terminal.
+    let line = "read -r pid name state parent group session terminal rest < /proc/self/stat; \
+                echo $((pid - $$)) $((group - $$)) $((session - $$)) $terminal; \
+                : 2>&- < /dev/tty && echo opened";
+    let server = tcp_server(["--sh-exec", line]).listen();
+    netkit(["tcp-client", &server.address()])
+        .stdout("0 0 0 0\n")
+        .run();
+}
+
+/// Runs a server in a session that `terminal` controls.
+#[cfg(target_os = "linux")]
+fn on(terminal: &Terminal, server: Program) -> Server {
+    // The shell leads a process group, and only a process that does not can begin a session.
+    let script = "exec setsid --fork --ctty --wait \"$0\" \"$@\"";
+    let server = server.through(script).stdin_from(terminal.device());
+    server.listen()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interactive_shell_works_though_the_server_has_a_terminal() {
+    let terminal = Terminal::open();
+    let shell = ["--once", "-e", "/bin/bash", "--norc", "-i"];
+    let server = on(&terminal, tcp_server(shell));
+    netkit(["tcp-client", &server.address()])
+        .stdin("echo a; : < /dev/tty || echo b; exit\n")
+        .stdout("a\nb\n")
+        .run();
+    server.finish();
 }
 
 #[test]

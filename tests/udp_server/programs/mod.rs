@@ -75,6 +75,14 @@ fn a_program_gets_no_variable_of_another_peer() {
     assert_eq!(receive(&client).0, b"5\n");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_leads_a_session_without_a_terminal() {
+    let line = "read -r pid name state parent group session terminal rest < /proc/self/stat; \
+                echo $((session - $$)) $terminal";
+    assert_eq!(ask(&running(line).listen(), ""), b"0 0\n");
+}
+
 #[test]
 fn datagrams_of_any_size_go_both_ways_whole() {
     let server = running("exec cat").listen();
