@@ -3,10 +3,12 @@
 //! [`options`]. Only this folder uses socket2.
 
 pub mod address;
+mod backlog;
 pub mod connect;
 pub mod datagram;
 pub mod multicast;
 pub mod options;
+pub mod pacing;
 pub mod resolve;
 pub mod socket;
 pub mod stream;

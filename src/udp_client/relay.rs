@@ -7,9 +7,10 @@ use std::os::fd::AsFd as _;
 use std::slice;
 use std::time::Duration;
 
-use crate::exit::{Failure, Worst, blame, cause};
+use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::input;
 use crate::net::datagram::{BUFFER, largest};
+use crate::net::pacing::Pacing;
 use crate::output;
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
@@ -42,6 +43,7 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
     let mut relay = Relay {
         target,
         socket: socket.map_err(|error| target.failure(first, &error))?,
+        pacing: Pacing::new(first),
         untried: target.addresses[1..].iter(),
         last: Vec::new(),
         said: false,
@@ -52,15 +54,17 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
     let stdin = io::stdin();
     let mut buffer = vec![0; BUFFER];
     let mut is_reading = true;
+    let mut hold = relay.pacing.hold(first);
     let mut end = Deadline::NEVER;
     let wait_after_eof = args.wait_after_eof.unwrap_or(Duration::from_secs(1));
     loop {
         let is_over = end.has_passed();
         let mut set = Set::new();
         let socket = set.add(relay.socket.as_fd(), IN);
-        let input = set.add(is_reading.then(|| stdin.as_fd()), IN);
+        let may_send = is_reading && hold.is_none();
+        let input = set.add(may_send.then(|| stdin.as_fd()), IN);
         let output = set.add(reader.fd(), GONE);
-        let ready = set.wait(end)?;
+        let ready = set.wait(end.min(hold.unwrap_or(Deadline::NEVER)))?;
         if ready[output] {
             return Err(output::ReaderWatch::left());
         }
@@ -80,11 +84,14 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
                 end = Deadline::after(wait_after_eof);
             } else {
                 relay.send(&buffer[..count]);
+                hold = relay.hold();
             }
+        } else if hold.is_some_and(Deadline::has_passed) {
+            hold = relay.hold();
         }
         target.watch.check()?;
         if is_over && !ready[socket] {
-            return relay.worst.result();
+            return relay.finish();
         }
     }
 }
@@ -92,6 +99,7 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
 struct Relay<'a> {
     target: &'a Target<'a>,
     socket: ClientSocket,
+    pacing: Pacing,
     /// The addresses to go on to when this one refuses. Empty once something has arrived.
     untried: slice::Iter<'a, SocketAddr>,
     /// What was sent last, to send it to the next address again.
@@ -108,7 +116,7 @@ impl Relay<'_> {
         }
         loop {
             match self.socket.send(payload) {
-                Ok(_) => return,
+                Ok(_) => return self.pacing.sent(payload.len()),
                 // An earlier datagram was refused, and this one was not sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     if !self.advance() {
@@ -118,6 +126,21 @@ impl Relay<'_> {
                 Err(error) => return self.fail(&error),
             }
         }
+    }
+
+    /// Until when no more input is sent, so that the receiver is not overrun.
+    fn hold(&mut self) -> Option<Deadline> {
+        self.pacing.hold(self.socket.address)
+    }
+
+    /// Reports what the receiver had no room for. The error carries only the exit code.
+    fn finish(mut self) -> Result<(), Failure> {
+        let lost = self.pacing.lost(|receiver| self.target.name(receiver));
+        if let Some(lost) = lost {
+            tracing::error!("{lost}");
+            self.worst.add(Exit::Network);
+        }
+        self.worst.result()
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Option<usize> {

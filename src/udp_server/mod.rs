@@ -220,7 +220,7 @@ impl Handler {
     fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
         match self {
             Self::Hello | Self::Echo | Self::Discard => {}
-            Self::Stdio(stdio) => stdio.watch(set),
+            Self::Stdio(stdio) => return stdio.watch(set),
             Self::Programs(programs) => return programs.watch(set),
         }
         Deadline::NEVER
@@ -251,6 +251,14 @@ impl Handler {
             Self::Programs(programs) => programs.take(payload, peer, hops, guard),
         }
         Ok(())
+    }
+
+    /// How it went, once all has finished.
+    fn result(&self) -> Result<(), Failure> {
+        match self {
+            Self::Stdio(stdio) => stdio.result(),
+            _ => Ok(()),
+        }
     }
 
     /// Finishes what has begun. Blocks until `limit` at most.
@@ -323,7 +331,8 @@ impl Server {
         }
         let finished = self.handler.finish(limit, &mut self.guard);
         self.guard.close_episodes(|_| true);
-        finished
+        finished?;
+        self.handler.result()
     }
 
     /// Receives and serves one datagram; whether there was one. Only standard input and output fail.

@@ -1,6 +1,10 @@
 //! `--relay`: the client sends input as datagrams and prints all arrivals.
 
+#[cfg(target_os = "linux")]
+use crate::harness::datagrams::receive;
 use crate::harness::datagrams::{address, expect, send};
+#[cfg(target_os = "linux")]
+use crate::harness::temporary_folder;
 use crate::harness::{Program, Terminal, closed_port, mailbox, netkit, random_bytes, udp_server};
 
 fn relay(target: &str) -> Program {
@@ -100,4 +104,55 @@ fn a_relay_refuses_data() {
         .stderr("netkit: could not send DATA: --relay sends standard input\n")
         .code(2)
         .run();
+}
+
+/// A relay of more input than the queue of its receiver has room for.
+#[cfg(target_os = "linux")]
+fn a_flood(target: &str, input: &std::path::Path) -> Program {
+    let client = netkit(["udp-client", "-vv", "--relay", target]);
+    let client = client.args(["--wait-after-eof", "0.2"]);
+    let input = std::fs::File::open(input).unwrap();
+    client.stdin_from(input).any_stderr()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_relay_waits_for_a_busy_receiver() {
+    let server = mailbox();
+    let target = address(&server);
+    let folder = temporary_folder();
+    let path = folder.path().join("input");
+    let input = random_bytes(2_000_000);
+    std::fs::write(&path, &input).unwrap();
+    let client = a_flood(&target, &path).start();
+    client.wait_for_line(&format!(
+        "{{*}}waiting for {target} to take what it was sent{{*}}"
+    ));
+    let mut received = Vec::new();
+    while received.len() < input.len() {
+        received.extend(receive(&server).0);
+    }
+    assert!(received == input);
+    client.finish();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_receiver_had_no_room_for_is_counted() {
+    let server = mailbox();
+    let target = address(&server);
+    let folder = temporary_folder();
+    let path = folder.path().join("input");
+    let most = 65_507;
+    std::fs::write(&path, vec![b'x'; 20 * most]).unwrap();
+    let client = a_flood(&target, &path).code(1).run();
+    server.set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; most];
+    let received = std::iter::from_fn(|| server.recv(&mut buffer).ok()).count();
+    let lost = format!(
+        "could not deliver all datagrams to {target}: its queue was full, and {} of all that came \
+         were lost",
+        20 - received
+    );
+    assert!(client.stderr.contains(&lost), "{client:?}");
 }

@@ -178,3 +178,22 @@ fn the_server_talks_to_netcat() {
         peer.receive("to nc\n");
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_large_input_waits_for_a_peer_that_is_busy() {
+    let input = crate::harness::random_bytes(2_000_000);
+    let server = udp_server(["-vv", "--service", "stdio"]);
+    let server = server.stdin(&input).start();
+    let line = server.wait_for_line("{*}Listening on {*}");
+    let address = line.split("Listening on ").nth(1).unwrap();
+    let target: SocketAddr = address.split(' ').next().unwrap().parse().unwrap();
+    let peer = mailbox();
+    send(&peer, "", target);
+    server.wait_for_line("{*}to take what it was sent{*}");
+    let mut received = Vec::new();
+    while received.len() < input.len() {
+        received.extend(receive(&peer).0);
+    }
+    assert!(received == input);
+}

@@ -9,7 +9,6 @@
 //! logged at the end at the latest, and the exit code is 1.
 
 mod ledger;
-mod pacing;
 pub mod payloads;
 mod report;
 mod send_only;

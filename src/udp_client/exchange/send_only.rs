@@ -1,10 +1,11 @@
 //! `--no-wait`: sends datagrams, and waits for no answers.
 
-use super::pacing::Pacing;
 use super::payloads::{Payload, Payloads};
 use super::report::{Cause, Causes, Report};
 use super::sockets::Sockets;
 use crate::exit::{Exit, Failure};
+use crate::net::pacing::Pacing;
+use crate::wait::pause;
 
 /// Ends when all of `payloads` are sent. The error carries only the exit code.
 pub fn run(
@@ -14,17 +15,15 @@ pub fn run(
 ) -> Result<(), Failure> {
     let mut pacing = Pacing::new(sockets.address());
     while let Some(payload) = payloads.wait()? {
-        pacing.wait(payload.bytes.len(), sockets.address())?;
+        while let Some(until) = pacing.hold(sockets.address()) {
+            pause(until)?;
+        }
         send(&payload, &mut sockets, &mut report)?;
+        pacing.sent(payload.bytes.len());
         sockets.target.watch.check()?;
     }
-    if let Some((address, lost)) = pacing.lost() {
-        let name = sockets.target.name(address);
-        let message = format!(
-            "could not deliver all datagrams to {name}: its queue was full, and {lost} of all that \
-             came were lost"
-        );
-        report.fail(&message, Exit::Network);
+    if let Some(lost) = pacing.lost(|receiver| sockets.target.name(receiver)) {
+        report.fail(&lost, Exit::Network);
     }
     report.finish()
 }

@@ -1,0 +1,118 @@
+//! How full the receive queues of UDP sockets are, as Linux shows it for this machine.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::socket::is_local;
+
+/// The queues of the UDP sockets that receive datagrams to one address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// The bytes in the fullest queue, counted as `SO_RCVBUF` does.
+    pub queued: u64,
+    /// How many datagrams they have ever dropped, from any sender.
+    pub dropped: u64,
+}
+
+impl Backlog {
+    /// Of the sockets that receive what is sent to `address`. `None` where it is not known: of another
+    /// machine, of a port without a socket, and on other systems than Linux, which have no such tables.
+    pub fn at(address: SocketAddr) -> Option<Self> {
+        if !is_local(address) {
+            return None;
+        }
+        let table = fs::read_to_string("/proc/net/udp").ok()?;
+        let table6 = fs::read_to_string("/proc/net/udp6").unwrap_or_default();
+        sum(table.lines().chain(table6.lines()), &keys(address))
+    }
+}
+
+/// The local addresses of the sockets that `address` reaches, as proc(5) writes them.
+fn keys(address: SocketAddr) -> Vec<String> {
+    let ips: Vec<IpAddr> = match address.ip() {
+        IpAddr::V4(ip) => vec![
+            ip.into(),
+            Ipv4Addr::UNSPECIFIED.into(),
+            ip.to_ipv6_mapped().into(),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ],
+        IpAddr::V6(ip) => vec![ip.into(), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    ips.into_iter().map(|ip| key(ip, address.port())).collect()
+}
+
+/// Each word of four bytes is written as a number in this machine's byte order.
+fn key(ip: IpAddr, port: u16) -> String {
+    let octets = match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let (words, _) = octets.as_chunks();
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| format!("{:08X}", u32::from_ne_bytes(*word)))
+        .collect();
+    format!("{}:{port:04X}", words.concat())
+}
+
+fn sum<'a>(lines: impl Iterator<Item = &'a str>, keys: &[String]) -> Option<Backlog> {
+    let backlogs = lines.filter_map(|line| {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, local, _, _, bytes, .., dropped] = columns[..] else {
+            return None;
+        };
+        keys.iter().find(|key| *key == local)?;
+        let (_, queued) = bytes.split_once(':')?;
+        Some(Backlog {
+            queued: u64::from_str_radix(queued, 16).ok()?,
+            dropped: dropped.parse().ok()?,
+        })
+    });
+    backlogs.reduce(|one, other| Backlog {
+        queued: one.queued.max(other.queued),
+        dropped: one.dropped + other.dropped,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    const TABLE: &str = "\
+   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+ 2089: 0100007F:9250 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        0 18583783 2 00000000b8d237f9 3
+ 2090: 00000000:9250 0100007F:ABCD 01 00000000:0000C000 00:00000000 00000000     0        0 18583784 2 00000000b8d237fa 4
+ 2091: 0100007F:9251 00000000:0000 07 00000000:00010000 00:00000000 00000000     0        0 18583785 2 00000000b8d237fb 5
+";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn all_sockets_that_an_address_reaches_count() {
+        let of = |address: &str| sum(TABLE.lines(), &keys(address.parse().unwrap()));
+        let backlog = |queued, dropped| Some(Backlog { queued, dropped });
+        assert_eq!(of("127.0.0.1:37456"), backlog(0xC000, 7));
+        assert_eq!(of("127.0.0.1:37457"), backlog(0x1_0000, 5));
+        assert_eq!(of("127.0.0.2:37456"), backlog(0xC000, 4));
+        assert_eq!(of("127.0.0.2:37457"), None);
+        assert_eq!(of("[::1]:37456"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_of_either_family_is_found() {
+        for (ip, target) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("::", "127.0.0.1"),
+        ] {
+            let socket = UdpSocket::bind((ip, 0)).unwrap();
+            let address =
+                SocketAddr::new(target.parse().unwrap(), socket.local_addr().unwrap().port());
+            assert_eq!(Backlog::at(address), Some(Backlog::default()), "{ip}");
+            let sender = UdpSocket::bind((target, 0)).unwrap();
+            sender.send_to(b"x", address).unwrap();
+            assert!(Backlog::at(address).unwrap().queued > 0, "{ip}");
+        }
+    }
+}
