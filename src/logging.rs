@@ -1,13 +1,15 @@
 //! Messages and log lines: one line each, on standard error, never among the data.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::set_global_default;
 use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::stderr;
 
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Messages")]
@@ -30,19 +32,17 @@ enum LogFormat {
     Json,
 }
 
-/// Sets up the log; only the first call does. A line that standard error does not take is lost:
-/// there is nowhere left to say so.
+/// Sets up the log; only the first call does. No thread ever waits for a line: see [`stderr`].
 pub fn init(args: &LoggingArgs) {
     let level = match (args.quiet, args.verbose) {
         (true, _) => LevelFilter::ERROR,
         (false, 0 | 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    let colour = io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = has_colour(&io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
+        .with_writer(|| Line)
         .with_ansi(colour)
         .with_target(false)
         .log_internal_errors(false);
@@ -67,6 +67,28 @@ pub fn init(args: &LoggingArgs) {
     }));
 }
 
+/// Whether text for `stream` has colours: on a terminal that knows them, unless the user wants none.
+pub fn has_colour(stream: &impl IsTerminal) -> bool {
+    let variable = std::env::var_os;
+    stream.is_terminal()
+        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").is_none_or(|value| value != "dumb")
+}
+
+/// Where the other formats write: each event with one write.
+struct Line;
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        stderr::write_line(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Writes the bare sentence; a warning or an error starts with the program's name. netkit has no
 /// spans, so none is kept: the registry behind the other formats touches more memory than a short
 /// session does.
@@ -88,8 +110,7 @@ impl Subscriber for Sentences {
         }
         event.record(&mut Message(&mut line));
         line.push('\n');
-        // One write a line: those of several threads and programs do not mix.
-        let _ = io::stderr().write_all(line.as_bytes());
+        stderr::write_line(line.as_bytes());
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

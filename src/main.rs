@@ -17,6 +17,7 @@ mod ping;
 mod relay;
 mod server;
 mod signal;
+mod stderr;
 mod tap;
 mod tcp_client;
 mod tcp_server;
@@ -33,7 +34,7 @@ use exit::Failure;
 
 fn main() -> ExitCode {
     let result = cli::parse().and_then(|cli| cli.map_or(Ok(()), run));
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_silent() {
@@ -41,7 +42,9 @@ fn main() -> ExitCode {
             }
             ExitCode::from(failure.exit as u8)
         }
-    }
+    };
+    stderr::finish();
+    code
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{flag, low_level};
 
+use crate::stderr;
 use crate::wait::Waker;
 
 /// The signals that this process catches. Readable once one has arrived, until [`Self::arrived`].
@@ -53,5 +54,6 @@ impl AsFd for Signals {
 
 /// Ends the process as if SIGINT had not been caught: a shell then ends its loop too.
 pub fn end_by_interrupt() -> io::Result<()> {
+    stderr::finish();
     low_level::emulate_default_handler(SIGINT)
 }

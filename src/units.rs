@@ -85,6 +85,19 @@ pub fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number with a comma between thousands: `1,204`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Nanoseconds in `1h2m3.5s` and the like; `None` when it is not of that form.
 fn sum_of_units(text: &str) -> Option<u128> {
     let mut rest = text;
@@ -133,6 +146,19 @@ fn split_at_first(text: &str, is_end: impl Fn(char) -> bool) -> (&str, &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (1204, "1,204"),
+            (1_234_567, "1,234,567"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
 
     #[test]
     fn durations_are_seconds_or_carry_units() {

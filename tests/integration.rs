@@ -5,6 +5,7 @@
 //! | `harness` | runs programs with a deadline, plays the other end of a connection |
 //! | `cli` | the command line, its messages and exit codes; standard streams |
 //! | `help` | the help texts, letter by letter |
+//! | `logging` | no client, accept or stop waits for a log line |
 //! | `readme` | what the README shows is what happens |
 //! | `relay` | much data, out and back |
 //! | `tcp_client` | how a session ends, what is sent and printed; checks and pings |
@@ -21,6 +22,7 @@ mod harness;
 mod cli;
 mod help;
 mod interop;
+mod logging;
 #[cfg(target_os = "linux")]
 mod privileged;
 mod readme;

@@ -14,6 +14,7 @@
 mod capture;
 pub mod datagrams;
 mod folder;
+mod full_pipe;
 #[cfg(target_os = "linux")]
 pub mod namespace;
 mod peer;
@@ -32,6 +33,7 @@ pub use datagrams::{closed_port, mailbox};
 #[cfg(target_os = "linux")]
 pub use folder::Folder;
 pub use folder::temporary_folder;
+pub use full_pipe::FullPipe;
 pub use peer::{Connection, Peer};
 pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};

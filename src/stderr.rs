@@ -1,0 +1,216 @@
+//! Standard error: log lines, which no thread ever waits for.
+//!
+//! A line is written at once where that cannot block. Else it waits for the writer thread, which is
+//! started when the first line has to wait. Lines keep their order.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _};
+use std::mem;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::retry_on_intr;
+use rustix::net::SendFlags;
+
+use crate::output::write_ready;
+use crate::units::grouped;
+use crate::wait::{Deadline, OUT, lock, wait_for};
+
+/// How many bytes of lines may wait. That bounds the memory.
+const MOST_WAITING: usize = 256 << 10;
+
+/// The longest that the end of the program waits for the last lines.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// Set by the first write.
+static STDERR: OnceLock<Stderr> = OnceLock::new();
+
+struct Stderr {
+    way: Way,
+    state: Mutex<State>,
+    /// There is something for the writer thread, or all has been written.
+    changed: Condvar,
+}
+
+/// How bytes are written without blocking.
+enum Way {
+    /// A file or `/dev/null`: a write never waits for anybody.
+    Write,
+    Send,
+    /// A pipe or a terminal, opened once more: other programs share the flags of the inherited one.
+    Reopened(File),
+    /// A pipe that cannot be opened once more.
+    Poll,
+    /// A terminal that cannot be opened once more: only the writer thread writes.
+    Thread,
+}
+
+#[derive(Default)]
+struct State {
+    /// What the writer thread has to write.
+    waiting: Vec<u8>,
+    is_writing: bool,
+    has_thread: bool,
+    /// How many lines found no room. From the first of them until all is written, all are lost.
+    lost: u64,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.is_writing && self.lost == 0
+    }
+}
+
+/// Writes a log line, or lets it wait. Never blocks. A line that finds no room is counted. A line that
+/// standard error refuses is lost: there is nowhere left to say so.
+pub fn write_line(line: &[u8]) {
+    let stderr = stderr();
+    let mut state = lock(&stderr.state);
+    if state.is_idle() {
+        let count = stderr.write_now(line).unwrap_or(line.len());
+        if count < line.len() {
+            stderr.let_wait(&mut state, &line[count..]);
+        }
+    } else if state.lost > 0 || state.waiting.len() + line.len() > MOST_WAITING {
+        state.lost += 1;
+    } else {
+        stderr.let_wait(&mut state, line);
+    }
+}
+
+/// Blocks until all lines are written, for [`FAREWELL`] at most. Call it at the end of the program.
+pub fn finish() {
+    if let Some(stderr) = STDERR.get() {
+        let state = lock(&stderr.state);
+        let _ = stderr
+            .changed
+            .wait_timeout_while(state, FAREWELL, |state| !state.is_idle());
+    }
+}
+
+fn stderr() -> &'static Stderr {
+    STDERR.get_or_init(|| Stderr {
+        way: Way::of_stderr(),
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    })
+}
+
+impl Way {
+    fn of_stderr() -> Self {
+        let stderr = io::stderr();
+        let status = rustix::fs::fstat(&stderr);
+        let kind = status.map(|status| FileType::from_raw_mode(status.st_mode));
+        let is_terminal = kind == Ok(FileType::CharacterDevice) && stderr.is_terminal();
+        match kind {
+            Ok(FileType::Socket) => Self::Send,
+            Ok(FileType::Fifo) => reopen().map_or(Self::Poll, Self::Reopened),
+            _ if is_terminal => reopen().map_or(Self::Thread, Self::Reopened),
+            _ => Self::Write,
+        }
+    }
+}
+
+/// Opens standard error once more, as non-blocking. Fails where there is no Linux `/proc`, and for a
+/// pipe or a terminal of another user.
+fn reopen() -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open("/proc/self/fd/2")
+}
+
+impl Stderr {
+    /// Writes as much as is taken without blocking.
+    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.try_write(&bytes[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        match &self.way {
+            Way::Write => Ok(retry_on_intr(|| rustix::io::write(&stderr, bytes))?),
+            Way::Reopened(file) => Ok(retry_on_intr(|| rustix::io::write(file, bytes))?),
+            Way::Send => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                Ok(retry_on_intr(|| rustix::net::send(&stderr, bytes, flags))?)
+            }
+            Way::Poll => write_ready(stderr.as_fd(), bytes),
+            Way::Thread => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn let_wait(&'static self, state: &mut State, bytes: &[u8]) {
+        state.waiting.extend_from_slice(bytes);
+        if !state.has_thread {
+            // Without a thread the next line tries again to start one.
+            let name = "standard error".to_owned();
+            let thread = thread::Builder::new().name(name);
+            state.has_thread = thread.spawn(|| self.write_waiting()).is_ok();
+        }
+        self.changed.notify_all();
+    }
+
+    /// The writer thread. It ends with the program.
+    fn write_waiting(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            if !state.waiting.is_empty() {
+                let bytes = mem::take(&mut state.waiting);
+                state.is_writing = true;
+                drop(state);
+                // A line that is refused is lost.
+                let _ = self.write_all(&bytes);
+                state = lock(&self.state);
+                state.is_writing = false;
+            } else if state.lost > 0 {
+                let lost = mem::take(&mut state.lost);
+                drop(state);
+                let s = if lost == 1 { "" } else { "s" };
+                tracing::error!(
+                    event = "lost",
+                    lines = lost,
+                    "{} log line{s} lost",
+                    grouped(lost)
+                );
+                state = lock(&self.state);
+            } else {
+                self.changed.notify_all();
+                let changed = self.changed.wait(state);
+                state = changed.unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let stderr = io::stderr();
+        while !bytes.is_empty() {
+            wait_for(stderr.as_fd(), OUT, Deadline::NEVER)?;
+            let result = match self.way {
+                Way::Thread => {
+                    retry_on_intr(|| rustix::io::write(&stderr, bytes)).map_err(Into::into)
+                }
+                _ => self.try_write(bytes),
+            };
+            match result {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
