@@ -6,6 +6,7 @@ pub mod address;
 mod backlog;
 pub mod connect;
 pub mod datagram;
+pub mod headers;
 pub mod multicast;
 pub mod options;
 pub mod pacing;

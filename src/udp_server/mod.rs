@@ -5,7 +5,6 @@
 //! causes never ends the server.
 
 mod guard;
-mod headers;
 mod limit;
 mod numbered_tap;
 mod programs;

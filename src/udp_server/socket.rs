@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::net::RecvFlags;
 
-use super::headers;
+use crate::net::headers;
 use crate::net::multicast::Group;
 use crate::net::options::SocketArgs;
 use crate::net::socket;

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 
 use rustix::net::RecvFlags;
-use socket2::Socket;
 
 use super::Headers;
 
 #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
-pub fn ask(_: &Socket, _is_ipv4: bool, _destination: bool, _hop_limit: bool) -> io::Result<()> {
+pub fn ask(_: &impl AsFd, _is_ipv4: bool, _destination: bool, _hop_limit: bool) -> io::Result<()> {
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::cmsg_space;
 use nix::libc::{c_int, in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -11,13 +11,17 @@ use nix::sys::socket::{
     sockopt,
 };
 use rustix::net::RecvFlags;
-use socket2::Socket;
 
 use super::Headers;
 
 /// Makes `receive` tell the destination and the hop limit, where wanted, of datagrams that arrive from
 /// now on.
-pub fn ask(socket: &Socket, is_ipv4: bool, destination: bool, hop_limit: bool) -> io::Result<()> {
+pub fn ask(
+    socket: &impl AsFd,
+    is_ipv4: bool,
+    destination: bool,
+    hop_limit: bool,
+) -> io::Result<()> {
     if is_ipv4 {
         setsockopt(socket, sockopt::Ipv4PacketInfo, &destination)?;
         setsockopt(socket, sockopt::Ipv4RecvTtl, &hop_limit)?;
