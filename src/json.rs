@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::exit::Failure;
-use crate::output;
+use crate::{escape, output};
 
 /// One object. A field with a unit has it in its name (`rtt_ms`).
 pub struct Event(String);
@@ -39,7 +39,7 @@ impl Event {
 
     pub fn line(mut self) -> String {
         self.0.push_str("}\n");
-        self.0
+        escape::json(self.0)
     }
 }
 

@@ -4,10 +4,17 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::set_global_default;
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::escape::{self, OneLine};
 
 use crate::stderr;
 
@@ -48,9 +55,15 @@ pub fn init(args: &LoggingArgs) {
         .log_internal_errors(false);
     // The only error is that the log is set up already.
     let _ = match (args.log_format, args.verbose) {
-        (LogFormat::Json, _) => set_global_default(builder.json().flatten_event(true).finish()),
+        (LogFormat::Json, _) => {
+            let builder = builder.json().flatten_event(true);
+            set_global_default(builder.map_event_format(EscapedJson).finish())
+        }
         (LogFormat::Text, 0) => set_global_default(Sentences(level)),
-        (LogFormat::Text, _) => set_global_default(builder.compact().finish()),
+        (LogFormat::Text, _) => {
+            let fields = debug_fn(write_field).delimited(" ");
+            set_global_default(builder.compact().fmt_fields(fields).finish())
+        }
     };
     // The default hook prints several lines.
     std::panic::set_hook(Box::new(|panic| {
@@ -59,7 +72,7 @@ pub fn init(args: &LoggingArgs) {
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let message = text.unwrap_or("panic").escape_debug();
+        let message = text.unwrap_or("panic");
         let place = panic
             .location()
             .map_or_else(String::new, ToString::to_string);
@@ -126,11 +139,46 @@ impl Subscriber for Sentences {
 /// Appends the message of an event, without its fields.
 struct Message<'a>(&'a mut String);
 
-impl tracing::field::Visit for Message<'_> {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             // Writing to a String cannot fail.
-            let _ = write!(self.0, "{value:?}");
+            let _ = write!(OneLine(&mut *self.0), "{value:?}");
         }
+    }
+}
+
+/// A field of an event on one line: peers, files and arguments may have put anything into it.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        let name = field.name();
+        if writer.has_ansi_escapes() {
+            write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?;
+        } else {
+            write!(writer, "{name}=")?;
+        }
+    }
+    write!(OneLine(writer), "{value:?}")
+}
+
+/// Escapes what JSON allows to stand for itself and a terminal obeys.
+struct EscapedJson<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for EscapedJson<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
+        writer.write_str(&escape::json(line))
     }
 }

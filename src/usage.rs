@@ -20,9 +20,7 @@ pub fn line(error: &Error, subcommand: Option<&str>) -> String {
     let (reason, tip) = (reason(error), tip(error, subcommand).unwrap_or_default());
     let subcommand = subcommand.map(|name| format!(" {name}"));
     let subcommand = subcommand.unwrap_or_default();
-    let line = format!("{reason}; {tip}see 'netkit{subcommand} -h'");
-    // An argument may contain newlines.
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    format!("{reason}; {tip}see 'netkit{subcommand} -h'")
 }
 
 fn reason(error: &Error) -> String {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Peer, ReservedPort, Terminal, netkit, tcp_server};
+use crate::harness::{
+    Peer, ReservedPort, Terminal, netkit, tcp_server, temporary_folder, udp_server,
+};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -530,4 +532,97 @@ fn only_a_terminal_without_no_color_gets_colour() {
         assert_eq!(line.contains('\x1b'), coloured, "{line}");
         terminal.finish();
     }
+}
+
+#[test]
+fn a_message_is_one_line_whatever_an_argument_contains() {
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["udp-client", "--no\nwait"],
+            "unexpected argument '--no\\nwait' found; tip: a similar argument exists: '--no-wait'; \
+             see 'netkit udp-client -h'",
+        ),
+        (
+            &["tcp\u{1b}[2J"],
+            "unrecognized subcommand 'tcp\\x1b[2J'; see 'netkit -h'",
+        ),
+        (
+            &["tcp-client", "a", "b", "\u{202e}c"],
+            "too many arguments: '\\xe2\\x80\\xaec'; write HOST PORT or HOST:PORT; \
+             see 'netkit tcp-client -h'",
+        ),
+        (
+            &["tcp-client", "-w", "1\nnetkit: done", "a:1"],
+            "invalid value '1\\nnetkit: done' for '--connect-timeout <TIME>': \
+             '1\\nnetkit: done' is not a duration; \
+             write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h); see 'netkit tcp-client -h'",
+        ),
+        (
+            &["tcp-client", "a\n\u{9b}:80"],
+            "'a\\n\\xc2\\x9b' is not a host; write HOST:PORT, for example localhost:9999",
+        ),
+        (
+            &["tcp-client", "--get", "/\r\n", "localhost:80"],
+            "'/\\r\\n' is not a path; write one that starts with '/', and %20 for a space",
+        ),
+        (
+            &["tcp-server", "-p", "0", "-n", "-b", "\u{1b}[2J"],
+            "could not resolve \\x1b[2J: it is a name, and -n allows addresses only",
+        ),
+        (
+            &["tcp-server", "-p", "0", "-e", "/no\n/such"],
+            "could not run /no\\n/such: no such file or directory",
+        ),
+    ];
+    for (words, message) in cases {
+        netkit(words)
+            .stderr(format!("netkit: {message}\n"))
+            .any_code()
+            .run();
+    }
+}
+
+#[test]
+fn a_name_from_a_file_is_quoted_in_every_log_format() {
+    let folder = temporary_folder();
+    let file = folder.path().join("peers\u{202e}");
+    std::fs::write(&file, "\u{feff}127.0.0.1\na\u{1b}b\u{9b},c\n").unwrap();
+    let list = format!("@{}", file.display());
+    let run = |options: &[&str]| {
+        netkit(
+            options
+                .iter()
+                .chain(&["tcp-server", "-p", "0", "--allow", &list]),
+        )
+        .any_stderr()
+        .code(2)
+        .run()
+        .stderr
+    };
+    let written = "peers\\xe2\\x80\\xae, line 2: 'a\\x1bb\\xc2\\x9b,c' is not a peer; ";
+    for options in [&[] as &[_], &["-v"]] {
+        let line = run(options);
+        assert!(line.contains(written), "{line}");
+    }
+    let line = run(&["--log-format", "json"]);
+    let written = "peers\\u202e, line 2: 'a\\u001bb\\u009b,c' is not a peer; ";
+    assert!(line.contains(written), "{line}");
+}
+
+#[test]
+fn json_on_standard_output_has_no_control_characters() {
+    let server = udp_server(["--service", "echo"]).listen();
+    let text = "\u{1b}\u{7f}\u{9b}\u{202e}\u{2028}";
+    let output = netkit(["udp-client", "--json", &server.address(), text])
+        .any_stdout()
+        .run();
+    let output = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.contains("\"\\u001b\\u007f\\u009b\\u202e\\u2028\""),
+        "{output}"
+    );
+    assert!(
+        !output.contains(|c: char| c.is_control() && c != '\n'),
+        "{output}"
+    );
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::escape;
+
 /// A host, by name or address, and a port that is not zero. Nothing is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
@@ -264,11 +266,10 @@ fn host(text: &str) -> Result<String, String> {
     }
     if text
         .chars()
-        .any(|c| c.is_whitespace() || c.is_control() || c == '/')
+        .any(|c| c.is_whitespace() || escape::is_hidden(c) || c == '/')
     {
         return Err(format!(
-            "'{}' is not a host; write HOST:PORT, for example localhost:9999",
-            text.escape_debug()
+            "'{text}' is not a host; write HOST:PORT, for example localhost:9999"
         ));
     }
     Ok(text.to_owned())

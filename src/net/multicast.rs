@@ -71,7 +71,7 @@ impl Group {
         index.filter(|index| *index > 0).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
-                format!("this machine has no interface '{}'", name.escape_debug()),
+                format!("this machine has no interface '{name}'"),
             )
         })
     }

@@ -11,6 +11,7 @@ use std::thread;
 use ipnet::{IpNet, Ipv4Net};
 use rustix::fs::OFlags;
 
+use crate::escape::is_hidden;
 use crate::exit::{Exit, Failure, OrFail as _, cause};
 use crate::net::resolve::ResolveArgs;
 use crate::signal::{SIGHUP, Signals};
@@ -206,14 +207,13 @@ impl AsFd for Gate {
 
 /// The networks in a file: peers with white space between them; `#` starts a comment.
 fn networks_in(path: &str, resolve: &ResolveArgs, files: Files) -> Result<Vec<IpNet>, Failure> {
-    let name = path.escape_debug();
-    let bytes = read_file(path, files).or_fail(Exit::Local, || format!("could not read {name}"))?;
+    let bytes = read_file(path, files).or_fail(Exit::Local, || format!("could not read {path}"))?;
     let mut networks = Vec::new();
     for (number, peers) in peers_in(&bytes) {
         for peer in peers {
             let found = networks_of(&peer, resolve);
             networks.extend(found.map_err(|failure| {
-                Failure::new(failure.exit, format!("{name}, line {number}: {failure}"))
+                Failure::new(failure.exit, format!("{path}, line {number}: {failure}"))
             })?);
         }
     }
@@ -256,11 +256,8 @@ fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure>
     if let Ok(network) = network.or_else(|_| peer.parse::<IpAddr>().map(IpNet::from)) {
         return Ok(vec![canonical(network)?]);
     }
-    let refused = |advice: &str| {
-        let peer = peer.escape_debug();
-        Err(Failure::local(format!("'{peer}' is not {advice}")))
-    };
-    let is_odd = |c: char| "/:@,".contains(c) || c.is_whitespace() || c.is_control();
+    let refused = |advice| Err(Failure::local(format!("'{peer}' is not {advice}")));
+    let is_odd = |c: char| "/:@,".contains(c) || c.is_whitespace() || is_hidden(c);
     if peer.is_empty() || peer.contains(is_odd) {
         return refused(
             "a peer; write a network (10.0.0.0/8, fe80::/10), an address, a name or @FILE",

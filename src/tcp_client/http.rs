@@ -17,8 +17,7 @@ pub fn check_path(path: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "'{}' is not a path; write one that starts with '/', and %20 for a space",
-        path.escape_debug()
+        "'{path}' is not a path; write one that starts with '/', and %20 for a space"
     ))
 }
 

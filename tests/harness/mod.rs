@@ -45,6 +45,10 @@ pub use tools::{ReservedPort, peer, python_udp_server, ss, udp_clients, udp_echo
 /// machine fails no test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// What a user is told when something is escaped on a terminal for the first time.
+pub const ESCAPED: &str =
+    "Control characters are shown as \\x1b; --raw prints them as they came.\n";
+
 /// One thread lets the event happen, another waits for it.
 pub fn event() -> (Trigger, Event) {
     let (sender, receiver) = mpsc::channel();

@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{Seek as _, Write as _};
 
 use super::MUCH;
-use crate::harness::{Peer, Terminal, event, netkit, random_bytes, read_all, temporary_folder};
+use crate::harness::{
+    ESCAPED, Peer, Terminal, event, netkit, random_bytes, read_all, temporary_folder,
+};
 
 #[test]
 fn a_terminal_shows_control_characters_escaped() {
@@ -12,8 +14,21 @@ fn a_terminal_shows_control_characters_escaped() {
     let mut terminal = Terminal::open();
     netkit(["tcp-client", peer.address()])
         .stdout_to(terminal.device())
+        .stderr(ESCAPED)
         .run();
     terminal.expect("a\\x1b[2J\\xc2\\x9b1mb\\x07\r\n\tü\n");
+    terminal.finish();
+}
+
+#[test]
+fn a_terminal_is_not_turned_around_by_a_peer() {
+    let peer =
+        Peer::listen(|mut connection| connection.send("a\u{202e}b\u{2066}c\u{2028}d\u{200b}"));
+    let mut terminal = Terminal::open();
+    netkit(["tcp-client", "-q", peer.address()])
+        .stdout_to(terminal.device())
+        .run();
+    terminal.expect("a\\xe2\\x80\\xaeb\\xe2\\x81\\xa6c\\xe2\\x80\\xa8d\u{200b}");
     terminal.finish();
 }
 
@@ -28,6 +43,7 @@ fn a_character_in_two_segments_is_shown_whole() {
     let mut terminal = Terminal::open();
     let client = netkit(["tcp-client", peer.address()])
         .stdout_to(terminal.device())
+        .stderr(ESCAPED)
         .start();
     terminal.expect("a");
     shown.happen();

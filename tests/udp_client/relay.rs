@@ -5,7 +5,9 @@ use crate::harness::datagrams::receive;
 use crate::harness::datagrams::{address, expect, send};
 #[cfg(target_os = "linux")]
 use crate::harness::temporary_folder;
-use crate::harness::{Program, Terminal, closed_port, mailbox, netkit, random_bytes, udp_server};
+use crate::harness::{
+    ESCAPED, Program, Terminal, closed_port, mailbox, netkit, random_bytes, udp_server,
+};
 
 fn relay(target: &str) -> Program {
     netkit(["udp-client", "--relay", "--wait-after-eof", "0.2", target])
@@ -78,6 +80,7 @@ fn a_terminal_is_shown_no_control_characters() {
     relay(&server.address())
         .stdin("\x1b[31mred\n")
         .stdout_to(terminal.device())
+        .stderr(ESCAPED)
         .run();
     terminal.expect("\\x1b[31mred\n");
     terminal.finish();

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::escape::TerminalEscape;
+use crate::escape::Harmless;
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker, lock};
 
@@ -299,7 +299,7 @@ impl Messages {
                 let text = line.strip_suffix(b"\n").unwrap_or(line);
                 let text = text.strip_suffix(b"\r").unwrap_or(text);
                 message.extend_from_slice(format!("<user{}> ", self.number).as_bytes());
-                let mut escape = TerminalEscape::default();
+                let mut escape = Harmless::default();
                 for (index, part) in text.split(|&byte| byte == b'\r').enumerate() {
                     if index > 0 {
                         // It would move the cursor back over the name.

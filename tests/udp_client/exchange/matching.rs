@@ -13,7 +13,7 @@ fn a_late_answer_is_reported_and_never_counts_for_the_next_datagram() {
         .stdout("to b\n")
         .stderr(format!(
             "netkit: no answer from {target} to \"a\" within 2s\n\
-             netkit: late answer from {target} to datagram 1, \"a\": \"to a\\u{{1b}}\"\n"
+             netkit: late answer from {target} to datagram 1, \"a\": \"to a\\x1b\"\n"
         ))
         .code(1)
         .start();

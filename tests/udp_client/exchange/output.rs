@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 
 use crate::harness::datagrams::{address, expect, send};
-use crate::harness::{Terminal, mailbox, netkit, udp_server};
+use crate::harness::{ESCAPED, Terminal, mailbox, netkit, udp_server};
 
 #[test]
 fn a_reader_that_has_left_ends_the_client_quietly() {
@@ -49,6 +49,7 @@ fn a_terminal_gets_control_characters_only_with_raw() {
     let text = "\x1b[31mred";
     netkit(["udp-client", &server.address(), text])
         .stdout_to(terminal.device())
+        .stderr(ESCAPED)
         .run();
     terminal.expect("\\x1b[31mred\n");
     netkit(["udp-client", "--raw", &server.address(), text])

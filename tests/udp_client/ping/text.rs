@@ -180,7 +180,7 @@ fn a_datagram_without_a_probe_is_no_answer() {
     let client = ping(&target, ["-c", "1", "-W", "2"])
         .any_stdout()
         .stderr(format!(
-            "netkit: unexpected datagram from {target}: \"O\\u{{1b}}K\" (an answer holds what \
+            "netkit: unexpected datagram from {target}: \"O\\x1bK\" (an answer holds what \
              was sent)\n"
         ))
         .code(1)
