@@ -49,6 +49,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     logging::init(&cli.logging);
+    signal::obey_as_process_1()?;
     match cli.command {
         // Only the clients print statistics, which -q and -v make shorter and longer.
         Command::TcpClient(args) => tcp_client::run(args, &cli.logging),

@@ -10,7 +10,7 @@ use crate::escape;
 /// A host, by name or address, and a port that is not zero. Nothing is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// Without brackets; an IPv6 address may end in `%ZONE` (RFC 4007).
+    /// Without brackets; an IPv6 address may end in `%ZONE` (RFC 4007). Empty: this machine.
     pub host: String,
     pub port: u16,
 }
@@ -64,6 +64,15 @@ impl HostPort {
         }
     }
 
+    /// The host in words.
+    pub fn name(&self) -> &str {
+        if self.host.is_empty() {
+            "localhost"
+        } else {
+            &self.host
+        }
+    }
+
     /// The target as typed, and in parentheses the address it was resolved to, if that differs.
     pub fn at(&self, address: SocketAddr) -> impl fmt::Display {
         let typed = self.to_string();
@@ -101,7 +110,7 @@ impl FromStr for HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
+        let (host, port) = (self.name(), self.port);
         if host.contains(':') {
             write!(f, "[{host}]:{port}")
         } else {
@@ -220,8 +229,13 @@ fn read(word: &str) -> Result<(String, Option<u16>), String> {
     match word.split_once(':') {
         None => Ok((host(word)?, None)),
         Some((name, digits)) if !digits.contains(':') => {
-            let name = if name.is_empty() { "localhost" } else { name };
-            Ok((host(name)?, Some(port(digits)?)))
+            // `:PORT` is this machine.
+            let name = if name.is_empty() {
+                Ok(String::new())
+            } else {
+                host(name)
+            };
+            Ok((name?, Some(port(digits)?)))
         }
         Some(_) if is_ipv6(word) => Ok((word.to_owned(), None)),
         Some(_) => Err(match word.rsplit_once(':') {
@@ -302,7 +316,7 @@ mod tests {
             (&["::1", "9999"], "::1", 9999),
             (&["[fe80::1%eth0]:65535"], "fe80::1%eth0", 65535),
             (&["fe80::1%eth0", "7"], "fe80::1%eth0", 7),
-            (&[":9999"], "localhost", 9999),
+            (&[":9999"], "", 9999),
             (&["[::ffff:1.2.3.4]:80"], "::ffff:1.2.3.4", 80),
         ];
         for (typed, host, port) in cases {

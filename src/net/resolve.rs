@@ -1,7 +1,7 @@
 //! Resolves names to addresses within a time limit.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -23,6 +23,10 @@ pub struct ResolveArgs {
     numeric: bool,
 }
 
+/// The most that a look-up takes. The resolver of the C library may take longer: it asks each name
+/// server twice, for 5 s each time (resolv.conf(5)).
+const MOST: Duration = Duration::from_secs(9);
+
 impl ResolveArgs {
     /// Whether `-4` and `-6` allow the family of `address`.
     pub fn allows(&self, address: &SocketAddr) -> bool {
@@ -33,9 +37,8 @@ impl ResolveArgs {
         }
     }
 
-    /// All addresses of `host` that the options allow, at least one, in the resolver's order (RFC
-    /// 6724). A zone (`%eth0`) is kept. Blocks until `limit`; if that is never, as long as the
-    /// resolver does.
+    /// All addresses of `host` (empty: this machine) that the options allow, at least one, in the resolver's order (RFC
+    /// 6724). A zone (`%eth0`) is kept. Blocks until `limit`, and for [`MOST`] at most.
     pub fn resolve(
         &self,
         host: &str,
@@ -43,16 +46,19 @@ impl ResolveArgs {
         limit: Deadline,
     ) -> Result<Vec<SocketAddr>, Failure> {
         let sentence = format!("could not resolve {host}");
-        let numeric = is_numeric(host);
+        let numeric = host.is_empty() || is_numeric(host);
         if self.numeric && !numeric {
             let message = format!("{sentence}: it is a name, and -n allows addresses only");
             return Err(Failure::local(message));
         }
         // An address needs no resolver, so nothing blocks.
-        let found = if numeric || limit == Deadline::NEVER {
+        let found = if host.is_empty() {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            Ok(loopback.map(|ip: IpAddr| SocketAddr::new(ip, port)).into())
+        } else if numeric {
             lookup(host, port)
         } else {
-            lookup_until(host, port, limit)
+            lookup_until(host, port, Deadline::after(MOST).min(limit))
         };
         let found = found.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Failure::of(Exit::Timeout, &sentence, &error),

@@ -75,7 +75,7 @@ pub fn run(
     }
     if args.json {
         let event = Event::new("start").with("v", 1);
-        let event = event.with("host", targets[0].host.as_str());
+        let event = event.with("host", targets[0].name());
         event.with("ports", targets.len()).print()?;
     }
     let addresses = connect.with_retries(deadline, || {
@@ -170,7 +170,7 @@ fn check_all(
 
 fn print(target: &HostPort, checked: &Checked, json: bool) -> Result<(), Failure> {
     let event = |name| {
-        let event = Event::new(name).with("host", target.host.as_str());
+        let event = Event::new(name).with("host", target.name());
         event.with("port", target.port)
     };
     match checked {

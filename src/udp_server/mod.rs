@@ -112,8 +112,10 @@ enum Service {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
+    // A signal ends a look-up that takes long, so none is caught before it.
+    let addresses = args.addresses()?;
     let stop = Signals::catch(&[SIGINT, SIGTERM], &[])?;
-    let sockets = args.listen.open(&args.addresses()?, |address| {
+    let sockets = args.listen.open(&addresses, |address| {
         ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
     // Only now: a server that cannot listen must not empty the record of the one that does.

@@ -7,5 +7,7 @@ mod fetching;
 mod groups;
 mod link_local;
 mod listening;
+mod process_1;
+mod resolving;
 mod udp_client;
 mod udp_server;
