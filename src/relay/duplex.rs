@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, getpeername, shutdown, sockopt::socket_error};
+use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
 
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
@@ -51,7 +52,8 @@ pub enum Kind {
     Socket,
     /// A file or `/dev/null`: it is always ready.
     File,
-    /// A terminal or an inherited socket.
+    Terminal,
+    /// An inherited socket.
     Other,
 }
 
@@ -61,7 +63,7 @@ impl Descriptor {
         let kind = match FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) {
             FileType::Fifo => Kind::Pipe,
             FileType::Socket => Kind::Other,
-            _ if fd.is_terminal() => Kind::Other,
+            _ if fd.is_terminal() => Kind::Terminal,
             _ => Kind::File,
         };
         Ok(Self::new(fd.try_clone_to_owned()?, kind))
@@ -174,6 +176,11 @@ impl Reader {
     /// The descriptor, if bytes may leave it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
         self.source.as_ref().filter(|_| self.tap.is_none())
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|source| source.kind == Kind::Terminal)
     }
 
     /// What to wait for before reading. `None`: reading never waits.
@@ -337,6 +344,24 @@ impl Writer {
         }
     }
 
+    /// Lets the kernel ask a silent peer whether it is still there (`SO_KEEPALIVE`), as soon as it has
+    /// been silent for 5 s, unless it does so already. The connection of a peer that has gone breaks
+    /// after 3 more such times.
+    pub fn probe_peer(&self) {
+        const TIME: Duration = Duration::from_secs(5);
+        const TRIES: u32 = 3;
+        let Some(socket) = self.sink_of(Kind::Socket) else {
+            return;
+        };
+        if let Ok(false) = sockopt::socket_keepalive(socket) {
+            // Without them the peer is only missed later. It may be no TCP peer.
+            let _ = sockopt::set_tcp_keepidle(socket, TIME);
+            let _ = sockopt::set_tcp_keepintvl(socket, TIME);
+            let _ = sockopt::set_tcp_keepcnt(socket, TRIES);
+            let _ = sockopt::set_socket_keepalive(socket, true);
+        }
+    }
+
     /// Once the peer has ended: whether this side has finished, and the peer has not acknowledged that
     /// yet. When it has, the connection has no peer (getpeername(2)).
     pub fn is_closing(&self) -> bool {
@@ -353,7 +378,7 @@ impl Writer {
         if !self.is_finished && getpeername(socket).is_ok() {
             return None;
         }
-        match socket_error(socket) {
+        match sockopt::socket_error(socket) {
             Ok(Err(error)) | Err(error) => Some(error.into()),
             Ok(Ok(())) => (!self.is_finished).then(|| Errno::CONNRESET.into()),
         }

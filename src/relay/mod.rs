@@ -4,17 +4,20 @@
 //! - When local input ends, the remote sees that end (half-close). Receiving goes on until the
 //!   remote ends, or for `wait_after_eof`.
 //! - When the remote ends, all that it sent has been written. If local input has ended as well, the
-//!   session is over. If not, input is still sent, until it has been silent for `half_close_wait`.
+//!   session is over. If not, input is still sent: an input that has delivered something to its end,
+//!   a terminal or a silent input until it has been silent for half a second. Meanwhile the kernel
+//!   asks whether the remote is still there.
 //! - Bytes that could not be delivered are an error, and so is a reset. What was received before is
 //!   written first.
 //!
 //! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
-//! `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has the system calls that
-//! do so without a copy.
+//! `ending` says when a session is over. `duplex` has the ends, `pump` moves the bytes of one
+//! direction, `splice` has the system calls that do so without a copy.
 
 pub mod duplex;
+mod ending;
 pub mod options;
 mod pump;
 mod splice;
@@ -25,33 +28,10 @@ use std::time::{Duration, Instant};
 use crate::units::Patience;
 use crate::wait::{Deadline, GONE, Key, Set, pause};
 use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
+use ending::HALF_CLOSE_WAIT;
+pub use ending::{NoInput, Rules};
 use pump::Pump;
 use splice::Step;
-
-/// What ends a session that would go on for ever.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Sent if local input ends without a byte. The remote then sees no end.
-    pub if_no_input: Option<Vec<u8>>,
-    /// How long local input may be silent after the remote has ended.
-    pub half_close_wait: Patience,
-    /// How long the remote may take to end after local input has ended. Reaching it is no error.
-    pub wait_after_eof: Option<Duration>,
-    /// How long nothing may move in either direction.
-    pub idle_timeout: Option<Duration>,
-    pub deadline: Deadline,
-}
-
-impl Rules {
-    /// Each direction goes on to its own end, however long that takes.
-    pub const PATIENT: Self = Self {
-        if_no_input: None,
-        half_close_wait: Patience::Forever,
-        wait_after_eof: None,
-        idle_timeout: None,
-        deadline: Deadline::NEVER,
-    };
-}
 
 /// Why a session did not come to its end.
 #[derive(Debug)]
@@ -82,6 +62,7 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         rules,
         outgoing: Direction::new(local.reader, remote.writer),
         incoming: Direction::new(remote.reader, local.writer),
+        has_hinted: false,
     };
     let result = session.run();
     let traffic = Traffic {
@@ -97,6 +78,8 @@ struct Session<'a> {
     /// From the local end to the remote.
     outgoing: Direction,
     incoming: Direction,
+    /// The user has been told what the session waits for.
+    has_hinted: bool,
 }
 
 impl Session<'_> {
@@ -106,37 +89,25 @@ impl Session<'_> {
             if end.has_passed() || self.outgoing.has_ended() && self.incoming.has_ended() {
                 break;
             }
+            if idle.has_passed() && self.is_receiver() && self.incoming.first_move.is_some() {
+                break;
+            }
             if idle.has_passed() {
                 return Err(Broken::Idle(idle.length()));
             }
             if deadline.has_passed() {
                 return Err(Broken::Deadline(deadline.length()));
             }
-            self.advance(end.min(idle).min(deadline))?;
+            let (hint_at, hint) = self.hint();
+            if hint_at.has_passed() {
+                self.has_hinted = true;
+                tracing::warn!("{hint}");
+                continue;
+            }
+            self.advance(end.min(idle).min(deadline).min(hint_at))?;
         }
         self.await_acknowledgement().map_err(wait_failed)?;
         self.result()
-    }
-
-    /// When the session is over without an error if nothing moves from now on.
-    fn end(&self) -> Deadline {
-        let half_close = match (self.incoming.end, self.rules.half_close_wait) {
-            // While the remote is slow to read, the input is not silent.
-            (Some(end), Patience::For(silence)) if !self.outgoing.pump.is_writing() => {
-                Deadline::since(end.max(self.outgoing.last_move), silence)
-            }
-            _ => Deadline::NEVER,
-        };
-        match (self.outgoing.end, self.rules.wait_after_eof) {
-            (Some(end), Some(wait)) => half_close.min(Deadline::since(end, wait)),
-            _ => half_close,
-        }
-    }
-
-    fn idle(&self) -> Deadline {
-        let last_move = self.outgoing.last_move.max(self.incoming.last_move);
-        let time = self.rules.idle_timeout;
-        time.map_or(Deadline::NEVER, |time| Deadline::since(last_move, time))
     }
 
     /// Waits until a direction can go on, or until `limit`, and moves what can be moved.
@@ -190,7 +161,7 @@ impl Session<'_> {
 
     fn input_ended(&mut self) -> Result<(), Broken> {
         let pump = &mut self.outgoing.pump;
-        if let (Some(bytes), 0) = (&self.rules.if_no_input, pump.written) {
+        if let (NoInput::Bytes(bytes), 0) = (&self.rules.no_input, pump.written) {
             let reader = Reader::bytes(bytes.clone()).without_finish();
             let writer = std::mem::replace(&mut pump.writer, Writer::discard());
             self.outgoing = Direction::new(reader, writer);
@@ -201,7 +172,8 @@ impl Session<'_> {
             self.output_failed(error)?;
         }
         // After a failure the remote must not take the bytes for complete.
-        if self.outgoing.pump.reader.finishes && self.incoming.failure.is_none() {
+        let finishes = self.outgoing.pump.reader.finishes && !self.is_receiver();
+        if finishes && self.incoming.failure.is_none() {
             self.outgoing.pump.writer.finish();
         }
         Ok(())
@@ -231,6 +203,9 @@ impl Session<'_> {
         if self.incoming.pump.reader.finishes && self.outgoing.failure.is_none() {
             self.incoming.pump.writer.finish();
         }
+        if !self.outgoing.has_ended() && self.rules.half_close_wait.is_none() {
+            self.outgoing.pump.writer.probe_peer();
+        }
     }
 
     /// Local output cannot be written any more: does what its [`WhenClosed`] says.
@@ -244,17 +219,19 @@ impl Session<'_> {
     }
 
     /// Blocks until the remote has acknowledged our end or reset the connection, for
-    /// `half_close_wait` at most. Only if bytes were sent after the end of the remote: it may answer
-    /// those with a reset.
+    /// `half_close_wait` at most and, if that is longer, for [`HALF_CLOSE_WAIT`]. Only once both have
+    /// ended: the remote answers bytes that come after it has gone with a reset.
     fn await_acknowledgement(&self) -> io::Result<()> {
         /// poll(2) cannot wait for that: a connection that has ended is always ready.
         const LOOK_AGAIN: Duration = Duration::from_millis(1);
-        let is_late = |end| self.outgoing.last_move > end;
-        let limit = match self.rules.half_close_wait {
-            Patience::For(most) if self.incoming.end.is_some_and(is_late) => Deadline::after(most),
-            _ => return Ok(()),
+        if !self.outgoing.has_ended() || !self.incoming.has_ended() {
+            return Ok(());
+        }
+        let most = match self.rules.half_close_wait {
+            Some(Patience::For(most)) => most.min(HALF_CLOSE_WAIT),
+            _ => HALF_CLOSE_WAIT,
         };
-        let limit = limit.min(self.rules.deadline);
+        let limit = Deadline::after(most).min(self.rules.deadline);
         while self.outgoing.pump.writer.is_closing() && !limit.has_passed() {
             pause(limit.min(Deadline::after(LOOK_AGAIN)))?;
         }

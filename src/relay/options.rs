@@ -28,9 +28,10 @@ pub struct StreamArgs {
     /// Keep the sending side open when input ends
     #[arg(long)]
     pub no_shutdown: bool,
-    /// After the peer closes, stop once input is silent for TIME [default: 0.5s]
+    /// After the peer ends, stop once input is silent for TIME
     ///
-    /// `forever` waits for the end of input.
+    /// `0` leaves at once, `forever` waits for the end of input. By default a terminal, or an input
+    /// that has delivered nothing, is left after 0.5s. Any other input is sent to its end.
     #[arg(long, value_name = "TIME", value_parser = patience)]
     half_close_wait: Option<Patience>,
     /// After input ends, wait at most TIME for the answer
@@ -87,11 +88,10 @@ impl StreamArgs {
 
     /// When a session with standard input and output ends.
     pub fn rules(&self) -> Rules {
-        const HALF_CLOSE_WAIT: Patience = Patience::For(Duration::from_millis(500));
         /// With `--send-only` only the peer's end is still to come, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
-            half_close_wait: self.half_close_wait.unwrap_or(HALF_CLOSE_WAIT),
+            half_close_wait: self.half_close_wait,
             wait_after_eof: self
                 .wait_after_eof
                 .or(self.send_only.then_some(SEND_ONLY_WAIT)),

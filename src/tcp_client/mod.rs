@@ -15,7 +15,7 @@ use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
-use crate::relay::{Broken, Rules, Traffic, relay};
+use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
 use crate::units::positive_duration;
 use crate::usage::needs;
 use crate::wait::Deadline;
@@ -128,8 +128,9 @@ impl Args {
     }
 
     fn rules(&self, target: &HostPort, deadline: Deadline) -> Rules {
+        let page = self.fetches(target).then(|| http::get(target, "/"));
         Rules {
-            if_no_input: self.fetches(target).then(|| http::get(target, "/")),
+            no_input: page.map_or(NoInput::End, NoInput::Bytes),
             idle_timeout: self.idle_timeout,
             deadline,
             ..self.stream.rules()

@@ -19,13 +19,14 @@ fn talk(listener: Option<Program>, address: &str, ready: &str, port: Option<&str
         .start();
     let line = listener.wait_for_line(ready);
     let port = port.unwrap_or_else(|| line.rsplit([' ', ':']).next().unwrap());
-    let client = netkit(["tcp-client", address, port])
+    let mut client = netkit(["tcp-client", address, port])
         .stdin_open()
         .stdout("from the peer")
         .start();
     client.send("from netkit");
     // Wait before the end: ncat sends nothing more once it has seen our end.
     client.wait_for_stdout("from the peer".len());
+    client.close_input();
     client.finish();
     listener.finish();
 }

@@ -124,7 +124,9 @@ fn our_tcp_client_has_a_dialogue_with_the_server() {
     let Some((_server, port)) = server(TCP_SERVER, WAITING) else {
         return;
     };
-    let mut client = netkit(["tcp-client", "127.0.0.1", &port])
+    // A program that talks through pipes leaves with the server.
+    let options = ["--half-close-wait", "0"];
+    let mut client = netkit(["tcp-client", "127.0.0.1", &port].iter().chain(&options))
         .stdin_open()
         .start();
     client.receive("Welcome!");

@@ -3,6 +3,7 @@
 //! `cargo test -- --ignored privileged` runs them.
 
 mod connecting;
+mod ending;
 mod fetching;
 mod groups;
 mod link_local;

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Peer, event, netkit, random_bytes};
+use crate::harness::{DEADLINE, Peer, Terminal, event, netkit, random_bytes};
 
 /// A peer that sends `greeting` and then expects the client to leave without sending anything.
 fn greeter(greeting: &'static str) -> Peer {
@@ -94,6 +94,130 @@ fn input_is_still_sent_after_the_peer_has_half_closed() {
     }
     client.close_input();
     client.finish();
+}
+
+#[test]
+fn an_input_that_has_delivered_something_is_read_to_its_end() {
+    let (half, next) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.expect("row 1");
+        connection.shutdown();
+        half.happen();
+        connection.expect("row 2");
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
+    client.send("row 1");
+    next.wait();
+    // Two seconds later.
+    client.expect_line(
+        "netkit: the peer has ended; input is still open (--half-close-wait 0 leaves at once)",
+    );
+    client.send("row 2");
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn an_input_may_deliver_its_first_byte_after_the_peer_has_ended() {
+    let (arrived, next) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.shutdown();
+        connection.expect("row 1");
+        connection.hold_for(Duration::from_millis(800));
+        arrived.happen();
+        connection.expect("row 2");
+        connection.expect_eof();
+    });
+    let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
+    client.send("row 1");
+    next.wait();
+    client.send("row 2");
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn a_terminal_is_left_though_something_was_typed() {
+    let (sender, after) = mpsc::channel();
+    let peer = Peer::listen(move |mut connection| {
+        connection.expect("typed\n");
+        connection.shutdown();
+        let end = Instant::now();
+        connection.expect_eof();
+        sender.send(end.elapsed()).unwrap();
+    });
+    let mut terminal = Terminal::open();
+    let client = netkit(["tcp-client", peer.address()])
+        .stdin_from(terminal.device())
+        .start();
+    terminal.type_in("typed\n");
+    client.finish();
+    let after = after.recv().unwrap();
+    assert!(after < Duration::from_millis(1500), "{after:?}");
+}
+
+#[test]
+fn half_close_wait_by_hand_holds_for_an_input_that_has_delivered_something() {
+    let peer = Peer::listen(|mut connection| {
+        connection.expect("row 1");
+        connection.shutdown();
+        connection.expect_eof();
+    });
+    let client = netkit(["tcp-client", "--half-close-wait", "0.1", peer.address()])
+        .stdin_open()
+        .start();
+    client.send("row 1");
+    client.finish();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pause_after_the_peers_end_is_probed_by_keepalive() {
+    for (options, most) in [(&[][..], 5_000), (&["--keepalive", "100"], 100_000)] {
+        let (half, next) = event();
+        let (seen, go_on) = event();
+        let peer = Peer::listen(move |mut connection| {
+            connection.expect("row 1");
+            connection.shutdown();
+            half.happen();
+            go_on.wait();
+            connection.expect_eof();
+        });
+        let client = netkit(["tcp-client", peer.address()].iter().chain(options))
+            .stdin_open()
+            .start();
+        client.send("row 1");
+        next.wait();
+        let timer = keepalive_timer(peer.port());
+        assert!((most / 2..=most).contains(&timer), "{timer} ms");
+        seen.happen();
+        drop(client);
+    }
+}
+
+/// Waits until the connection to `port` of this machine has a keepalive timer and its peer has ended.
+/// Returns in how many milliseconds it expires.
+#[cfg(target_os = "linux")]
+fn keepalive_timer(port: &str) -> u64 {
+    let port: u16 = port.parse().unwrap();
+    let end = Instant::now() + DEADLINE;
+    while Instant::now() < end {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        for line in table.lines() {
+            // proc(5): address and state (08 is CLOSE-WAIT), queues, kind of timer (02) and its jiffies.
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let timer = fields[5].strip_prefix("02:");
+            if fields[2] == format!("0100007F:{port:04X}")
+                && fields[3] == "08"
+                && let Some(ticks) = timer
+            {
+                let ticks = u64::from_str_radix(ticks, 16).unwrap();
+                return ticks * 1000 / rustix::param::clock_ticks_per_second();
+            }
+        }
+    }
+    panic!("the connection should have a keepalive timer");
 }
 
 #[test]

@@ -62,6 +62,12 @@ fn session(first: First, end: End, no_shutdown: bool) {
     } else {
         ""
     };
+    let client = if end == End::PeerCloses {
+        // An input that has delivered something is read to its end.
+        client.args(["--half-close-wait", "0.5"])
+    } else {
+        client
+    };
     let client = client.stdin_open().any_stdout();
     let mut client = client.start();
     client.send("question");

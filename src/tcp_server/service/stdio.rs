@@ -4,6 +4,7 @@ use super::Streams;
 use crate::exit::{Exit, OrFail as _};
 use crate::output;
 use crate::relay::duplex::{Duplex, Reader, Writer};
+use crate::relay::{NoInput, Rules};
 use crate::tcp_server::connection::{Connection, Ended};
 
 /// Ends as a client does: see `relay`.
@@ -19,5 +20,9 @@ pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
         .or_fail(Exit::Local, || "could not open standard input and output")
         .map_err(Ended::Local)?;
     let remote = streams.remote(connection)?;
-    connection.relay(output::NAME, args.local(local), remote, args.rules())
+    let rules = Rules {
+        no_input: NoInput::Nothing,
+        ..args.rules()
+    };
+    connection.relay(output::NAME, args.local(local), remote, rules)
 }

@@ -1,6 +1,7 @@
 //! `--service stdio`: one connection at a time has standard input and output.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::harness::{
     Connection, netkit, peer, program, random_bytes, tcp_server, temporary_folder,
@@ -90,6 +91,66 @@ fn a_browser_gets_one_response() {
         let request = String::from_utf8(server.finish().stdout).unwrap();
         assert!(request.starts_with("GET / HTTP/1.1\r\n"), "{request}");
     }
+}
+
+#[test]
+fn a_server_without_input_keeps_its_sending_side_open() {
+    let server = tcp_server(["--service", "stdio"])
+        .stdout("row 1 row 2")
+        .listen();
+    let mut client = server.connect();
+    client.send("row 1 ");
+    client.expect_nothing_for(Duration::from_millis(300));
+    client.send("row 2");
+    client.shutdown();
+    client.expect_eof();
+    server.finish();
+}
+
+#[test]
+fn the_end_of_an_input_that_has_delivered_something_is_passed_on() {
+    let server = tcp_server(["--service", "stdio"]).stdin("all").listen();
+    let mut client = server.connect();
+    client.expect("all");
+    client.expect_eof();
+    client.shutdown();
+    server.finish();
+}
+
+#[test]
+fn idle_timeout_ends_a_receiver_well() {
+    let server = tcp_server(["--service", "stdio", "--idle-timeout", "0.3"])
+        .stdout("x")
+        .listen();
+    let mut client = server.connect();
+    client.send("x");
+    client.expect_eof();
+    server.wait_for_line("Connection from {*} closed.");
+    server.finish();
+}
+
+#[test]
+fn idle_timeout_of_a_receiver_that_got_nothing_is_an_error() {
+    let server = tcp_server(["--service", "stdio", "--idle-timeout", "0.3"])
+        .code(4)
+        .listen();
+    let mut client = server.connect();
+    client.drain();
+    server.finish();
+}
+
+#[test]
+#[ignore = "takes ten seconds"]
+fn a_receiver_tells_what_a_silent_sender_needs() {
+    let server = tcp_server(["--service", "stdio"]).stdout("x").listen();
+    let mut client = server.connect();
+    client.send("x");
+    server.wait_for_line(
+        "netkit: the peer is silent and has not ended; some senders need an option to end \
+         (nc -N, nc -q 0), and --idle-timeout TIME ends this side",
+    );
+    client.shutdown();
+    server.finish();
 }
 
 #[test]

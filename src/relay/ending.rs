@@ -1,0 +1,122 @@
+//! When a session ends, and what it says while that takes long.
+
+use std::time::Duration;
+
+use super::{Direction, Session};
+use crate::units::Patience;
+use crate::wait::Deadline;
+
+/// How long an input may be silent after the remote has ended, if it is a terminal or has delivered
+/// nothing.
+pub const HALF_CLOSE_WAIT: Duration = Duration::from_millis(500);
+
+/// What ends a session that would go on for ever.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub no_input: NoInput,
+    /// How long local input may be silent after the remote has ended. `None`: an input that has
+    /// delivered something is read to its end, unless it is a terminal. Any other is left after
+    /// [`HALF_CLOSE_WAIT`].
+    pub half_close_wait: Option<Patience>,
+    /// How long the remote may take to end after local input has ended. Reaching it is no error.
+    pub wait_after_eof: Option<Duration>,
+    /// How long nothing may move in either direction.
+    pub idle_timeout: Option<Duration>,
+    pub deadline: Deadline,
+}
+
+/// What the remote sees if local input ends without a byte.
+#[derive(Clone, Debug)]
+pub enum NoInput {
+    /// The end, as after any input.
+    End,
+    /// These bytes, and no end.
+    Bytes(Vec<u8>),
+    /// No end before its own: this side only receives. Some senders take an end for a hang-up.
+    Nothing,
+}
+
+impl Rules {
+    /// Each direction goes on to its own end, however long that takes.
+    pub const PATIENT: Self = Self {
+        no_input: NoInput::End,
+        half_close_wait: Some(Patience::Forever),
+        wait_after_eof: None,
+        idle_timeout: None,
+        deadline: Deadline::NEVER,
+    };
+}
+
+impl Session<'_> {
+    /// When the session is over without an error if nothing moves from now on.
+    pub(super) fn end(&self) -> Deadline {
+        let half_close = match (self.incoming.end, self.patience()) {
+            // While the remote is slow to read, the input is not silent.
+            (Some(end), Patience::For(silence)) if !self.outgoing.pump.is_writing() => {
+                Deadline::since(end.max(self.outgoing.last_move), silence)
+            }
+            _ => Deadline::NEVER,
+        };
+        match (self.outgoing.end, self.rules.wait_after_eof) {
+            (Some(end), Some(wait)) => half_close.min(Deadline::since(end, wait)),
+            _ => half_close,
+        }
+    }
+
+    /// How long local input may be silent once the remote has ended.
+    fn patience(&self) -> Patience {
+        match self.rules.half_close_wait {
+            Some(patience) => patience,
+            None if self.is_transfer() => Patience::Forever,
+            None => Patience::For(HALF_CLOSE_WAIT),
+        }
+    }
+
+    /// Whether local input is read to its end though the remote has ended.
+    fn is_transfer(&self) -> bool {
+        self.outgoing.first_move.is_some() && !self.outgoing.pump.reader.is_terminal()
+    }
+
+    /// Whether local input has ended without a byte, and the remote sees no end of it.
+    pub(super) fn is_receiver(&self) -> bool {
+        matches!(self.rules.no_input, NoInput::Nothing)
+            && self.outgoing.has_ended()
+            && self.outgoing.first_move.is_none()
+    }
+
+    pub(super) fn idle(&self) -> Deadline {
+        let last_move = self.outgoing.last_move.max(self.incoming.last_move);
+        let time = self.rules.idle_timeout;
+        time.map_or(Deadline::NEVER, |time| Deadline::since(last_move, time))
+    }
+
+    /// When a line is due that says what the session waits for, and that line.
+    pub(super) fn hint(&self) -> (Deadline, &'static str) {
+        const OPEN_INPUT: Duration = Duration::from_secs(2);
+        const SILENT_SENDER: Duration = Duration::from_secs(10);
+        let silence = |direction: &Direction, time| Deadline::since(direction.last_move, time);
+        match (self.outgoing.end, self.incoming.end) {
+            _ if self.has_hinted => (Deadline::NEVER, ""),
+            (None, Some(end))
+                if self.rules.half_close_wait.is_none()
+                    && self.is_transfer()
+                    && !self.outgoing.pump.is_writing() =>
+            {
+                let pause = Deadline::since(end.max(self.outgoing.last_move), OPEN_INPUT);
+                let hint =
+                    "the peer has ended; input is still open (--half-close-wait 0 leaves at once)";
+                (pause, hint)
+            }
+            (Some(_), None)
+                if self.is_receiver()
+                    && self.incoming.first_move.is_some()
+                    && self.rules.idle_timeout.is_none() =>
+            {
+                let hint = "the peer is silent and has not ended; some senders need an option to \
+                    end (nc -N, nc -q 0), and --idle-timeout TIME ends this side";
+                (silence(&self.incoming, SILENT_SENDER), hint)
+            }
+            _ => (Deadline::NEVER, ""),
+        }
+    }
+}
