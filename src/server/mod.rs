@@ -3,5 +3,6 @@
 pub mod access;
 pub mod busy_poll;
 pub mod episode;
+pub mod host;
 pub mod listen;
 pub mod program;

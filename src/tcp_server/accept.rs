@@ -70,6 +70,8 @@ impl Server {
                         }
                         Err(rejected) => {
                             let is_first = self.admission.count(rejected);
+                            // An end would look like a service that has nothing to say.
+                            stream.reset_on_close();
                             // Neither the peer nor a stop has to wait for a log line.
                             drop((stream, listeners));
                             rejected.log(peer, is_first);

@@ -9,6 +9,7 @@ use super::connections::{Connections, Permit};
 use crate::net::stream::Stream;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
+use crate::server::host;
 use crate::wait::{Deadline, lock};
 
 /// Admits or rejects connections, and logs episodes of rejections.
@@ -18,15 +19,15 @@ pub struct Admission {
     episodes: Mutex<BTreeMap<Rejected, Episode>>,
 }
 
-/// Why a connection is closed as soon as it is accepted.
+/// Why a connection is reset as soon as it is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rejected {
     /// By this option: `--allow` or `--deny`.
     Denied(&'static str),
     /// That many are open already.
     Full(u32),
-    /// That many are open from its address already.
-    FullForPeer(u32),
+    /// That many are open from its host already.
+    FullForHost(u32),
 }
 
 impl Admission {
@@ -38,7 +39,7 @@ impl Admission {
         }
     }
 
-    /// Counts a connection as open, or rejects it. The caller closes one that is rejected.
+    /// Counts a connection as open, or rejects it. The caller resets one that is rejected.
     pub fn admit(&self, stream: &Arc<Stream>, peer: SocketAddr) -> Result<Permit, Rejected> {
         let ip = peer.ip().to_canonical();
         if !self.gate.permits(ip) {
@@ -73,7 +74,7 @@ impl Admission {
                 let why = match rejected {
                     Rejected::Denied(_) => "they were not allowed",
                     Rejected::Full(_) => "too many were open",
-                    Rejected::FullForPeer(_) => "too many were open from one address",
+                    Rejected::FullForHost(_) => "too many were open from one host",
                 };
                 tracing::warn!(
                     event = "limit",
@@ -98,9 +99,9 @@ impl Rejected {
             Self::Full(limit) => {
                 tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} (--max-connections {limit})", open(limit));
             }
-            Self::FullForPeer(limit) => {
-                let ip = peer.ip().to_canonical();
-                tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} from {ip} (--max-connections-per-ip {limit})", open(limit));
+            Self::FullForHost(limit) => {
+                let host = host::name(peer.ip());
+                tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} from {host} (--max-connections-per-ip {limit})", open(limit));
             }
         }
     }
@@ -158,7 +159,7 @@ mod tests {
         let _permit = admission.admit(&stream, peer("192.0.2.1:1")).unwrap();
         let mapped = peer("[::ffff:192.0.2.1]:2");
         let rejected = admission.admit(&stream, mapped).err();
-        assert_eq!(rejected, Some(Rejected::FullForPeer(1)));
+        assert_eq!(rejected, Some(Rejected::FullForHost(1)));
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         let kinds = [
             Rejected::Denied("--deny"),
             Rejected::Full(2),
-            Rejected::FullForPeer(1),
+            Rejected::FullForHost(1),
         ];
         assert_eq!(admission.next_end(), Deadline::NEVER);
         for _ in 0..2 {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::admission::Rejected;
 use crate::net::stream::Stream;
+use crate::server::host::{host, is_loopback, share};
 use crate::wait::{Waker, lock};
 
 /// A closing connection is not open, but has a thread. At least this many may be closing at a time.
@@ -15,7 +16,8 @@ const MOST_LEAVING: usize = 64;
 /// The open connections and the permits. The server ends after the last permit.
 pub struct Connections {
     most: u32,
-    most_per_ip: Option<u32>,
+    /// `None`: a host's share of `most`, except on loopback.
+    most_per_host: Option<u32>,
     state: Mutex<State>,
     /// Wakes the main thread.
     pub waker: Waker,
@@ -24,7 +26,7 @@ pub struct Connections {
 #[derive(Default)]
 struct State {
     open: BTreeMap<u64, Arc<Stream>>,
-    open_per_ip: BTreeMap<IpAddr, u32>,
+    open_per_host: BTreeMap<IpAddr, u32>,
     /// How many permits live.
     permits: usize,
     last_number: u64,
@@ -39,15 +41,16 @@ pub struct Permit {
     connections: Arc<Connections>,
     /// The first connection of a server is 1.
     pub number: u64,
-    ip: IpAddr,
+    host: IpAddr,
 }
 
 impl Connections {
-    /// `most` connections may be open at once, and `most_per_ip` of one address.
-    pub fn new(most: u32, most_per_ip: Option<u32>) -> io::Result<Self> {
+    /// `most` connections may be open at once, and `most_per_host` of one host. By default that is three
+    /// quarters, and all on loopback.
+    pub fn new(most: u32, most_per_host: Option<u32>) -> io::Result<Self> {
         Ok(Self {
             most,
-            most_per_ip,
+            most_per_host,
             state: Mutex::default(),
             waker: Waker::new()?,
         })
@@ -60,9 +63,11 @@ impl Connections {
         if state.open.len() >= most || state.permits >= most + most.max(MOST_LEAVING) {
             return Err(Rejected::Full(self.most));
         }
-        let open = state.open_per_ip.entry(ip).or_default();
-        match self.most_per_ip {
-            Some(most) if *open >= most => return Err(Rejected::FullForPeer(most)),
+        let host = host(ip);
+        let default = || (!is_loopback(ip)).then(|| share(self.most));
+        let open = state.open_per_host.entry(host).or_default();
+        match self.most_per_host.or_else(default) {
+            Some(most) if *open >= most => return Err(Rejected::FullForHost(most)),
             _ => *open += 1,
         }
         state.last_number += 1;
@@ -72,7 +77,7 @@ impl Connections {
         Ok(Permit {
             connections: Arc::clone(self),
             number,
-            ip,
+            host,
         })
     }
 
@@ -108,11 +113,11 @@ impl Permit {
     pub fn release(&self) -> bool {
         let mut state = lock(&self.connections.state);
         if state.open.remove(&self.number).is_some()
-            && let Some(open) = state.open_per_ip.get_mut(&self.ip)
+            && let Some(open) = state.open_per_host.get_mut(&self.host)
         {
             *open -= 1;
             if *open == 0 {
-                state.open_per_ip.remove(&self.ip);
+                state.open_per_host.remove(&self.host);
             }
         }
         state.is_cut_off
@@ -137,8 +142,8 @@ mod tests {
 
     const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn connections(most: u32, most_per_ip: Option<u32>) -> Arc<Connections> {
-        Arc::new(Connections::new(most, most_per_ip).unwrap())
+    fn connections(most: u32, most_per_host: Option<u32>) -> Arc<Connections> {
+        Arc::new(Connections::new(most, most_per_host).unwrap())
     }
 
     /// A stream and the client at its other end.
@@ -164,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_own_limit() {
+    fn each_host_has_its_own_limit() {
         let connections = connections(9, Some(2));
         let (stream, _client) = stream();
         let [one, other] = [IP, Ipv4Addr::new(127, 0, 0, 2).into()];
@@ -172,11 +177,45 @@ mod tests {
             .map(|ip| connections.add(&stream, ip).unwrap())
             .into();
         let rejected = connections.add(&stream, one).err();
-        assert_eq!(rejected, Some(Rejected::FullForPeer(2)));
+        assert_eq!(rejected, Some(Rejected::FullForHost(2)));
         assert!(connections.add(&stream, other).is_ok());
         drop(permits);
         assert!(connections.add(&stream, one).is_ok());
-        assert_eq!(lock(&connections.state).open_per_ip.len(), 0);
+        assert_eq!(lock(&connections.state).open_per_host.len(), 0);
+    }
+
+    #[test]
+    fn one_host_may_take_three_quarters_unless_it_is_this_machine() {
+        let (stream, _client) = stream();
+        let taken = |most, given, address: &str| {
+            let connections = connections(most, given);
+            let ip = address.parse().unwrap();
+            let permits: Vec<_> = (0..10)
+                .filter_map(|_| connections.add(&stream, ip).ok())
+                .collect();
+            permits.len()
+        };
+        assert_eq!(taken(8, None, "192.0.2.1"), 6);
+        assert_eq!(taken(8, None, "2001:db8::1"), 6);
+        assert_eq!(taken(1, None, "192.0.2.1"), 1);
+        assert_eq!(taken(8, Some(8), "192.0.2.1"), 8);
+        for loopback in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(taken(8, None, loopback), 8);
+            assert_eq!(taken(8, Some(2), loopback), 2);
+        }
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_host() {
+        let connections = connections(4, None);
+        let (stream, _client) = stream();
+        let add = |ip: &str| connections.add(&stream, ip.parse().unwrap());
+        let permits: Vec<_> = (1..4)
+            .map(|number| add(&format!("2001:db8::{number}")).unwrap())
+            .collect();
+        assert_eq!(add("2001:db8::4").err(), Some(Rejected::FullForHost(3)));
+        assert!(add("2001:db8:0:1::4").is_ok());
+        drop(permits);
     }
 
     #[test]

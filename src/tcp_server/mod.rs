@@ -76,10 +76,12 @@ struct LimitArgs {
     /// With --service stdio: serve one after another
     #[arg(short, long)]
     keep_open: bool,
-    /// Serve at most N connections at once; close others
+    /// Serve at most N connections at once; reset others
     #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
-    /// Serve at most N connections from one address; close others
+    /// Serve at most N connections of one host [default: 3/4 of -m]
+    ///
+    /// An IPv6 host is a /64. By default loopback may have all of -m. Others are reset.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections_per_ip: Option<u32>,
     /// Close a connection after TIME without data

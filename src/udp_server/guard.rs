@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use super::Handler;
-use super::limit::{self, Limiter};
+use super::limit::Limiter;
 use super::numbered_tap::NumberedTap;
 use super::refusal::{self, Refusal};
 use super::socket::{Peer, Received, ServerSocket};
@@ -19,6 +19,7 @@ use crate::net::datagram::largest;
 use crate::net::socket;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
+use crate::server::host::is_loopback;
 use crate::tap::Direction;
 use crate::wait::Deadline;
 
@@ -115,7 +116,7 @@ impl Guard {
         let Some(limiter) = &mut self.limiter else {
             return false;
         };
-        !limit::is_exempt(source.ip()) && !limiter.take(source.ip(), Instant::now())
+        !is_loopback(source.ip()) && !limiter.take(source.ip(), Instant::now())
     }
 
     /// Sends a datagram with the hop limit `hops`, or the usual one. Counts why if that fails.

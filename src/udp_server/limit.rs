@@ -1,9 +1,11 @@
 //! `--rate-limit`: a token bucket for each host, in a table of limited size.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
+
+use crate::server::host::host;
 
 /// The time in which an empty bucket fills. A bucket that was not used for this long is full, and can
 /// be forgotten.
@@ -23,14 +25,6 @@ pub struct Limiter {
     begin: Instant,
     /// Shared by all hosts that do not fit into the table.
     overflow: Bucket,
-}
-
-/// What counts as one host: an IPv4 address, or the IPv6 /64 in which a host can choose its addresses.
-pub fn host(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 /// A token bucket, stored as the time at which it is full again.
@@ -94,11 +88,6 @@ impl Limiter {
     }
 }
 
-/// Whether `ip` has no limit: loopback.
-pub fn is_exempt(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
-}
-
 /// Datagrams a second as typed: `10000` or `10000/s`; 0 is no limit.
 pub fn rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
@@ -141,14 +130,6 @@ mod tests {
             1
         );
         assert_eq!(served(&mut limiter, "192.0.2.1", now + 9 * WINDOW), 3);
-    }
-
-    #[test]
-    fn loopback_is_exempt() {
-        for source in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert!(is_exempt(ip(source)), "{source}");
-        }
-        assert!(!is_exempt(ip("192.0.2.1")));
     }
 
     #[test]

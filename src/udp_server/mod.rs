@@ -190,7 +190,7 @@ impl Handler {
         if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
             program.check()?;
             let idle_timeout = args.idle_timeout.unwrap_or(Duration::from_secs(60));
-            let max_peers = args.max_peers.unwrap_or(256) as usize;
+            let max_peers = args.max_peers.unwrap_or(256);
             let programs = Programs::new(program, idle_timeout, max_peers)?;
             return Ok(Self::Programs(programs));
         }

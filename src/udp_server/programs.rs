@@ -10,10 +10,10 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Signal;
 
 use super::guard::Guard;
-use super::limit::{host, is_exempt};
 use super::refusal::Refusal;
 use super::socket::Peer;
 use crate::net::datagram::{LARGEST, largest};
+use crate::server::host::{host, is_loopback, share};
 use crate::server::program::{Ends, GRACE, Program, Running};
 use crate::signal::{SIGCHLD, Signals};
 use crate::wait::{Deadline, GONE, IN, Key, OUT, Ready, Set};
@@ -22,7 +22,7 @@ use crate::wait::{Deadline, GONE, IN, Key, OUT, Ready, Set};
 pub struct Programs {
     program: Program,
     idle_timeout: Duration,
-    max_peers: usize,
+    max_peers: u32,
     children: Signals,
     child_ended: Key,
     sessions: HashMap<Peer, Session>,
@@ -61,7 +61,7 @@ struct Leaving {
 }
 
 impl Programs {
-    pub fn new(program: Program, idle_timeout: Duration, max_peers: usize) -> io::Result<Self> {
+    pub fn new(program: Program, idle_timeout: Duration, max_peers: u32) -> io::Result<Self> {
         Ok(Self {
             program,
             idle_timeout,
@@ -116,7 +116,7 @@ impl Programs {
 
     /// Why no program is started for `peer`.
     fn refusal(&self, peer: &Peer) -> Option<Refusal> {
-        if self.sessions.len() + self.leaving.len() >= self.max_peers {
+        if self.sessions.len() + self.leaving.len() >= self.max_peers as usize {
             return Some(Refusal::Full);
         }
         let leaving = self.leaving.iter().map(|leaving| &leaving.peer);
@@ -124,8 +124,8 @@ impl Programs {
         // Addresses can be forged, and one host must not shut out all others.
         let own = host(peer.address.ip());
         let same = peers.filter(|other| host(other.address.ip()) == own);
-        let most = self.max_peers - self.max_peers / 4;
-        (!is_exempt(peer.address.ip()) && same.count() >= most).then_some(Refusal::Crowd)
+        let most = share(self.max_peers) as usize;
+        (!is_loopback(peer.address.ip()) && same.count() >= most).then_some(Refusal::Crowd)
     }
 
     fn start(&self, peer: &Peer, guard: &Guard) -> io::Result<Session> {
@@ -316,7 +316,7 @@ impl Session {
             }
             Ok(count) => {
                 let rest = self.unasked.checked_sub(count);
-                if rest.is_none() && !is_exempt(source.ip()) {
+                if rest.is_none() && !is_loopback(source.ip()) {
                     guard.refuse(Refusal::Unheard, source);
                 } else if guard.is_over_rate(source) {
                     guard.refuse(Refusal::Rate, source);

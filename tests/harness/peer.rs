@@ -100,6 +100,15 @@ impl Connection {
         Self::new(stream)
     }
 
+    /// A server at `address` must reset a new connection. That may come before connect(2) returns.
+    #[track_caller]
+    pub fn rejected_by(address: SocketAddr) {
+        match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => Self::new(stream).expect_reset(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -56,6 +56,12 @@ impl Server {
         Connection::to(self.address)
     }
 
+    /// The server must reset a new connection.
+    #[track_caller]
+    pub fn expect_rejection(&self) {
+        Connection::rejected_by(self.address);
+    }
+
     /// Stops the server by SIGTERM and waits for its end.
     #[track_caller]
     pub fn stop(self) -> Finished {

@@ -43,6 +43,34 @@ fn any_listens_on_both_families_and_warns() {
 
 #[test]
 #[ignore = "needs root"]
+fn one_host_gets_three_quarters_of_the_connections_and_loopback_all() {
+    in_namespace(|| {
+        add_address("192.0.2.1/32");
+        add_address("2001:db8::1/128");
+        for (ip, host) in [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::/64")] {
+            let server = tcp_server(["--bind", "any", "-m", "5"]).listen();
+            let address = SocketAddr::new(ip.parse().unwrap(), server.port());
+            let _open = [(); 3].map(|()| {
+                let mut client = Connection::to(address);
+                client.expect("Welcome!");
+                client
+            });
+            Connection::rejected_by(address);
+            server.wait_for_line(&format!(
+                "netkit: refused {{*}}: 3 connections are open from {host} \
+                 (--max-connections-per-ip 3)"
+            ));
+            let _loopback = [(); 2].map(|()| {
+                let mut client = server.connect();
+                client.expect("Welcome!");
+                client
+            });
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_server_warns_about_an_address_that_others_can_reach() {
     in_namespace(|| {
         add_address("192.0.2.1/32");

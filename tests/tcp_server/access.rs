@@ -1,4 +1,4 @@
-//! `--allow`, `--deny` and the limit per address: who may connect.
+//! `--allow`, `--deny` and the limit per host: who may connect.
 
 use std::fs;
 
@@ -71,8 +71,7 @@ fn allow_and_deny_decide_who_is_served() {
 fn denied_connections_are_logged_once_and_counted() {
     let server = tcp_server(["--deny", "127.0.0.1"]).listen();
     for _ in 0..3 {
-        let mut client = server.connect();
-        client.drain();
+        server.expect_rejection();
     }
     server.wait_for_line("netkit: refused {*}: not allowed (--deny)");
     server.signal(Signal::TERM);
@@ -218,7 +217,7 @@ fn of_two_quick_hangups_the_newer_list_holds() {
 }
 
 #[test]
-fn each_address_has_a_limit_of_its_own() {
+fn each_host_has_a_limit_of_its_own() {
     let server = tcp_server(["--max-connections-per-ip", "2"]).listen();
     let mut open: Vec<_> = (0..2)
         .map(|_| {
@@ -227,7 +226,7 @@ fn each_address_has_a_limit_of_its_own() {
             client
         })
         .collect();
-    server.connect().drain();
+    server.expect_rejection();
     server.wait_for_line(
         "netkit: refused {*}: 2 connections are open from 127.0.0.1 (--max-connections-per-ip 2)",
     );
