@@ -1,11 +1,13 @@
 //! Signals as something that poll(2) can wait for.
 
 use std::ffi::c_int;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{flag, low_level};
 
@@ -36,9 +38,7 @@ impl Signals {
         }
         for &signal in ending.iter().chain(others) {
             low_level::pipe::register(signal, waker.sender()?)?;
-            for (_, ends) in ENDS_PROCESS_1.iter().filter(|(other, _)| *other == signal) {
-                ends.store(false, Ordering::Relaxed);
-            }
+            spare_process_1(signal);
         }
         Ok(Self { waker, is_ending })
     }
@@ -60,7 +60,7 @@ impl AsFd for Signals {
     }
 }
 
-/// The signals that end process 1, each until [`Signals::catch`] catches it.
+/// The signals that end process 1, each until it is caught.
 static ENDS_PROCESS_1: [(c_int, AtomicBool); 2] = [
     (SIGINT, AtomicBool::new(true)),
     (SIGTERM, AtomicBool::new(true)),
@@ -77,13 +77,77 @@ pub fn obey_as_process_1() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process as if SIGINT had not been caught: a shell then ends its loop too.
-pub fn end_by_interrupt() -> io::Result<()> {
+/// `signal` is caught: it no longer ends process 1.
+fn spare_process_1(signal: c_int) {
+    for (_, ends) in ENDS_PROCESS_1.iter().filter(|(other, _)| *other == signal) {
+        ends.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Signals one by one, for a thread that does nothing but wait for them.
+pub struct Arrivals {
+    /// One byte for each signal.
+    pipe: UnixStream,
+    last: Arc<AtomicUsize>,
+}
+
+impl Arrivals {
+    /// Catches `signals`.
+    pub fn of(signals: &[c_int]) -> io::Result<Self> {
+        let (pipe, sender) = UnixStream::pair()?;
+        let last = Arc::new(AtomicUsize::new(0));
+        for &signal in signals {
+            let number = usize::try_from(signal).unwrap_or_default();
+            flag::register_usize(signal, Arc::clone(&last), number)?;
+            low_level::pipe::register(signal, sender.try_clone()?)?;
+            spare_process_1(signal);
+        }
+        Ok(Self { pipe, last })
+    }
+
+    /// Blocks until a signal arrives. Of several that arrive at once it tells only one.
+    pub fn next(&mut self) -> io::Result<c_int> {
+        loop {
+            self.pipe.read_exact(&mut [0])?;
+            // Memory tells whose signal it is: a child that has not called execve(2) yet writes to the
+            // same pipe.
+            let last = self.last.swap(0, Ordering::Relaxed);
+            if last != 0 {
+                return Ok(c_int::try_from(last).unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// Those of the other signals that by default end a process, and that are sent from outside.
+pub const OTHERS_THAT_END: [c_int; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU];
+
+/// Whether the process was started so that it ignores `signal`, and has not caught it since.
+#[cfg(target_os = "linux")]
+pub fn is_ignored(signal: c_int) -> bool {
+    // proc(5): bit 0 is signal 1.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// Elsewhere only `unsafe` code could tell.
+#[cfg(not(target_os = "linux"))]
+pub fn is_ignored(_signal: c_int) -> bool {
+    false
+}
+
+/// Ends the process as if `signal` had not been caught: a shell then ends its loop too. Process 1 of a
+/// container cannot die of a signal: it exits with the code that a shell would show.
+pub fn end_by(signal: c_int) -> io::Result<()> {
     stderr::finish();
     if is_process_1() {
-        low_level::exit(code(SIGINT));
+        low_level::exit(code(signal));
     }
-    low_level::emulate_default_handler(SIGINT)
+    low_level::emulate_default_handler(signal)
 }
 
 fn is_process_1() -> bool {

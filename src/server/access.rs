@@ -140,6 +140,11 @@ impl Gate {
         lock(access).permits(peer)
     }
 
+    /// Whether SIGHUP reads files again.
+    pub fn rereads_lists(&self) -> bool {
+        self.lists.args.has_files()
+    }
+
     /// The option that decides: `--allow`, if it was given.
     pub fn option(&self) -> &'static str {
         if self.lists.args.allow.is_empty() {

@@ -6,3 +6,4 @@ pub mod episode;
 pub mod host;
 pub mod listen;
 pub mod program;
+pub mod stop;

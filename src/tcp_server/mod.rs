@@ -28,7 +28,7 @@ use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
-use crate::signal::{SIGINT, SIGTERM, Signals};
+use crate::server::stop::Stop;
 use crate::units::positive_duration;
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
@@ -91,11 +91,14 @@ struct LimitArgs {
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     max_session: Option<Duration>,
     /// On SIGINT or SIGTERM, finish within TIME
+    ///
+    /// On SIGHUP too, unless it reads a file of --allow or --deny again. A second signal ends the
+    /// server at once.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::units::duration)]
     drain_timeout: Duration,
 }
 
-/// Listens until SIGINT or SIGTERM, or until the one connection of `--once` has ended.
+/// Listens until a signal stops it, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
@@ -103,10 +106,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let listeners = args.listen.open(&args.listen.addresses()?, |address| {
         socket::listen(address, args.backlog, &args.socket)
     })?;
-    raise_descriptor_limit(args.limits.max_connections);
-    let stop = Signals::catch(&[SIGINT, SIGTERM], &[])?;
     // This empties the files of --record: not before the server can listen.
     let handler = Handler::new(&args.service, &args.stream, connect)?;
+    // Programs inherit the limit, and select(2) of some fails above 1024.
+    if handler.program().is_none() {
+        raise_descriptor_limit(args.limits.max_connections);
+    }
+    let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
     let limits = &args.limits;
     let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip)?;
     let server = Arc::new(Server {
@@ -164,21 +170,23 @@ struct Server {
 }
 
 impl Server {
-    /// Blocks until no more connections are accepted and all have ended. After SIGINT or SIGTERM it
+    /// Blocks until no more connections are accepted and all have ended. After a signal it
     /// cuts off those that are still open at the drain timeout.
-    fn wait(&self, stop: &Signals) -> Result<(), Failure> {
+    fn wait(&self, stop: &Stop) -> Result<(), Failure> {
         let (gate, connections) = (&self.admission.gate, &self.admission.connections);
+        let mut first_signal = Some(stop.as_fd());
         let mut cut_off_at = Deadline::NEVER;
         while !connections.have_ended() {
             if cut_off_at.has_passed() {
                 return self.cut_off();
             }
             let mut set = Set::new();
-            let stopped = set.add(stop.as_fd(), IN);
+            let stopped = set.add(first_signal, IN);
             let reload = set.add(gate.as_fd(), IN);
             let woken = set.add(connections.waker.as_fd(), IN);
             let ready = set.wait(cut_off_at.min(self.admission.next_end()))?;
-            if ready[stopped] && stop.arrived() {
+            if ready[stopped] {
+                first_signal = None;
                 cut_off_at = self.drain();
             }
             if ready[reload] {
@@ -213,7 +221,7 @@ impl Server {
         const GRACE_FOR_PROGRAMS: Duration = Duration::from_secs(5);
         let connections = &self.admission.connections;
         let open = connections.cut_off();
-        let grace = Deadline::after(if self.handler.runs_programs() {
+        let grace = Deadline::after(if self.handler.program().is_some() {
             GRACE_FOR_PROGRAMS
         } else {
             GRACE

@@ -27,7 +27,7 @@ use crate::net::options::SocketArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::listen::ListenArgs;
 use crate::server::program::Program;
-use crate::signal::{SIGINT, SIGTERM, Signals};
+use crate::server::stop::Stop;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
 use crate::usage::needs;
@@ -78,6 +78,9 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = limit::rate)]
     rate_limit: Option<u32>,
     /// On SIGINT or SIGTERM, finish within TIME
+    ///
+    /// On SIGHUP too, unless it reads a file of --allow or --deny again. A second signal ends the
+    /// server at once.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
     /// With --service stdio: do not escape received data on a terminal
@@ -108,13 +111,13 @@ enum Service {
     Stdio,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until a signal stops it.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     // A signal ends a look-up that takes long, so none is caught before it.
     let addresses = args.addresses()?;
-    let stop = Signals::catch(&[SIGINT, SIGTERM], &[])?;
+    let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
     let sockets = args.listen.open(&addresses, |address| {
         ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
@@ -186,9 +189,8 @@ impl Handler {
         let idle_timeout = ("--idle-timeout", args.idle_timeout.is_some());
         let max_peers = ("--max-peers", args.max_peers.is_some());
         needs("-e or --sh-exec", runs_program, &[idle_timeout, max_peers])?;
-        let direct = args.exec.clone().map(Program::Direct);
-        if let Some(program) = direct.or_else(|| args.sh_exec.clone().map(Program::Shell)) {
-            program.check()?;
+        let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
+        if let Some(program) = program {
             let idle_timeout = args.idle_timeout.unwrap_or(Duration::from_secs(60));
             let max_peers = args.max_peers.unwrap_or(256);
             let programs = Programs::new(program, idle_timeout, max_peers)?;
@@ -206,6 +208,14 @@ impl Handler {
     /// left than its datagram.
     fn counts_hops(&self) -> bool {
         matches!(self, Self::Echo | Self::Programs(_))
+    }
+
+    /// The program that it runs for each peer.
+    fn program(&self) -> Option<&Program> {
+        match self {
+            Self::Programs(programs) => Some(&programs.program),
+            _ => None,
+        }
     }
 
     /// Whether another datagram can be taken.
@@ -267,7 +277,7 @@ impl Handler {
         match self {
             Self::Hello | Self::Echo | Self::Discard => Ok(()),
             Self::Stdio(stdio) => stdio.finish(limit),
-            Self::Programs(programs) => Ok(programs.finish(limit, guard)?),
+            Self::Programs(programs) => programs.finish(limit, guard),
         }
     }
 }
@@ -283,7 +293,7 @@ struct Server {
 
 impl Server {
     /// Serves all sockets until a signal arrives.
-    fn serve(&mut self, stop: &Signals) -> Result<(), Failure> {
+    fn serve(&mut self, stop: &Stop) -> Result<(), Failure> {
         loop {
             let has_room = self.handler.has_room();
             let mut set = Set::new();
@@ -293,7 +303,7 @@ impl Server {
             let sockets: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), IN)).collect();
             let deadline = self.handler.watch(&mut set).min(self.guard.next_end());
             let ready = set.wait(deadline)?;
-            if stop.is_ending() {
+            if stop.has_arrived() {
                 return Ok(());
             }
             if ready[reload] {
@@ -310,10 +320,10 @@ impl Server {
     }
 
     /// Serves datagrams of one socket: all that there are, or so many that the others get a turn.
-    fn serve_batch(&mut self, index: usize, stop: &Signals) -> Result<(), Failure> {
+    fn serve_batch(&mut self, index: usize, stop: &Stop) -> Result<(), Failure> {
         const BATCH: usize = 64;
         for _ in 0..BATCH {
-            if stop.is_ending() || !self.handler.has_room() || !self.serve_one(index)? {
+            if stop.has_arrived() || !self.handler.has_room() || !self.serve_one(index)? {
                 break;
             }
         }

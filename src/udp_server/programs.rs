@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use super::guard::Guard;
 use super::refusal::Refusal;
 use super::socket::Peer;
+use crate::exit::{Exit, Failure};
 use crate::net::datagram::{LARGEST, largest};
 use crate::server::host::{host, is_loopback, share};
 use crate::server::program::{Ends, GRACE, Program, Running};
@@ -20,7 +21,7 @@ use crate::wait::{Deadline, GONE, IN, Key, OUT, Ready, Set};
 
 /// All programs. One thread serves them, and waits for none of them.
 pub struct Programs {
-    program: Program,
+    pub program: Program,
     idle_timeout: Duration,
     max_peers: u32,
     children: Signals,
@@ -217,10 +218,9 @@ impl Programs {
         });
     }
 
-    /// Closes the input of all programs and sends what they still print. The programs that have not
-    /// ended get SIGTERM after half of the time, and SIGKILL at `limit`. Blocks until all are gone.
-    pub fn finish(&mut self, limit: Deadline, guard: &mut Guard) -> io::Result<()> {
-        let mut half = Deadline::within(limit.left().map(|left| left / 2));
+    /// Closes the input of all programs and sends what they still print. At `limit` it ends those that
+    /// run, which is an error. Blocks until all are gone.
+    pub fn finish(&mut self, limit: Deadline, guard: &mut Guard) -> Result<(), Failure> {
         let running = self.sessions.len();
         if running > 0 {
             tracing::info!(
@@ -229,27 +229,35 @@ impl Programs {
                 "Waiting for {running} program(s) to end..."
             );
         }
-        for leaving in &mut self.leaving {
-            leaving.kill_at = leaving.kill_at.min(limit);
-        }
+        let mut ended = 0;
         while !self.sessions.is_empty() || !self.leaving.is_empty() {
-            if half.has_passed() {
+            if limit.has_passed() && !self.sessions.is_empty() {
+                ended = self.sessions.len();
                 for peer in self.sessions.keys().copied().collect::<Vec<_>>() {
-                    self.leave(peer, "the server ends", limit);
+                    self.leave(peer, "the server ends", Deadline::after(GRACE));
                 }
-                half = Deadline::NEVER;
             }
             for session in self.sessions.values_mut() {
                 if session.rest.is_empty() {
                     session.running.child.stdin = None;
                 }
             }
+            let all_told = self.sessions.is_empty();
+            let limit = if all_told { Deadline::NEVER } else { limit };
             let mut set = Set::new();
-            let deadline = self.watch(&mut set).min(half);
+            let deadline = self.watch(&mut set).min(limit);
             let ready = set.wait(deadline)?;
             self.serve(&ready, guard);
         }
-        Ok(())
+        let were = match ended {
+            0 => return Ok(()),
+            1 => "program that was",
+            _ => "programs that were",
+        };
+        let time = limit.length();
+        let message =
+            format!("ended {ended} {were} still running after {time:?} (--drain-timeout)");
+        Err(Failure::new(Exit::Timeout, message))
     }
 }
 

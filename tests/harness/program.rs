@@ -305,6 +305,11 @@ impl Process {
         self.child.id()
     }
 
+    /// From now on the program must end by `signal`.
+    pub fn expect_end_by(&mut self, signal: Signal) {
+        self.expected.end = Some(End::Signal(signal.as_raw()));
+    }
+
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -5,12 +5,27 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::harness::{Connection, event, random_bytes, spawn, tcp_server};
+use crate::harness::{
+    Connection, DEADLINE, Server, event, random_bytes, spawn, tcp_server, udp_server,
+};
+use crate::udp_server::ask;
 
 /// Whether a process exists.
 fn is_running(pid: &str) -> bool {
     let pid = pid.trim_end().parse().ok().and_then(Pid::from_raw);
     rustix::process::test_kill_process(pid.unwrap()).is_ok()
+}
+
+/// Waits until a process that was killed has ended. It is init(1) that reaps it.
+#[track_caller]
+fn until_ended(pid: &str) {
+    let end = Instant::now() + DEADLINE;
+    let stat = format!("/proc/{}/stat", pid.trim_end());
+    let is_zombie = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+    while is_running(pid) && !is_zombie() {
+        assert!(Instant::now() < end, "{pid} should have ended");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -123,4 +138,77 @@ fn a_second_signal_ends_the_server_at_once() {
     server.wait_for_line("Waiting for 1 open connection(s) to end...");
     server.signal(Signal::TERM);
     server.finish();
+}
+
+#[test]
+fn sighup_without_lists_drains_as_sigterm_does() {
+    let server = tcp_server([]).listen();
+    let mut client = server.connect();
+    client.expect("Welcome!");
+    server.signal(Signal::HUP);
+    server.wait_for_line("Waiting for 1 open connection(s) to end...");
+    client.send("exit");
+    client.expect_eof();
+    server.finish();
+    let server = udp_server([]).listen();
+    server.signal(Signal::HUP);
+    server.finish();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sighup_that_was_ignored_at_the_start_stays_ignored() {
+    for program in [tcp_server([]), udp_server([]), tcp_server(["-e", "cat"])] {
+        let server = program
+            .through("trap '' HUP; exec \"$0\" \"$@\"")
+            .killed_by(Signal::USR1)
+            .listen();
+        server.signal(Signal::HUP);
+        // Of two signals the kernel delivers the lower number first.
+        server.signal(Signal::USR1);
+        server.finish();
+    }
+}
+
+/// A server of each protocol, with a program that does not end by itself and its pid.
+fn with_programs() -> Vec<(Server, String)> {
+    let command = [
+        "--drain-timeout",
+        "1h",
+        "--sh-exec",
+        "echo $$; exec sleep 1000",
+    ];
+    let (tcp, udp) = (tcp_server(command).listen(), udp_server(command).listen());
+    let pid = |bytes| String::from_utf8(bytes).unwrap();
+    let mut client = tcp.connect();
+    let of_tcp = pid(client.receive());
+    // The end of the client would end the program.
+    std::mem::forget(client);
+    let of_udp = pid(ask(&udp, ""));
+    vec![(tcp, of_tcp), (udp, of_udp)]
+}
+
+#[test]
+fn programs_do_not_outlive_a_server_that_a_signal_ends() {
+    let at_once = [Signal::QUIT, Signal::USR1, Signal::ALARM];
+    let cases = at_once.map(|signal| vec![signal]).into_iter();
+    let twice = [
+        vec![Signal::TERM, Signal::INT],
+        vec![Signal::INT, Signal::TERM],
+        vec![Signal::HUP, Signal::HUP],
+    ];
+    for signals in cases.chain(twice) {
+        for (mut server, pid) in with_programs() {
+            assert!(is_running(&pid));
+            server.expect_end_by(*signals.last().unwrap());
+            for (number, signal) in signals.iter().enumerate() {
+                if number > 0 {
+                    server.wait_for_line("Waiting for 1 {*} to end...");
+                }
+                server.signal(*signal);
+            }
+            server.finish();
+            until_ended(&pid);
+        }
+    }
 }

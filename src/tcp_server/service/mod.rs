@@ -114,9 +114,7 @@ impl Handler {
             &stream.given(),
         )?;
         needs("--service stdio", is_stdio, &stream.given_for_stdio())?;
-        let direct = args.exec.clone().map(Program::Direct);
-        let program = direct.or(args.sh_exec.clone().map(Program::Shell));
-        program.as_ref().map_or(Ok(()), Program::check)?;
+        let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         // Only now: a program that cannot be run must not empty the files of an earlier server.
         let streams = Streams {
             args: stream.clone(),
@@ -144,9 +142,12 @@ impl Handler {
         matches!(self, Self::Stdio(_))
     }
 
-    /// Whether it runs a program for each connection.
-    pub fn runs_programs(&self) -> bool {
-        matches!(self, Self::Exec(..))
+    /// The program that it runs for each connection.
+    pub fn program(&self) -> Option<&Program> {
+        match self {
+            Self::Exec(program, _) => Some(program),
+            _ => None,
+        }
     }
 
     /// Blocks until the service is done with the connection. The caller closes it.

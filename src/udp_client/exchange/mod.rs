@@ -23,7 +23,7 @@ use crate::exit::{Exit, Failure, cause};
 use crate::net::connect::ATTEMPT_DELAY;
 use crate::net::datagram::BUFFER;
 use crate::output;
-use crate::signal::{SIGINT, Signals, end_by_interrupt};
+use crate::signal::{SIGINT, Signals, end_by};
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
@@ -96,7 +96,7 @@ pub fn run(
     }
     let finished = exchange.report.finish();
     if is_interrupted {
-        end_by_interrupt()?;
+        end_by(SIGINT)?;
     }
     finished
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Program, Server, Terminal, netkit, tcp_server, temporary_folder};
+use crate::harness::{Program, Server, Terminal, netkit, program, tcp_server, temporary_folder};
 
 #[test]
 fn the_end_of_input_ends_only_the_programs_input() {
@@ -98,6 +98,19 @@ fn a_program_whose_client_resets_at_once_is_told_that_client() {
         log.lines().all(|port| ports.iter().any(|own| own == port)),
         "{log}"
     );
+}
+
+#[test]
+fn a_program_inherits_the_descriptor_limit_and_no_descriptor() {
+    let command = "echo $(ulimit -Sn) $(ls /dev/fd)";
+    let server = tcp_server(["--sh-exec", command]).ulimit("-Sn 256");
+    let server = server.listen();
+    // The process that runs the tests may pass on open descriptors too.
+    let direct = program("/bin/sh", ["-c", command]).ulimit("-Sn 256");
+    let direct = direct.stdin("").any_stdout().run().stdout;
+    for _ in 0..2 {
+        server.connect().expect(&direct);
+    }
 }
 
 #[cfg(target_os = "linux")]

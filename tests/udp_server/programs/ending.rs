@@ -80,23 +80,48 @@ fn on_a_signal_due_answers_are_still_sent() {
 }
 
 #[test]
-fn on_a_signal_a_program_that_does_not_end_is_killed_after_the_drain_timeout() {
-    let command = "trap '' TERM; echo $$; while :; do sleep 1000; done";
-    let server = udp_server(["--drain-timeout", "0.5", "--sh-exec", command]).listen();
+fn on_a_signal_a_program_that_does_not_end_is_ended_after_the_drain_timeout() {
+    let command = "echo $$; exec sleep 1000";
+    let server = udp_server(["--drain-timeout", "0.3", "--sh-exec", command])
+        .code(4)
+        .listen();
     let program = pid(&ask(&server, ""));
     let begin = std::time::Instant::now();
-    server.stop();
-    assert!(begin.elapsed() >= Duration::from_millis(500));
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    server.signal(Signal::TERM);
+    server.wait_for_line(
+        "netkit: ended 1 program that was still running after 300ms (--drain-timeout)",
+    );
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    server.finish();
     assert!(test_kill_process(program).is_err());
 }
 
 #[test]
-fn a_program_that_sigstop_has_stopped_is_ended_too() {
-    let server = udp_server(["--drain-timeout", "0.5", "--sh-exec", "echo $$; exec cat"]);
-    let server = server.listen();
-    let program = pid(&ask(&server, ""));
-    rustix::process::kill_process(program, Signal::STOP).unwrap();
-    server.stop();
-    assert!(test_kill_process(program).is_err());
+fn programs_that_sigterm_does_not_end_are_killed_and_counted() {
+    let command = "trap '' TERM; echo $$; while :; do sleep 1000; done";
+    let server = udp_server(["--drain-timeout", "0", "--sh-exec", command])
+        .code(4)
+        .listen();
+    let mut programs = vec![pid(&ask(&server, "")), pid(&ask(&server, ""))];
+    // SIGSTOP holds up SIGTERM too.
+    rustix::process::kill_process(programs[0], Signal::STOP).unwrap();
+    server.signal(Signal::TERM);
+    server.wait_for_line(
+        "netkit: ended 2 programs that were still running after 0ns (--drain-timeout)",
+    );
+    server.finish();
+    programs.retain(|program| test_kill_process(*program).is_ok());
+    assert_eq!(programs, []);
+}
+
+#[test]
+fn a_program_that_needs_most_of_the_drain_timeout_is_not_ended() {
+    let command = "read x; read y; sleep 0.7; echo done";
+    let server = udp_server(["--drain-timeout", "1", "--sh-exec", command]).listen();
+    let client = mailbox();
+    send(&client, "x\n", target(&server));
+    server.wait_for_line("Started {*}");
+    server.signal(Signal::TERM);
+    expect(&client, "done\n");
+    server.finish();
 }

@@ -128,7 +128,9 @@ fn a_program_that_prints_nothing_gets_all_datagrams() {
 #[test]
 fn a_program_that_reads_nothing_delays_no_other_peer() {
     // The program of the first peer reads nothing.
-    let server = running("read x; [ $x = deaf ] && exec sleep 1000; echo $x; exec cat").listen();
+    let command = "read x; [ $x = deaf ] && exec sleep 1000; echo $x; exec cat";
+    let server = running(command).args(["--drain-timeout", "0.2"]).code(4);
+    let server = server.listen();
     let (deaf, other) = (mailbox(), mailbox());
     send(&deaf, "deaf\n", target(&server));
     for _ in 0..4 {
@@ -155,7 +157,9 @@ fn a_program_that_reads_nothing_delays_no_other_peer() {
 
 #[test]
 fn a_program_that_closes_its_input_gets_no_more_datagrams() {
-    let server = running("exec <&-; echo closed; exec sleep 1000").listen();
+    let command = "exec <&-; echo closed; exec sleep 1000";
+    let server = running(command).args(["--drain-timeout", "0.2"]).code(4);
+    let server = server.listen();
     let client = mailbox();
     assert_eq!(ask_from(&client, &server, ""), b"closed\n");
     send(&client, "x", target(&server));
@@ -190,11 +194,11 @@ fn over_max_peers_no_peer_gets_a_program_until_one_has_ended() {
 }
 
 #[test]
-fn a_program_inherits_nothing_but_its_streams() {
-    let command = "ls /dev/fd | tr '\\n' ' '";
-    let server = running(command).listen();
+fn a_program_inherits_the_descriptor_limit_and_no_descriptor() {
+    let command = "echo $(ulimit -Sn) $(ls /dev/fd)";
+    let server = running(command).ulimit("-Sn 256").listen();
     // The process that runs the tests may pass on open descriptors too.
-    let direct = program("/bin/sh", ["-c", command]);
+    let direct = program("/bin/sh", ["-c", command]).ulimit("-Sn 256");
     let direct = direct.stdin("").any_stdout().run().stdout;
     ask(&server, "");
     assert_eq!(

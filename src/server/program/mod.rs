@@ -1,5 +1,7 @@
 //! A program that a server runs for a peer: how it starts, what it knows of the peer, how it ends.
 
+mod groups;
+
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -7,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -18,14 +21,16 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::net::address::ip;
 use crate::wait::Deadline;
+use groups::Groups;
 
-/// What to run.
+/// A program, and all of it that run.
 #[derive(Clone, Debug)]
-pub enum Program {
-    /// A program and its arguments.
-    Direct(Vec<OsString>),
-    /// A command line for `/bin/sh -c`.
-    Shell(String),
+pub struct Program {
+    /// Its name and its arguments.
+    words: Vec<OsString>,
+    /// What messages call it.
+    name: String,
+    groups: Arc<Groups>,
 }
 
 /// The two addresses of a conversation, which a program finds in its environment.
@@ -38,23 +43,36 @@ pub struct Ends {
 }
 
 impl Program {
-    /// Fails if the program does not exist or may not be run. The line of a shell is not checked.
-    pub fn check(&self) -> Result<(), Failure> {
-        self.find()
-            .or_fail(Exit::Local, || format!("could not run {self}"))
+    /// The program of `--exec` or `--sh-exec`, if one is given. Fails if it does not exist or may not
+    /// be run. The line of a shell is not checked.
+    pub fn new(exec: Option<&[OsString]>, line: Option<&str>) -> Result<Option<Self>, Failure> {
+        let shell = |line: &str| ["/bin/sh", "-c", line].map(OsString::from).to_vec();
+        let words = exec.map(<[OsString]>::to_vec).or_else(|| line.map(shell));
+        let Some(words) = words else {
+            return Ok(None);
+        };
+        let program = Self {
+            name: match line {
+                Some(line) => format!("'{line}'"),
+                None if first(&words).is_empty() => "''".to_owned(),
+                None => first(&words).display().to_string(),
+            },
+            words,
+            groups: Arc::default(),
+        };
+        let found = program.find();
+        found.or_fail(Exit::Local, || format!("could not run {program}"))?;
+        Ok(Some(program))
     }
 
     fn find(&self) -> io::Result<()> {
-        let Self::Direct(words) = self else {
-            return Ok(());
-        };
         let can_run = |path: &Path| {
             if path.is_dir() {
                 return Err(Errno::ISDIR.into());
             }
             Ok(access(path, Access::EXEC_OK)?)
         };
-        let name = first(words);
+        let name = first(&self.words);
         // execvp(3): a name with a slash is a path.
         if name.is_empty() || name.as_encoded_bytes().contains(&b'/') {
             return can_run(name.as_ref());
@@ -77,28 +95,25 @@ impl Program {
     /// Starts the program in a session of its own, without a terminal. It inherits standard error, and the
     /// environment with other [`Ends`].
     pub fn start(&self, ends: &Ends, stdin: Stdio, stdout: Stdio) -> io::Result<Running> {
-        let mut command = match self {
-            Self::Direct(words) => {
-                let mut command = Command::new(first(words));
-                command.args(words.iter().skip(1));
-                command
-            }
-            Self::Shell(line) => {
-                let mut command = Command::new("/bin/sh");
-                command.arg("-c").arg(line);
-                command
-            }
-        };
+        let mut command = Command::new(first(&self.words));
+        command.args(self.words.iter().skip(1));
         command.stdin(stdin).stdout(stdout);
         for (name, _) in env::vars_os().filter(|(name, _)| tells_ends(name)) {
             command.env_remove(name);
         }
         command.envs(ends.environment());
+        let child = self.groups.start(|| start_session(command))?;
         Ok(Running {
-            child: start_session(command)?,
+            child,
+            groups: Arc::clone(&self.groups),
             killed: false,
             gone: false,
         })
+    }
+
+    /// Kills all that run, with their process groups. None starts afterwards.
+    pub fn kill_all(&self) {
+        self.groups.kill();
     }
 }
 
@@ -110,14 +125,10 @@ fn start_session(mut command: Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// The name of a program in messages. It contains nothing that a peer sent.
+/// Its name in messages. It contains nothing that a peer sent.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Direct(words) if first(words).is_empty() => f.write_str("''"),
-            Self::Direct(words) => write!(f, "{}", first(words).display()),
-            Self::Shell(line) => write!(f, "'{line}'"),
-        }
+        f.write_str(&self.name)
     }
 }
 
@@ -169,6 +180,7 @@ fn shown(address: &SocketAddr) -> String {
 /// [`GRACE`] after each at most.
 pub struct Running {
     pub child: Child,
+    groups: Arc<Groups>,
     killed: bool,
     gone: bool,
 }
@@ -187,8 +199,13 @@ impl Running {
     /// init(1) reaps the rest, which may take its time.
     pub fn is_gone(&mut self) -> bool {
         // A program that is not reaped counts as a process of its group.
-        self.gone = self.gone
-            || self.has_ended() && (self.killed || test_kill_process_group(self.group()).is_err());
+        if !self.gone
+            && self.has_ended()
+            && (self.killed || test_kill_process_group(self.group()).is_err())
+        {
+            self.gone = true;
+            self.groups.remove(self.group());
+        }
         self.gone
     }
 
@@ -223,6 +240,7 @@ impl Drop for Running {
         }
         // A system call that cannot be interrupted may hold up SIGKILL.
         let _ = self.child.wait();
+        self.groups.remove(self.group());
     }
 }
 
