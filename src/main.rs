@@ -55,6 +55,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
         Command::TcpServer(args) => tcp_server::run(&args),
         Command::UdpClient(args) => udp_client::run(args, &cli.logging),
-        Command::UdpServer(args) => udp_server::run(&args),
+        Command::UdpServer(args) => udp_server::run(&args, cli.logging.verbose > 0),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use super::socket::is_local;
 
@@ -21,10 +22,23 @@ impl Backlog {
         if !is_local(address) {
             return None;
         }
-        let table = fs::read_to_string("/proc/net/udp").ok()?;
-        let table6 = fs::read_to_string("/proc/net/udp6").unwrap_or_default();
-        sum(table.lines().chain(table6.lines()), &keys(address))
+        sum(tables()?.lines(), &keys(address))
     }
+
+    /// Of `socket`. `None` on other systems than Linux.
+    pub fn of(socket: impl AsFd) -> Option<Self> {
+        let inode = rustix::fs::fstat(socket).ok()?.st_ino;
+        let tables = tables()?;
+        let mut sockets = tables.lines().filter_map(Socket::read);
+        let own = sockets.find(|socket| socket.inode == inode)?;
+        Some(own.backlog)
+    }
+}
+
+/// The sockets of both families.
+fn tables() -> Option<String> {
+    let table = fs::read_to_string("/proc/net/udp").ok()?;
+    Some(table + &fs::read_to_string("/proc/net/udp6").unwrap_or_default())
 }
 
 /// The local addresses of the sockets that `address` reaches, as proc(5) writes them.
@@ -56,22 +70,38 @@ fn key(ip: IpAddr, port: u16) -> String {
 }
 
 fn sum<'a>(lines: impl Iterator<Item = &'a str>, keys: &[String]) -> Option<Backlog> {
-    let backlogs = lines.filter_map(|line| {
-        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [_, local, _, _, bytes, .., dropped] = columns[..] else {
-            return None;
-        };
-        keys.iter().find(|key| *key == local)?;
-        let (_, queued) = bytes.split_once(':')?;
-        Some(Backlog {
-            queued: u64::from_str_radix(queued, 16).ok()?,
-            dropped: dropped.parse().ok()?,
-        })
-    });
+    let sockets = lines.filter_map(Socket::read);
+    let reached = sockets.filter(|socket| keys.iter().any(|key| *key == socket.local));
+    let backlogs = reached.map(|socket| socket.backlog);
     backlogs.reduce(|one, other| Backlog {
         queued: one.queued.max(other.queued),
         dropped: one.dropped + other.dropped,
     })
+}
+
+/// A line of the tables (proc(5)).
+struct Socket<'a> {
+    local: &'a str,
+    inode: u64,
+    backlog: Backlog,
+}
+
+impl<'a> Socket<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, local, _, _, bytes, _, _, _, _, inode, .., dropped] = columns[..] else {
+            return None;
+        };
+        let (_, queued) = bytes.split_once(':')?;
+        Some(Self {
+            local,
+            inode: inode.parse().ok()?,
+            backlog: Backlog {
+                queued: u64::from_str_radix(queued, 16).ok()?,
+                dropped: dropped.parse().ok()?,
+            },
+        })
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +142,10 @@ mod tests {
             assert_eq!(Backlog::at(address), Some(Backlog::default()), "{ip}");
             let sender = UdpSocket::bind((target, 0)).unwrap();
             sender.send_to(b"x", address).unwrap();
-            assert!(Backlog::at(address).unwrap().queued > 0, "{ip}");
+            let backlog = Backlog::at(address);
+            assert!(backlog.unwrap().queued > 0, "{ip}");
+            assert_eq!(Backlog::of(&socket), backlog, "{ip}");
+            assert_eq!(Backlog::of(&sender), Some(Backlog::default()), "{ip}");
         }
     }
 }

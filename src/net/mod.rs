@@ -3,7 +3,7 @@
 //! [`options`]. Only this folder uses socket2.
 
 pub mod address;
-mod backlog;
+pub mod backlog;
 pub mod connect;
 pub mod datagram;
 pub mod headers;

@@ -127,6 +127,27 @@ impl SocketArgs {
     }
 }
 
+impl SocketArgs {
+    /// Asks for a receive buffer of `size` bytes, unless `--recv-buffer` was given. Returns how many
+    /// bytes the buffer has.
+    pub(super) fn ask_for_room(&self, socket: &Socket, size: usize) -> io::Result<usize> {
+        let mut size = self.recv_buffer.map_or(size, |_| 0);
+        // Linux grants what it can; macOS refuses what it cannot grant.
+        while size > 0 && socket.set_recv_buffer_size(size).is_err() {
+            size /= 2;
+        }
+        Ok(socket.recv_buffer_size()? / REPORTED)
+    }
+
+    /// Whether `--recv-buffer` was given.
+    pub fn has_recv_buffer(&self) -> bool {
+        self.recv_buffer.is_some()
+    }
+}
+
+/// Linux reports twice the size of a buffer that it granted (socket(7)).
+const REPORTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+
 impl TcpSocketArgs {
     /// As [`SocketArgs::apply`].
     pub(super) fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
@@ -160,10 +181,8 @@ pub(super) fn named(option: impl fmt::Display, result: io::Result<()>) -> io::Re
     })
 }
 
-/// Fails if the kernel granted less than `asked`: it cuts a size down silently. Linux reports twice
-/// the size that it granted (socket(7)).
+/// Fails if the kernel granted less than `asked`: it cuts a size down silently.
 fn at_least(asked: usize, reported: usize) -> io::Result<()> {
-    const REPORTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
     let granted = reported / REPORTED;
     if granted < asked {
         return Err(io::Error::other(format!(

@@ -94,16 +94,19 @@ pub fn listen(
     Ok(socket.into())
 }
 
-/// A blocking UDP socket for a server. It has joined those of `groups` that it can receive.
-/// `prepare` sets more options before the first datagram can arrive.
+/// A blocking UDP socket for a server, and the size of its receive buffer, which is asked to be `room`
+/// bytes. The socket has joined those of `groups` that it can receive. `prepare` sets more options
+/// before the first datagram can arrive.
 pub fn udp_server(
     address: SocketAddr,
     options: &SocketArgs,
     groups: &[Group],
+    room: usize,
     prepare: impl Fn(&Socket) -> io::Result<()>,
-) -> io::Result<UdpSocket> {
+) -> io::Result<(UdpSocket, usize)> {
     let socket = unbound(address, Type::DGRAM)?;
     options.apply(&socket, &address)?;
+    let room = options.ask_for_room(&socket, room)?;
     prepare(&socket)?;
     let own = || groups.iter().filter(|group| group.suits(&address));
     if own().next().is_some() {
@@ -115,7 +118,7 @@ pub fn udp_server(
     for group in own() {
         group.join(&socket)?;
     }
-    Ok(socket.into())
+    Ok((socket.into(), room))
 }
 
 /// Makes accept(2) fail with EINVAL, also one that blocks already, and refuses new connections.

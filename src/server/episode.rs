@@ -27,9 +27,15 @@ impl Default for Episode {
 impl Episode {
     /// Counts an event; whether it is the first of its episode.
     pub fn happened(&mut self, now: Instant) -> bool {
-        self.events += 1;
+        self.happened_often(1, now)
+    }
+
+    /// As [`Self::happened`], for `count` events.
+    pub fn happened_often(&mut self, count: u64, now: Instant) -> bool {
+        let is_first = self.events == 0;
+        self.events += count;
         self.end = Deadline::since(now, QUIET);
-        self.events == 1
+        is_first
     }
 
     /// When the episode is over if nothing more happens.

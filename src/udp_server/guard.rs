@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::Handler;
 use super::limit::Limiter;
+use super::losses::Losses;
 use super::numbered_tap::NumberedTap;
 use super::refusal::{self, Refusal};
 use super::socket::{Peer, Received, ServerSocket};
@@ -29,6 +30,9 @@ pub struct Guard {
     limiter: Option<Limiter>,
     tap: Option<NumberedTap>,
     refused: BTreeMap<Refusal, Episode>,
+    pub losses: Losses,
+    /// Datagrams for which the receive buffer had no room.
+    lost: Episode,
     /// Datagrams that could not be received or sent.
     failed: Episode,
     /// Datagrams that could not be written down.
@@ -41,6 +45,7 @@ impl Guard {
         gate: Gate,
         limiter: Option<Limiter>,
         tap: Option<NumberedTap>,
+        losses: Losses,
     ) -> Self {
         Self {
             sockets,
@@ -48,6 +53,8 @@ impl Guard {
             limiter,
             tap,
             refused: BTreeMap::new(),
+            losses,
+            lost: Episode::default(),
             failed: Episode::default(),
             unrecorded: Episode::default(),
         }
@@ -154,6 +161,15 @@ impl Guard {
         }
     }
 
+    /// Counts the datagrams that the kernel has dropped, and logs the first of an episode.
+    pub fn look_for_losses(&mut self) {
+        if let Some((count, why)) = self.losses.look(&self.sockets)
+            && self.lost.happened_often(count, Instant::now())
+        {
+            tracing::warn!(event = "lost", "datagrams were lost: {why}");
+        }
+    }
+
     /// Writes a datagram down. The server goes on without.
     fn record(&mut self, peer: SocketAddr, direction: Direction, payload: &[u8]) {
         if let Some(tap) = &mut self.tap
@@ -164,11 +180,11 @@ impl Guard {
         }
     }
 
-    /// When the next episode is over if it stays quiet.
+    /// When the next episode is over if it stays quiet, or the losses are looked at.
     pub fn next_end(&self) -> Deadline {
         let episodes = self.refused.values();
-        let ends = episodes.chain([&self.failed, &self.unrecorded]);
-        ends.map(Episode::end).fold(Deadline::NEVER, Deadline::min)
+        let ends = episodes.chain([&self.lost, &self.failed, &self.unrecorded]);
+        ends.map(Episode::end).fold(self.losses.due, Deadline::min)
     }
 
     /// Closes the episodes whose end `is_over`, and logs their numbers of datagrams.
@@ -184,6 +200,7 @@ impl Guard {
             }
         }
         let failures = [
+            (&mut self.lost, "kept: the receive buffer was full"),
             (&mut self.failed, "received or answered"),
             (&mut self.unrecorded, "written down"),
         ];

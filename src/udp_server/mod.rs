@@ -6,6 +6,7 @@
 
 mod guard;
 mod limit;
+mod losses;
 mod numbered_tap;
 mod programs;
 mod refusal;
@@ -34,6 +35,7 @@ use crate::usage::needs;
 use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
 use guard::Guard;
 use limit::Limiter;
+use losses::Losses;
 use numbered_tap::NumberedTap;
 use programs::Programs;
 use refusal::GREETING;
@@ -111,8 +113,8 @@ enum Service {
     Stdio,
 }
 
-/// Serves until a signal stops it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+/// Serves until a signal stops it. `verbose` tells more at the start.
+pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     let handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     // A signal ends a look-up that takes long, so none is caught before it.
@@ -127,11 +129,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
+    let losses = Losses::new(&args.socket);
+    if let Some(shortage) = losses.shortage(&sockets).filter(|_| verbose) {
+        tracing::info!(event = "buffer", "{shortage}");
+    }
     let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
     let mut server = Server {
         waits: is_simple && sockets.len() == 1,
         handler,
-        guard: Guard::new(sockets, gate, args.limiter(), tap),
+        guard: Guard::new(sockets, gate, args.limiter(), tap, losses),
         buffer: vec![0; BUFFER],
     };
     server.serve(&stop)?;
@@ -313,6 +319,12 @@ impl Server {
             for (index, _) in sockets.iter().enumerate().filter(|(_, key)| ready[**key]) {
                 self.serve_batch(index, stop)?;
             }
+            if !has_room {
+                self.guard.losses.was_busy();
+            }
+            if self.guard.losses.due.has_passed() {
+                self.guard.look_for_losses();
+            }
             if deadline.has_passed() {
                 self.guard.close_episodes(Deadline::has_passed);
             }
@@ -322,10 +334,23 @@ impl Server {
     /// Serves datagrams of one socket: all that there are, or so many that the others get a turn.
     fn serve_batch(&mut self, index: usize, stop: &Stop) -> Result<(), Failure> {
         const BATCH: usize = 64;
+        /// A run of datagrams that needs more room than this may have overflowed the buffer.
+        const BUSY: usize = 64 << 10;
+        /// The kernel counts its own data of a datagram too, at least this much.
+        const OVERHEAD: usize = 1 << 10;
+        let busy = BUSY.min(self.guard.sockets[index].room / 4);
+        let mut room = 0;
         for _ in 0..BATCH {
-            if stop.has_arrived() || !self.handler.has_room() || !self.serve_one(index)? {
+            if stop.has_arrived() || !self.handler.has_room() {
                 break;
             }
+            let Some(size) = self.serve_one(index)? else {
+                break;
+            };
+            room += size + OVERHEAD;
+        }
+        if room >= busy {
+            self.guard.losses.was_busy();
         }
         Ok(())
     }
@@ -334,20 +359,22 @@ impl Server {
     fn drain(&mut self, limit: Deadline) -> Result<(), Failure> {
         self.waits = false;
         for index in 0..self.guard.sockets.len() {
-            while !limit.has_passed() && self.serve_one(index)? {
+            while !limit.has_passed() && self.serve_one(index)?.is_some() {
                 if !self.handler.has_room() {
                     self.handler.finish(limit, &mut self.guard)?;
                 }
             }
         }
         let finished = self.handler.finish(limit, &mut self.guard);
+        self.guard.look_for_losses();
         self.guard.close_episodes(|_| true);
         finished?;
         self.handler.result()
     }
 
-    /// Receives and serves one datagram; whether there was one. Only standard input and output fail.
-    fn serve_one(&mut self, index: usize) -> Result<bool, Failure> {
+    /// Receives and serves one datagram; its size, if there was one. Only standard input and output
+    /// fail.
+    fn serve_one(&mut self, index: usize) -> Result<Option<usize>, Failure> {
         let socket = &self.guard.sockets[index];
         let received = match socket.receive(&mut self.buffer, self.waits) {
             Ok(received) => received,
@@ -355,7 +382,7 @@ impl Server {
                 if !is_wait(&error) {
                     self.guard.fail("could not receive a datagram", &error);
                 }
-                return Ok(false);
+                return Ok(None);
             }
         };
         let payload = &self.buffer[..received.size];
@@ -368,6 +395,6 @@ impl Server {
             let hops = received.hops_left;
             self.handler.take(payload, peer, hops, &mut self.guard)?;
         }
-        Ok(true)
+        Ok(Some(received.size))
     }
 }

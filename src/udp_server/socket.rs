@@ -17,6 +17,9 @@ use crate::server::busy_poll::BusyPoll;
 /// The longest that a call blocks: a receive without a datagram, or a send without room.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// The receive buffer that a socket asks for: room for a burst while the server is busy.
+pub const ROOM: usize = 4 << 20;
+
 /// One end of a conversation: who sends, and to which of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
@@ -43,6 +46,8 @@ pub struct Received {
 pub struct ServerSocket {
     socket: UdpSocket,
     pub local: SocketAddr,
+    /// The size of the receive buffer.
+    pub room: usize,
     /// Whether anything but payload and source is received.
     reads_headers: bool,
     busy_poll: BusyPoll,
@@ -62,7 +67,7 @@ impl ServerSocket {
     ) -> io::Result<Self> {
         let destination = address.ip().is_unspecified();
         let counts_hops = counts_hops && !address.ip().is_multicast();
-        let socket = socket::udp_server(address, options, groups, |socket| {
+        let (socket, room) = socket::udp_server(address, options, groups, ROOM, |socket| {
             headers::ask(socket, address.is_ipv4(), destination, counts_hops)
         })?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -72,6 +77,7 @@ impl ServerSocket {
         Ok(Self {
             socket,
             local,
+            room,
             reads_headers: destination || counts_hops,
             busy_poll: BusyPoll::default(),
             usual_hops,

@@ -3,6 +3,8 @@
 mod access;
 #[cfg(target_os = "linux")]
 mod addresses;
+#[cfg(target_os = "linux")]
+mod bursts;
 mod listening;
 mod log;
 mod multicast;
