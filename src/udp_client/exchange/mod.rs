@@ -49,13 +49,12 @@ pub struct ExchangeArgs {
     /// slow receiver on this machine and reports what did not fit.
     #[arg(long, conflicts_with_all = ["timeout", "retries"])]
     no_wait: bool,
-    /// Do not escape received data on a terminal
+    /// Print answers as they are, even on a terminal
+    ///
+    /// Adds no newline and escapes no control characters.
     #[arg(long, conflicts_with_all = ["no_wait"])]
     pub raw: bool,
 }
-
-/// How long late answers to the last datagrams are waited for, unless the time limit is shorter.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// How long surplus answers are waited for at the end. One of them would show that printed answers
 /// belong to other datagrams. A server that answers twice does so in one go.
@@ -69,7 +68,8 @@ pub fn run(
     args: &ExchangeArgs,
     json: bool,
 ) -> Result<(), Failure> {
-    let report = Report::start(target.typed, args.raw, json)?;
+    let ends_lines = !args.raw && !payloads.is_whole();
+    let report = Report::start(target.typed, args.raw, ends_lines, json)?;
     let sockets = Sockets::new(target);
     if args.no_wait {
         return send_only::run(sockets, payloads, report);
@@ -124,14 +124,9 @@ enum Event {
 
 impl Exchange<'_> {
     fn ask_all(&mut self, payloads: &mut Payloads) -> Result<(), Failure> {
-        let mut linger = Deadline::now();
         while let Some(payload) = self.next(payloads)? {
-            let causes = self.ask(&payload)?;
-            if causes.any(|cause| matches!(cause, Cause::Silent(_))) {
-                linger = Deadline::after(self.args.timeout.min(LINGER));
-            }
+            self.ask(&payload)?;
         }
-        self.wait(linger, false, Ledger::owes)?;
         let end = Deadline::after(SURPLUS_WAIT);
         self.wait(end, false, Ledger::may_be_shifted).map(drop)
     }
@@ -145,8 +140,8 @@ impl Exchange<'_> {
         Ok(payloads.next())
     }
 
-    /// Sends `payload`, up to `--retries` times again, until it is answered. Returns why it was not.
-    fn ask(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
+    /// Sends `payload`, up to `--retries` times again, until it is answered or reported as unanswered.
+    fn ask(&mut self, payload: &Rc<Payload>) -> Result<(), Failure> {
         self.report.sent += 1;
         // What has arrived by now cannot be the answer.
         self.wait(Deadline::now(), false, |_| true)?;
@@ -157,21 +152,20 @@ impl Exchange<'_> {
         let mut attempts = 0;
         loop {
             let limit = Deadline::after(self.args.timeout);
-            let causes = self.attempt(payload)?;
+            let causes = self.attempt(payload, limit)?;
             attempts += 1;
             if causes.0.is_empty() {
-                return Ok(causes);
+                return Ok(());
             }
             if causes.exit() == Exit::Local || attempts > u64::from(self.args.retries) {
                 self.ledger.give_up();
-                self.say_unanswered(payload, &causes, attempts)?;
-                return Ok(causes);
+                return self.say_unanswered(payload, &causes, attempts);
             }
             // A datagram that is sent again at once after a refusal is refused again: the server
             // may be about to start.
             loop {
                 match self.wait(limit, false, |_| true)? {
-                    Event::Answer => return Ok(Causes::default()),
+                    Event::Answer => return Ok(()),
                     Event::Refused(_) => {}
                     Event::Over => break,
                 }
@@ -179,27 +173,29 @@ impl Exchange<'_> {
         }
     }
 
-    /// Asks each address that may answer, once, until one does. Returns why none did.
-    fn attempt(&mut self, payload: &Rc<Payload>) -> Result<Causes, Failure> {
-        let timeout = self.args.timeout;
+    /// Asks each address that may answer, once, until one does or `limit` has passed. Returns why none
+    /// did.
+    fn attempt(&mut self, payload: &Rc<Payload>, limit: Deadline) -> Result<Causes, Failure> {
         let has_one_port = self.sockets.target.has_source_port();
         let mut causes = Causes::default();
         for others in (0..self.sockets.candidates.len()).rev() {
             let address = self.sockets.address();
             // An answer can still come from this address while the next is asked, unless that takes
             // its port.
-            let patience = if others > 0 && !has_one_port {
-                timeout.min(ATTEMPT_DELAY)
-            } else {
-                timeout
+            let patience = match u32::try_from(others) {
+                Ok(others) if others > 0 && !has_one_port => {
+                    let share = self.args.timeout / (others + 1);
+                    Deadline::after(share.min(ATTEMPT_DELAY)).min(limit)
+                }
+                _ => limit,
             };
             let cause = match self.send(payload)? {
                 Err(cause) => cause,
-                Ok(()) => match self.wait(Deadline::after(patience), false, Ledger::owes)? {
+                Ok(()) => match self.wait(patience, false, Ledger::owes)? {
                     Event::Answer => return Ok(Causes::default()),
                     Event::Refused(error) => Cause::Failed(error),
                     Event::Over if self.ledger.is_in_doubt => Cause::Doubtful,
-                    Event::Over => Cause::Silent(timeout),
+                    Event::Over => Cause::Silent(self.args.timeout),
                 },
             };
             let took_all = matches!(cause, Cause::Silent(_) | Cause::Doubtful);

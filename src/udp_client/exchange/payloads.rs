@@ -19,6 +19,8 @@ use crate::wait::{Deadline, IN, wait_for};
 #[derive(clap::Args)]
 pub struct InputArgs {
     /// Send all of standard input as one datagram
+    ///
+    /// The answer is printed as it is, without a newline.
     #[arg(long, conflicts_with_all = ["chunk"])]
     whole: bool,
     /// Split standard input by SIZE, not by line
@@ -84,6 +86,11 @@ impl Payloads {
             is_reading,
             buffer: vec![0; if is_reading { 64 << 10 } else { 0 }],
         })
+    }
+
+    /// Whether all of standard input is one datagram.
+    pub fn is_whole(&self) -> bool {
+        self.cutter.cut == Cut::Whole
     }
 
     /// The next complete datagram.

@@ -79,13 +79,21 @@ impl Causes {
 pub struct Report {
     json: bool,
     escaped: bool,
+    /// What follows an answer.
+    end: &'static [u8],
     pub sent: u64,
     answered: u64,
     worst: Worst,
 }
 
 impl Report {
-    pub fn start(target: &HostPort, raw: bool, json: bool) -> Result<Self, Failure> {
+    /// With `ends_lines` a newline follows each answer.
+    pub fn start(
+        target: &HostPort,
+        raw: bool,
+        ends_lines: bool,
+        json: bool,
+    ) -> Result<Self, Failure> {
         if json {
             let event = Event::new("start").with("v", 1);
             event.with("target", target.to_string()).print()?;
@@ -93,6 +101,7 @@ impl Report {
         Ok(Self {
             json,
             escaped: output::escapes(raw),
+            end: if ends_lines { b"\n" } else { b"" },
             sent: 0,
             answered: 0,
             worst: Worst::default(),
@@ -109,7 +118,7 @@ impl Report {
     ) -> Result<(), Failure> {
         self.answered += 1;
         if !self.json {
-            return output::write_answer(answer, b"\n", self.escaped);
+            return output::write_answer(answer, self.end, self.escaped);
         }
         Event::new("answer")
             .with("number", number)

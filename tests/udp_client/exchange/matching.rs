@@ -25,20 +25,6 @@ fn a_late_answer_is_reported_and_never_counts_for_the_next_datagram() {
 }
 
 #[test]
-fn the_client_waits_once_more_for_a_late_answer_to_the_last_datagram() {
-    let server = mailbox();
-    let target = address(&server);
-    let mut client = netkit(["udp-client", "-W", "2", &target, "a"])
-        .code(1)
-        .start();
-    let source = expect(&server, "a");
-    client.expect_line("netkit: no answer from {*} to \"a\" within {*}");
-    send(&server, "to a", source);
-    client.expect_line("netkit: late answer from {*} to datagram 1, \"a\": \"to a\"");
-    client.finish();
-}
-
-#[test]
 fn a_late_answer_is_reported_while_input_is_silent() {
     let server = mailbox();
     let target = address(&server);

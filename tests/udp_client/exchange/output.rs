@@ -55,6 +55,14 @@ fn a_terminal_gets_control_characters_only_with_raw() {
     netkit(["udp-client", "--raw", &server.address(), text])
         .stdout_to(terminal.device())
         .run();
-    terminal.expect("\x1b[31mred\n");
+    terminal.expect("\x1b[31mred");
     terminal.finish();
+}
+
+#[test]
+fn raw_adds_no_newline_to_an_answer() {
+    let server = udp_server(["--service", "echo"]).listen();
+    netkit(["udp-client", "--raw", &server.address(), "a", "\n", "b"])
+        .stdout("a\nb")
+        .run();
 }

@@ -2,6 +2,7 @@
 
 use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{mailbox, netkit};
+use std::time::Duration;
 
 #[test]
 fn an_unanswered_datagram_is_named_and_the_others_are_sent() {
@@ -65,4 +66,20 @@ fn an_answer_to_the_second_attempt_counts() {
     expect(&server, "x");
     send(&server, "answer", expect(&server, "x"));
     client.finish();
+}
+
+/// The last datagram is not waited for again, and several addresses share its time.
+#[test]
+fn a_datagram_is_waited_for_exactly_as_long_as_told() {
+    const WAIT: Duration = Duration::from_secs(2);
+    let server = mailbox();
+    let port = server.local_addr().unwrap().port();
+    // Where no socket is bound to ::1, the kernel refuses the datagram.
+    let _other = std::net::UdpSocket::bind(("::1", port));
+    for target in [address(&server), format!(":{port}")] {
+        let client = netkit(["udp-client", "-W", "2", &target, "x"]);
+        let client = client.any_stderr().code(1).run();
+        assert!(client.took >= WAIT && client.took < WAIT * 2, "{client:?}");
+        expect(&server, "x");
+    }
 }
