@@ -1,10 +1,12 @@
 //! Standard output: lines and reports that have reached the kernel when a function returns, and ways
 //! to write without blocking.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 
 use crate::escape::TerminalEscape;
 use crate::exit::{Exit, Failure};
@@ -71,6 +73,27 @@ fn kind() -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(status.st_mode))
 }
 
+/// Opens a pipe or a terminal once more, as non-blocking: other programs share the flags of the
+/// inherited descriptor. Fails where there is no Linux `/proc`, and for one of another user.
+pub fn reopen(fd: BorrowedFd<'_>) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// A copy of standard output for [`write_ready`]. A terminal is opened once more if possible: poll(2)
+/// calls one ready that takes less than it is given, and a write would block until it has taken all.
+pub fn open() -> io::Result<OwnedFd> {
+    let stdout = io::stdout();
+    let reopened = stdout.is_terminal().then(|| reopen(stdout.as_fd()));
+    match reopened {
+        Some(Ok(terminal)) => Ok(terminal.into()),
+        _ => stdout.as_fd().try_clone_to_owned(),
+    }
+}
+
 /// Writes as much as an inherited descriptor, which may be a blocking one, takes without blocking.
 /// `WouldBlock`: it takes nothing.
 pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
@@ -84,7 +107,7 @@ pub fn write_ready(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// Standard output without blocking: bytes wait here until it has room.
 pub struct Queue {
-    stdout: io::Stdout,
+    stdout: OwnedFd,
     reader: ReaderWatch,
     /// Whether a write may block. One to a file or to `/dev/null` does not.
     may_block: bool,
@@ -95,7 +118,7 @@ pub struct Queue {
 impl Queue {
     /// On a terminal control characters are escaped, unless `raw`.
     pub fn open(raw: bool) -> io::Result<Self> {
-        let stdout = io::stdout();
+        let stdout = open()?;
         Ok(Self {
             reader: ReaderWatch::new()?,
             may_block: matches!(kind()?, FileType::Fifo | FileType::Socket) || stdout.is_terminal(),

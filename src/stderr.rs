@@ -3,20 +3,19 @@
 //! A line is written at once where that cannot block. Else it waits for the writer thread, which is
 //! started when the first line has to wait. Lines keep their order.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::mem;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
 use rustix::net::SendFlags;
 
-use crate::output::write_ready;
+use crate::output::{reopen, write_ready};
 use crate::units::grouped;
 use crate::wait::{Deadline, OUT, lock, wait_for};
 
@@ -108,21 +107,11 @@ impl Way {
         let is_terminal = kind == Ok(FileType::CharacterDevice) && stderr.is_terminal();
         match kind {
             Ok(FileType::Socket) => Self::Send,
-            Ok(FileType::Fifo) => reopen().map_or(Self::Poll, Self::Reopened),
-            _ if is_terminal => reopen().map_or(Self::Thread, Self::Reopened),
+            Ok(FileType::Fifo) => reopen(stderr.as_fd()).map_or(Self::Poll, Self::Reopened),
+            _ if is_terminal => reopen(stderr.as_fd()).map_or(Self::Thread, Self::Reopened),
             _ => Self::Write,
         }
     }
-}
-
-/// Opens standard error once more, as non-blocking. Fails where there is no Linux `/proc`, and for a
-/// pipe or a terminal of another user.
-fn reopen() -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new()
-        .write(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open("/proc/self/fd/2")
 }
 
 impl Stderr {

@@ -243,7 +243,7 @@ impl Writer {
 
     /// Standard output. On a terminal control characters are escaped, unless `raw`.
     pub fn stdout(raw: bool) -> io::Result<Self> {
-        let mut stdout = Self::of(Descriptor::inherited(io::stdout().as_fd())?);
+        let mut stdout = Self::of(Descriptor::inherited(output::open()?.as_fd())?);
         if output::escapes(raw) {
             stdout.encoding = Encoding::Terminal(TerminalEscape::default());
         }

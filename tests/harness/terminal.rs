@@ -30,27 +30,18 @@ impl Terminal {
     pub const END: &str = "\x04";
 
     pub fn open() -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let device = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap())
-            .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
-            .unwrap();
-        let mut modes = tcgetattr(device.as_fd()).unwrap();
-        modes.local_modes -= LocalModes::ECHO;
-        modes.output_modes -= OutputModes::OPOST;
-        tcsetattr(device.as_fd(), OptionalActions::Now, &modes).unwrap();
-        let keyboard = File::from(master);
+        let (keyboard, device) = open_pair();
         Self {
             screen: Capture::of(keyboard.try_clone().unwrap()),
             keyboard,
             device,
             seen: 0,
         }
+    }
+
+    /// The keyboard and the device of a terminal whose screen nobody reads: it takes a few kilobytes.
+    pub fn unread() -> (File, File) {
+        open_pair()
     }
 
     /// For a standard stream of a program.
@@ -108,4 +99,22 @@ impl Terminal {
         let rest = &screen.bytes()[seen..];
         assert!(rest.is_empty(), "the terminal shows {} too", shown(rest));
     }
+}
+
+fn open_pair() -> (File, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap())
+        .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))
+        .unwrap();
+    let mut modes = tcgetattr(device.as_fd()).unwrap();
+    modes.local_modes -= LocalModes::ECHO;
+    modes.output_modes -= OutputModes::OPOST;
+    tcsetattr(device.as_fd(), OptionalActions::Now, &modes).unwrap();
+    (File::from(master), device)
 }

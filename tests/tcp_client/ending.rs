@@ -1,7 +1,12 @@
 //! When a session ends, and with which exit code.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::harness::{DEADLINE, Peer, Terminal, event, netkit, random_bytes};
 
@@ -481,18 +486,58 @@ fn deadline_ends_a_session_in_which_bytes_move() {
     assert!(client.stdout.len() > 100_000);
 }
 
+/// Standard outputs that nobody reads, each with what keeps it open.
+fn stuck_outputs() -> [(Stdio, OwnedFd); 3] {
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let (other, socket) = UnixStream::pair().unwrap();
+    let (keyboard, terminal) = Terminal::unread();
+    [
+        (pipe.into(), reader.into()),
+        (OwnedFd::from(socket).into(), other.into()),
+        (terminal.into(), keyboard.into()),
+    ]
+}
+
 #[test]
-fn deadline_ends_a_session_whose_output_is_stuck() {
-    let peer = Peer::listen(|mut connection| {
-        connection.send_until_left();
-    });
-    let (reader, writer) = std::io::pipe().unwrap();
-    netkit(["tcp-client", "--deadline", "0.3", peer.address()])
-        .stdout_to(writer)
-        .stderr("netkit: gave up on {*} after 300ms (--deadline)\n")
-        .code(4)
-        .run();
-    drop(reader);
+fn time_limits_end_a_session_whose_output_is_stuck() {
+    for options in [&["--raw"][..], &["-x", "/dev/null"]] {
+        for (option, message) in [
+            ("--deadline", "gave up on {*} after 100ms (--deadline)"),
+            (
+                "--idle-timeout",
+                "gave up on {*}: no data for 100ms (--idle-timeout)",
+            ),
+        ] {
+            for (output, _open) in stuck_outputs() {
+                let peer = Peer::listen(|mut connection| {
+                    connection.send_until_left();
+                });
+                netkit(["tcp-client", option, "0.1", peer.address()])
+                    .args(options)
+                    .stdout_to(output)
+                    .stderr(format!("netkit: {message}\n"))
+                    .code(4)
+                    .run();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_a_session_whose_output_is_stuck() {
+    for (output, _open) in stuck_outputs() {
+        let (full, is_full) = event();
+        let peer = Peer::listen(move |mut connection| {
+            connection.send_until_full();
+            full.happen();
+            connection.drain();
+        });
+        let client = netkit(["tcp-client", peer.address()]).stdout_to(output);
+        let client = client.killed_by(Signal::INT).start();
+        is_full.wait();
+        client.signal(Signal::INT);
+        client.finish();
+    }
 }
 
 #[test]
