@@ -4,7 +4,8 @@ use clap::{Arg, ArgMatches, Args, FromArgMatches as _, Id, Subcommand};
 
 use crate::exit::{self, Failure};
 use crate::logging::{self, LoggingArgs};
-use crate::{output, tcp_client, tcp_server, udp_client, udp_server, usage};
+use crate::usage::{self, Typed};
+use crate::{output, tcp_client, tcp_server, udp_client, udp_server};
 
 pub struct Cli {
     pub logging: LoggingArgs,
@@ -17,6 +18,27 @@ pub enum Command {
     TcpServer(tcp_server::Args),
     UdpClient(udp_client::Args),
     UdpServer(udp_server::Args),
+}
+
+impl Command {
+    /// As it is typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TcpClient(_) => "tcp-client",
+            Self::TcpServer(_) => "tcp-server",
+            Self::UdpClient(_) => "udp-client",
+            Self::UdpServer(_) => "udp-server",
+        }
+    }
+
+    /// Refuses options that do nothing in this combination.
+    fn check(&self, typed: &Typed) -> Result<(), Failure> {
+        match self {
+            Self::TcpClient(args) => args.check_options(typed),
+            Self::TcpServer(args) => args.check_options(typed),
+            Self::UdpClient(_) | Self::UdpServer(_) => Ok(()),
+        }
+    }
 }
 
 /// Options, and headings of options, that `-h` leaves to `--help`, in every subcommand.
@@ -113,14 +135,23 @@ fn adjusted(option: Arg) -> Arg {
 
 /// Reads the command line. `None` after help or the version, which it prints.
 pub fn parse() -> Result<Option<Cli>, Failure> {
-    let parsed = command().try_get_matches().and_then(|mut matches| {
-        Ok(Cli {
+    let mut all = command();
+    let matches = all.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches.and_then(|mut matches| {
+        let typed = Typed::of(&all, &matches);
+        let cli = Cli {
             logging: LoggingArgs::from_arg_matches_mut(&mut matches)?,
             command: Command::from_arg_matches_mut(&mut matches)?,
-        })
+        };
+        Ok((cli, typed))
     });
     let error = match parsed {
-        Ok(cli) => return Ok(Some(cli)),
+        Ok((cli, typed)) => {
+            logging::init(&cli.logging);
+            let checked = cli.command.check(&typed);
+            checked.map_err(|failure| failure.of_subcommand(cli.command.name()))?;
+            return Ok(Some(cli));
+        }
         Err(error) => error,
     };
     if !error.use_stderr() {
@@ -145,6 +176,23 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_says_in_which_modes_it_does_something() {
+        let mut netkit = command();
+        netkit.build();
+        for (name, rows) in [
+            ("tcp-client", tcp_client::modes::OPTIONS),
+            ("tcp-server", tcp_server::modes::OPTIONS),
+        ] {
+            let options = netkit.find_subcommand(name).unwrap().get_arguments();
+            let mut options: Vec<&str> = options.map(|option| option.get_id().as_str()).collect();
+            let mut in_rows: Vec<&str> = rows.iter().flat_map(|(ids, _)| *ids).copied().collect();
+            options.sort_unstable();
+            in_rows.sort_unstable();
+            assert_eq!(options, in_rows, "write a row for it in {name}'s modes.rs");
+        }
     }
 
     #[test]

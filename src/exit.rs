@@ -36,12 +36,34 @@ Exit codes:
 pub struct Failure {
     pub exit: Exit,
     sentence: String,
+    /// The help says what would have been right.
+    is_usage: bool,
 }
 
 impl Failure {
     pub fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        let sentence = sentence.into();
-        Self { exit, sentence }
+        Self {
+            exit,
+            sentence: sentence.into(),
+            is_usage: false,
+        }
+    }
+
+    /// The command line is wrong: the message ends with where to read more.
+    pub fn usage(sentence: impl Into<String>) -> Self {
+        Self {
+            is_usage: true,
+            ..Self::local(sentence)
+        }
+    }
+
+    /// Adds the way to the help of `subcommand` to a usage error.
+    pub fn of_subcommand(mut self, subcommand: &str) -> Self {
+        if std::mem::take(&mut self.is_usage) {
+            let advice = format!("; see 'netkit {subcommand} -h'");
+            self.sentence.push_str(&advice);
+        }
+        self
     }
 
     /// The command line or this machine said no.

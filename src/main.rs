@@ -48,13 +48,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    logging::init(&cli.logging);
     signal::obey_as_process_1()?;
-    match cli.command {
+    let subcommand = cli.command.name();
+    let result = match cli.command {
         // Only the clients print statistics, which -q and -v make shorter and longer.
         Command::TcpClient(args) => tcp_client::run(args, &cli.logging),
         Command::TcpServer(args) => tcp_server::run(&args),
         Command::UdpClient(args) => udp_client::run(args, &cli.logging),
         Command::UdpServer(args) => udp_server::run(&args, cli.logging.verbose > 0),
-    }
+    };
+    result.map_err(|failure| failure.of_subcommand(subcommand))
 }

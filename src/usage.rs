@@ -1,16 +1,104 @@
 //! Usage errors on one line: the reason, a tip, and where to read more.
+//!
+//! A subcommand has modes (talk, check, ping; or a service each) and a table of the modes in which
+//! each option does something. clap cannot keep such rules: it drops `requires` where the required
+//! option conflicts with another that was given.
 
 use std::error::Error as _;
 
+use clap::ArgMatches;
 use clap::error::{ContextKind, Error, ErrorKind};
+use clap::parser::ValueSource;
 
 use crate::exit::Failure;
+
+/// A way to use a subcommand, named by the options that choose it. The default way may have no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub &'static [&'static str]);
+
+/// Options by their ids, with the modes in which they do something. Every option has a row.
+pub type Rows = [(&'static [&'static str], &'static [Mode])];
+
+/// The options that were typed, in the order of `--help`: id, and name as in `-c` or `--count`.
+pub struct Typed(Vec<(String, String)>);
+
+impl Typed {
+    /// Those of the subcommand that `matches` names.
+    pub fn of(command: &clap::Command, matches: &ArgMatches) -> Self {
+        let chosen = matches.subcommand();
+        let chosen = chosen.and_then(|(name, matches)| {
+            let command = command.find_subcommand(name)?;
+            Some((command.get_arguments(), matches))
+        });
+        let Some((options, matches)) = chosen else {
+            return Self(Vec::new());
+        };
+        let typed = options.filter_map(|option| {
+            let id = option.get_id().as_str();
+            let long = option.get_long().map(|long| format!("--{long}"));
+            let name = option
+                .get_short()
+                .map(|short| format!("-{short}"))
+                .or(long)?;
+            let is_typed = matches.value_source(id) == Some(ValueSource::CommandLine);
+            is_typed.then(|| (id.to_owned(), name))
+        });
+        Self(typed.collect())
+    }
+
+    /// Refuses the first option that does nothing in `mode`.
+    pub fn check(&self, mode: Mode, rows: &Rows) -> Result<(), Failure> {
+        for (id, option) in &self.0 {
+            let row = rows.iter().find(|(ids, _)| ids.contains(&id.as_str()));
+            let Some((_, modes)) = row else { continue };
+            if !modes.contains(&mode) {
+                return Err(Failure::usage(self.refusal(option, mode, modes)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses `option`, by its id, where `other` was not typed.
+    pub fn require(&self, option: &str, other: &str) -> Result<(), Failure> {
+        let name = |id: &str| self.0.iter().find(|(typed, _)| typed == id);
+        match (name(option), name(other)) {
+            (Some((_, option)), None) => {
+                let other = other.replace('_', "-");
+                Err(Failure::usage(format!("{option} needs --{other}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal(&self, option: &str, mode: Mode, modes: &[Mode]) -> String {
+        /// More names would hide what is wrong.
+        const MOST_NAMES: usize = 4;
+        let names: Vec<&str> = modes.iter().flat_map(|mode| mode.0).copied().collect();
+        let is_choice = modes.contains(&Mode(&[])) || names.contains(&option);
+        match &names[..] {
+            [others @ .., last] if !is_choice && names.len() <= MOST_NAMES => {
+                let others = others.join(", ");
+                let or = if others.is_empty() { "" } else { " or " };
+                format!("{option} needs {others}{or}{last}")
+            }
+            _ => {
+                let is_typed = |name: &&&str| {
+                    let option = name.split(' ').next();
+                    self.0.iter().any(|(_, typed)| Some(&typed[..]) == option)
+                };
+                let chosen_by = mode.0.iter().find(is_typed).or(mode.0.first());
+                let chosen_by = chosen_by.copied().unwrap_or_default();
+                format!("{option} does nothing with {chosen_by}")
+            }
+        }
+    }
+}
 
 /// Refuses an option that does nothing without `other`. `options` are names, each with whether it was
 /// given; the error names the first that was.
 pub fn needs(other: &str, has_other: bool, options: &[(&str, bool)]) -> Result<(), Failure> {
     match options.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) if !has_other => Err(Failure::local(format!("{option} needs {other}"))),
+        Some((option, _)) if !has_other => Err(Failure::usage(format!("{option} needs {other}"))),
         _ => Ok(()),
     }
 }

@@ -89,7 +89,7 @@ fn a_bad_address_is_refused_with_a_correct_example() {
     ];
     for (words, message) in cases {
         netkit(["tcp-client"].iter().chain(words))
-            .stderr(format!("netkit: {message}\n"))
+            .stderr(format!("netkit: {message}; see 'netkit tcp-client -h'\n"))
             .code(2)
             .run();
     }
@@ -210,7 +210,8 @@ fn a_usage_error_points_to_the_help() {
 fn a_path_with_a_space_is_refused() {
     netkit(["tcp-client", "--get", "/a b", "localhost:9999"])
         .stderr(
-            "netkit: '/a b' is not a path; write one that starts with '/', and %20 for a space\n",
+            "netkit: '/a b' is not a path; write one that starts with '/', and %20 for a space; \
+             see 'netkit tcp-client -h'\n",
         )
         .code(2)
         .run();
@@ -559,11 +560,13 @@ fn a_message_is_one_line_whatever_an_argument_contains() {
         ),
         (
             &["tcp-client", "a\n\u{9b}:80"],
-            "'a\\n\\xc2\\x9b' is not a host; write HOST:PORT, for example localhost:9999",
+            "'a\\n\\xc2\\x9b' is not a host; write HOST:PORT, for example localhost:9999; \
+             see 'netkit tcp-client -h'",
         ),
         (
             &["tcp-client", "--get", "/\r\n", "localhost:80"],
-            "'/\\r\\n' is not a path; write one that starts with '/', and %20 for a space",
+            "'/\\r\\n' is not a path; write one that starts with '/', and %20 for a space; \
+             see 'netkit tcp-client -h'",
         ),
         (
             &["tcp-server", "-p", "0", "-n", "-b", "\u{1b}[2J"],
@@ -625,4 +628,197 @@ fn json_on_standard_output_has_no_control_characters() {
         !output.contains(|c: char| c.is_control() && c != '\n'),
         "{output}"
     );
+}
+
+#[test]
+fn each_option_is_applied_or_refused_in_each_mode_of_the_client() {
+    const MODES: [(char, &str); 5] = [
+        ('t', ""),
+        ('s', "--send x"),
+        ('g', "--get"),
+        ('z', "-z"),
+        ('p', "-c 1"),
+    ];
+    // The modes in which the option does something.
+    let options = [
+        ("--deadline 9", "tsgzp"),
+        ("-4", "tsgzp"),
+        ("-n", "tsgzp"),
+        ("--source 127.0.0.1", "tsgzp"),
+        ("--ttl 9", "tsgzp"),
+        ("--retry 0", "tsgz"),
+        ("-w 9", "tsgzp"),
+        ("--recv-only", "t"),
+        ("--half-close-wait 1", "t"),
+        ("-C", "ts"),
+        ("--send-only", "ts"),
+        ("--no-shutdown", "ts"),
+        ("--raw", "tsg"),
+        ("--wait-after-eof 1", "tsg"),
+        ("-x", "tsg"),
+        ("--idle-timeout 1", "tsg"),
+        ("--timing", "tsg"),
+        ("--parallel 3", "z"),
+        ("-i 1", "p"),
+        ("--json", "zp"),
+    ];
+    let port = ReservedPort::tcp();
+    let words = |text: &'static str| text.split_whitespace();
+    for (option, modes) in options {
+        let name = option.split(' ').next().unwrap();
+        for (letter, mode) in MODES {
+            if letter != 'p' && name == "-i" {
+                // It makes a ping of any mode.
+                continue;
+            }
+            let client = netkit(
+                ["tcp-client"]
+                    .into_iter()
+                    .chain(words(option))
+                    .chain(words(mode)),
+            )
+            .arg("127.0.0.1")
+            .arg(port.text())
+            .any_stdout()
+            .any_stderr()
+            .any_code()
+            .run();
+            let is_refused = client.stderr.ends_with("; see 'netkit tcp-client -h'\n");
+            assert_eq!(
+                is_refused,
+                !modes.contains(letter),
+                "{option} {mode}: {}",
+                client.stderr
+            );
+            if is_refused {
+                assert!(
+                    client.stderr.starts_with(&format!("netkit: {name} ")),
+                    "{}",
+                    client.stderr
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_option_that_does_nothing_is_refused_by_name() {
+    let cases = [
+        ("tcp-client -C -i 1 a 25", "-C does nothing with -i"),
+        (
+            "tcp-client --json --send x a 25",
+            "--json needs -z, -c or -i",
+        ),
+        (
+            "tcp-client -c 3 --timing a 25",
+            "--timing does nothing with -c",
+        ),
+        (
+            "tcp-client --parallel 3 --recv-only a 25",
+            "--parallel needs -z",
+        ),
+        (
+            "tcp-client --interactive a 25",
+            "--interactive needs port 80",
+        ),
+        (
+            "tcp-client --interactive --get a 80",
+            "--interactive does nothing with --get",
+        ),
+        (
+            "tcp-client --send x --get -- a 80",
+            "--send does nothing with --get",
+        ),
+        (
+            "tcp-client --send x --recv-only a 80",
+            "--recv-only does nothing with --send",
+        ),
+        (
+            "tcp-client --retry-delay 1 a 80",
+            "--retry-delay needs --retry",
+        ),
+        ("tcp-server -p 0 -k", "-k needs --service stdio"),
+        (
+            "tcp-server -p 0 --raw --forward a:1",
+            "--raw needs --service stdio",
+        ),
+        (
+            "tcp-server -p 0 -m 5 --service stdio",
+            "-m does nothing with --service",
+        ),
+        (
+            "tcp-server -p 0 --delay 1 --sh-exec cat",
+            "--delay needs --service hello",
+        ),
+    ];
+    for (words, message) in cases {
+        let subcommand = words.split(' ').next().unwrap();
+        netkit(words.split(' '))
+            .stderr(format!(
+                "netkit: {message}{{*}}; see 'netkit {subcommand} -h'\n"
+            ))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
+fn each_option_is_applied_or_refused_for_each_service() {
+    const MODES: [(char, &str); 9] = [
+        ('h', ""),
+        ('e', "--service echo"),
+        ('d', "--service discard"),
+        ('c', "--service chargen"),
+        ('s', "--service stdio"),
+        ('b', "--service broker"),
+        ('t', "--service chat"),
+        ('x', "--sh-exec cat"),
+        ('f', "--forward 127.0.0.1:9"),
+    ];
+    let options = [
+        ("--idle-timeout 1", "hedcsbtxf"),
+        ("--max-session 1", "hedcsbtxf"),
+        ("--allow 127.0.0.1", "hedcsbtxf"),
+        ("--drain-timeout 1", "hedcsbtxf"),
+        ("--ttl 9", "hedcsbtxf"),
+        ("-m 9", "hedcbtxf"),
+        ("--max-connections-per-ip 9", "hedcbtxf"),
+        ("--welcome x", "h"),
+        ("--delay 1", "h"),
+        ("--framing line", "h"),
+        ("--max-message 9", "h"),
+        ("-C", "sx"),
+        ("--send-only", "sx"),
+        ("--recv-only", "sx"),
+        ("--raw", "s"),
+        ("--no-shutdown", "s"),
+        ("--half-close-wait 1", "s"),
+        ("--wait-after-eof 1", "s"),
+        ("-k", "s"),
+    ];
+    // An address that is in use ends what is not refused.
+    let server = tcp_server([]).listen();
+    let port = server.port().to_string();
+    for (option, modes) in options {
+        let name = option.split(' ').next().unwrap();
+        for (letter, mode) in MODES {
+            let words = option.split(' ').chain(mode.split_whitespace());
+            let server = netkit(["tcp-server", "-p", &port].into_iter().chain(words));
+            let log = server.any_stderr().code(2).run().stderr;
+            let is_refused = log.ends_with("; see 'netkit tcp-server -h'\n");
+            assert_eq!(
+                is_refused,
+                !modes.contains(letter),
+                "{option} {mode}: {log}"
+            );
+            assert!(
+                is_refused || log.contains("address already in use"),
+                "{log}"
+            );
+            assert!(
+                !is_refused || log.starts_with(&format!("netkit: {name} ")),
+                "{log}"
+            );
+        }
+    }
 }

@@ -17,10 +17,10 @@ pub struct StreamArgs {
     #[arg(short = 'C', long)]
     pub crlf: bool,
     /// Only send; discard what the peer sends
-    #[arg(long, conflicts_with = "recv_only")]
+    #[arg(long, conflicts_with_all = ["recv_only", "raw"])]
     pub send_only: bool,
     /// Only receive; send nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["crlf", "no_shutdown", "half_close_wait"])]
     pub recv_only: bool,
     /// Do not escape received data on a terminal
     #[arg(long)]
@@ -42,27 +42,6 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// The options for any stream, and whether each was given.
-    pub fn given(&self) -> [(&'static str, bool); 5] {
-        [
-            ("-C", self.crlf),
-            ("--send-only", self.send_only),
-            ("--recv-only", self.recv_only),
-            ("-x", self.tap.hex_dump.is_some()),
-            ("--record", self.tap.record.is_some()),
-        ]
-    }
-
-    /// The options for standard input and output only, and whether each was given.
-    pub fn given_for_stdio(&self) -> [(&'static str, bool); 4] {
-        [
-            ("--raw", self.raw),
-            ("--no-shutdown", self.no_shutdown),
-            ("--half-close-wait", self.half_close_wait.is_some()),
-            ("--wait-after-eof", self.wait_after_eof.is_some()),
-        ]
-    }
-
     /// Applies the options to the end of the peer. `tap` records it.
     pub fn remote(&self, mut remote: Duplex, tap: Option<Tap>) -> Duplex {
         remote.reader.tap.clone_from(&tap);

@@ -22,19 +22,16 @@ use crate::wait::Deadline;
 #[command(next_help_heading = "Checking ports")]
 pub struct CheckArgs {
     /// Say which ports are open: HOST:PORT or HOST 22,80-90
-    #[arg(short = 'z', long = "check", conflicts_with_all = [
-        "send", "get", "interactive", "crlf", "send_only", "recv_only", "raw", "no_shutdown", "half_close_wait",
-        "wait_after_eof", "idle_timeout", "hex_dump", "record", "timing",
-    ])]
-    pub wanted: bool,
+    #[arg(short = 'z', long = "check")]
+    wanted: bool,
     /// Try N ports at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
     /// Try one port N times, and print ping's statistics
-    #[arg(short, long, value_name = "N", value_parser = crate::units::count, conflicts_with = "retry")]
+    #[arg(short, long, value_name = "N", value_parser = crate::units::count)]
     pub count: Option<u64>,
     /// Try one port every TIME [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration, conflicts_with = "retry")]
+    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration)]
     pub interval: Option<Duration>,
     /// Print JSON, one object per line
     #[arg(long)]
@@ -42,14 +39,14 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
-    /// Each option that needs `-z`, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 4] {
-        [
-            ("--parallel", self.parallel.is_some()),
-            ("-c", self.count.is_some()),
-            ("-i", self.interval.is_some()),
-            ("--json", self.json),
-        ]
+    /// Whether ports are checked instead of talked to.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted || self.is_ping()
+    }
+
+    /// Whether one port is checked again and again.
+    pub fn is_ping(&self) -> bool {
+        self.count.is_some() || self.interval.is_some()
     }
 }
 
@@ -65,11 +62,11 @@ pub fn run(
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    let targets = address::addresses(words).map_err(Failure::local)?;
-    if args.count.is_some() || args.interval.is_some() {
+    let targets = address::addresses(words).map_err(Failure::usage)?;
+    if args.is_ping() {
         let [target] = &targets[..] else {
             let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
-            return Err(Failure::local(message));
+            return Err(Failure::usage(message));
         };
         return ping::run(target, args, connect, deadline, logging);
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod http;
+pub mod modes;
 mod ping;
 
 use std::fmt::Display;
@@ -44,14 +45,14 @@ pub struct Args {
     /// Send TEXT instead of standard input (escapes: \r \n \t \0 \\ \xHH)
     ///
     /// Several texts are sent one after another.
-    #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true, conflicts_with_all = ["get", "recv_only"])]
+    #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true)]
     send: Vec<Bytes>,
     /// Request PATH over HTTP instead of sending input [default: /]
-    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["send_only", "recv_only"])]
+    #[arg(long, value_name = "PATH", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
     get: Option<Option<String>>,
     /// On port 80: send what I type, do not fetch a page
-    #[arg(long, conflicts_with_all = ["get", "send", "recv_only"])]
+    #[arg(long, conflicts_with = "recv_only")]
     interactive: bool,
     #[command(flatten)]
     stream: StreamArgs,
@@ -79,16 +80,20 @@ type Bytes = Vec<u8>;
 /// Connects, and joins the connection to standard input and output. `relay` says when that ends.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
-    if args.check.wanted {
+    if args.check.is_wanted() {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
-    needs("-z", args.check.wanted, &args.check.given())?;
     HostPort::take_back(&mut args.target, &mut args.get);
     HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
     let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
     path.map_or(Ok(()), http::check_path)
-        .map_err(Failure::local)?;
-    let target = HostPort::from_words(&args.target).map_err(Failure::local)?;
+        .map_err(Failure::usage)?;
+    let target = HostPort::from_words(&args.target).map_err(Failure::usage)?;
+    needs(
+        "port 80",
+        target.port == 80,
+        &[("--interactive", args.interactive)],
+    )?;
     let reader = args.reader(&target, path)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;

@@ -9,6 +9,7 @@ mod accept;
 mod admission;
 mod connection;
 mod connections;
+pub mod modes;
 mod pool;
 mod serve;
 mod service;
@@ -71,7 +72,7 @@ pub struct Args {
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// Serve one connection, then exit
-    #[arg(short = '1', long, conflicts_with = "keep_open")]
+    #[arg(short = '1', long, conflicts_with_all = ["keep_open", "max_connections", "max_connections_per_ip"])]
     once: bool,
     /// With --service stdio: serve one after another
     #[arg(short, long)]

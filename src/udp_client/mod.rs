@@ -63,12 +63,12 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     args.relay.check()?;
     let deadline = Deadline::within(args.ping.deadline);
     HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
-    let (typed, data) = args.target_and_data().map_err(Failure::local)?;
+    let (typed, data) = args.target_and_data().map_err(Failure::usage)?;
     if !data.is_empty()
         && let Some(mode) = args.mode_without_data()
     {
         let message = format!("could not send DATA: {mode}");
-        return Err(Failure::local(message));
+        return Err(Failure::usage(message));
     }
     let target = Target::new(&typed, &args.target, deadline)?;
     let timeout = args.exchange.timeout;

@@ -104,7 +104,7 @@ fn a_reader_that_leaves_ends_the_relay() {
 #[test]
 fn a_relay_refuses_data() {
     netkit(["udp-client", "--relay", "127.0.0.1:9", "x"])
-        .stderr("netkit: could not send DATA: --relay sends standard input\n")
+        .stderr("netkit: could not send DATA: --relay sends standard input; see 'netkit udp-client -h'\n")
         .code(2)
         .run();
 }

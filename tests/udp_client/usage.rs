@@ -30,15 +30,19 @@ fn options_without_effect_are_refused() {
 fn a_usage_error_says_what_would_be_right() {
     let usage = "; see 'netkit udp-client -h'";
     for (words, message) in [
-        ("-w 5 127.0.0.1:9", "-w needs --ping, -c or -i".to_owned()),
+        (
+            "-w 5 127.0.0.1:9",
+            format!("-w needs --ping, -c or -i{usage}"),
+        ),
         (
             "--wait-after-eof 1 127.0.0.1:9",
-            "--wait-after-eof needs --relay".to_owned(),
+            format!("--wait-after-eof needs --relay{usage}"),
         ),
         (
             "-c 1 127.0.0.1:9 x",
-            "could not send DATA: a ping, which -c and -i imply, sends probes of its own"
-                .to_owned(),
+            format!(
+                "could not send DATA: a ping, which -c and -i imply, sends probes of its own{usage}"
+            ),
         ),
         (
             "-W -1 127.0.0.1:9 x",

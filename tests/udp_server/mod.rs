@@ -43,7 +43,7 @@ fn is_refused(words: &str, message: &str) {
             .into_iter()
             .chain(words.split(' ')),
     )
-    .stderr(format!("netkit: {message}\n"))
+    .stderr(format!("netkit: {message}; see 'netkit udp-server -h'\n"))
     .code(2)
     .run();
 }

@@ -23,18 +23,6 @@ pub struct HelloArgs {
     max_message: Option<usize>,
 }
 
-impl HelloArgs {
-    /// Each option, and whether it was given.
-    pub fn given(&self) -> [(&'static str, bool); 4] {
-        [
-            ("--welcome", self.welcome.is_some()),
-            ("--delay", self.delay.is_some()),
-            ("--framing", self.framing.is_some()),
-            ("--max-message", self.max_message.is_some()),
-        ]
-    }
-}
-
 /// What one message is. TCP has no boundaries between messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Framing {

@@ -21,6 +21,7 @@ use broker::Broker;
 use hello::HelloArgs;
 
 use super::connection::{Connection, Ended};
+use super::modes;
 use crate::exit::Failure;
 use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
@@ -28,7 +29,7 @@ use crate::relay::duplex::Duplex;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
 use crate::tap::Taps;
-use crate::usage::needs;
+use crate::usage::Mode;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Service")]
@@ -69,6 +70,27 @@ enum Service {
     Chat,
 }
 
+impl ServiceArgs {
+    /// The service that is asked for, for the table of options.
+    pub fn mode(&self) -> Mode {
+        if self.exec.is_some() || self.sh_exec.is_some() {
+            return modes::EXEC;
+        }
+        if self.forward.is_some() {
+            return modes::FORWARD;
+        }
+        match self.service {
+            Service::Hello => modes::HELLO,
+            Service::Echo => modes::ECHO,
+            Service::Discard => modes::DISCARD,
+            Service::Chargen => modes::CHARGEN,
+            Service::Stdio => modes::STDIO,
+            Service::Broker => modes::BROKER,
+            Service::Chat => modes::CHAT,
+        }
+    }
+}
+
 /// How the sessions of a service treat their bytes, and what records them.
 pub struct Streams {
     args: StreamArgs,
@@ -96,24 +118,12 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// Refuses options that would do nothing with the service that is asked for.
+    /// Opens what the service needs.
     pub fn new(
         args: &ServiceArgs,
         stream: &StreamArgs,
         connect: ConnectArgs,
     ) -> Result<Self, Failure> {
-        let runs_program = args.exec.is_some() || args.sh_exec.is_some();
-        // `hello` is the default.
-        let is_hello = args.service == Service::Hello && !runs_program && args.forward.is_none();
-        let is_stdio = args.service == Service::Stdio;
-        let has_streams = runs_program || is_stdio;
-        needs("--service hello", is_hello, &args.hello.given())?;
-        needs(
-            "--service stdio, -e or --sh-exec",
-            has_streams,
-            &stream.given(),
-        )?;
-        needs("--service stdio", is_stdio, &stream.given_for_stdio())?;
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         // Only now: a program that cannot be run must not empty the files of an earlier server.
         let streams = Streams {

@@ -241,7 +241,7 @@ fn options_of_another_service_are_refused() {
                 .into_iter()
                 .chain(words.split(' ')),
         )
-        .stderr(format!("netkit: {message}\n"))
+        .stderr(format!("netkit: {message}; see 'netkit tcp-server -h'\n"))
         .code(2)
         .run();
     }

@@ -12,7 +12,9 @@ fn options_without_effect_are_refused() {
                 .into_iter()
                 .chain(words.split(' ')),
         )
-        .stderr(format!("netkit: {option} needs --ping, -c or -i\n"))
+        .stderr(format!(
+            "netkit: {option} needs --ping, -c or -i; see 'netkit udp-client -h'\n"
+        ))
         .code(2)
         .run();
     }
@@ -92,7 +94,7 @@ fn a_ping_refuses_data() {
     ping("127.0.0.1:9", ["data"])
         .stderr(
             "netkit: could not send DATA: a ping, which -c and -i imply, sends probes of its \
-             own\n",
+             own; see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();

@@ -1,0 +1,56 @@
+//! What `tcp-client` can be asked to do, and which options do something then.
+
+use super::Args;
+use crate::exit::Failure;
+use crate::usage::{Mode, Rows, Typed};
+
+/// Joins the connection to standard input and output.
+const TALK: Mode = Mode(&[]);
+const SEND: Mode = Mode(&["--send"]);
+const GET: Mode = Mode(&["--get"]);
+const CHECK: Mode = Mode(&["-z"]);
+const PING: Mode = Mode(&["-c", "-i"]);
+
+const ALL: &[Mode] = &[TALK, SEND, GET, CHECK, PING];
+
+pub const OPTIONS: &Rows = &[
+    (&["help", "verbose", "quiet", "log_format"], ALL),
+    (&["target", "deadline", "ipv4", "ipv6", "numeric"], ALL),
+    (&["source", "source_port", "interface", "ttl", "dscp"], ALL),
+    (&["recv_buffer", "send_buffer", "mss", "keepalive"], ALL),
+    (&["reuse_port", "connect_timeout"], ALL),
+    (&["retry", "retry_delay"], &[TALK, SEND, GET, CHECK]),
+    (&["send"], &[SEND]),
+    (&["get"], &[GET]),
+    (&["interactive", "recv_only", "half_close_wait"], &[TALK]),
+    (&["crlf", "send_only", "no_shutdown"], &[TALK, SEND]),
+    (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
+    (&["hex_dump", "record"], &[TALK, SEND, GET]),
+    (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
+    (&["wanted"], &[CHECK, PING]),
+    (&["parallel"], &[CHECK]),
+    (&["count", "interval"], &[PING]),
+    (&["json"], &[CHECK, PING]),
+];
+
+impl Args {
+    /// Refuses options that do nothing in this combination.
+    pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
+        typed.check(self.mode(), OPTIONS)?;
+        typed.require("retry_delay", "retry")
+    }
+
+    fn mode(&self) -> Mode {
+        if self.check.is_ping() {
+            PING
+        } else if self.check.is_wanted() {
+            CHECK
+        } else if self.get.is_some() {
+            GET
+        } else if !self.send.is_empty() {
+            SEND
+        } else {
+            TALK
+        }
+    }
+}

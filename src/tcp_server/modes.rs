@@ -1,0 +1,53 @@
+//! The services of `tcp-server`, and which options do something for each.
+
+use super::Args;
+use crate::exit::Failure;
+use crate::usage::{Mode, Rows, Typed};
+
+pub const HELLO: Mode = Mode(&["--service hello"]);
+pub const ECHO: Mode = Mode(&["--service echo"]);
+pub const DISCARD: Mode = Mode(&["--service discard"]);
+pub const CHARGEN: Mode = Mode(&["--service chargen"]);
+pub const STDIO: Mode = Mode(&["--service stdio"]);
+pub const BROKER: Mode = Mode(&["--service broker"]);
+pub const CHAT: Mode = Mode(&["--service chat"]);
+pub const EXEC: Mode = Mode(&["-e", "--sh-exec"]);
+pub const FORWARD: Mode = Mode(&["--forward"]);
+
+const ALL: &[Mode] = &[
+    HELLO, ECHO, DISCARD, CHARGEN, STDIO, BROKER, CHAT, EXEC, FORWARD,
+];
+
+pub const OPTIONS: &Rows = &[
+    (&["help", "verbose", "quiet", "log_format"], ALL),
+    (
+        &["port", "bind", "print_port", "ipv4", "ipv6", "numeric"],
+        ALL,
+    ),
+    (
+        &["interface", "ttl", "dscp", "recv_buffer", "send_buffer"],
+        ALL,
+    ),
+    (&["reuse_port", "mss", "keepalive", "backlog"], ALL),
+    (&["allow", "deny", "idle_timeout", "max_session"], ALL),
+    (&["once", "drain_timeout"], ALL),
+    (
+        &["max_connections", "max_connections_per_ip"],
+        &[HELLO, ECHO, DISCARD, CHARGEN, BROKER, CHAT, EXEC, FORWARD],
+    ),
+    (&["service"], ALL),
+    (&["exec", "sh_exec"], &[EXEC]),
+    (&["forward"], &[FORWARD]),
+    (&["welcome", "delay", "framing", "max_message"], &[HELLO]),
+    (&["crlf", "send_only", "recv_only"], &[STDIO, EXEC]),
+    (&["hex_dump", "record"], &[STDIO, EXEC]),
+    (&["raw", "no_shutdown", "half_close_wait"], &[STDIO]),
+    (&["wait_after_eof", "keep_open"], &[STDIO]),
+];
+
+impl Args {
+    /// Refuses options that do nothing with the service that is asked for.
+    pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
+        typed.check(self.service.mode(), OPTIONS)
+    }
+}
