@@ -401,7 +401,7 @@ fn output_into_a_closed_pipe_ends_quietly() {
 
 #[test]
 fn a_silent_client_leaves_when_its_reader_has_left() {
-    let peer = Peer::listen(|mut connection| connection.expect_eof());
+    let peer = Peer::listen(|mut connection| connection.expect_reset());
     netkit(["tcp-client", peer.address()])
         .stdin_open()
         .stdout_to(broken_pipe())

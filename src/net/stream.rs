@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::Socket;
 
+use crate::wait::{Deadline, pause};
+
 /// An open connection. It is closed when dropped.
 #[derive(Debug)]
 pub struct Stream(Socket);
@@ -62,11 +64,50 @@ impl Stream {
         self.0.shutdown(how)
     }
 
+    /// Blocks until the peer has acknowledged all that was sent, or until `limit`. Does so on Linux
+    /// only.
+    pub fn await_acknowledgement(&self, limit: Deadline) -> io::Result<()> {
+        /// poll(2) cannot wait for that.
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        while unacknowledged(&self.0) > 0 && !limit.has_passed() {
+            pause(limit.min(Deadline::after(LOOK_AGAIN)))?;
+        }
+        Ok(())
+    }
+
+    /// Resets the connection. Every thread that reads or writes it fails at once.
+    pub fn reset(&self) {
+        self.reset_on_close();
+        // Where the kernel cannot disconnect a connection, its peer sees an end.
+        if rustix::net::connect_unspec(&self.0).is_err() {
+            let _ = self.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Makes closing reset the connection (`SO_LINGER` 0): the peer sees no end.
     pub fn reset_on_close(&self) {
         // A connection that is over shows no end either.
         let _ = self.0.set_linger(Some(Duration::ZERO));
     }
+}
+
+/// The memory of what the peer has not acknowledged (`sk_wmem_queued`). 0: it has acknowledged all.
+#[cfg(target_os = "linux")]
+fn unacknowledged(socket: &Socket) -> u32 {
+    use nix::libc::{self, SOL_SOCKET};
+    use nix::{getsockopt_impl, sockopt_impl};
+    /// `asm-generic/socket.h`. The libc crate does not have it.
+    const SO_MEMINFO: i32 = 55;
+    /// `SK_MEMINFO_WMEM_QUEUED` of `linux/sock_diag.h`, where these are the first of more.
+    const QUEUED: usize = 5;
+    sockopt_impl!(MemInfo, GetOnly, SOL_SOCKET, SO_MEMINFO, [u32; 8]);
+    nix::sys::socket::getsockopt(socket, MemInfo).map_or(0, |info| info[QUEUED])
+}
+
+/// Elsewhere that is unknown.
+#[cfg(not(target_os = "linux"))]
+fn unacknowledged(_socket: &Socket) -> u32 {
+    0
 }
 
 impl AsFd for Stream {

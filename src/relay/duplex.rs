@@ -16,7 +16,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::output::{self, write_ready};
 use crate::tap::{self, Direction, Tap};
-use crate::wait::if_ready;
+use crate::wait::{Deadline, if_ready};
 
 /// A reader, and a writer that can finish.
 pub struct Duplex {
@@ -285,6 +285,17 @@ impl Writer {
         self.sink_of(Kind::Pipe).map(AsFd::as_fd)
     }
 
+    /// The reader of the pipe has left. Returns when that ends the session, if nothing comes that it
+    /// would have had to read. A reader may know the end of its data and leave before the peer's end
+    /// arrives here, as tar(1) does.
+    pub fn reader_left(&self) -> Deadline {
+        const LAST_BYTES: Duration = Duration::from_millis(100);
+        match self.when_closed {
+            WhenClosed::Fails => Deadline::after(LAST_BYTES),
+            WhenClosed::Discards | WhenClosed::FailsAtTheEnd => Deadline::now(),
+        }
+    }
+
     fn sink_of(&self, kind: Kind) -> Option<&Descriptor> {
         self.sink.as_ref().filter(|sink| sink.kind == kind)
     }
@@ -341,6 +352,14 @@ impl Writer {
             // It fails if the connection is over, which a read shows.
             Some(socket) => drop(shutdown(socket, Shutdown::Write)),
             None => self.close(),
+        }
+    }
+
+    /// Makes closing reset a connection (`SO_LINGER` 0): its peer sees no end.
+    pub fn reset_on_close(&self) {
+        if let Some(socket) = self.sink_of(Kind::Socket) {
+            // A connection that is over shows no end either.
+            let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         }
     }
 

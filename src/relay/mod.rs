@@ -9,6 +9,7 @@
 //!   asks whether the remote is still there.
 //! - Bytes that could not be delivered are an error, and so is a reset. What was received before is
 //!   written first.
+//! - After any error the connections are reset: nobody may take data for complete that was cut short.
 //!
 //! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
 //! exact, neither direction delays the other, and nothing is left running at the end.
@@ -56,15 +57,21 @@ pub struct Traffic {
     pub first_received: Option<Instant>,
 }
 
-/// Joins `local` and `remote` until both directions have ended, and closes both.
+/// Joins `local` and `remote` until both directions have ended, and drops both. After an error each
+/// that is a connection is reset when its last owner drops it.
 pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(), Broken>) {
     let mut session = Session {
         rules,
         outgoing: Direction::new(local.reader, remote.writer),
         incoming: Direction::new(remote.reader, local.writer),
         has_hinted: false,
+        unread_at: Deadline::NEVER,
     };
     let result = session.run();
+    if result.is_err() {
+        session.outgoing.pump.writer.reset_on_close();
+        session.incoming.pump.writer.reset_on_close();
+    }
     let traffic = Traffic {
         sent: session.outgoing.pump.written,
         received: session.incoming.pump.written,
@@ -80,6 +87,8 @@ struct Session<'a> {
     incoming: Direction,
     /// The user has been told what the session waits for.
     has_hinted: bool,
+    /// When the session fails as nobody reads its output. Never, while somebody does.
+    unread_at: Deadline,
 }
 
 impl Session<'_> {
@@ -104,7 +113,11 @@ impl Session<'_> {
                 tracing::warn!("{hint}");
                 continue;
             }
-            self.advance(end.min(idle).min(deadline).min(hint_at))?;
+            if self.unread_at.has_passed() {
+                self.unread_at = Deadline::NEVER;
+                self.output_failed(ErrorKind::BrokenPipe.into())?;
+            }
+            self.advance(end.min(idle).min(deadline).min(hint_at).min(self.unread_at))?;
         }
         self.await_acknowledgement().map_err(wait_failed)?;
         self.result()
@@ -120,7 +133,8 @@ impl Session<'_> {
         // poll(2) reports a pipe without a reader, and a reset, even if nothing is to be written. While
         // the remote can be read, a read shows the reset.
         let output = self.incoming.pump.writer.pipe();
-        let output = set.add(output.filter(|_| is_receiving), GONE);
+        let is_read = self.unread_at == Deadline::NEVER;
+        let output = set.add(output.filter(|_| is_receiving && is_read), GONE);
         let remote = self.outgoing.pump.writer.fd();
         let remote = set.add(remote.filter(|_| is_sending && !is_receiving), GONE);
         let is_at_once = outgoing.is_none() || incoming.is_none();
@@ -135,7 +149,7 @@ impl Session<'_> {
             self.outgoing
                 .end(error.or(Some(ErrorKind::BrokenPipe.into())));
         } else if ready[output] {
-            self.output_failed(ErrorKind::BrokenPipe.into())?;
+            self.unread_at = self.incoming.pump.writer.reader_left();
         }
         // `send` may have ended it.
         if is_ready(incoming) && !self.incoming.has_ended() {
@@ -196,8 +210,10 @@ impl Session<'_> {
 
     fn remote_ended(&mut self) {
         self.incoming.end(None);
-        if let Some(error) = self.outgoing.reset() {
-            self.outgoing.end(Some(error));
+        self.unread_at = Deadline::NEVER;
+        // A reset may look like an end: see `Writer::take_error`.
+        if let Some(error) = self.outgoing.pump.writer.take_error() {
+            self.outgoing.fail(error);
         }
         // As in `input_ended`.
         if self.incoming.pump.reader.finishes && self.outgoing.failure.is_none() {
@@ -286,6 +302,12 @@ impl Direction {
     fn end(&mut self, failure: Option<io::Error>) {
         self.end = Some(Instant::now());
         self.failure = failure;
+    }
+
+    /// Ends it because of `error`. If it had ended already, it failed none the less.
+    fn fail(&mut self, error: io::Error) {
+        self.end.get_or_insert_with(Instant::now);
+        self.failure.get_or_insert(error);
     }
 
     /// How the connection that is written to broke. `None`: it did not, or this direction has ended.

@@ -390,7 +390,7 @@ mod tests {
                     assert!(socket_error(&near).unwrap().is_err());
                 }
                 let mut file = file(false);
-                let (other_near, other_far) = connection();
+                let (other_near, mut other_far) = connection();
                 let (pipe, writer) = io::pipe().unwrap();
                 let local = Duplex {
                     reader: Reader::nothing(),
@@ -407,7 +407,13 @@ mod tests {
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{to:?}");
                 let arrived = match to {
                     End::Pipe => take(pipe, 10),
-                    End::Socket => take(other_far, 10),
+                    End::Socket => {
+                        let mut bytes = vec![0; 4];
+                        other_far.read_exact(&mut bytes).unwrap();
+                        // Its reader must not take them for complete.
+                        assert!(other_far.read(&mut [0]).is_err());
+                        bytes
+                    }
                     _ => {
                         file.rewind().unwrap();
                         take(file, 10)

@@ -19,6 +19,9 @@ use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
 use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, if_ready, wait_for};
 
+/// How long a peer may take to acknowledge what was sent to it before its connection is reset.
+pub const ACKNOWLEDGEMENT: Duration = Duration::from_millis(500);
+
 /// Why a connection did not end well.
 #[derive(Debug)]
 pub enum Ended {
@@ -32,19 +35,26 @@ pub enum Ended {
     Session(Duration),
     /// A message is longer than this many bytes.
     TooLong(usize),
-    /// The program that served it failed: its name and exit status.
+    /// The program that served it ended and failed: its name and exit status.
     Program(String),
+    /// The program that served it was killed: its name and the signal.
+    Killed(String),
     /// The peer did not read, and this many bytes were waiting for it.
     Slow(usize),
 }
 
 impl Ended {
+    /// Whether the peer sees an end and no reset.
+    pub fn is_orderly(&self) -> bool {
+        matches!(self, Self::Program(_))
+    }
+
     pub fn exit(&self) -> Exit {
         match self {
             Self::Failed(error) => blame(error),
             Self::Local(failure) => failure.exit,
             Self::Idle(_) | Self::Session(_) => Exit::Timeout,
-            Self::TooLong(_) | Self::Slow(_) | Self::Program(_) => Exit::Network,
+            Self::TooLong(_) | Self::Slow(_) | Self::Program(_) | Self::Killed(_) => Exit::Network,
         }
     }
 }
@@ -56,7 +66,7 @@ impl fmt::Display for Ended {
             Self::Local(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "no data for {time:?} (--idle-timeout)"),
             Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
-            Self::Program(status) => f.write_str(status),
+            Self::Program(status) | Self::Killed(status) => f.write_str(status),
             Self::Slow(bytes) => {
                 write!(f, "it did not read, and {bytes} bytes were waiting for it")
             }
@@ -75,7 +85,6 @@ pub struct Connection {
     /// When `--max-session` ends it.
     pub session_end: Deadline,
     idle_timeout: Option<Duration>,
-    resets: Cell<bool>,
     received: Cell<u64>,
     sent: Cell<u64>,
     busy_poll: BusyPoll,
@@ -90,7 +99,6 @@ impl Connection {
             stream,
             session_end: Deadline::within(limits.max_session),
             idle_timeout: limits.idle_timeout,
-            resets: Cell::new(false),
             received: Cell::new(0),
             sent: Cell::new(0),
             busy_poll: BusyPoll::default(),
@@ -187,12 +195,6 @@ impl Connection {
         (self.received.get(), self.sent.get())
     }
 
-    /// Makes closing reset the connection, so that the peer does not take its data for complete.
-    pub fn reset_on_close(&self) {
-        self.stream.reset_on_close();
-        self.resets.set(true);
-    }
-
     /// When the connection reaches its first limit, if nothing moves from now on.
     pub fn limit(&self) -> Deadline {
         Deadline::within(self.idle_timeout).min(self.session_end)
@@ -243,24 +245,44 @@ impl Connection {
         }
     }
 
+    /// Ends our data: the peer sees that, and can still send.
+    pub fn finish(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+
     /// Ends our data and waits for the peer's end, for a second at most. Closing with unread data of
     /// the peer would reset the connection, and the peer might lose the last answer (RFC 1122, section
-    /// 4.2.2.13).
+    /// 4.2.2.13). A peer that goes on sending is [broken off](Self::break_off): nobody takes its data.
     // Stack budget: see pool.
     #[inline(never)]
     pub fn close_gently(&self) {
-        const MOST: Duration = Duration::from_secs(1);
-        if self.resets.get() || self.stream.shutdown(Shutdown::Write).is_err() {
+        const MOST_TIME: Duration = Duration::from_secs(1);
+        /// What may have been on the way when the peer saw our end.
+        const MOST_BYTES: usize = 1 << 20;
+        if self.finish().is_err() {
             return;
         }
-        let end = Deadline::after(MOST);
+        let end = Deadline::after(MOST_TIME);
+        let mut dropped = 0;
         // Stack budget: see pool.
         let mut scratch = [0; 1024];
         while !end.has_passed() && wait_for(self.stream.as_fd(), IN, end).is_ok() {
             match if_ready(self.stream.receive(&mut scratch, RecvFlags::DONTWAIT)) {
                 Ok(Some(0)) | Err(_) => return,
-                Ok(_) => {}
+                Ok(count) => dropped += count.unwrap_or(0),
+            }
+            if dropped > MOST_BYTES {
+                return self.break_off();
             }
         }
+    }
+
+    /// Makes closing reset the connection: the peer does not take its data for complete, and sees that
+    /// not all of its own was taken. First blocks until the peer has acknowledged what was sent, for
+    /// half a second at most.
+    pub fn break_off(&self) {
+        let limit = Deadline::after(ACKNOWLEDGEMENT);
+        let _ = self.stream.await_acknowledgement(limit);
+        self.stream.reset_on_close();
     }
 }

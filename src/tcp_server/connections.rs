@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use super::admission::Rejected;
+use super::connection::ACKNOWLEDGEMENT;
 use crate::net::stream::Stream;
 use crate::server::host::{host, is_loopback, share};
-use crate::wait::{Waker, lock};
+use crate::wait::{Deadline, Waker, lock};
 
 /// A closing connection is not open, but has a thread. At least this many may be closing at a time.
 const MOST_LEAVING: usize = 64;
@@ -95,15 +96,20 @@ impl Connections {
         state.is_closed && state.permits == 0
     }
 
-    /// Shuts down the open connections, so that their threads see the end of input. Returns how many.
+    /// Resets the open connections, so that their threads fail. First blocks until each peer has
+    /// acknowledged what was sent to it, for [`ACKNOWLEDGEMENT`] at most. Returns how many they are.
     pub fn cut_off(&self) -> usize {
-        let mut state = lock(&self.state);
-        state.is_cut_off = true;
-        for stream in state.open.values() {
-            // It fails if the peer has gone away.
-            let _ = stream.shutdown(Shutdown::Both);
+        let open: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.is_cut_off = true;
+            state.open.values().cloned().collect()
+        };
+        let limit = Deadline::after(ACKNOWLEDGEMENT);
+        for stream in &open {
+            let _ = stream.await_acknowledgement(limit);
+            stream.reset();
         }
-        state.open.len()
+        open.len()
     }
 }
 
@@ -261,11 +267,12 @@ mod tests {
         assert!(!permits[1].release());
         assert_eq!(connections.cut_off(), 1);
         assert!(permits[0].release());
-        // The end has come to one client only.
+        // The reset has come to one client only.
         for client in [&open_client, &released_client] {
             client.set_nonblocking(true).unwrap();
         }
-        assert_eq!(open_client.peek(&mut [0]).unwrap(), 0);
+        let error = open_client.peek(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let error = released_client.peek(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }

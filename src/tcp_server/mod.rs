@@ -215,7 +215,7 @@ impl Server {
         Deadline::after(self.limits.drain_timeout)
     }
 
-    /// Shuts down the open connections. Blocks until their threads have logged that and ended their
+    /// Resets the open connections. Blocks until their threads have logged that and ended their
     /// programs, for a short time at most.
     fn cut_off(&self) -> Result<(), Failure> {
         const GRACE: Duration = Duration::from_millis(500);

@@ -24,11 +24,11 @@ impl Server {
         let ended = self.handler.handle(&connection);
         // The client may connect again as soon as it sees the end.
         let was_cut_off = permit.release();
-        if matches!(
-            ended,
-            Ok(()) | Err(Ended::TooLong(_) | Ended::Local(_) | Ended::Program(_))
-        ) {
+        let is_orderly = ended.as_ref().err().is_none_or(Ended::is_orderly);
+        if is_orderly && !was_cut_off {
             connection.close_gently();
+        } else {
+            connection.break_off();
         }
         let (received, sent) = connection.traffic();
         drop(connection);

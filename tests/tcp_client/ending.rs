@@ -1,5 +1,6 @@
 //! When a session ends, and with which exit code.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -10,11 +11,11 @@ use rustix::process::Signal;
 
 use crate::harness::{DEADLINE, Peer, Terminal, event, netkit, random_bytes};
 
-/// A peer that sends `greeting` and then expects the client to leave without sending anything.
+/// A peer that sends `greeting` and then expects the client to break off without sending anything.
 fn greeter(greeting: &'static str) -> Peer {
     Peer::listen(move |mut connection| {
         connection.send(greeting);
-        connection.expect_eof();
+        connection.expect_reset();
     })
 }
 
@@ -538,6 +539,32 @@ fn a_signal_ends_a_session_whose_output_is_stuck() {
         client.signal(Signal::INT);
         client.finish();
     }
+}
+
+#[test]
+fn a_client_that_cannot_write_what_it_receives_resets_the_connection() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let to_output = netkit(["tcp-client"])
+        .stdout_to(full())
+        .stderr("netkit: could not write standard output: no space left on device\n");
+    let to_record = netkit(["tcp-client", "--record", "/dev/full"])
+        .any_stdout()
+        .stderr("netkit: could not write {*}: no space left on device\n");
+    for client in [to_output, to_record] {
+        let peer = greeter("data");
+        client.arg(peer.address()).stdin_open().code(2).run();
+    }
+}
+
+#[test]
+fn deadline_resets_a_session_that_is_not_over() {
+    let peer = greeter("data");
+    netkit(["tcp-client", "--deadline", "0.3", peer.address()])
+        .stdin_open()
+        .stdout("data")
+        .stderr("netkit: gave up on {*} after 300ms (--deadline)\n")
+        .code(4)
+        .run();
 }
 
 #[test]

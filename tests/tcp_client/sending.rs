@@ -128,7 +128,7 @@ fn input_that_cannot_be_read_is_an_error() {
         (write_only_null(), "bad file descriptor"),
     ] {
         let peer = Peer::listen(|mut connection| {
-            connection.receive_all();
+            connection.expect_reset();
         });
         netkit(["tcp-client", peer.address()])
             .stdin_from(input)

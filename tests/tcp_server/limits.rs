@@ -104,7 +104,7 @@ fn every_kind_of_end_frees_the_place_of_a_connection() {
         drop,
         Connection::reset,
         |mut client| client.send("much too long\n"),
-        |mut client| client.expect_eof(),
+        |mut client| client.expect_reset(),
     ];
     for end in ends {
         let client = greeted(&server);
@@ -133,7 +133,7 @@ fn idle_timeout_closes_only_a_silent_connection() {
         busy.send("x");
         busy.expect("Hello, x!");
     }
-    silent.expect_eof();
+    silent.expect_reset();
     server.wait_for_line(&end);
     busy.send("exit");
     busy.expect_eof();
@@ -180,6 +180,7 @@ fn max_session_includes_the_delay() {
     let server = tcp_server(["--delay", "1h", "--max-session", "300ms"]).listen();
     let mut client = greeted(&server);
     client.send("Michael");
+    client.expect_reset();
     server.wait_for_line("Connection from {*} closed: open for 300ms (--max-session).");
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod events;
+mod failing;
 mod limits;
 mod listening;
 mod options;

@@ -1,5 +1,6 @@
 //! Runs a program for a connection, with the connection as its standard input and output.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -27,8 +28,10 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         .map_err(Ended::Local)?;
     let child = &mut running.child;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    // Whether the client sees an end depends on how the program ends.
+    let reader = stdout.map_or_else(Reader::nothing, Reader::child);
     let local = args.local(Duplex {
-        reader: stdout.map_or_else(Reader::nothing, Reader::child),
+        reader: reader.without_finish(),
         writer: stdin.map_or_else(Writer::discard, Writer::child),
     });
     let remote = streams.remote(connection)?;
@@ -41,22 +44,34 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
     connection.relay(&program.to_string(), local, remote, rules)?;
     wait(&mut running, connection)?;
     match running.child.try_wait() {
-        Ok(Some(status)) if !status.success() => {
-            Err(Ended::Program(format!("{program} ended with {status}")))
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => {
+            let sentence = format!("{program} ended with {status}");
+            Err(match status.signal() {
+                Some(_) => Ended::Killed(sentence),
+                None => Ended::Program(sentence),
+            })
         }
         _ => Ok(()),
     }
 }
 
-/// Blocks until the program has ended, or the client has been gone for [`GRACE`].
+/// Blocks until the program has ended, or the client has been gone for [`GRACE`]. A program that goes
+/// on without output does not keep the end of that from the client.
 fn wait(running: &mut Running, connection: &Connection) -> Result<(), Ended> {
+    const ENDING: Duration = Duration::from_millis(100);
     let limit = connection.limit();
+    let finish_at = Deadline::after(ENDING);
     let mut gone = Deadline::NEVER;
     for nap in naps().map(Deadline::after) {
         if running.has_ended() || gone.has_passed() {
             break;
         }
         connection.check(limit)?;
+        if finish_at.has_passed() {
+            // It fails if the client has gone.
+            let _ = connection.finish();
+        }
         if gone != Deadline::NEVER {
             pause(nap).map_err(Ended::Failed)?;
         } else if connection.is_gone_by(nap)? {

@@ -16,14 +16,8 @@ pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) ->
     let name = target.to_string();
     let connected = connect(target, args, connection.session_end).map_err(Ended::Local)?;
     let target = Arc::new(connected.stream);
-    let mut local = Duplex::of_socket(Arc::clone(&target) as _).map_err(Ended::Failed)?;
+    let mut local = Duplex::of_socket(target).map_err(Ended::Failed)?;
     // The client still gets what the target sent before it went away.
     local.writer.when_closed = WhenClosed::FailsAtTheEnd;
-    let result = connection.relay(&name, local, connection.duplex()?, Rules::PATIENT);
-    if result.is_err() {
-        // Neither side may take data for complete that was cut short on the other.
-        target.reset_on_close();
-        connection.reset_on_close();
-    }
-    result
+    connection.relay(&name, local, connection.duplex()?, Rules::PATIENT)
 }

@@ -83,8 +83,9 @@ fn a_target_that_is_down_is_logged() {
     let down = Peer::listen(|_| {});
     let address = down.address().to_owned();
     let server = tcp_server(["--forward", &address]).listen();
+    // It accepts one connection and stops.
     server.connect().expect_eof();
-    server.connect().expect_eof();
+    server.connect().expect_reset();
     server.wait_for_line(&format!(
         "Connection from {{*}} closed: could not connect to {address}: connection refused."
     ));
