@@ -1,4 +1,4 @@
-//! Standard input of everything but a stream session.
+//! Standard input of everything but a stream session, and the newlines that `-C` makes of its own.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -19,4 +19,24 @@ pub fn read(buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
 /// A failed read of `name`.
 pub fn unreadable(name: &str, error: &io::Error) -> Failure {
     Failure::of(Exit::Local, format_args!("could not read {name}"), error)
+}
+
+/// Makes `\r\n` of `\n`. An existing `\r\n` stays, also where two reads share it.
+#[derive(Debug, Default)]
+pub struct Crlf {
+    /// The last byte was `\r`.
+    after_return: bool,
+}
+
+impl Crlf {
+    /// Appends `input` to `output`, which grows to twice its length at most.
+    pub fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        for &byte in input {
+            if byte == b'\n' && !self.after_return {
+                output.push(b'\r');
+            }
+            output.push(byte);
+            self.after_return = byte == b'\r';
+        }
+    }
 }

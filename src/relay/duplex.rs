@@ -13,7 +13,7 @@ use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
 
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
-use crate::input;
+use crate::input::{self, Crlf};
 use crate::output::{self, write_ready};
 use crate::tap::{self, Direction, Tap};
 use crate::wait::{Deadline, if_ready};
@@ -225,10 +225,7 @@ pub enum WhenClosed {
 pub enum Encoding {
     Plain,
     /// `\n` becomes `\r\n`; an existing `\r\n` stays.
-    Crlf {
-        /// The last byte was `\r`.
-        after_return: bool,
-    },
+    Crlf(Crlf),
     Terminal(TerminalEscape),
 }
 
@@ -311,15 +308,7 @@ impl Writer {
         let mut output = Vec::new();
         match &mut self.encoding {
             Encoding::Plain => output.extend_from_slice(input),
-            Encoding::Crlf { after_return } => {
-                for &byte in input {
-                    if byte == b'\n' && !*after_return {
-                        output.push(b'\r');
-                    }
-                    output.push(byte);
-                    *after_return = byte == b'\r';
-                }
-            }
+            Encoding::Crlf(crlf) => crlf.push(input, &mut output),
             Encoding::Terminal(escape) if input.is_empty() => escape.finish(&mut output),
             Encoding::Terminal(escape) => escape.push(input, &mut output),
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::input::Crlf;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::tap::{Tap, TapArgs};
@@ -47,8 +48,7 @@ impl StreamArgs {
         remote.reader.tap.clone_from(&tap);
         remote.writer.tap = tap;
         if self.crlf {
-            let after_return = false;
-            remote.writer.encoding = Encoding::Crlf { after_return };
+            remote.writer.encoding = Encoding::Crlf(Crlf::default());
         }
         remote
     }

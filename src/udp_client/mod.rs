@@ -8,10 +8,12 @@ mod socket;
 mod target;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use crate::exit::{self, Failure};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
+use crate::units::positive_duration;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
 use exchange::payloads::{InputArgs, Payloads};
@@ -43,6 +45,11 @@ pub struct Args {
     input: InputArgs,
     #[command(flatten)]
     relay: RelayArgs,
+    /// Stop after TIME in total
+    ///
+    /// Exit 4; a ping ends with its statistics.
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "check")]
+    deadline: Option<Duration>,
     /// Say if the port is open, closed or open|filtered
     ///
     /// Sends an empty datagram. A port that does not answer is open|filtered.
@@ -61,7 +68,7 @@ pub struct Args {
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     args.ping.check()?;
     args.relay.check()?;
-    let deadline = Deadline::within(args.ping.deadline);
+    let deadline = Deadline::within(args.deadline);
     HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
     let (typed, data) = args.target_and_data().map_err(Failure::usage)?;
     if !data.is_empty()
@@ -75,12 +82,12 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     if args.ping.is_wanted() {
         ping::run(&target, timeout, deadline, &args.ping, args.json, logging)
     } else if args.relay.relay {
-        relay::run(&target, &args.relay, args.exchange.raw)
+        relay::run(&target, &args.relay, args.exchange.raw, deadline)
     } else if args.check {
         check::run(&target, timeout, args.json)
     } else {
         let mut payloads = Payloads::new(data, &args.input)?;
-        exchange::run(target, &mut payloads, &args.exchange, args.json)
+        exchange::run(target, &mut payloads, &args.exchange, args.json, deadline)
     }
 }
 

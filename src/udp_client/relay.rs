@@ -8,12 +8,13 @@ use std::slice;
 use std::time::Duration;
 
 use crate::exit::{Exit, Failure, Worst, blame, cause};
-use crate::input;
+use crate::input::{self, Crlf};
 use crate::net::datagram::{BUFFER, largest};
 use crate::net::pacing::Pacing;
 use crate::output;
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
+use crate::units::{duration, positive_duration};
 use crate::usage::needs;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 
@@ -22,49 +23,53 @@ pub struct RelayArgs {
     /// Send each read of input, print what arrives (nc -u)
     #[arg(long, conflicts_with_all = ["timeout", "retries", "no_wait", "whole", "chunk", "json"])]
     pub relay: bool,
+    /// With --relay: send \r\n for \n
+    #[arg(short = 'C', long)]
+    crlf: bool,
     /// With --relay: after input ends, stop once nothing arrives for TIME [default: 1s]
-    #[arg(long, value_name = "TIME", value_parser = crate::units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     wait_after_eof: Option<Duration>,
+    /// With --relay: stop once nothing was sent or received for TIME
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    idle_timeout: Option<Duration>,
 }
 
 impl RelayArgs {
-    /// Refuses an option that does nothing without `--relay`.
+    /// Refuses options that do nothing without `--relay`.
     pub fn check(&self) -> Result<(), Failure> {
-        let wait = ("--wait-after-eof", self.wait_after_eof.is_some());
-        needs("--relay", self.relay, &[wait])
+        let options = [
+            ("-C", self.crlf),
+            ("--wait-after-eof", self.wait_after_eof.is_some()),
+            ("--idle-timeout", self.idle_timeout.is_some()),
+        ];
+        needs("--relay", self.relay, &options)
     }
 }
 
-/// Ends when input has ended and nothing came for `--wait-after-eof`. A failure to send is logged
-/// once until something arrives. The error at the end carries only the exit code.
-pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failure> {
-    let first = target.addresses[0];
-    let socket = target.open(first);
-    let mut relay = Relay {
-        target,
-        socket: socket.map_err(|error| target.failure(first, &error))?,
-        pacing: Pacing::new(first),
-        untried: target.addresses[1..].iter(),
-        last: Vec::new(),
-        said: false,
-        worst: Worst::default(),
-    };
+/// Ends when input has ended and nothing came for `--wait-after-eof`, when nothing moved for
+/// `--idle-timeout`, or at `limit`. A failure to send is logged once until something arrives. The error
+/// at the end carries only the exit code.
+pub fn run(
+    target: &Target<'_>,
+    args: &RelayArgs,
+    raw: bool,
+    limit: Deadline,
+) -> Result<(), Failure> {
+    let mut relay = Relay::open(target, args)?;
     let escaped = output::escapes(raw);
     let reader = output::ReaderWatch::new()?;
     let stdin = io::stdin();
     let mut buffer = vec![0; BUFFER];
-    let mut is_reading = true;
-    let mut hold = relay.pacing.hold(first);
-    let mut end = Deadline::NEVER;
-    let wait_after_eof = args.wait_after_eof.unwrap_or(Duration::from_secs(1));
+    let mut silence = Silence::new(args);
     loop {
-        let is_over = end.has_passed();
+        let is_over = silence.end.has_passed();
         let mut set = Set::new();
         let socket = set.add(relay.socket.as_fd(), IN);
-        let may_send = is_reading && hold.is_none();
+        let may_send = !silence.is_after_eof && relay.hold.is_none();
         let input = set.add(may_send.then(|| stdin.as_fd()), IN);
         let output = set.add(reader.fd(), GONE);
-        let ready = set.wait(end.min(hold.unwrap_or(Deadline::NEVER)))?;
+        let hold = relay.hold.unwrap_or(Deadline::NEVER);
+        let ready = set.wait(silence.end.min(hold).min(limit))?;
         if ready[output] {
             return Err(output::ReaderWatch::left());
         }
@@ -72,26 +77,51 @@ pub fn run(target: &Target<'_>, args: &RelayArgs, raw: bool) -> Result<(), Failu
             && let Some(count) = relay.receive(&mut buffer)
         {
             output::write_answer(&buffer[..count], b"", escaped)?;
-            if !is_reading {
-                end = Deadline::after(wait_after_eof);
-            }
+            silence.is_broken();
         }
         if ready[input]
-            && let Some(count) = input::read(&mut buffer[..largest(&relay.socket.address)])?
+            && let Some(count) = relay.send_input(&mut buffer)?
         {
-            if count == 0 {
-                is_reading = false;
-                end = Deadline::after(wait_after_eof);
-            } else {
-                relay.send(&buffer[..count]);
-                hold = relay.hold();
-            }
-        } else if hold.is_some_and(Deadline::has_passed) {
-            hold = relay.hold();
+            silence.is_after_eof = count == 0;
+            silence.is_broken();
+        }
+        if hold.has_passed() {
+            relay.look();
         }
         target.watch.check()?;
+        if limit.has_passed() {
+            return relay.give_up(limit);
+        }
         if is_over && !ready[socket] {
             return relay.finish();
+        }
+    }
+}
+
+/// How long nothing has moved, and may.
+struct Silence {
+    idle_timeout: Option<Duration>,
+    wait_after_eof: Duration,
+    is_after_eof: bool,
+    /// When it has lasted too long.
+    end: Deadline,
+}
+
+impl Silence {
+    fn new(args: &RelayArgs) -> Self {
+        Self {
+            idle_timeout: args.idle_timeout,
+            wait_after_eof: args.wait_after_eof.unwrap_or(Duration::from_secs(1)),
+            is_after_eof: false,
+            end: Deadline::within(args.idle_timeout),
+        }
+    }
+
+    /// Something has moved, or input has ended.
+    fn is_broken(&mut self) {
+        self.end = Deadline::within(self.idle_timeout);
+        if self.is_after_eof {
+            self.end = self.end.min(Deadline::after(self.wait_after_eof));
         }
     }
 }
@@ -100,6 +130,9 @@ struct Relay<'a> {
     target: &'a Target<'a>,
     socket: ClientSocket,
     pacing: Pacing,
+    /// Until when no more input is sent, so that the receiver is not overrun.
+    hold: Option<Deadline>,
+    crlf: Option<Crlf>,
     /// The addresses to go on to when this one refuses. Empty once something has arrived.
     untried: slice::Iter<'a, SocketAddr>,
     /// What was sent last, to send it to the next address again.
@@ -109,14 +142,53 @@ struct Relay<'a> {
     worst: Worst,
 }
 
-impl Relay<'_> {
+impl<'a> Relay<'a> {
+    fn open(target: &'a Target<'a>, args: &RelayArgs) -> Result<Self, Failure> {
+        let first = target.addresses[0];
+        let socket = target.open(first);
+        let mut pacing = Pacing::new(first);
+        Ok(Self {
+            target,
+            socket: socket.map_err(|error| target.failure(first, &error))?,
+            hold: pacing.hold(first),
+            pacing,
+            crlf: args.crlf.then(Crlf::default),
+            untried: target.addresses[1..].iter(),
+            last: Vec::new(),
+            said: false,
+            worst: Worst::default(),
+        })
+    }
+
+    /// Reads standard input once, and sends that as one datagram. Returns as [`input::read`] does.
+    fn send_input(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
+        let largest = largest(&self.socket.address);
+        let Some(crlf) = &mut self.crlf else {
+            let count = input::read(&mut buffer[..largest])?;
+            if let Some(count @ 1..) = count {
+                self.send(&buffer[..count]);
+            }
+            return Ok(count);
+        };
+        let count = input::read(&mut buffer[..largest / 2])?;
+        if let Some(count @ 1..) = count {
+            let mut payload = Vec::with_capacity(2 * count);
+            crlf.push(&buffer[..count], &mut payload);
+            self.send(&payload);
+        }
+        Ok(count)
+    }
+
     fn send(&mut self, payload: &[u8]) {
         if !self.untried.as_slice().is_empty() {
             self.last = payload.to_vec();
         }
         loop {
             match self.socket.send(payload) {
-                Ok(_) => return self.pacing.sent(payload.len()),
+                Ok(_) => {
+                    self.pacing.sent(payload.len());
+                    return self.look();
+                }
                 // An earlier datagram was refused, and this one was not sent (udp(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     if !self.advance() {
@@ -128,9 +200,16 @@ impl Relay<'_> {
         }
     }
 
-    /// Until when no more input is sent, so that the receiver is not overrun.
-    fn hold(&mut self) -> Option<Deadline> {
-        self.pacing.hold(self.socket.address)
+    /// Looks whether the receiver has room for more.
+    fn look(&mut self) {
+        self.hold = self.pacing.hold(self.socket.address);
+    }
+
+    fn give_up(mut self, limit: Deadline) -> Result<(), Failure> {
+        let given_up = self.target.gave_up(self.socket.address, limit);
+        tracing::error!("{given_up}");
+        self.worst.add(given_up.exit);
+        self.finish()
     }
 
     /// Reports what the receiver had no room for. The error carries only the exit code.

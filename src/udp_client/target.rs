@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::exit::{Failure, blame, cause};
+use crate::exit::{Exit, Failure, blame, cause};
 use crate::net::address::HostPort;
 use crate::net::multicast::GroupArgs;
 use crate::net::options::{SocketArgs, SourceArgs};
@@ -100,6 +100,13 @@ impl<'a> Target<'a> {
     /// "typed (resolved)".
     pub fn name(&self, address: SocketAddr) -> String {
         self.typed.at(address).to_string()
+    }
+
+    /// Says that `--deadline`, which is `limit`, has passed.
+    pub fn gave_up(&self, address: SocketAddr, limit: Deadline) -> Failure {
+        let (name, time) = (self.name(address), limit.length());
+        let message = format!("gave up on {name} after {time:?} (--deadline)");
+        Failure::new(Exit::Timeout, message)
     }
 
     /// Says why nothing can be sent to `address`.

@@ -1,8 +1,6 @@
 //! `--relay`: the client sends input as datagrams and prints all arrivals.
 
-#[cfg(target_os = "linux")]
-use crate::harness::datagrams::receive;
-use crate::harness::datagrams::{address, expect, send};
+use crate::harness::datagrams::{address, expect, receive, send};
 #[cfg(target_os = "linux")]
 use crate::harness::temporary_folder;
 use crate::harness::{
@@ -98,6 +96,67 @@ fn a_reader_that_leaves_ends_the_relay() {
     client.send("a");
     expect(&server, "a");
     drop(reader);
+    client.finish();
+}
+
+#[test]
+fn a_relay_that_is_idle_ends_well() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", "--relay", "--idle-timeout", "0.3", &target])
+        .stdin_open()
+        .start();
+    client.send("a");
+    send(&server, "b", expect(&server, "a"));
+    client.receive("b");
+    client.finish();
+}
+
+#[test]
+fn a_relay_ends_at_its_deadline_whatever_moves() {
+    let server = udp_server(["--service", "echo"]).listen();
+    let target = server.address();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"a").unwrap();
+    netkit(["udp-client", "--relay", "-w", "0.3", &target])
+        .stdin_from(reader)
+        .stdout("a")
+        .stderr(format!(
+            "netkit: gave up on {target} after 300ms (--deadline)\n"
+        ))
+        .code(4)
+        .run();
+}
+
+#[test]
+fn newlines_become_crlf_once() {
+    let server = mailbox();
+    let target = address(&server);
+    let mut client = netkit(["udp-client", "--relay", "-C", &target])
+        .args(["--wait-after-eof", "0"])
+        .stdin_open()
+        .start();
+    client.send("a\nb\r\n\nc\r");
+    expect(&server, "a\r\nb\r\n\r\nc\r");
+    client.send("\nd\n");
+    expect(&server, "\nd\r\n");
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn newlines_that_become_crlf_still_fit_into_datagrams() {
+    let server = mailbox();
+    let target = address(&server);
+    let client = netkit(["udp-client", "--relay", "-C", &target])
+        .args(["--wait-after-eof", "0"])
+        .stdin(vec![b'\n'; 65_507])
+        .start();
+    let mut received = Vec::new();
+    while received.len() < 2 * 65_507 {
+        received.extend(receive(&server).0);
+    }
+    assert!(received == b"\r\n".repeat(65_507));
     client.finish();
 }
 

@@ -13,6 +13,7 @@ fn options_without_effect_are_refused() {
         "--relay --no-wait",
         "-z -c 1",
         "-z --raw",
+        "-z -w 1",
         "-z --retries 1",
         "-z --chunk 1",
     ] {
@@ -30,9 +31,10 @@ fn options_without_effect_are_refused() {
 fn a_usage_error_says_what_would_be_right() {
     let usage = "; see 'netkit udp-client -h'";
     for (words, message) in [
+        ("-C 127.0.0.1:9", format!("-C needs --relay{usage}")),
         (
-            "-w 5 127.0.0.1:9",
-            format!("-w needs --ping, -c or -i{usage}"),
+            "--idle-timeout 1 127.0.0.1:9",
+            format!("--idle-timeout needs --relay{usage}"),
         ),
         (
             "--wait-after-eof 1 127.0.0.1:9",

@@ -60,19 +60,20 @@ pub struct ExchangeArgs {
 /// belong to other datagrams. A server that answers twice does so in one go.
 const SURPLUS_WAIT: Duration = Duration::from_millis(50);
 
-/// Ends when every datagram has been answered or given up. Each failure is logged when it happens;
+/// Ends when every datagram has been answered or given up, or at `limit`. Each failure is logged when it happens;
 /// the error at the end carries only the exit code.
 pub fn run(
     target: Target<'_>,
     payloads: &mut Payloads,
     args: &ExchangeArgs,
     json: bool,
+    limit: Deadline,
 ) -> Result<(), Failure> {
     let ends_lines = !args.raw && !payloads.is_whole();
     let report = Report::start(target.typed, args.raw, ends_lines, json)?;
     let sockets = Sockets::new(target);
     if args.no_wait {
-        return send_only::run(sockets, payloads, report);
+        return send_only::run(sockets, payloads, report, limit);
     }
     let target = &sockets.target;
     let policy = if target.is_group() && !target.has_source_port() {
@@ -82,6 +83,7 @@ pub fn run(
     };
     let mut exchange = Exchange {
         args,
+        limit,
         sockets,
         ledger: Ledger::new(policy),
         report,
@@ -91,8 +93,12 @@ pub fn run(
     };
     let asked = exchange.ask_all(payloads);
     let is_interrupted = exchange.is_interrupted();
-    if !is_interrupted {
-        asked?;
+    match asked {
+        Err(failure) if failure.exit == Exit::Timeout => {
+            exchange.report.fail(&failure.to_string(), failure.exit);
+        }
+        asked if !is_interrupted => asked?,
+        _ => {}
     }
     let finished = exchange.report.finish();
     if is_interrupted {
@@ -103,6 +109,7 @@ pub fn run(
 
 struct Exchange<'a> {
     args: &'a ExchangeArgs,
+    limit: Deadline,
     sockets: Sockets<'a>,
     ledger: Ledger,
     report: Report,
@@ -258,7 +265,7 @@ impl Exchange<'_> {
     }
 
     /// Waits until `until` while `goes_on`, with `input` also for standard input, and reports what
-    /// arrives. Fails when the reader of standard output has left, and at a caught SIGINT.
+    /// arrives. Fails when the reader of standard output has left, at a caught SIGINT and at the limit.
     fn wait(
         &mut self,
         until: Deadline,
@@ -277,7 +284,7 @@ impl Exchange<'_> {
             let input = set.add(input.then(|| stdin.as_fd()), IN);
             let output = set.add(self.stdout.fd(), GONE);
             set.add(self.interrupt.as_ref().map(Signals::as_fd), IN);
-            let ready = set.wait(until)?;
+            let ready = set.wait(until.min(self.limit))?;
             if self.is_interrupted() {
                 return Err(Failure::announced(Exit::Network));
             }
@@ -285,6 +292,10 @@ impl Exchange<'_> {
                 return Err(output::ReaderWatch::left());
             }
             let mut arrived = ports.into_iter().filter(|(_, key)| ready[*key]).peekable();
+            if self.limit.has_passed() && arrived.peek().is_none() {
+                let address = self.sockets.address();
+                return Err(self.sockets.target.gave_up(address, self.limit));
+            }
             if is_over && arrived.peek().is_none() {
                 break;
             }

@@ -115,12 +115,12 @@ impl Payloads {
         Ok(())
     }
 
-    /// Blocks until the next datagram is complete. `None` is the end.
-    pub fn wait(&mut self) -> Result<Option<Rc<Payload>>, Failure> {
-        while self.wants_input() {
-            // Another process that shares standard input may have made it non-blocking.
-            wait_for(io::stdin().as_fd(), IN, Deadline::NEVER)?;
-            self.read()?;
+    /// Blocks until the next datagram is complete. `None` is the end, or `limit` has passed.
+    pub fn wait(&mut self, limit: Deadline) -> Result<Option<Rc<Payload>>, Failure> {
+        while self.wants_input() && !limit.has_passed() {
+            if wait_for(io::stdin().as_fd(), IN, limit)? {
+                self.read()?;
+            }
         }
         Ok(self.next())
     }

@@ -5,22 +5,35 @@ use super::report::{Cause, Causes, Report};
 use super::sockets::Sockets;
 use crate::exit::{Exit, Failure};
 use crate::net::pacing::Pacing;
-use crate::wait::pause;
+use crate::wait::{Deadline, pause};
 
-/// Ends when all of `payloads` are sent. The error carries only the exit code.
+/// Ends when all of `payloads` are sent, or at `limit`. The error carries only the exit code.
 pub fn run(
     mut sockets: Sockets<'_>,
     payloads: &mut Payloads,
     mut report: Report,
+    limit: Deadline,
 ) -> Result<(), Failure> {
     let mut pacing = Pacing::new(sockets.address());
-    while let Some(payload) = payloads.wait()? {
-        while let Some(until) = pacing.hold(sockets.address()) {
-            pause(until)?;
+    let is_cut_short = loop {
+        let Some(payload) = payloads.wait(limit)? else {
+            break payloads.wants_input();
+        };
+        while let Some(until) = pacing.hold(sockets.address())
+            && !limit.has_passed()
+        {
+            pause(until.min(limit))?;
+        }
+        if limit.has_passed() {
+            break true;
         }
         send(&payload, &mut sockets, &mut report)?;
         pacing.sent(payload.bytes.len());
         sockets.target.watch.check()?;
+    };
+    if is_cut_short {
+        let given_up = sockets.target.gave_up(sockets.address(), limit);
+        report.fail(&given_up.to_string(), given_up.exit);
     }
     if let Some(lost) = pacing.lost(|receiver| sockets.target.name(receiver)) {
         report.fail(&lost, Exit::Network);

@@ -62,9 +62,6 @@ pub struct PingArgs {
     /// Send a probe every TIME [default: 1s]
     #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with_all = NOT_WITH_PINGS)]
     interval: Option<Duration>,
-    /// Stop after TIME in total; unsent probes are lost
-    #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration)]
-    pub deadline: Option<Duration>,
     /// Send BYTES in each probe, at least 16 [default: 56]
     #[arg(short, long, value_name = "BYTES", value_parser = probe_size)]
     size: Option<usize>,
@@ -118,7 +115,6 @@ impl PingArgs {
             "--ping, -c or -i",
             self.is_wanted(),
             &[
-                ("-w", self.deadline.is_some()),
                 ("-s", self.size.is_some()),
                 ("--max-loss", self.max_loss.is_some()),
                 ("-D", self.timestamp),

@@ -83,3 +83,22 @@ fn a_datagram_is_waited_for_exactly_as_long_as_told() {
         expect(&server, "x");
     }
 }
+
+#[test]
+fn an_exchange_ends_at_its_deadline() {
+    let server = mailbox();
+    let target = address(&server);
+    let gave_up = format!("netkit: gave up on {target} after 200ms (--deadline)\n");
+    let open = || {
+        netkit(["udp-client", "-w", "0.2", &target])
+            .stderr(&gave_up)
+            .code(4)
+    };
+    // It waits for an answer, or for input.
+    open().args(["-W", "1h", "x"]).run();
+    open().stdin_open().start().finish();
+    open().arg("--no-wait").stdin_open().start().finish();
+    let json = open().args(["--json", "-W", "1h", "x"]).any_stdout().run();
+    let summary = "{\"event\":\"summary\",\"sent\":1,\"answered\":0,\"unanswered\":1}\n";
+    assert!(json.stdout.ends_with(summary.as_bytes()), "{json:?}");
+}

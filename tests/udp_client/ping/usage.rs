@@ -5,7 +5,7 @@ use crate::harness::{netkit, udp_server};
 
 #[test]
 fn options_without_effect_are_refused() {
-    for words in ["-D", "-O", "-A", "-f", "-w 1", "-s 100", "--max-loss 1"] {
+    for words in ["-D", "-O", "-A", "-f", "-s 100", "--max-loss 1"] {
         let option = words.split(' ').next().unwrap();
         netkit(
             ["udp-client", "127.0.0.1:9"]
