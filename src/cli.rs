@@ -46,6 +46,7 @@ const RARE: &[&str] = &[
     "Socket options",
     "Broadcast and multicast",
     "With `--service hello`",
+    "With `--service stdio`",
     "target",
     "send_only",
     "recv_only",

@@ -40,7 +40,7 @@ use numbered_tap::NumberedTap;
 use programs::Programs;
 use refusal::GREETING;
 use socket::{Peer, ServerSocket};
-use stdio::Stdio;
+use stdio::{Stdio, StdioArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,6 +67,8 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND", conflicts_with = "service")]
     sh_exec: Option<String>,
     /// Stop a program after TIME without a datagram [default: 60s]
+    ///
+    /// With --service stdio: end once nothing moved for TIME after the first datagram [default: never].
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Run at most N programs at once (3/4 of them per host) [default: 256]
@@ -85,9 +87,6 @@ pub struct Args {
     /// server at once.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
-    /// With --service stdio: do not escape received data on a terminal
-    #[arg(long)]
-    raw: bool,
     #[command(flatten)]
     tap: TapArgs,
     #[command(flatten)]
@@ -97,6 +96,8 @@ pub struct Args {
     join: Vec<Group>,
     #[command(flatten)]
     access: AccessArgs,
+    #[command(flatten)]
+    stdio: StdioArgs,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -113,9 +114,9 @@ enum Service {
     Stdio,
 }
 
-/// Serves until a signal stops it. `verbose` tells more at the start.
+/// Serves until a signal stops it, or its service ends. `verbose` tells more at the start.
 pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
-    let handler = Handler::new(args)?;
+    let mut handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     // A signal ends a look-up that takes long, so none is caught before it.
     let addresses = args.addresses()?;
@@ -132,6 +133,9 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     let losses = Losses::new(&args.socket);
     if let Some(shortage) = losses.shortage(&sockets).filter(|_| verbose) {
         tracing::info!(event = "buffer", "{shortage}");
+    }
+    if let Handler::Stdio(stdio) = &mut handler {
+        stdio.start(&sockets)?;
     }
     let is_simple = matches!(handler, Handler::Hello | Handler::Echo | Handler::Discard);
     let mut server = Server {
@@ -187,14 +191,20 @@ impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
     fn new(args: &Args) -> Result<Self, Failure> {
         let is_stdio = args.service == Service::Stdio;
-        needs("--service stdio", is_stdio, &[("--raw", args.raw)])?;
+        args.stdio.check(is_stdio)?;
         let answers = !is_stdio && args.service != Service::Discard;
         let rate_limit = ("--rate-limit", args.rate_limit.is_some());
         needs("a service that answers", answers, &[rate_limit])?;
         let runs_program = args.exec.is_some() || args.sh_exec.is_some();
         let idle_timeout = ("--idle-timeout", args.idle_timeout.is_some());
         let max_peers = ("--max-peers", args.max_peers.is_some());
-        needs("-e or --sh-exec", runs_program, &[idle_timeout, max_peers])?;
+        needs("-e or --sh-exec", runs_program, &[max_peers])?;
+        let may_be_idle = runs_program || is_stdio;
+        needs(
+            "-e, --sh-exec or --service stdio",
+            may_be_idle,
+            &[idle_timeout],
+        )?;
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         if let Some(program) = program {
             let idle_timeout = args.idle_timeout.unwrap_or(Duration::from_secs(60));
@@ -206,7 +216,7 @@ impl Handler {
             Service::Hello => Self::Hello,
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
-            Service::Stdio => Self::Stdio(Stdio::new(args.raw)?),
+            Service::Stdio => Self::Stdio(Stdio::new(&args.stdio, args.idle_timeout)?),
         })
     }
 
@@ -229,6 +239,14 @@ impl Handler {
         match self {
             Self::Stdio(stdio) => stdio.has_room(),
             _ => true,
+        }
+    }
+
+    /// Whether the service has ended by itself.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Stdio(stdio) => stdio.is_over(),
+            _ => false,
         }
     }
 
@@ -298,7 +316,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves all sockets until a signal arrives.
+    /// Serves all sockets until a signal arrives, or the service ends.
     fn serve(&mut self, stop: &Stop) -> Result<(), Failure> {
         loop {
             let has_room = self.handler.has_room();
@@ -309,7 +327,7 @@ impl Server {
             let sockets: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), IN)).collect();
             let deadline = self.handler.watch(&mut set).min(self.guard.next_end());
             let ready = set.wait(deadline)?;
-            if stop.has_arrived() {
+            if stop.has_arrived() || self.handler.is_over() {
                 return Ok(());
             }
             if ready[reload] {

@@ -1,43 +1,148 @@
 //! Joins the server to standard input and output, as netcat's `-lu` does.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::guard::Guard;
-use super::socket::Peer;
+use super::socket::{Peer, ServerSocket};
 use crate::exit::{Exit, Failure};
-use crate::input;
+use crate::input::{self, Crlf};
+use crate::json::Event;
 use crate::net::datagram::{LARGEST, largest};
 use crate::net::pacing::Pacing;
 use crate::output::Queue;
+use crate::usage::needs;
 use crate::wait::{Deadline, IN, Key, Ready, Set};
 
-/// Prints what any peer sends, and sends standard input to the first of them.
+#[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[command(next_help_heading = "With `--service stdio`")]
+pub struct StdioArgs {
+    /// Talk to the last peer heard, not to the first
+    #[arg(short, long)]
+    keep_open: bool,
+    /// End a datagram without a newline by one
+    ///
+    /// On a terminal that is the default.
+    #[arg(long, conflicts_with_all = ["raw", "json"])]
+    lines: bool,
+    /// Print JSON, one object per datagram
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
+    /// Send \r\n for \n
+    #[arg(short = 'C', long)]
+    crlf: bool,
+    /// Print datagrams as they are, even on a terminal
+    #[arg(long)]
+    raw: bool,
+}
+
+impl StdioArgs {
+    /// Refuses options that do nothing with another service.
+    pub fn check(&self, is_stdio: bool) -> Result<(), Failure> {
+        let options = [
+            ("-k", self.keep_open),
+            ("--lines", self.lines),
+            ("--json", self.json),
+            ("-C", self.crlf),
+            ("--raw", self.raw),
+        ];
+        needs("--service stdio", is_stdio, &options)
+    }
+}
+
+/// How a datagram is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Exact,
+    Line,
+    Event,
+}
+
+/// Prints what any peer sends, and sends standard input to one of them.
 pub struct Stdio {
-    /// The peer that gets standard input, and how fast.
-    peer: Option<(Peer, Pacing)>,
-    /// Until when it gets nothing, so that it is not overrun.
-    hold: Option<Deadline>,
+    form: Form,
+    /// Whether the last peer heard gets standard input; otherwise the first.
+    follows: bool,
+    talk: Option<Talk>,
+    crlf: Option<Crlf>,
     /// `None` after its end.
     stdin: Option<io::Stdin>,
     stdout: Queue,
     buffer: Vec<u8>,
+    silence: Silence,
     input: Key,
     output: Key,
 }
 
+/// The peer that gets standard input.
+struct Talk {
+    peer: Peer,
+    pacing: Pacing,
+    /// Until when it gets nothing, so that it is not overrun.
+    hold: Option<Deadline>,
+}
+
+/// When nothing has moved for too long. It begins with the first datagram.
+struct Silence {
+    idle_timeout: Option<Duration>,
+    end: Deadline,
+}
+
+impl Silence {
+    fn is_broken(&mut self) {
+        self.end = Deadline::within(self.idle_timeout);
+    }
+}
+
 impl Stdio {
-    /// With `raw` a terminal gets control characters as they are.
-    pub fn new(raw: bool) -> Result<Self, Failure> {
+    pub fn new(args: &StdioArgs, idle_timeout: Option<Duration>) -> Result<Self, Failure> {
+        let form = if args.json {
+            Form::Event
+        } else if args.lines || !args.raw && io::stdout().is_terminal() {
+            Form::Line
+        } else {
+            Form::Exact
+        };
         Ok(Self {
-            peer: None,
-            hold: None,
+            form,
+            follows: args.keep_open,
+            talk: None,
+            crlf: args.crlf.then(Crlf::default),
             stdin: Some(io::stdin()),
-            stdout: Queue::open(raw)?,
+            // In an event nothing is left to be escaped.
+            stdout: Queue::open(args.raw || args.json)?,
             buffer: vec![0; LARGEST],
+            silence: Silence {
+                idle_timeout,
+                end: Deadline::NEVER,
+            },
             input: Key::ABSENT,
             output: Key::ABSENT,
         })
+    }
+
+    /// The server receives from `sockets` now.
+    pub fn start(&mut self, sockets: &[ServerSocket]) -> Result<(), Failure> {
+        if self.form != Form::Event {
+            return Ok(());
+        }
+        for local in sockets.iter().map(|socket| socket.local) {
+            let event = Event::new("start").with("v", 1);
+            let event = event.with("address", local.ip().to_string());
+            let event = event.with("port", local.port());
+            self.stdout.push(event.line().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing has moved for too long.
+    pub fn is_over(&self) -> bool {
+        self.silence.end.has_passed()
     }
 
     /// Whether another datagram can be taken.
@@ -49,21 +154,41 @@ impl Stdio {
     /// none is ready.
     pub fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
         // Without a peer there is nobody to send to.
-        let may_send = self.peer.is_some() && self.hold.is_none();
+        let may_send = self.talk.as_ref().is_some_and(|talk| talk.hold.is_none());
         let stdin = self.stdin.as_ref().filter(|_| may_send);
         self.input = set.add(stdin.map(AsFd::as_fd), IN);
         self.output = self.stdout.watch(set);
-        self.hold.unwrap_or(Deadline::NEVER)
+        let hold = self.talk.as_ref().and_then(|talk| talk.hold);
+        self.silence.end.min(hold.unwrap_or(Deadline::NEVER))
     }
 
-    /// Prints a datagram. The first peer that may be sent to gets standard input from now on.
+    /// Prints a datagram. The peer may get standard input from now on.
     pub fn take(&mut self, payload: &[u8], peer: Peer, guard: &mut Guard) -> Result<(), Failure> {
-        if self.peer.is_none() && guard.lets_send_to(peer.address) {
+        self.silence.is_broken();
+        let talks = self.talk.as_ref().map(|talk| talk.peer);
+        if (talks.is_none() || self.follows && talks != Some(peer))
+            && guard.lets_send_to(peer.address)
+        {
             let source = peer.address;
             tracing::info!(event = "talk", peer = %source, "Talking to {source}.");
-            self.peer = Some((peer, Pacing::new(source)));
+            self.talk = Some(Talk {
+                peer,
+                pacing: Pacing::new(source),
+                hold: None,
+            });
         }
-        self.stdout.push(payload)
+        match self.form {
+            Form::Line if !payload.ends_with(b"\n") => self.stdout.push(&[payload, b"\n"].concat()),
+            Form::Exact | Form::Line => self.stdout.push(payload),
+            Form::Event => {
+                let event = Event::new("datagram")
+                    .with("address", peer.address.ip().to_string())
+                    .with("port", peer.address.port())
+                    .with("bytes", payload.len());
+                let line = event.with_data(payload).line();
+                self.stdout.push(line.as_bytes())
+            }
+        }
     }
 
     /// Goes on printing, and sends what is on standard input as one datagram.
@@ -71,23 +196,43 @@ impl Stdio {
         if ready[self.output] {
             self.stdout.go_on()?;
         }
-        let Some((peer, pacing)) = &mut self.peer else {
+        if ready[self.input] {
+            self.send_input(guard)?;
+        }
+        if let Some(talk) = &mut self.talk
+            && talk.hold.is_some_and(Deadline::has_passed)
+        {
+            talk.hold = talk.pacing.hold(talk.peer.address);
+        }
+        Ok(())
+    }
+
+    fn send_input(&mut self, guard: &mut Guard) -> Result<(), Failure> {
+        let Some(talk) = &mut self.talk else {
             return Ok(());
         };
-        if ready[self.input] {
-            let buffer = &mut self.buffer[..largest(&peer.address)];
-            match input::read(buffer)? {
-                Some(0) => self.stdin = None,
-                Some(count) => {
-                    guard.send(&buffer[..count], peer, None);
-                    pacing.sent(count);
-                    self.hold = pacing.hold(peer.address);
-                }
-                None => {}
-            }
-        } else if self.hold.is_some_and(Deadline::has_passed) {
-            self.hold = pacing.hold(peer.address);
+        let largest = largest(&talk.peer.address);
+        let most = largest / if self.crlf.is_some() { 2 } else { 1 };
+        let buffer = &mut self.buffer[..most];
+        let Some(count) = input::read(buffer)? else {
+            return Ok(());
+        };
+        if count == 0 {
+            self.stdin = None;
+            return Ok(());
         }
+        let mut text = Vec::new();
+        let payload = match &mut self.crlf {
+            Some(crlf) => {
+                crlf.push(&buffer[..count], &mut text);
+                &text
+            }
+            None => &buffer[..count],
+        };
+        guard.send(payload, &talk.peer, None);
+        talk.pacing.sent(payload.len());
+        talk.hold = talk.pacing.hold(talk.peer.address);
+        self.silence.is_broken();
         Ok(())
     }
 
@@ -98,7 +243,7 @@ impl Stdio {
 
     /// Fails if the peer had no room for all that it was sent.
     pub fn result(&self) -> Result<(), Failure> {
-        let pacing = self.peer.as_ref().map(|(_, pacing)| pacing);
+        let pacing = self.talk.as_ref().map(|talk| &talk.pacing);
         match pacing.and_then(|pacing| pacing.lost(|peer| peer.to_string())) {
             Some(lost) => Err(Failure::new(Exit::Network, lost)),
             None => Ok(()),

@@ -86,7 +86,7 @@ fn a_large_input_is_cut_where_datagrams_end() {
 #[test]
 fn a_terminal_gets_control_characters_only_with_raw() {
     let cases: [(&[&str], &[u8]); 2] = [
-        (&[], b"a\\x1b[2J\\xc3b\n"),
+        (&[], b"a\\x1b[2J\\xc3\nb\n"),
         (&["--raw"], b"a\x1b[2J\xc3b\n"),
     ];
     for (options, shown) in cases {
@@ -103,6 +103,84 @@ fn a_terminal_gets_control_characters_only_with_raw() {
         server.finish();
         terminal.finish();
     }
+}
+
+#[test]
+fn every_datagram_is_a_line_on_a_terminal_and_with_lines() {
+    let mut terminal = Terminal::open();
+    let cases: [(&[&str], &str); 3] = [
+        (&[], "a\nb\n\n"),
+        (&["--raw"], "ab\n"),
+        (&["--lines"], "a\nb\n\n"),
+    ];
+    for (options, shown) in cases {
+        let arguments = ["--service", "stdio"].iter().chain(options).copied();
+        let server = udp_server(arguments).stdout_to(terminal.device()).start();
+        let target = target_of(&server);
+        for payload in ["a", "b\n", ""] {
+            send(&mailbox(), payload, target);
+        }
+        terminal.expect(shown);
+        server.signal(Signal::TERM);
+        server.finish();
+    }
+    terminal.finish();
+    let mut server = stdio().arg("--lines").start();
+    let target = target_of(&server);
+    send(&mailbox(), "in a pipe", target);
+    server.receive("in a pipe\n");
+}
+
+#[test]
+fn every_datagram_is_an_event_with_json() {
+    let mut server = stdio().arg("--json").start();
+    let target = target_of(&server);
+    let port = target.port();
+    server.receive_line(&format!(
+        r#"{{"event":"start",{{*}}"v":1,"address":"127.0.0.1","port":{port}}}"#
+    ));
+    let peer = mailbox();
+    let port = peer.local_addr().unwrap().port();
+    for (payload, data) in [
+        (&b"a\n\x1b"[..], r#""bytes":3,"text":"a\n\u001b""#),
+        (b"\xff", r#""bytes":1,"hex":"ff""#),
+    ] {
+        send(&peer, payload, target);
+        server.receive_line(&format!(
+            r#"{{"event":"datagram",{{*}}"address":"127.0.0.1","port":{port},{data}}}"#
+        ));
+    }
+}
+
+#[test]
+fn with_keep_open_input_goes_to_the_last_peer_heard() {
+    let mut server = stdio().arg("-k").stdin_open().start();
+    let target = target_of(&server);
+    let (first, second) = (mailbox(), mailbox());
+    for peer in [&first, &second, &first] {
+        send(peer, "?", target);
+        server.receive("?");
+        server.send("!");
+        expect(peer, "!");
+    }
+}
+
+#[test]
+fn newlines_become_crlf_with_crlf() {
+    let server = stdio().arg("-C").stdin("a\nb\r\n").start();
+    let target = target_of(&server);
+    let peer = mailbox();
+    send(&peer, "", target);
+    expect(&peer, "a\r\nb\r\n");
+}
+
+#[test]
+fn a_talk_that_is_idle_ends_well() {
+    let mut server = stdio().args(["--idle-timeout", "0.3"]).start();
+    let target = target_of(&server);
+    send(&mailbox(), "a", target);
+    server.receive("a");
+    server.finish();
 }
 
 #[test]
@@ -162,8 +240,14 @@ fn datagrams_that_arrived_before_the_signal_are_printed() {
 }
 
 #[test]
-fn raw_is_refused_for_services_that_print_nothing() {
-    is_refused("--raw", "--raw needs --service stdio");
+fn options_for_stdio_are_refused_for_services_that_print_nothing() {
+    for option in ["--raw", "-k", "--lines", "--json", "-C"] {
+        is_refused(option, &format!("{option} needs --service stdio"));
+    }
+    is_refused(
+        "--idle-timeout 1",
+        "--idle-timeout needs -e, --sh-exec or --service stdio",
+    );
 }
 
 #[test]
