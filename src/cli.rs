@@ -119,7 +119,8 @@ fn subcommand<A: Args>(name: &'static str, about: &'static str) -> clap::Command
 
 /// Hides a rare option from `-h`, and lets an option have a negative number as its value.
 fn adjusted(option: Arg) -> Arg {
-    let is_rare = RARE.contains(&option.get_id().as_str())
+    let is_rare = option.is_hide_short_help_set()
+        || RARE.contains(&option.get_id().as_str())
         || option
             .get_help_heading()
             .is_some_and(|heading| RARE.contains(&heading));

@@ -29,11 +29,13 @@ pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::of_output(NAME, &error))
 }
 
-/// Writes what a peer sent, then `end`. On a terminal (`escaped`) control characters are escaped.
-pub fn write_answer(answer: &[u8], end: &[u8], escaped: bool) -> Result<(), Failure> {
-    let mut text = Vec::with_capacity(answer.len() + end.len());
+/// Writes what a peer sent between `start` and `end`. On a terminal (`escaped`) control characters are
+/// escaped.
+pub fn write_answer(start: &str, answer: &[u8], end: &str, escaped: bool) -> Result<(), Failure> {
+    let mut text = Vec::with_capacity(start.len() + answer.len() + end.len());
+    text.extend_from_slice(start.as_bytes());
     show(answer, escaped, &mut text);
-    text.extend_from_slice(end);
+    text.extend_from_slice(end.as_bytes());
     write_once(&text)
 }
 

@@ -53,7 +53,7 @@ pub struct Args {
     /// Say if the port is open, closed or open|filtered
     ///
     /// Sends an empty datagram. A port that does not answer is open|filtered.
-    #[arg(short = 'z', long, conflicts_with_all = ["relay", "retries", "no_wait", "raw", "whole", "chunk"])]
+    #[arg(short = 'z', long, conflicts_with_all = ["relay", "retries", "no_wait", "all", "raw", "send", "whole", "chunk"])]
     check: bool,
     /// Print JSON, one object per line
     #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
@@ -86,7 +86,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     } else if args.check {
         check::run(&target, timeout, args.json)
     } else {
-        let mut payloads = Payloads::new(data, &args.input)?;
+        let mut payloads = Payloads::new(&data, &args.input)?;
         exchange::run(target, &mut payloads, &args.exchange, args.json, deadline)
     }
 }

@@ -21,16 +21,16 @@ use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 #[derive(clap::Args)]
 pub struct RelayArgs {
     /// Send each read of input, print what arrives (nc -u)
-    #[arg(long, conflicts_with_all = ["timeout", "retries", "no_wait", "whole", "chunk", "json"])]
+    #[arg(long, conflicts_with_all = ["timeout", "retries", "no_wait", "all", "send", "whole", "chunk", "json"])]
     pub relay: bool,
     /// With --relay: send \r\n for \n
-    #[arg(short = 'C', long)]
+    #[arg(short = 'C', long, hide_short_help = true)]
     crlf: bool,
     /// With --relay: after input ends, stop once nothing arrives for TIME [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     wait_after_eof: Option<Duration>,
     /// With --relay: stop once nothing was sent or received for TIME
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
 }
 
@@ -76,7 +76,7 @@ pub fn run(
         if ready[socket]
             && let Some(count) = relay.receive(&mut buffer)
         {
-            output::write_answer(&buffer[..count], b"", escaped)?;
+            output::write_answer("", &buffer[..count], "", escaped)?;
             silence.is_broken();
         }
         if ready[input]

@@ -131,7 +131,8 @@ fn a_broadcast_address_needs_the_broadcast_option() {
                 ))
                 .code(2)
                 .run();
-            client().arg("--broadcast").stdout("Hello, x!\n").run();
+            let answer = "192.0.2.2:9999\tHello, x!\n";
+            client().arg("--broadcast").stdout(answer).run();
         }
         assert_eq!(sources(server).len(), 2);
     });

@@ -32,8 +32,8 @@ fn options_that_do_not_suit_the_address_are_refused() {
 fn each_datagram_to_a_group_is_sent_from_a_port_of_its_own() {
     let server = mailbox();
     let target = address(&server);
-    let client = netkit(["udp-client", "--broadcast", &target, "a", "b"])
-        .stdout("1\n2\n")
+    let client = netkit(["udp-client", "-W", "0.5", "--broadcast", &target, "a", "b"])
+        .stdout(format!("{target}\t1\n{target}\t2\n"))
         .stderr(format!(
             "netkit: unexpected datagram from {target}: \"1 of another member\"\n"
         ))
@@ -44,5 +44,69 @@ fn each_datagram_to_a_group_is_sent_from_a_port_of_its_own() {
     assert_ne!(other, source);
     send(&server, "1 of another member", source);
     send(&server, "2", other);
+    client.finish();
+}
+
+#[test]
+fn all_members_of_a_group_answer_until_the_time_is_over() {
+    let (server, other) = (mailbox(), mailbox());
+    let (target, member) = (address(&server), address(&other));
+    let open = |options: &[&str]| {
+        let arguments = ["udp-client", "-W", "1", "--broadcast"].iter();
+        netkit(arguments.chain(options).chain(&[target.as_str(), "a"]))
+    };
+    let cases: [(&[&str], String); 2] = [
+        (&[], format!("{target}\t1\n{member}\t2\n{target}\t1\n")),
+        (&["--raw"], "121".to_owned()),
+    ];
+    for (options, printed) in cases {
+        let client = open(options).stdout(printed).start();
+        let source = expect(&server, "a");
+        send(&server, "1", source);
+        send(&other, "2", source);
+        send(&server, "1", source);
+        client.finish();
+    }
+    let client = open(&["--json"]).any_stdout().start();
+    let source = expect(&server, "a");
+    send(&server, "1", source);
+    send(&other, "2", source);
+    let events = String::from_utf8(client.finish().stdout).unwrap();
+    assert_eq!(
+        events.matches("\"event\":\"answer\"").count(),
+        2,
+        "{events}"
+    );
+    assert!(
+        events.contains("\"sent\":1,\"answered\":1,\"unanswered\":0"),
+        "{events}"
+    );
+    netkit(["udp-client", "-W", "0.1", "--broadcast", &target, "a"])
+        .stderr(format!(
+            "netkit: no answer from {target} to \"a\" within 100ms\n"
+        ))
+        .code(1)
+        .run();
+}
+
+#[test]
+fn all_answers_of_one_address_are_printed_with_all() {
+    let server = mailbox();
+    let client = netkit([
+        "udp-client",
+        "--all",
+        "-W",
+        "0.5",
+        &address(&server),
+        "a",
+        "b",
+    ])
+    .stdout("1\n2\n3\n")
+    .start();
+    let source = expect(&server, "a");
+    send(&server, "1", source);
+    send(&server, "2", source);
+    let source = expect(&server, "b");
+    send(&server, "3", source);
     client.finish();
 }

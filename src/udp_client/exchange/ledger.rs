@@ -23,7 +23,7 @@ pub struct Port {
 /// What a datagram that has arrived is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// The awaited answer. `rtt` is known if the question was sent once.
+    /// An awaited answer. `rtt` is known if the question was sent once.
     Answer {
         number: u64,
         rtt: Option<Duration>,
@@ -55,17 +55,24 @@ pub struct Ledger {
     /// A doubtful answer to the last datagram has come.
     pub is_in_doubt: bool,
     policy: PortPolicy,
+    /// Whether every answer to a datagram is awaited, not only the first.
+    gathers: bool,
+    /// The datagram whose further answers are awaited.
+    gathering: Option<u64>,
     /// The last datagram whose answer may be a surplus one to the datagram before.
     suspect: Option<u64>,
 }
 
 impl Ledger {
-    pub fn new(policy: PortPolicy) -> Self {
+    /// With `gathers` every answer to a datagram is awaited, until the ledger gives it up.
+    pub fn new(policy: PortPolicy, gathers: bool) -> Self {
         Self {
             ports: Vec::new(),
             awaited: None,
             is_in_doubt: false,
             policy,
+            gathers,
+            gathering: None,
             suspect: None,
         }
     }
@@ -73,6 +80,7 @@ impl Ledger {
     /// `payload` has been sent from `port`. Its answer is awaited from now on.
     pub fn sent(&mut self, port: Port, payload: &Rc<Payload>, at: Instant) {
         self.awaited = Some(payload.number);
+        self.gathering = self.awaited.filter(|_| self.gathers);
         self.is_in_doubt = false;
         let first = Asked {
             payload: Rc::clone(payload),
@@ -102,6 +110,11 @@ impl Ledger {
     /// No answer is awaited any more. One that still comes is late.
     pub fn give_up(&mut self) {
         self.awaited = None;
+        self.gathering = None;
+    }
+
+    pub fn gathers(&self) -> bool {
+        self.gathers
     }
 
     pub fn is_awaiting(&self) -> bool {
@@ -132,7 +145,7 @@ impl Ledger {
 
     /// Sorts in what arrived at `port`.
     pub fn arrive(&mut self, port: Port, received: &[u8], now: Instant) -> Arrival {
-        let (awaited, policy) = (self.awaited, self.policy);
+        let (awaited, policy, gathering) = (self.awaited, self.policy, self.gathering);
         let Some(asked) = self.asked(port) else {
             self.policy = PortPolicy::FreshPerDatagram;
             return Arrival::Unexpected;
@@ -142,6 +155,9 @@ impl Ledger {
             Arrival::Second(_) if asked[index].owed == 0 => false,
             _ => count(asked, index),
         };
+        if let Some(further) = gathering.and_then(|number| further(asked, &arrival, number, now)) {
+            return further;
+        }
         match arrival {
             Arrival::Answer { number, .. } => {
                 if index > 0 && !repeats(received, &asked[index].payload.bytes) {
@@ -274,6 +290,20 @@ fn judge(
     )
 }
 
+/// `arrival` as one more answer to the last datagram of `asked`, if that is the one with `number`.
+fn further(asked: &[Asked], arrival: &Arrival, number: u64, now: Instant) -> Option<Arrival> {
+    let last = asked.last().filter(|last| last.payload.number == number)?;
+    match arrival {
+        Arrival::Answer { .. } | Arrival::Late(_) => return None,
+        Arrival::Second(payload) | Arrival::Doubtful(payload) if payload.number != number => {
+            return None;
+        }
+        Arrival::Second(_) | Arrival::Doubtful(_) | Arrival::Unexpected => {}
+    }
+    let rtt = last.sent.map(|sent| now.saturating_duration_since(sent));
+    Some(Arrival::Answer { number, rtt })
+}
+
 /// Counts an arrival for the datagram at `index`; whether an answer was owed. If that datagram is owed
 /// none, an earlier arrival was counted for the wrong one: this one counts for the oldest that is.
 fn count(asked: &mut [Asked], index: usize) -> bool {
@@ -338,7 +368,7 @@ mod tests {
     /// All are sent from one port and numbered from 1, the awaited one last.
     fn ledger(awaited: Option<&[u8]>, earlier: &[Earlier<'_>]) -> Ledger {
         let now = Instant::now();
-        let mut ledger = Ledger::new(PortPolicy::Keep);
+        let mut ledger = Ledger::new(PortPolicy::Keep, false);
         let mut number = 0;
         for (bytes, answer) in earlier {
             number += 1;
@@ -479,7 +509,7 @@ mod tests {
     fn a_fresh_port_is_wanted_while_the_old_one_is_owed_an_answer() {
         let (one, two) = (question(1, b"one"), question(2, b"two"));
         let now = Instant::now();
-        let mut ledger = Ledger::new(PortPolicy::Keep);
+        let mut ledger = Ledger::new(PortPolicy::Keep, false);
         ledger.sent(port(1), &one, now);
         assert_eq!(arrive(&mut ledger, 1, b"1"), ("answer", 1));
         assert!(!ledger.wants_fresh_port(port(1)));
@@ -502,7 +532,7 @@ mod tests {
         const RTT: Duration = Duration::from_millis(7);
         let now = Instant::now();
         for (attempts, time) in [(1, Some(RTT)), (2, None)] {
-            let mut ledger = Ledger::new(PortPolicy::Keep);
+            let mut ledger = Ledger::new(PortPolicy::Keep, false);
             for _ in 0..attempts {
                 ledger.sent(port(1), &question(1, b"a"), now);
             }
@@ -523,7 +553,7 @@ mod tests {
             peer: ([127, 0, 0, 2], 9).into(),
             number: 2,
         };
-        let mut ledger = Ledger::new(PortPolicy::Keep);
+        let mut ledger = Ledger::new(PortPolicy::Keep, false);
         ledger.sent(port(1), &question(1, b"a"), Instant::now());
         ledger.sent(other, &question(1, b"a"), Instant::now());
         assert_eq!(arrive(&mut ledger, 1, b"first"), ("answer", 1));
@@ -535,7 +565,7 @@ mod tests {
 
     #[test]
     fn only_recent_datagrams_are_remembered() {
-        let mut ledger = Ledger::new(PortPolicy::Keep);
+        let mut ledger = Ledger::new(PortPolicy::Keep, false);
         for number in 1..=100 {
             ledger.sent(port(0), &question(number, b"x"), Instant::now());
         }
@@ -546,6 +576,32 @@ mod tests {
         }
         assert_eq!(ledger.ports.len(), MEMORY + 1);
         assert_eq!(ledger.ports[0].0, port(100 - MEMORY));
+    }
+
+    #[test]
+    fn where_all_answers_are_wanted_they_are_answers_until_the_ledger_gives_up() {
+        let mut ledger = Ledger::new(PortPolicy::FreshPerDatagram, true);
+        ledger.sent(port(1), &question(1, b"a"), Instant::now());
+        for answer in [&b"1"[..], b"2", b"1", b"a"] {
+            assert_eq!(arrive(&mut ledger, 1, answer), ("answer", 1));
+        }
+        ledger.give_up();
+        assert_eq!(arrive(&mut ledger, 1, b"a"), ("second", 1));
+        ledger.sent(port(2), &question(2, b"b"), Instant::now());
+        assert_eq!(arrive(&mut ledger, 1, b"3"), ("unexpected", 0));
+        assert_eq!(arrive(&mut ledger, 2, b"1"), ("answer", 2));
+    }
+
+    #[test]
+    fn on_a_shared_port_a_repeated_answer_to_an_earlier_datagram_is_not_gathered() {
+        let mut ledger = Ledger::new(PortPolicy::Keep, true);
+        ledger.sent(port(0), &question(1, b"one"), Instant::now());
+        assert_eq!(arrive(&mut ledger, 0, b"to one"), ("answer", 1));
+        ledger.give_up();
+        ledger.sent(port(0), &question(2, b"two"), Instant::now());
+        assert_eq!(arrive(&mut ledger, 0, b"to two"), ("answer", 2));
+        assert_eq!(arrive(&mut ledger, 0, b"to one"), ("second", 1));
+        assert_eq!(arrive(&mut ledger, 0, b"to two"), ("answer", 2));
     }
 
     /// Questions that no part of a greeting can be mistaken for.
@@ -633,7 +689,7 @@ mod tests {
     impl World {
         fn new(has_one_port: bool) -> Self {
             Self {
-                ledger: Ledger::new(PortPolicy::Keep),
+                ledger: Ledger::new(PortPolicy::Keep, false),
                 has_one_port,
                 port: 0,
                 questions: Vec::new(),

@@ -28,7 +28,7 @@ use crate::udp_client::target::Target;
 use crate::wait::{Deadline, GONE, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
-use report::{Cause, Causes, Report};
+use report::{Cause, Causes, Frame, Report};
 use sockets::Sockets;
 
 #[derive(clap::Args)]
@@ -49,6 +49,12 @@ pub struct ExchangeArgs {
     /// slow receiver on this machine and reports what did not fit.
     #[arg(long, conflicts_with_all = ["timeout", "retries"])]
     no_wait: bool,
+    /// Print all answers that come within --timeout
+    ///
+    /// The default for a multicast group and with --broadcast. Each answer of a group follows its
+    /// sender and a tab.
+    #[arg(long, hide_short_help = true, conflicts_with = "no_wait")]
+    all: bool,
     /// Print answers as they are, even on a terminal
     ///
     /// Adds no newline and escapes no control characters.
@@ -69,14 +75,21 @@ pub fn run(
     json: bool,
     limit: Deadline,
 ) -> Result<(), Failure> {
-    let ends_lines = !args.raw && !payloads.is_whole();
-    let report = Report::start(target.typed, args.raw, ends_lines, json)?;
+    let is_group = target.is_group();
+    let frame = if args.raw || payloads.is_whole() {
+        Frame::None
+    } else if is_group {
+        Frame::Sender
+    } else {
+        Frame::Line
+    };
+    let report = Report::start(target.typed, args.raw, frame, json)?;
     let sockets = Sockets::new(target);
     if args.no_wait {
         return send_only::run(sockets, payloads, report, limit);
     }
-    let target = &sockets.target;
-    let policy = if target.is_group() && !target.has_source_port() {
+    let gathers = args.all || is_group;
+    let policy = if gathers && !sockets.target.has_source_port() {
         PortPolicy::FreshPerDatagram
     } else {
         PortPolicy::Keep
@@ -85,7 +98,7 @@ pub fn run(
         args,
         limit,
         sockets,
-        ledger: Ledger::new(policy),
+        ledger: Ledger::new(policy, gathers),
         report,
         stdout: output::ReaderWatch::new()?,
         interrupt: json.then(|| Signals::catch(&[SIGINT], &[])).transpose()?,
@@ -162,7 +175,7 @@ impl Exchange<'_> {
             let causes = self.attempt(payload, limit)?;
             attempts += 1;
             if causes.0.is_empty() {
-                return Ok(());
+                return self.gather(limit);
             }
             if causes.exit() == Exit::Local || attempts > u64::from(self.args.retries) {
                 self.ledger.give_up();
@@ -172,12 +185,20 @@ impl Exchange<'_> {
             // may be about to start.
             loop {
                 match self.wait(limit, false, |_| true)? {
-                    Event::Answer => return Ok(()),
+                    Event::Answer => return self.gather(limit),
                     Event::Refused(_) => {}
                     Event::Over => break,
                 }
             }
         }
+    }
+
+    /// Waits until `limit` for more answers, where all are wanted.
+    fn gather(&mut self, limit: Deadline) -> Result<(), Failure> {
+        while self.ledger.gathers() && matches!(self.wait(limit, false, |_| true)?, Event::Answer) {
+        }
+        self.ledger.give_up();
+        Ok(())
     }
 
     /// Asks each address that may answer, once, until one does or `limit` has passed. Returns why none

@@ -9,15 +9,20 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
-use crate::escape::beginning;
+use crate::escape::{beginning, unescape};
 use crate::exit::Failure;
 use crate::input;
 use crate::net::datagram::{LARGEST, payload_size};
 use crate::wait::{Deadline, IN, wait_for};
 
-/// How standard input is cut.
+/// What is sent, beside DATA, and how standard input is cut.
 #[derive(clap::Args)]
 pub struct InputArgs {
+    /// Send TEXT as a datagram (escapes: \r \n \t \0 \\ \xHH)
+    ///
+    /// May be repeated. DATA is sent first. Standard input is not read.
+    #[arg(long, value_name = "TEXT", value_parser = unescape, allow_hyphen_values = true)]
+    send: Vec<Bytes>,
     /// Send all of standard input as one datagram
     ///
     /// The answer is printed as it is, without a newline.
@@ -27,6 +32,9 @@ pub struct InputArgs {
     #[arg(long, value_name = "SIZE", value_parser = payload_size)]
     chunk: Option<usize>,
 }
+
+/// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
+type Bytes = Vec<u8>;
 
 /// One datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,22 +71,23 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// `data`, or standard input where there is none.
-    pub fn new(data: Vec<OsString>, args: &InputArgs) -> Result<Self, Failure> {
+    /// `data` and `--send`, or standard input where there is neither.
+    pub fn new(data: &[OsString], args: &InputArgs) -> Result<Self, Failure> {
         let cut = match (args.whole, args.chunk) {
             (true, _) => Cut::Whole,
             (false, Some(size)) => Cut::Chunks(size),
             (false, None) => Cut::Lines,
         };
-        let is_reading = data.is_empty();
+        let is_reading = data.is_empty() && args.send.is_empty();
         if !is_reading && cut != Cut::Lines {
-            let message = "--whole and --chunk cut standard input, which is not read when DATA is \
-                given";
+            let message = "--whole and --chunk cut standard input, which is not read when DATA or \
+                --send is given";
             return Err(Failure::local(message));
         }
         let mut cutter = Cutter::new(cut);
-        for word in data {
-            cutter.add(word.as_bytes());
+        let words = data.iter().map(|word| word.as_bytes());
+        for datagram in words.chain(args.send.iter().map(Vec::as_slice)) {
+            cutter.add(datagram);
             cutter.complete();
         }
         Ok(Self {

@@ -75,25 +75,30 @@ impl Causes {
     }
 }
 
+/// What stands around an answer that is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    None,
+    /// A newline follows.
+    Line,
+    /// The sender and a tab come first, and a newline follows.
+    Sender,
+}
+
 /// Prints answers, one a line, or with `--json` events; logs the rest; and keeps the exit code.
 pub struct Report {
     json: bool,
     escaped: bool,
-    /// What follows an answer.
-    end: &'static [u8],
+    frame: Frame,
     pub sent: u64,
     answered: u64,
+    /// The last datagram that was answered.
+    last_answered: Option<u64>,
     worst: Worst,
 }
 
 impl Report {
-    /// With `ends_lines` a newline follows each answer.
-    pub fn start(
-        target: &HostPort,
-        raw: bool,
-        ends_lines: bool,
-        json: bool,
-    ) -> Result<Self, Failure> {
+    pub fn start(target: &HostPort, raw: bool, frame: Frame, json: bool) -> Result<Self, Failure> {
         if json {
             let event = Event::new("start").with("v", 1);
             event.with("target", target.to_string()).print()?;
@@ -101,14 +106,15 @@ impl Report {
         Ok(Self {
             json,
             escaped: output::escapes(raw),
-            end: if ends_lines { b"\n" } else { b"" },
+            frame,
             sent: 0,
             answered: 0,
+            last_answered: None,
             worst: Worst::default(),
         })
     }
 
-    /// The awaited answer to the datagram with this number.
+    /// An awaited answer to the datagram with this number.
     pub fn answer(
         &mut self,
         number: u64,
@@ -116,9 +122,17 @@ impl Report {
         rtt: Option<Duration>,
         answer: &[u8],
     ) -> Result<(), Failure> {
-        self.answered += 1;
+        // Of a group several may answer.
+        if self.last_answered.replace(number) != Some(number) {
+            self.answered += 1;
+        }
         if !self.json {
-            return output::write_answer(answer, self.end, self.escaped);
+            let (start, end) = match self.frame {
+                Frame::None => (String::new(), ""),
+                Frame::Line => (String::new(), "\n"),
+                Frame::Sender => (format!("{address}\t"), "\n"),
+            };
+            return output::write_answer(&start, answer, end, self.escaped);
         }
         Event::new("answer")
             .with("number", number)

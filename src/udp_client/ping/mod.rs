@@ -34,8 +34,8 @@ use schedule::{Pace, Schedule};
 const UDP_HEADER: usize = 8;
 
 /// The other options of the client that have no meaning for a ping.
-const NOT_WITH_PINGS: [&str; 7] = [
-    "retries", "no_wait", "raw", "whole", "chunk", "check", "relay",
+const NOT_WITH_PINGS: [&str; 9] = [
+    "retries", "no_wait", "all", "raw", "send", "whole", "chunk", "check", "relay",
 ];
 
 #[derive(clap::Args)]

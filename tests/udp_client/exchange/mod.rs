@@ -32,6 +32,37 @@ fn every_argument_is_a_datagram_and_every_answer_a_line() {
 }
 
 #[test]
+fn every_text_to_send_is_a_datagram_with_escapes() {
+    let server = udp_server(["--service", "echo"]).listen();
+    let target = server.address();
+    netkit([
+        "udp-client",
+        "--raw",
+        "--send",
+        "a\\r\\n\\x00",
+        &target,
+        "\\n",
+    ])
+    .args(["--send", "", "--send", "-1"])
+    .stdout("\\na\r\n\0-1")
+    .run();
+    netkit(["udp-client", "--send", "a\\q", &target])
+        .stderr(
+            "netkit: invalid value 'a\\q' for '--send <TEXT>': '\\q' in 'a\\q' is not known; write \
+             \\r \\n \\t \\0 \\\\ or \\xHH; see 'netkit udp-client -h'\n",
+        )
+        .code(2)
+        .run();
+    netkit(["udp-client", "--whole", "--send", "a", &target])
+        .stderr(
+            "netkit: --whole and --chunk cut standard input, which is not read when DATA or --send \
+             is given\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
 fn every_line_of_input_is_a_datagram() {
     let server = udp_server([]).listen();
     netkit(["udp-client", &server.address()])

@@ -82,8 +82,8 @@ fn a_line_that_is_too_large_takes_no_memory() {
 fn whole_is_refused_when_data_is_given() {
     netkit(["udp-client", "--whole", "127.0.0.1:9", "data"])
         .stderr(
-            "netkit: --whole and --chunk cut standard input, which is not read when DATA \
-             is given\n",
+            "netkit: --whole and --chunk cut standard input, which is not read when DATA or \
+             --send is given\n",
         )
         .code(2)
         .run();
