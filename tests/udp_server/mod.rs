@@ -43,9 +43,15 @@ fn is_refused(words: &str, message: &str) {
             .into_iter()
             .chain(words.split(' ')),
     )
-    .stderr(format!("netkit: {message}; see 'netkit udp-server -h'\n"))
+    .stderr(format!("netkit: {message}\n"))
     .code(2)
     .run();
+}
+
+/// As [`is_refused`], where the message names the help.
+#[track_caller]
+fn is_wrong_usage(words: &str, message: &str) {
+    is_refused(words, &format!("{message}; see 'netkit udp-server -h'"));
 }
 
 #[test]

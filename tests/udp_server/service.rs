@@ -1,6 +1,6 @@
 //! What each service answers.
 
-use super::{ask, ask_from, is_refused};
+use super::{ask, ask_from, is_wrong_usage};
 use crate::harness::datagrams::{address, expect_nothing, send};
 use crate::harness::{mailbox, netkit, udp_server};
 
@@ -138,7 +138,7 @@ fn each_of_many_quick_datagrams_is_answered() {
 
 #[test]
 fn a_rate_limit_is_refused_for_a_service_that_never_answers() {
-    is_refused(
+    is_wrong_usage(
         "--service discard --rate-limit 5",
         "--rate-limit needs a service that answers",
     );

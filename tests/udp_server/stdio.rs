@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::process::Signal;
 
-use super::is_refused;
+use super::is_wrong_usage;
 use crate::harness::datagrams::{expect, expect_nothing, receive, send};
 use crate::harness::{Process, Program, Terminal, mailbox, peer, udp_server};
 
@@ -242,9 +242,9 @@ fn datagrams_that_arrived_before_the_signal_are_printed() {
 #[test]
 fn options_for_stdio_are_refused_for_services_that_print_nothing() {
     for option in ["--raw", "-k", "--lines", "--json", "-C"] {
-        is_refused(option, &format!("{option} needs --service stdio"));
+        is_wrong_usage(option, &format!("{option} needs --service stdio"));
     }
-    is_refused(
+    is_wrong_usage(
         "--idle-timeout 1",
         "--idle-timeout needs -e, --sh-exec or --service stdio",
     );

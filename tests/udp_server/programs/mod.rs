@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::{ask, ask_from, is_refused};
+use super::{ask, ask_from, is_wrong_usage};
 use crate::harness::datagrams::{address, receive, send, target};
 use crate::harness::{
     DEADLINE, Program, mailbox, netkit, program, random_bytes, temporary_folder, udp_clients,
@@ -284,12 +284,12 @@ fn a_program_answers_over_ipv6() {
 
 #[test]
 fn options_of_programs_are_refused_without_a_program() {
-    is_refused("--max-peers 5", "--max-peers needs -e or --sh-exec");
-    is_refused(
+    is_wrong_usage("--max-peers 5", "--max-peers needs -e or --sh-exec");
+    is_wrong_usage(
         "--sh-exec x --service echo",
         "the argument '--sh-exec <COMMAND>' cannot be used with '--service <NAME>'",
     );
-    is_refused(
+    is_wrong_usage(
         "--sh-exec x -e y",
         "the argument '--sh-exec <COMMAND>' cannot be used with '--exec <PROGRAM> [ARG]...'",
     );
