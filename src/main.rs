@@ -11,6 +11,7 @@ mod exit;
 mod input;
 mod json;
 mod logging;
+mod memory;
 mod net;
 mod output;
 mod ping;

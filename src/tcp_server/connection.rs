@@ -39,7 +39,7 @@ pub enum Ended {
     Program(String),
     /// The program that served it was killed: its name and the signal.
     Killed(String),
-    /// The peer did not read, and this many bytes were waiting for it.
+    /// The peer did not read, and its backlog of this many bytes was full.
     Slow(usize),
 }
 
@@ -68,7 +68,10 @@ impl fmt::Display for Ended {
             Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
             Self::Program(status) | Self::Killed(status) => f.write_str(status),
             Self::Slow(bytes) => {
-                write!(f, "it did not read, and {bytes} bytes were waiting for it")
+                write!(
+                    f,
+                    "it did not read, and its backlog of {bytes} bytes was full"
+                )
             }
             Self::TooLong(most) => write!(f, "a message is longer than {most} bytes"),
         }

@@ -64,9 +64,9 @@ enum Service {
     Chargen,
     /// Join the connection to standard input and output
     Stdio,
-    /// Send what arrives to all other connections
+    /// Send what arrives to all other connections, and standard input to all
     Broker,
-    /// Send every line to all other connections, with the name of its sender
+    /// Send every line to all others, with the name of its sender; a terminal takes part
     Chat,
 }
 
@@ -112,7 +112,7 @@ pub enum Handler {
     Discard,
     Chargen,
     Stdio(Streams),
-    Broker(Broker),
+    Broker(Arc<Broker>),
     Exec(Program, Streams),
     Forward(HostPort, ConnectArgs),
 }
@@ -142,8 +142,8 @@ impl Handler {
             Service::Discard => Self::Discard,
             Service::Chargen => Self::Chargen,
             Service::Stdio => Self::Stdio(streams),
-            Service::Broker => Self::Broker(Broker::new(broker::Kind::Bytes)),
-            Service::Chat => Self::Broker(Broker::new(broker::Kind::Chat)),
+            Service::Broker => Self::Broker(Broker::start(broker::Kind::Bytes)?),
+            Service::Chat => Self::Broker(Broker::start(broker::Kind::Chat)?),
         })
     }
 

@@ -1,8 +1,9 @@
 //! `--service broker` and `chat`: what one client sends goes to all others.
 
+use std::fs::OpenOptions;
 use std::time::Duration;
 
-use crate::harness::{Connection, Server, random_bytes, tcp_server};
+use crate::harness::{Connection, Server, Terminal, random_bytes, tcp_server};
 
 /// Members that have all joined and have nothing left to receive.
 fn members(server: &Server, count: usize, end: &str) -> Vec<Connection> {
@@ -69,9 +70,67 @@ fn a_member_that_does_not_read_is_dropped_and_the_others_get_every_byte() {
         }
     }
     server.wait_for_line(&format!(
-        "Connection from {} closed: it did not read, and 4194304 bytes were waiting for it.",
+        "Connection from {} closed: it did not read, and its backlog of 4194304 bytes was full.",
         deaf.local()
     ));
+}
+
+#[test]
+fn the_servers_standard_input_goes_to_all_members() {
+    let server = tcp_server(["--service", "broker"]).stdin_open().listen();
+    let mut all = members(&server, 2, "");
+    server.send("a\x1b");
+    all[0].expect("a\x1b");
+    all[1].expect("a\x1b");
+    all[1].send("b");
+    all[0].expect("b");
+}
+
+#[test]
+fn what_the_server_says_before_anybody_has_joined_waits_for_the_first_member() {
+    for (service, heard) in [
+        ("broker", "hello\nyou"),
+        ("chat", "<server> hello\n<server> you\n"),
+    ] {
+        let server = tcp_server(["--service", service])
+            .stdin("hello\nyou")
+            .listen();
+        let mut first = server.connect();
+        first.expect(heard);
+        // The end of the server's input ends nothing else.
+        first.shutdown();
+        first.expect_eof();
+        server.stop();
+    }
+}
+
+#[test]
+fn an_input_that_cannot_be_read_is_one_message_and_ends_nothing() {
+    let write_only = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let server = tcp_server(["--service", "chat"])
+        .stdin_from(write_only)
+        .listen();
+    let mut all = members(&server, 2, "\n");
+    all[0].send("still here\n");
+    all[1].expect("<user1> still here\n");
+    server.wait_for_line("netkit: could not read standard input: bad file descriptor");
+}
+
+#[test]
+fn a_terminal_shows_a_chat_and_takes_part() {
+    let mut terminal = Terminal::open();
+    let server = tcp_server(["--service", "chat"])
+        .stdin_from(terminal.device())
+        .stdout_to(terminal.device())
+        .listen();
+    let mut client = server.connect();
+    client.send("hi\x1b[2J\u{202e}\n");
+    terminal.expect("<user1> hi\\x1b[2J\\xe2\\x80\\xae\n");
+    terminal.type_in("welcome\n");
+    client.expect("<server> welcome\n");
+    drop(client);
+    server.stop();
+    terminal.finish();
 }
 
 #[test]

@@ -1,16 +1,26 @@
 //! Sends what one connection sends to all others; as a chat, line by line and with names.
 
+mod console;
+mod messages;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::escape::Harmless;
+use console::Screen;
+use messages::{Messages, READ};
+
+use crate::memory;
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker, lock};
 
-/// How many bytes may wait for one member. That bounds the memory.
+/// How much memory the messages that wait for one member may take.
 const BACKLOG: usize = 4 << 20;
+
+/// What a message takes besides its bytes: two allocations, and a place in a queue that has doubled.
+const OVERHEAD: usize = 128;
 
 /// How long one member may hold up all others, if they have taken everything.
 const BEHIND: Duration = Duration::from_millis(250);
@@ -37,12 +47,19 @@ pub enum Kind {
 pub struct Broker {
     kind: Kind,
     members: Mutex<BTreeMap<u64, Backlog>>,
+    /// The first member has joined.
+    joined: Condvar,
+    /// Where the server's user reads a chat.
+    screen: Option<Screen>,
 }
+
+type Message = Arc<Vec<u8>>;
 
 /// What waits for one member.
 struct Backlog {
-    messages: VecDeque<Arc<[u8]>>,
-    bytes: usize,
+    messages: VecDeque<Message>,
+    /// The memory of the messages: their bytes, and [`OVERHEAD`] for each.
+    size: usize,
     /// [`BEHIND`] after the backlog was full and all others began to wait for it.
     behind: Deadline,
     /// [`STUCK`] after the backlog was full, or after the member then last took something.
@@ -51,17 +68,30 @@ struct Backlog {
     waker: Arc<Waker>,
 }
 
+/// The number of the server's own user as a sender. Connections begin with 1.
+const SERVER: u64 = 0;
+
 /// A message, and the members that have no room for it yet.
 struct Delivery {
-    bytes: Arc<[u8]>,
+    message: Message,
+    sender: u64,
     waiting_for: Vec<u64>,
 }
 
 impl Broker {
-    pub fn new(kind: Kind) -> Self {
+    /// A broker whose members get the server's standard input too.
+    pub fn start(kind: Kind) -> io::Result<Arc<Self>> {
+        let broker = Arc::new(Self::new(kind, Screen::open(kind)?));
+        console::start(Arc::clone(&broker))?;
+        Ok(broker)
+    }
+
+    fn new(kind: Kind, screen: Option<Screen>) -> Self {
         Self {
             kind,
             members: Mutex::default(),
+            joined: Condvar::new(),
+            screen,
         }
     }
 
@@ -75,7 +105,7 @@ impl Broker {
             broker: self,
             connection,
             waker,
-            messages: Messages::new(self.kind, connection.number),
+            messages: Messages::new(self.kind, format!("user{}", connection.number)),
             incoming: None,
             outgoing: Arc::default(),
             sent: 0,
@@ -87,20 +117,37 @@ impl Broker {
     fn join(&self, number: u64, waker: Arc<Waker>) {
         let backlog = Backlog {
             messages: VecDeque::new(),
-            bytes: 0,
+            size: 0,
             behind: Deadline::NEVER,
             stuck: Deadline::NEVER,
             waker,
         };
         lock(&self.members).insert(number, backlog);
+        self.joined.notify_one();
+    }
+
+    /// Blocks until there is a member.
+    fn wait_for_a_member(&self) {
+        let members = lock(&self.members);
+        let members = self
+            .joined
+            .wait_while(members, |members| members.is_empty());
+        drop(members.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// A message for all present members but its sender.
     fn message(&self, bytes: Vec<u8>, sender: u64) -> Delivery {
+        let message = Arc::new(bytes);
+        if let Some(screen) = &self.screen
+            && sender != SERVER
+        {
+            screen.show(&message);
+        }
         let members = lock(&self.members);
         let others = members.keys().filter(|&&number| number != sender);
         Delivery {
-            bytes: bytes.into(),
+            message,
+            sender,
             waiting_for: others.copied().collect(),
         }
     }
@@ -109,14 +156,14 @@ impl Broker {
     /// still waits for room.
     fn deliver(&self, mut delivery: Delivery, now: Instant) -> Option<Delivery> {
         let mut members = lock(&self.members);
-        let behind = members.values().filter(|backlog| backlog.bytes > 0).count();
-        let is_alone = behind == 1 && members.len() > 2;
+        let behind = members.values().filter(|backlog| backlog.size > 0).count();
+        let others = members.len() - usize::from(members.contains_key(&delivery.sender));
+        let is_alone = behind == 1 && others > 1;
         delivery.waiting_for.retain(|number| {
             let Some(backlog) = members.get_mut(number) else {
                 return false;
             };
-            if backlog.bytes < BACKLOG {
-                backlog.push(&delivery.bytes);
+            if backlog.push(&delivery.message) {
                 return false;
             }
             let waits = backlog.may_hold_up(is_alone, now);
@@ -130,7 +177,7 @@ impl Broker {
     }
 
     /// The next message for a member; empty if there is none.
-    fn take(&self, number: u64) -> Result<Arc<[u8]>, Ended> {
+    fn take(&self, number: u64) -> Result<Message, Ended> {
         let mut members = lock(&self.members);
         let backlog = members.get_mut(&number);
         Ok(backlog.ok_or(Ended::Slow(BACKLOG))?.pop())
@@ -143,26 +190,36 @@ impl Broker {
 }
 
 impl Backlog {
-    fn push(&mut self, bytes: &Arc<[u8]>) {
-        self.bytes += bytes.len();
-        self.messages.push_back(Arc::clone(bytes));
+    /// Adds a message, if there is room; whether there was.
+    fn push(&mut self, message: &Message) -> bool {
+        let size = self.size + size_of(message);
+        if size > BACKLOG || self.messages.try_reserve(1).is_err() {
+            return false;
+        }
+        self.size = size;
+        self.messages.push_back(Arc::clone(message));
         if self.messages.len() == 1 {
             self.waker.wake();
         }
+        true
     }
 
-    fn pop(&mut self) -> Arc<[u8]> {
-        let Some(bytes) = self.messages.pop_front() else {
-            return Arc::default();
+    /// The next message; empty if there is none.
+    fn pop(&mut self) -> Message {
+        /// Few messages wait for a member that reads. Memory for more is given back.
+        const FEW: usize = 64;
+        let Some(message) = self.messages.pop_front() else {
+            self.messages.shrink_to(FEW);
+            return Message::default();
         };
-        self.bytes -= bytes.len();
-        if self.bytes < BACKLOG / 2 {
+        self.size -= size_of(&message);
+        if self.size < BACKLOG / 2 {
             self.behind = Deadline::NEVER;
             self.stuck = Deadline::NEVER;
         } else if self.stuck != Deadline::NEVER {
             self.stuck = Deadline::after(STUCK);
         }
-        bytes
+        message
     }
 
     /// Whether a sender may go on waiting for room here. `is_alone`: all others have taken everything.
@@ -177,6 +234,10 @@ impl Backlog {
     }
 }
 
+fn size_of(message: &Message) -> usize {
+    message.len() + OVERHEAD
+}
+
 /// A member as its own thread sees it.
 struct Member<'a> {
     broker: &'a Broker,
@@ -186,7 +247,7 @@ struct Member<'a> {
     /// What the peer sent, while others have no room for it. Meanwhile nothing more is read.
     incoming: Option<Delivery>,
     /// What goes to the peer, and how much of it was sent.
-    outgoing: Arc<[u8]>,
+    outgoing: Message,
     sent: usize,
     /// The peer has ended its input.
     has_ended: bool,
@@ -195,7 +256,7 @@ struct Member<'a> {
 impl Member<'_> {
     fn run(&mut self) -> Result<(), Ended> {
         let connection = self.connection;
-        let mut buffer = vec![0; READ];
+        let mut buffer = memory::zeroed(READ).map_err(Ended::Failed)?;
         let mut limit = connection.limit();
         loop {
             if let Some(delivery) = self.incoming.take() {
@@ -266,60 +327,6 @@ impl Drop for Member<'_> {
     }
 }
 
-/// The most that is sent to others at a time, and the longest line of a chat.
-const READ: usize = 64 << 10;
-
-/// Turns what a member sends into what the others get.
-struct Messages {
-    kind: Kind,
-    number: u64,
-    /// The start of a line of a chat.
-    partial: Vec<u8>,
-}
-
-impl Messages {
-    fn new(kind: Kind, number: u64) -> Self {
-        Self {
-            kind,
-            number,
-            partial: Vec::new(),
-        }
-    }
-
-    /// What the others get for one read. An empty read is the end of input.
-    fn push(&mut self, read: &[u8]) -> Result<Vec<u8>, Ended> {
-        if self.kind == Kind::Bytes {
-            return Ok(read.to_vec());
-        }
-        let mut message = Vec::new();
-        self.partial.extend_from_slice(read);
-        let input = std::mem::take(&mut self.partial);
-        for line in input.split_inclusive(|&byte| byte == b'\n') {
-            if line.ends_with(b"\n") || read.is_empty() {
-                let text = line.strip_suffix(b"\n").unwrap_or(line);
-                let text = text.strip_suffix(b"\r").unwrap_or(text);
-                message.extend_from_slice(format!("<user{}> ", self.number).as_bytes());
-                let mut escape = Harmless::default();
-                for (index, part) in text.split(|&byte| byte == b'\r').enumerate() {
-                    if index > 0 {
-                        // It would move the cursor back over the name.
-                        message.extend_from_slice(b"\\x0d");
-                    }
-                    escape.push(part, &mut message);
-                    escape.finish(&mut message);
-                }
-                message.push(b'\n');
-            } else {
-                self.partial = line.to_vec();
-            }
-        }
-        if self.partial.len() > READ {
-            return Err(Ended::TooLong(READ));
-        }
-        Ok(message)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,12 +335,13 @@ mod tests {
 
     /// The sender and others, whose backlogs are that full.
     fn room<const N: usize>(backlogs: [usize; N]) -> Broker {
-        let broker = Broker::new(Kind::Bytes);
+        let broker = Broker::new(Kind::Bytes, None);
         for (number, bytes) in (SENDER..).zip([0].into_iter().chain(backlogs)) {
             broker.join(number, Arc::new(Waker::new().unwrap()));
             if bytes > 0 {
-                let bytes = vec![0; bytes].into();
-                lock(&broker.members).get_mut(&number).unwrap().push(&bytes);
+                let message = Message::new(vec![0; bytes - OVERHEAD]);
+                let mut members = lock(&broker.members);
+                assert!(members.get_mut(&number).unwrap().push(&message));
             }
         }
         broker
@@ -353,7 +361,7 @@ mod tests {
         let now = Instant::now();
         let delivery = delivered(&broker, now);
         assert_eq!(delivery.waiting_for, [1]);
-        assert_eq!(&*broker.take(2).unwrap(), b"message");
+        assert_eq!(**broker.take(2).unwrap(), *b"message");
 
         let soon = now + BEHIND.checked_sub(RETRY).unwrap();
         let delivery = broker.deliver(delivery, soon).unwrap();
@@ -383,7 +391,7 @@ mod tests {
         broker.take(1).unwrap();
         assert!(broker.deliver(delivery, late + BEHIND).is_none());
         assert!(broker.has(1));
-        assert_eq!(&*broker.take(1).unwrap(), b"message");
+        assert_eq!(**broker.take(1).unwrap(), *b"message");
     }
 
     #[test]
@@ -398,9 +406,9 @@ mod tests {
 
     #[test]
     fn a_full_member_that_goes_on_reading_is_not_stuck() {
-        let broker = room([BACKLOG, BACKLOG / 4]);
-        let piece = vec![0; BACKLOG / 4].into();
-        lock(&broker.members).get_mut(&1).unwrap().push(&piece);
+        let piece = Message::new(vec![0]);
+        let broker = room([BACKLOG - size_of(&piece), BACKLOG / 4]);
+        assert!(lock(&broker.members).get_mut(&1).unwrap().push(&piece));
         let before = Instant::now();
         let delivery = delivered(&broker, before.checked_sub(STUCK / 2).unwrap());
         lock(&broker.members)
@@ -415,27 +423,20 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_sends_lines_with_names_and_without_control() {
-        let mut messages = Messages::new(Kind::Chat, 3);
-        let mut push = |read: &[u8]| String::from_utf8(messages.push(read).unwrap()).unwrap();
-        assert_eq!(push(b"hel"), "");
-        assert_eq!(push(b"lo\nyou\r\nthe"), "<user3> hello\n<user3> you\n");
-        assert_eq!(push(b"re\x1b[2J\rx\n"), "<user3> there\\x1b[2J\\x0dx\n");
-        assert_eq!(push(b"last"), "");
-        assert_eq!(push(b""), "<user3> last\n");
-        assert_eq!(push(b""), "");
-    }
-
-    #[test]
-    fn a_line_of_a_chat_is_bounded() {
-        let mut messages = Messages::new(Kind::Chat, 1);
-        assert!(messages.push(&vec![b'a'; READ]).is_ok());
-        assert!(matches!(messages.push(b"a"), Err(Ended::TooLong(READ))));
-    }
-
-    #[test]
-    fn a_broker_passes_bytes_as_they_are() {
-        let mut messages = Messages::new(Kind::Bytes, 1);
-        assert_eq!(messages.push(b"\0\xff\n").unwrap(), b"\0\xff\n");
+    fn a_backlog_counts_the_memory_of_small_messages() {
+        let broker = room([0]);
+        let mut members = lock(&broker.members);
+        let backlog = members.get_mut(&1).unwrap();
+        let byte = Message::new(vec![0]);
+        let mut count = 0;
+        while backlog.push(&byte) {
+            count += 1;
+        }
+        assert_eq!(count, BACKLOG / (OVERHEAD + 1));
+        let place = size_of_val(&byte);
+        assert!(backlog.messages.capacity() * place < BACKLOG / 4);
+        while !backlog.pop().is_empty() {}
+        assert_eq!(backlog.size, 0);
+        assert!(backlog.messages.capacity() <= 64);
     }
 }
