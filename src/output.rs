@@ -29,16 +29,6 @@ pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
         .map_err(|error| Failure::of_output(NAME, &error))
 }
 
-/// Writes what a peer sent between `start` and `end`. On a terminal (`escaped`) control characters are
-/// escaped.
-pub fn write_answer(start: &str, answer: &[u8], end: &str, escaped: bool) -> Result<(), Failure> {
-    let mut text = Vec::with_capacity(start.len() + answer.len() + end.len());
-    text.extend_from_slice(start.as_bytes());
-    show(answer, escaped, &mut text);
-    text.extend_from_slice(end.as_bytes());
-    write_once(&text)
-}
-
 /// Appends what a peer sent, whole, to `text`.
 fn show(bytes: &[u8], escaped: bool, text: &mut Vec<u8>) {
     if escaped {
@@ -136,7 +126,14 @@ impl Queue {
 
     /// Adds what a peer sent, whole, and writes as much as standard output takes.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.push_between("", bytes, "")
+    }
+
+    /// As [`Self::push`], between two texts of our own, which nothing escapes.
+    pub fn push_between(&mut self, start: &str, bytes: &[u8], end: &str) -> Result<(), Failure> {
+        self.unwritten.extend_from_slice(start.as_bytes());
         show(bytes, self.escapes, &mut self.unwritten);
+        self.unwritten.extend_from_slice(end.as_bytes());
         self.write()
     }
 

@@ -5,18 +5,18 @@ use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::input::{self, Crlf};
 use crate::net::datagram::{BUFFER, largest};
 use crate::net::pacing::Pacing;
-use crate::output;
+use crate::output::Queue;
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::units::{duration, positive_duration};
 use crate::usage::needs;
-use crate::wait::{Deadline, GONE, IN, Set, is_wait};
+use crate::wait::{Deadline, IN, Set, is_wait};
 
 #[derive(clap::Args)]
 pub struct RelayArgs {
@@ -56,27 +56,30 @@ pub fn run(
     limit: Deadline,
 ) -> Result<(), Failure> {
     let mut relay = Relay::open(target, args)?;
-    let escaped = output::escapes(raw);
-    let reader = output::ReaderWatch::new()?;
+    let mut stdout = Queue::open(raw)?;
     let stdin = io::stdin();
     let mut buffer = vec![0; BUFFER];
     let mut silence = Silence::new(args);
     loop {
-        let is_over = silence.end.has_passed();
+        // What standard output has no room for stays in the socket's buffer.
+        let has_room = stdout.is_empty();
+        let end = silence.end(has_room);
+        let is_over = end.has_passed();
         let mut set = Set::new();
-        let socket = set.add(relay.socket.as_fd(), IN);
+        let socket = set.add(has_room.then(|| relay.socket.as_fd()), IN);
         let may_send = !silence.is_after_eof && relay.hold.is_none();
         let input = set.add(may_send.then(|| stdin.as_fd()), IN);
-        let output = set.add(reader.fd(), GONE);
+        let output = stdout.watch(&mut set);
         let hold = relay.hold.unwrap_or(Deadline::NEVER);
-        let ready = set.wait(silence.end.min(hold).min(limit))?;
+        let ready = set.wait(end.min(hold).min(limit))?;
         if ready[output] {
-            return Err(output::ReaderWatch::left());
+            stdout.go_on()?;
+            silence.is_broken();
         }
         if ready[socket]
             && let Some(count) = relay.receive(&mut buffer)
         {
-            output::write_answer("", &buffer[..count], "", escaped)?;
+            stdout.push(&buffer[..count])?;
             silence.is_broken();
         }
         if ready[input]
@@ -93,35 +96,43 @@ pub fn run(
             return relay.give_up(limit);
         }
         if is_over && !ready[socket] {
+            stdout.flush(Deadline::now())?;
             return relay.finish();
         }
     }
 }
 
-/// How long nothing has moved, and may.
+/// Since when nothing has moved, and how long that may last.
 struct Silence {
+    since: Instant,
     idle_timeout: Option<Duration>,
     wait_after_eof: Duration,
     is_after_eof: bool,
-    /// When it has lasted too long.
-    end: Deadline,
 }
 
 impl Silence {
     fn new(args: &RelayArgs) -> Self {
         Self {
+            since: Instant::now(),
             idle_timeout: args.idle_timeout,
             wait_after_eof: args.wait_after_eof.unwrap_or(Duration::from_secs(1)),
             is_after_eof: false,
-            end: Deadline::within(args.idle_timeout),
         }
     }
 
     /// Something has moved, or input has ended.
     fn is_broken(&mut self) {
-        self.end = Deadline::within(self.idle_timeout);
-        if self.is_after_eof {
-            self.end = self.end.min(Deadline::after(self.wait_after_eof));
+        self.since = Instant::now();
+    }
+
+    /// When it has lasted too long. Arrivals are awaited only while standard output `has_room`.
+    fn end(&self, has_room: bool) -> Deadline {
+        let idle = self.idle_timeout;
+        let idle = idle.map_or(Deadline::NEVER, |time| Deadline::since(self.since, time));
+        if self.is_after_eof && has_room {
+            idle.min(Deadline::since(self.since, self.wait_after_eof))
+        } else {
+            idle
         }
     }
 }

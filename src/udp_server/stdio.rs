@@ -114,8 +114,7 @@ impl Stdio {
             talk: None,
             crlf: args.crlf.then(Crlf::default),
             stdin: Some(io::stdin()),
-            // In an event nothing is left to be escaped.
-            stdout: Queue::open(args.raw || args.json)?,
+            stdout: Queue::open(args.raw)?,
             buffer: vec![0; LARGEST],
             silence: Silence {
                 idle_timeout,
@@ -135,7 +134,7 @@ impl Stdio {
             let event = Event::new("start").with("v", 1);
             let event = event.with("address", local.ip().to_string());
             let event = event.with("port", local.port());
-            self.stdout.push(event.line().as_bytes())?;
+            self.stdout.push_between(&event.line(), b"", "")?;
         }
         Ok(())
     }
@@ -178,7 +177,7 @@ impl Stdio {
             });
         }
         match self.form {
-            Form::Line if !payload.ends_with(b"\n") => self.stdout.push(&[payload, b"\n"].concat()),
+            Form::Line if !payload.ends_with(b"\n") => self.stdout.push_between("", payload, "\n"),
             Form::Exact | Form::Line => self.stdout.push(payload),
             Form::Event => {
                 let event = Event::new("datagram")
@@ -186,7 +185,7 @@ impl Stdio {
                     .with("port", peer.address.port())
                     .with("bytes", payload.len());
                 let line = event.with_data(payload).line();
-                self.stdout.push(line.as_bytes())
+                self.stdout.push_between(&line, b"", "")
             }
         }
     }

@@ -161,6 +161,26 @@ fn newlines_that_become_crlf_still_fit_into_datagrams() {
 }
 
 #[test]
+fn time_limits_hold_while_nobody_reads_what_arrives() {
+    let server = mailbox();
+    let target = address(&server);
+    let late = "netkit: standard output took no more data in time\n".to_owned();
+    let gave_up = format!("netkit: gave up on {target} after 500ms (--deadline)\n");
+    for (option, message) in [("--idle-timeout", late), ("-w", gave_up)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let client = netkit(["udp-client", "--relay", option, "0.5", &target]);
+        let client = client.stdin("x").stdout_to(writer);
+        let client = client.stderr(message).code(4).start();
+        let source = expect(&server, "x");
+        for _ in 0..3 {
+            send(&server, vec![b'x'; 60_000], source);
+        }
+        client.finish();
+        drop(reader);
+    }
+}
+
+#[test]
 fn a_relay_refuses_data() {
     netkit(["udp-client", "--relay", "127.0.0.1:9", "x"])
         .stderr("netkit: could not send DATA: --relay sends standard input; see 'netkit udp-client -h'\n")

@@ -22,10 +22,9 @@ use std::time::{Duration, Instant};
 use crate::exit::{Exit, Failure, cause};
 use crate::net::connect::ATTEMPT_DELAY;
 use crate::net::datagram::BUFFER;
-use crate::output;
 use crate::signal::{SIGINT, Signals, end_by};
 use crate::udp_client::target::Target;
-use crate::wait::{Deadline, GONE, IN, Set, is_wait};
+use crate::wait::{Deadline, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
 use report::{Cause, Causes, Frame, Report};
@@ -100,20 +99,28 @@ pub fn run(
         sockets,
         ledger: Ledger::new(policy, gathers),
         report,
-        stdout: output::ReaderWatch::new()?,
         interrupt: json.then(|| Signals::catch(&[SIGINT], &[])).transpose()?,
         buffer: vec![0; BUFFER],
     };
     let asked = exchange.ask_all(payloads);
     let is_interrupted = exchange.is_interrupted();
+    let gave_up = matches!(&asked, Err(failure) if failure.exit == Exit::Timeout);
     match asked {
-        Err(failure) if failure.exit == Exit::Timeout => {
-            exchange.report.fail(&failure.to_string(), failure.exit);
-        }
+        Err(failure) if gave_up => exchange.report.fail(&failure.to_string(), failure.exit),
         asked if !is_interrupted => asked?,
         _ => {}
     }
-    let finished = exchange.report.finish();
+    // A summary that standard output does not take then does not keep the process.
+    let limit = if is_interrupted || gave_up {
+        Deadline::now()
+    } else {
+        limit
+    };
+    let finished = exchange.report.finish(limit);
+    let finished = finished.map_err(|failure| match failure.exit {
+        Exit::Timeout if gave_up => Failure::announced(Exit::Timeout),
+        _ => failure,
+    });
     if is_interrupted {
         end_by(SIGINT)?;
     }
@@ -126,7 +133,6 @@ struct Exchange<'a> {
     sockets: Sockets<'a>,
     ledger: Ledger,
     report: Report,
-    stdout: output::ReaderWatch,
     /// Caught with `--json`, which prints a summary before SIGINT ends the process.
     interrupt: Option<Signals>,
     buffer: Vec<u8>,
@@ -285,6 +291,33 @@ impl Exchange<'_> {
         self.report.unanswered(payload.number, list)
     }
 
+    /// Blocks until standard output has taken all that was printed. Fails as [`Self::wait`] does.
+    fn flush(&mut self) -> Result<(), Failure> {
+        while !self.report.stdout.is_empty() {
+            let mut set = Set::new();
+            let output = self.report.stdout.watch(&mut set);
+            set.add(self.interrupt.as_ref().map(Signals::as_fd), IN);
+            let ready = set.wait(self.limit)?;
+            self.check_end()?;
+            if ready[output] {
+                self.report.stdout.go_on()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails at a caught SIGINT and at the limit.
+    fn check_end(&self) -> Result<(), Failure> {
+        if self.is_interrupted() {
+            return Err(Failure::announced(Exit::Network));
+        }
+        if self.limit.has_passed() {
+            let address = self.sockets.address();
+            return Err(self.sockets.target.gave_up(address, self.limit));
+        }
+        Ok(())
+    }
+
     /// Waits until `until` while `goes_on`, with `input` also for standard input, and reports what
     /// arrives. Fails when the reader of standard output has left, at a caught SIGINT and at the limit.
     fn wait(
@@ -299,23 +332,20 @@ impl Exchange<'_> {
         let mut overdue = 0;
         while goes_on(&self.ledger) && overdue < MOST_OVERDUE {
             self.sockets.target.watch.check()?;
+            self.flush()?;
             let is_over = until.has_passed();
             let mut set = Set::new();
             let ports = self.sockets.add_to(&mut set);
             let input = set.add(input.then(|| stdin.as_fd()), IN);
-            let output = set.add(self.stdout.fd(), GONE);
+            let output = self.report.stdout.watch(&mut set);
             set.add(self.interrupt.as_ref().map(Signals::as_fd), IN);
             let ready = set.wait(until.min(self.limit))?;
-            if self.is_interrupted() {
-                return Err(Failure::announced(Exit::Network));
-            }
             if ready[output] {
-                return Err(output::ReaderWatch::left());
+                self.report.stdout.go_on()?;
             }
             let mut arrived = ports.into_iter().filter(|(_, key)| ready[*key]).peekable();
-            if self.limit.has_passed() && arrived.peek().is_none() {
-                let address = self.sockets.address();
-                return Err(self.sockets.target.gave_up(address, self.limit));
+            if self.is_interrupted() || arrived.peek().is_none() {
+                self.check_end()?;
             }
             if is_over && arrived.peek().is_none() {
                 break;

@@ -10,7 +10,8 @@ use crate::escape::quoted;
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::json::{self, Event};
 use crate::net::address::HostPort;
-use crate::output;
+use crate::output::Queue;
+use crate::wait::Deadline;
 
 /// Why one address has not answered a datagram.
 pub enum Cause {
@@ -88,7 +89,8 @@ pub enum Frame {
 /// Prints answers, one a line, or with `--json` events; logs the rest; and keeps the exit code.
 pub struct Report {
     json: bool,
-    escaped: bool,
+    /// What standard output has not taken yet.
+    pub stdout: Queue,
     frame: Frame,
     pub sent: u64,
     answered: u64,
@@ -99,19 +101,24 @@ pub struct Report {
 
 impl Report {
     pub fn start(target: &HostPort, raw: bool, frame: Frame, json: bool) -> Result<Self, Failure> {
-        if json {
-            let event = Event::new("start").with("v", 1);
-            event.with("target", target.to_string()).print()?;
-        }
-        Ok(Self {
+        let mut report = Self {
             json,
-            escaped: output::escapes(raw),
+            stdout: Queue::open(raw)?,
             frame,
             sent: 0,
             answered: 0,
             last_answered: None,
             worst: Worst::default(),
-        })
+        };
+        if json {
+            let event = Event::new("start").with("v", 1);
+            report.print(event.with("target", target.to_string()))?;
+        }
+        Ok(report)
+    }
+
+    fn print(&mut self, event: Event) -> Result<(), Failure> {
+        self.stdout.push_between(&event.line(), b"", "")
     }
 
     /// An awaited answer to the datagram with this number.
@@ -127,20 +134,21 @@ impl Report {
             self.answered += 1;
         }
         if !self.json {
-            let (start, end) = match self.frame {
-                Frame::None => (String::new(), ""),
-                Frame::Line => (String::new(), "\n"),
-                Frame::Sender => (format!("{address}\t"), "\n"),
+            return match self.frame {
+                Frame::None => self.stdout.push(answer),
+                Frame::Line => self.stdout.push_between("", answer, "\n"),
+                Frame::Sender => {
+                    let sender = format!("{address}\t");
+                    self.stdout.push_between(&sender, answer, "\n")
+                }
             };
-            return output::write_answer(&start, answer, end, self.escaped);
         }
-        Event::new("answer")
+        let event = Event::new("answer")
             .with("number", number)
             .with("address", address.to_string())
             .with("bytes", answer.len())
-            .with("rtt_ms", rtt.map(json::milliseconds))
-            .with_data(answer)
-            .print()
+            .with("rtt_ms", rtt.map(json::milliseconds));
+        self.print(event.with_data(answer))
     }
 
     /// An arrival that is not the awaited answer. It may show that answers up to the datagram
@@ -179,20 +187,19 @@ impl Report {
         if let Some(suspect) = suspect {
             event = event.with("suspect", suspect);
         }
-        event
+        let event = event
             .with("address", address.to_string())
-            .with("bytes", received.len())
-            .with_data(received)
-            .print()
+            .with("bytes", received.len());
+        self.print(event.with_data(received))
     }
 
     /// The datagram with this number has no answer.
-    pub fn unanswered(&self, number: u64, list: String) -> Result<(), Failure> {
+    pub fn unanswered(&mut self, number: u64, list: String) -> Result<(), Failure> {
         if !self.json {
             return Ok(());
         }
         let event = Event::new("unanswered").with("number", number);
-        event.with("message", list).print()
+        self.print(event.with("message", list))
     }
 
     /// Logs `message`, and counts `exit` for the exit code.
@@ -201,15 +208,16 @@ impl Report {
         self.worst.add(exit);
     }
 
-    /// The error carries only the exit code.
-    pub fn finish(self) -> Result<(), Failure> {
+    /// Blocks until all is printed, or fails at `limit`. Otherwise the error carries only the exit code.
+    pub fn finish(mut self, limit: Deadline) -> Result<(), Failure> {
         if self.json {
-            Event::new("summary")
+            let event = Event::new("summary")
                 .with("sent", self.sent)
                 .with("answered", self.answered)
-                .with("unanswered", self.sent - self.answered)
-                .print()?;
+                .with("unanswered", self.sent - self.answered);
+            self.print(event)?;
         }
+        self.stdout.flush(limit)?;
         self.worst.result()
     }
 }

@@ -38,7 +38,7 @@ pub fn run(
     if let Some(lost) = pacing.lost(|receiver| sockets.target.name(receiver)) {
         report.fail(&lost, Exit::Network);
     }
-    report.finish()
+    report.finish(limit)
 }
 
 /// Sends `payload` to the current address; to the next one, if this one refuses its first datagram.

@@ -2,8 +2,10 @@
 
 use std::fs::OpenOptions;
 
-use crate::harness::datagrams::{address, expect, send};
-use crate::harness::{ESCAPED, Terminal, mailbox, netkit, udp_server};
+use rustix::process::Signal;
+
+use crate::harness::datagrams::{address, expect, receive, send};
+use crate::harness::{ESCAPED, Process, Terminal, mailbox, netkit, udp_server};
 
 #[test]
 fn a_reader_that_has_left_ends_the_client_quietly() {
@@ -65,4 +67,58 @@ fn raw_adds_no_newline_to_an_answer() {
     netkit(["udp-client", "--raw", &server.address(), "a", "\n", "b"])
         .stdout("a\nb")
         .run();
+}
+
+/// A client whose standard output is a pipe that nobody reads.
+fn unread(arguments: &[&str]) -> (Process, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let client = netkit(["udp-client"].iter().chain(arguments));
+    (
+        client.stdout_to(writer).any_stderr().code(4).start(),
+        reader,
+    )
+}
+
+#[test]
+fn a_deadline_holds_while_nobody_reads_the_answers() {
+    let server = udp_server(["--service", "echo"]).listen();
+    let (target, large) = (server.address(), "x".repeat(60_000));
+    let gave_up = format!("netkit: gave up on {target} after 300ms (--deadline)\n");
+    let exchange = ["-w", "0.3", &target, &large, &large, "never sent"];
+    for json in [&[][..], &["--json"]] {
+        let (client, reader) = unread(&[json, &exchange].concat());
+        assert_eq!(client.finish().stderr, gave_up);
+        drop(reader);
+    }
+}
+
+#[test]
+fn an_interrupt_ends_an_exchange_whose_events_nobody_reads() {
+    let server = mailbox();
+    let large = "x".repeat(60_000);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let target = address(&server);
+    let client = netkit(["udp-client", "--json", &target, &large, &large]);
+    let client = client.stdout_to(writer).killed_by(Signal::INT).start();
+    for _ in 0..2 {
+        let (datagram, source) = receive(&server);
+        send(&server, datagram, source);
+    }
+    client.signal(Signal::INT);
+    client.finish();
+    drop(reader);
+}
+
+#[test]
+fn answers_wait_for_a_slow_reader() {
+    let server = udp_server(["--service", "echo"]).listen();
+    let large = "x".repeat(60_000);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let client = netkit(["udp-client", &server.address(), &large, &large, &large]);
+    let client = client.stdout_to(writer).start();
+    server.wait_for_lines("Received from {*}", 2);
+    let mut answers = Vec::new();
+    std::io::Read::read_to_end(&mut reader, &mut answers).unwrap();
+    assert!(answers == format!("{large}\n").repeat(3).as_bytes());
+    client.finish();
 }
