@@ -36,7 +36,8 @@ impl Command {
         match self {
             Self::TcpClient(args) => args.check_options(typed),
             Self::TcpServer(args) => args.check_options(typed),
-            Self::UdpClient(_) | Self::UdpServer(_) => Ok(()),
+            Self::UdpClient(args) => args.check_options(typed),
+            Self::UdpServer(_) => Ok(()),
         }
     }
 }
@@ -187,6 +188,7 @@ mod tests {
         for (name, rows) in [
             ("tcp-client", tcp_client::modes::OPTIONS),
             ("tcp-server", tcp_server::modes::OPTIONS),
+            ("udp-client", udp_client::modes::OPTIONS),
         ] {
             let options = netkit.find_subcommand(name).unwrap().get_arguments();
             let mut options: Vec<&str> = options.map(|option| option.get_id().as_str()).collect();
@@ -241,8 +243,8 @@ mod tests {
                  begins with - follows --; see 'netkit udp-client -h'",
             ),
             (
-                "udp-client :9999 -c 1 --whole",
-                "the argument '--count <N>' cannot be used with '--whole'; \
+                "udp-client :9999 --whole --chunk 5",
+                "the argument '--whole' cannot be used with '--chunk <SIZE>'; \
                  see 'netkit udp-client -h'",
             ),
         ];

@@ -2,6 +2,7 @@
 
 mod check;
 mod exchange;
+pub mod modes;
 mod ping;
 mod relay;
 mod socket;
@@ -48,15 +49,15 @@ pub struct Args {
     /// Stop after TIME in total
     ///
     /// Exit 4; a ping ends with its statistics.
-    #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "check")]
+    #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
     /// Say if the port is open, closed or open|filtered
     ///
     /// Sends an empty datagram. A port that does not answer is open|filtered.
-    #[arg(short = 'z', long, conflicts_with_all = ["relay", "retries", "no_wait", "all", "raw", "send", "whole", "chunk"])]
+    #[arg(short = 'z', long)]
     check: bool,
     /// Print JSON, one object per line
-    #[arg(long, conflicts_with_all = ["no_wait", "raw"])]
+    #[arg(long, conflicts_with = "raw")]
     json: bool,
     #[command(flatten)]
     target: TargetArgs,
@@ -66,8 +67,6 @@ pub struct Args {
 
 /// Ends when everything was sent, and answered or given up.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
-    args.ping.check()?;
-    args.relay.check()?;
     let deadline = Deadline::within(args.deadline);
     HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
     let (typed, data) = args.target_and_data().map_err(Failure::usage)?;

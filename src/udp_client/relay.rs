@@ -15,13 +15,12 @@ use crate::output::Queue;
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::units::{duration, positive_duration};
-use crate::usage::needs;
 use crate::wait::{Deadline, IN, Set, is_wait};
 
 #[derive(clap::Args)]
 pub struct RelayArgs {
     /// Send each read of input, print what arrives (nc -u)
-    #[arg(long, conflicts_with_all = ["timeout", "retries", "no_wait", "all", "send", "whole", "chunk", "json"])]
+    #[arg(long)]
     pub relay: bool,
     /// With --relay: send \r\n for \n
     #[arg(short = 'C', long, hide_short_help = true)]
@@ -32,18 +31,6 @@ pub struct RelayArgs {
     /// With --relay: stop once nothing was sent or received for TIME
     #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-}
-
-impl RelayArgs {
-    /// Refuses options that do nothing without `--relay`.
-    pub fn check(&self) -> Result<(), Failure> {
-        let options = [
-            ("-C", self.crlf),
-            ("--wait-after-eof", self.wait_after_eof.is_some()),
-            ("--idle-timeout", self.idle_timeout.is_some()),
-        ];
-        needs("--relay", self.relay, &options)
-    }
 }
 
 /// Ends when input has ended and nothing came for `--wait-after-eof`, when nothing moved for

@@ -97,7 +97,7 @@ pub struct Args {
     #[command(flatten)]
     access: AccessArgs,
     #[command(flatten)]
-    stdio: StdioArgs,
+    talk: StdioArgs,
     #[command(flatten)]
     socket: SocketArgs,
 }
@@ -191,7 +191,7 @@ impl Handler {
     /// Refuses options that would do nothing with the service that is asked for.
     fn new(args: &Args) -> Result<Self, Failure> {
         let is_stdio = args.service == Service::Stdio;
-        args.stdio.check(is_stdio)?;
+        args.talk.check(is_stdio)?;
         let answers = !is_stdio && args.service != Service::Discard;
         let rate_limit = ("--rate-limit", args.rate_limit.is_some());
         needs("a service that answers", answers, &[rate_limit])?;
@@ -216,7 +216,7 @@ impl Handler {
             Service::Hello => Self::Hello,
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
-            Service::Stdio => Self::Stdio(Stdio::new(&args.stdio, args.idle_timeout)?),
+            Service::Stdio => Self::Stdio(Stdio::new(&args.talk, args.idle_timeout)?),
         })
     }
 

@@ -46,18 +46,18 @@ pub struct ExchangeArgs {
     ///
     /// Sends at most 32 datagrams per millisecond so that receivers keep up. On Linux, waits for a
     /// slow receiver on this machine and reports what did not fit.
-    #[arg(long, conflicts_with_all = ["timeout", "retries"])]
-    no_wait: bool,
+    #[arg(long)]
+    pub no_wait: bool,
     /// Print all answers that come within --timeout
     ///
     /// The default for a multicast group and with --broadcast. Each answer of a group follows its
     /// sender and a tab.
-    #[arg(long, hide_short_help = true, conflicts_with = "no_wait")]
+    #[arg(long, hide_short_help = true)]
     all: bool,
     /// Print answers as they are, even on a terminal
     ///
     /// Adds no newline and escapes no control characters.
-    #[arg(long, conflicts_with_all = ["no_wait"])]
+    #[arg(long)]
     pub raw: bool,
 }
 

@@ -23,7 +23,6 @@ use crate::ping::statistics::{Statistics, percent};
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::units::{count, positive_duration};
-use crate::usage::needs;
 use crate::wait::{Deadline, is_wait};
 use candidates::{Candidate, choose};
 use console::Console;
@@ -32,11 +31,6 @@ use schedule::{Pace, Schedule};
 
 /// The header of a datagram (RFC 768).
 const UDP_HEADER: usize = 8;
-
-/// The other options of the client that have no meaning for a ping.
-const NOT_WITH_PINGS: [&str; 9] = [
-    "retries", "no_wait", "all", "raw", "send", "whole", "chunk", "check", "relay",
-];
 
 #[derive(clap::Args)]
 #[expect(
@@ -54,13 +48,13 @@ pub struct PingArgs {
     /// -q prints only the statistics and what -O reports. -v adds percentiles (accurate to 0.5 %) and
     /// jitter (how much one time differs from the one before), also to -q. Ctrl-C ends with the
     /// statistics; SIGQUIT or Enter prints interim ones.
-    #[arg(long, conflicts_with_all = NOT_WITH_PINGS)]
+    #[arg(long)]
     ping: bool,
     /// Stop after N probes
-    #[arg(short, long, value_name = "N", value_parser = count, conflicts_with_all = NOT_WITH_PINGS)]
+    #[arg(short, long, value_name = "N", value_parser = count)]
     count: Option<u64>,
     /// Send a probe every TIME [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = positive_duration, conflicts_with_all = NOT_WITH_PINGS)]
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
     interval: Option<Duration>,
     /// Send BYTES in each probe, at least 16 [default: 56]
     #[arg(short, long, value_name = "BYTES", value_parser = probe_size)]
@@ -107,22 +101,6 @@ fn percentage(text: &str) -> Result<f64, String> {
 impl PingArgs {
     pub fn is_wanted(&self) -> bool {
         self.ping || self.count.is_some() || self.interval.is_some()
-    }
-
-    /// Refuses an option that does nothing without a ping.
-    pub fn check(&self) -> Result<(), Failure> {
-        needs(
-            "--ping, -c or -i",
-            self.is_wanted(),
-            &[
-                ("-s", self.size.is_some()),
-                ("--max-loss", self.max_loss.is_some()),
-                ("-D", self.timestamp),
-                ("-O", self.report_missing),
-                ("-A", self.adaptive),
-                ("-f", self.flood),
-            ],
-        )
     }
 
     fn pace(&self) -> Pace {

@@ -64,12 +64,12 @@ fn a_full_disk_is_an_error() {
 
 #[test]
 fn options_without_effect_are_refused() {
-    for option in ["--no-wait", "--raw"] {
+    for (option, reason) in [
+        ("--no-wait", "--json does nothing with --no-wait"),
+        ("--raw", "the argument '--json' cannot be used with '--raw'"),
+    ] {
         netkit(["udp-client", "--json", option, "127.0.0.1:9", "x"])
-            .stderr(format!(
-                "netkit: the argument '--json' cannot be used with '{option}'; \
-                 see 'netkit udp-client -h'\n"
-            ))
+            .stderr(format!("netkit: {reason}; see 'netkit udp-client -h'\n"))
             .code(2)
             .run();
     }
