@@ -82,7 +82,7 @@ impl Payloads {
         if !is_reading && cut != Cut::Lines {
             let message = "--whole and --chunk cut standard input, which is not read when DATA or \
                 --send is given";
-            return Err(Failure::local(message));
+            return Err(Failure::usage(message));
         }
         let mut cutter = Cutter::new(cut);
         let words = data.iter().map(|word| word.as_bytes());

@@ -56,7 +56,7 @@ fn every_text_to_send_is_a_datagram_with_escapes() {
     netkit(["udp-client", "--whole", "--send", "a", &target])
         .stderr(
             "netkit: --whole and --chunk cut standard input, which is not read when DATA or --send \
-             is given\n",
+             is given; see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();

@@ -83,7 +83,7 @@ fn whole_is_refused_when_data_is_given() {
     netkit(["udp-client", "--whole", "127.0.0.1:9", "data"])
         .stderr(
             "netkit: --whole and --chunk cut standard input, which is not read when DATA or \
-             --send is given\n",
+             --send is given; see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();

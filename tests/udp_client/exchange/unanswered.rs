@@ -99,6 +99,6 @@ fn an_exchange_ends_at_its_deadline() {
     open().stdin_open().start().finish();
     open().arg("--no-wait").stdin_open().start().finish();
     let json = open().args(["--json", "-W", "1h", "x"]).any_stdout().run();
-    let summary = "{\"event\":\"summary\",\"sent\":1,\"answered\":0,\"unanswered\":1}\n";
+    let summary = "\"sent\":1,\"answered\":0,\"unanswered\":1}\n";
     assert!(json.stdout.ends_with(summary.as_bytes()), "{json:?}");
 }
