@@ -76,6 +76,12 @@ impl Failure {
         Self::new(exit, format!("{sentence}: {}", cause(error)))
     }
 
+    /// What stands behind `could not …: ` in the sentence.
+    pub fn cause(&self) -> &str {
+        let parts = self.sentence.split_once(": ");
+        parts.map_or(&self.sentence, |(_, cause)| cause)
+    }
+
     /// Only an exit code: the user has been told already.
     pub fn announced(exit: Exit) -> Self {
         Self::new(exit, "")

@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FileType, OFlags};
 
@@ -20,13 +22,37 @@ pub fn escapes(raw: bool) -> bool {
     !raw && io::stdout().is_terminal()
 }
 
+/// Whether the terminal that shows standard output and messages is in the middle of a line.
+static LINE_IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Notes what standard output has shown last, if a terminal shows it among the messages.
+pub fn shown(bytes: &[u8]) {
+    static IS_SHARED: OnceLock<bool> = OnceLock::new();
+    if let Some(last) = bytes.last()
+        && *IS_SHARED.get_or_init(shares_terminal)
+    {
+        LINE_IS_OPEN.store(*last != b'\n', Ordering::Relaxed);
+    }
+}
+
+/// Whether standard output and standard error are one terminal.
+fn shares_terminal() -> bool {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).ok().map(|status| status.st_rdev);
+    stdout.is_terminal() && stderr.is_terminal() && device(stdout.as_fd()) == device(stderr.as_fd())
+}
+
+/// Whether a message has to begin with a newline. It is told once: then the message has ended the line.
+pub fn close_line() -> bool {
+    LINE_IS_OPEN.load(Ordering::Relaxed) && LINE_IS_OPEN.swap(false, Ordering::Relaxed)
+}
+
 /// Writes `bytes` and nothing else, at once.
 pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(bytes)
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::of_output(NAME, &error))
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    shown(bytes);
+    written.map_err(|error| Failure::of_output(NAME, &error))
 }
 
 /// Appends what a peer sent, whole, to `text`.
@@ -176,7 +202,10 @@ impl Queue {
                 rustix::io::write(fd, &self.unwritten).map_err(io::Error::from)
             };
             match written {
-                Ok(count) => drop(self.unwritten.drain(..count)),
+                Ok(count) => {
+                    shown(&self.unwritten[..count]);
+                    self.unwritten.drain(..count);
+                }
                 Err(error) if is_wait(&error) => break,
                 Err(error) => return Err(Failure::of_output(NAME, &error)),
             }

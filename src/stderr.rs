@@ -15,7 +15,7 @@ use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
 use rustix::net::SendFlags;
 
-use crate::output::{reopen, write_ready};
+use crate::output::{close_line, reopen, write_ready};
 use crate::units::grouped;
 use crate::wait::{Deadline, OUT, lock, wait_for};
 
@@ -65,8 +65,12 @@ impl State {
 }
 
 /// Writes a log line, or lets it wait. Never blocks. A line that finds no room is counted. A line that
-/// standard error refuses is lost: there is nowhere left to say so.
+/// standard error refuses is lost: there is nowhere left to say so. If the same terminal is in the
+/// middle of a line of data, the log line begins on the next.
 pub fn write_line(line: &[u8]) {
+    if close_line() {
+        return write_line(&[b"\n", line].concat());
+    }
     let stderr = stderr();
     let mut state = lock(&stderr.state);
     if state.is_idle() {

@@ -488,9 +488,10 @@ fn verbose_messages_have_time_level_and_fields() {
     );
     server.expect_line("{*}Z  INFO Waiting for connection...");
     let peer = Peer::listen(|mut connection| connection.expect_eof());
-    netkit(["tcp-client", "-vv", peer.address()])
+    netkit(["tcp-client", "-v", peer.address()])
         .stderr(format!(
-            "{{*}}Z DEBUG connected to {0} peer={0} local=127.0.0.1:{{N}}\n",
+            "{{*}}Z  INFO connected to {0} in {{N}} ms peer={0} local=127.0.0.1:{{N}}\n\
+             {{*}}Z  INFO closed by the peer: 0 bytes sent, 0 received in {{N}} s\n",
             peer.address()
         ))
         .run();

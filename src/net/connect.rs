@@ -38,6 +38,9 @@ pub struct ConnectArgs {
     source: SourceArgs,
     #[command(flatten)]
     socket: TcpSocketArgs,
+    /// Each failed attempt that is repeated is told.
+    #[arg(skip)]
+    pub is_verbose: bool,
 }
 
 impl ConnectArgs {
@@ -50,6 +53,7 @@ impl ConnectArgs {
             retry_delay: Duration::ZERO,
             source: SourceArgs::default(),
             socket: TcpSocketArgs::default(),
+            is_verbose: false,
         }
     }
 
@@ -60,14 +64,18 @@ impl ConnectArgs {
         deadline: Deadline,
         mut attempt: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut left = self.retry;
+        let attempts = u64::from(self.retry) + 1;
+        let mut number = 1;
         loop {
             let failure = match attempt() {
-                Err(failure) if left > 0 && failure.exit != Exit::Local => failure,
+                Err(failure) if number < attempts && failure.exit != Exit::Local => failure,
                 result => return result,
             };
-            left -= 1;
-            tracing::debug!(left, "{failure}; trying again in {:?}", self.retry_delay);
+            if self.is_verbose {
+                let (cause, next) = (failure.cause(), self.retry_delay);
+                tracing::info!("attempt {number} of {attempts}: {cause}; next in {next:?}");
+            }
+            number += 1;
             let next = Deadline::after(self.retry_delay);
             if deadline.min(next) == deadline {
                 thread::sleep(deadline.left().unwrap_or_default());

@@ -325,6 +325,10 @@ impl Writer {
             Some(to) => write_ready(to.as_fd(), bytes),
         };
         let count = if_ready(result).map_err(Fault::Write)?;
+        // The only terminal that is written to is standard output.
+        if self.sink_of(Kind::Terminal).is_some() {
+            output::shown(&bytes[..count.unwrap_or(0)]);
+        }
         note(&mut self.tap, Direction::Sent, bytes, count)
     }
 

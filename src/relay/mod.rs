@@ -55,6 +55,8 @@ pub struct Traffic {
     pub sent: u64,
     pub received: u64,
     pub first_received: Option<Instant>,
+    /// The remote has ended, in order or by a reset.
+    pub peer_ended: bool,
 }
 
 /// Joins `local` and `remote` until both directions have ended, and drops both. After an error each
@@ -76,6 +78,7 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         sent: session.outgoing.pump.written,
         received: session.incoming.pump.written,
         first_received: session.incoming.first_move,
+        peer_ended: session.incoming.has_ended(),
     };
     (traffic, result)
 }

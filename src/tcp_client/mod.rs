@@ -4,6 +4,7 @@ mod check;
 mod http;
 pub mod modes;
 mod ping;
+mod status;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
@@ -22,6 +23,7 @@ use crate::usage::needs;
 use crate::wait::Deadline;
 use crate::{escape, input, output};
 use check::CheckArgs;
+use status::Status;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +82,7 @@ type Bytes = Vec<u8>;
 /// Connects, and joins the connection to standard input and output. `relay` says when that ends.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
+    args.connect.is_verbose = logging.verbose > 0;
     if args.check.is_wanted() {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
@@ -94,14 +97,15 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         target.port == 80,
         &[("--interactive", args.interactive)],
     )?;
-    let reader = args.reader(&target, path)?;
+    let mut status = Status::new(logging);
+    let reader = args.reader(&target, path, &mut status)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
     let peer = connection.peer;
     // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open()?;
-    let local = connection.stream.local().ok().map(tracing::field::display);
-    tracing::debug!(%peer, local, "connected to {peer}");
+    let reads_input = reader.fd().is_some() && !args.stream.recv_only;
+    status.connected(&target, &connection, reads_input);
     let remote = Duplex::of_socket(Arc::new(connection.stream))?;
     let tap = taps.map(|taps| taps.session(None));
     let remote = args.stream.remote(remote, tap);
@@ -122,6 +126,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
             since_start(Instant::now()),
         );
     }
+    status.ended(&traffic, connection.established, result.is_err());
     result.map_err(|broken| failure(target.at(peer), &broken, traffic.sent))
 }
 
@@ -143,7 +148,12 @@ impl Args {
     }
 
     /// What is sent. `path` is that of `--get`.
-    fn reader(&self, target: &HostPort, path: Option<&str>) -> io::Result<Reader> {
+    fn reader(
+        &self,
+        target: &HostPort,
+        path: Option<&str>,
+        status: &mut Status,
+    ) -> io::Result<Reader> {
         if let Some(path) = path {
             return Ok(Reader::bytes(http::get(target, path)).without_finish());
         }
@@ -151,10 +161,7 @@ impl Args {
             return Ok(Reader::bytes(self.send.concat()));
         }
         if self.fetches(target) && io::stdin().is_terminal() {
-            tracing::info!(
-                "Fetching http://{}/ (--interactive lets you type a request)",
-                target.host_field()
-            );
+            status.fetching(target);
             return Ok(Reader::nothing());
         }
         Reader::stdin()

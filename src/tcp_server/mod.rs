@@ -14,6 +14,7 @@ mod pool;
 mod serve;
 mod service;
 
+use std::io::{self, IsTerminal as _};
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, RwLock};
@@ -25,6 +26,7 @@ use crate::exit::{self, Exit, Failure, OrFail as _};
 use crate::net::connect::ConnectArgs;
 use crate::net::options::TcpSocketArgs;
 use crate::net::socket;
+use crate::output;
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
@@ -206,10 +208,17 @@ impl Server {
         let open = self.stop_accepting();
         // With none open, threads may still have to log the end of theirs.
         if open > 0 {
+            let s = if open == 1 { "" } else { "s" };
+            let mut limit = format!("{:?} at most", self.limits.drain_timeout);
+            if io::stdin().is_terminal() && io::stderr().is_terminal() {
+                // The terminal shows what was typed.
+                output::shown(b"^C");
+                limit.push_str("; Ctrl-C again to stop now");
+            }
             tracing::info!(
                 event = "drain",
                 open,
-                "Waiting for {open} open connection(s) to end..."
+                "Waiting for {open} connection{s} to end ({limit})"
             );
         }
         Deadline::after(self.limits.drain_timeout)

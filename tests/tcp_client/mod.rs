@@ -11,6 +11,7 @@ mod ping;
 mod receiving;
 mod retrying;
 mod sending;
+mod status;
 mod tap;
 
 use crate::harness::{Peer, netkit};

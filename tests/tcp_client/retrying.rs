@@ -10,7 +10,7 @@ fn a_client_waits_for_a_server_that_starts_late() {
     let address = format!("127.0.0.1:{}", port.text());
     let client = netkit([
         "tcp-client",
-        "-vv",
+        "-v",
         "--retry",
         "1000",
         "--retry-delay",
@@ -18,7 +18,7 @@ fn a_client_waits_for_a_server_that_starts_late() {
         &address,
     ]);
     let client = client.stdin("x").stdout("x").any_stderr().start();
-    client.wait_for_line("{*}trying again in 20ms{*}");
+    client.wait_for_line("{*} attempt 2 of 1001: connection refused; next in 20ms");
     let _server = netkit(["tcp-server", "--service", "echo", "-p", &port.text()])
         .any_stderr()
         .listen();
@@ -31,7 +31,7 @@ fn a_check_waits_for_a_port_that_opens_late() {
     let port = (port.text(), port);
     let check = netkit([
         "tcp-client",
-        "-vv",
+        "-v",
         "--retry",
         "1000",
         "--retry-delay",
@@ -44,7 +44,7 @@ fn a_check_waits_for_a_port_that_opens_late() {
         .any_stdout()
         .any_stderr()
         .start();
-    check.wait_for_line("{*}trying again in 20ms{*}");
+    check.wait_for_line("{*} attempt 2 of 1001: connection refused; next in 20ms");
     let _server = netkit(["tcp-server", "-p", &port.0]).any_stderr().listen();
     let printed = String::from_utf8(check.finish().stdout).unwrap();
     let line = format!("127.0.0.1:{} (127.0.0.1) open, {{*}} ms\n", port.0);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::harness::{
-    Connection, DEADLINE, Server, event, random_bytes, spawn, tcp_server, udp_server,
+    Connection, DEADLINE, Server, Terminal, event, random_bytes, spawn, tcp_server, udp_server,
 };
 use crate::udp_server::ask;
 
@@ -76,7 +76,7 @@ fn a_transfer_is_completed_while_new_connections_are_refused() {
     client.send(&half[..1000]);
     client.expect(&half[..1000]);
     server.signal(Signal::TERM);
-    server.wait_for_line("Waiting for 1 open connection(s) to end...");
+    server.wait_for_line("Waiting for 1 connection to end ({N}{*} at most)");
     let error = TcpStream::connect(address).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     let writer = client.stream().try_clone().unwrap();
@@ -135,8 +135,32 @@ fn a_second_signal_ends_the_server_at_once() {
     let mut client = server.connect();
     client.expect("Welcome!");
     server.signal(Signal::INT);
-    server.wait_for_line("Waiting for 1 open connection(s) to end...");
+    server.wait_for_line("Waiting for 1 connection to end ({N}{*} at most)");
     server.signal(Signal::TERM);
+    server.finish();
+}
+
+#[test]
+fn a_person_at_a_terminal_is_told_how_to_stop_at_once() {
+    let mut terminal = Terminal::open();
+    let server = tcp_server([]).stdin_from(terminal.device());
+    let server = server
+        .stdout_to(terminal.device())
+        .stderr_to(terminal.device())
+        .killed_by(Signal::INT)
+        .start();
+    let line = terminal.expect_line();
+    let address: SocketAddr = line.strip_prefix("Listening on ").unwrap().parse().unwrap();
+    terminal.expect("Waiting for connection...\n");
+    let mut clients = [(); 2].map(|()| Connection::to(address));
+    for client in &mut clients {
+        client.expect("Welcome!");
+        terminal.expect_line();
+    }
+    server.signal(Signal::INT);
+    // The first newline ends the line in which the terminal shows ^C.
+    terminal.expect("\nWaiting for 2 connections to end (5s at most; Ctrl-C again to stop now)\n");
+    server.signal(Signal::INT);
     server.finish();
 }
 
@@ -146,7 +170,7 @@ fn sighup_without_lists_drains_as_sigterm_does() {
     let mut client = server.connect();
     client.expect("Welcome!");
     server.signal(Signal::HUP);
-    server.wait_for_line("Waiting for 1 open connection(s) to end...");
+    server.wait_for_line("Waiting for 1 connection to end ({N}{*} at most)");
     client.send("exit");
     client.expect_eof();
     server.finish();
@@ -203,7 +227,7 @@ fn programs_do_not_outlive_a_server_that_a_signal_ends() {
             server.expect_end_by(*signals.last().unwrap());
             for (number, signal) in signals.iter().enumerate() {
                 if number > 0 {
-                    server.wait_for_line("Waiting for 1 {*} to end...");
+                    server.wait_for_line("Waiting for 1 {*} to end{*}");
                 }
                 server.signal(*signal);
             }

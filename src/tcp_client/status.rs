@@ -1,0 +1,92 @@
+//! What a client tells about its connection: to a person at a terminal, or with `-v`.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Instant;
+
+use crate::logging::LoggingArgs;
+use crate::net::address::HostPort;
+use crate::net::connect::Connected;
+use crate::relay::Traffic;
+
+pub struct Status {
+    audience: Audience,
+    /// One line has told what happens: no other does.
+    has_begun: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Audience {
+    Nobody,
+    /// Standard input and standard error are a terminal.
+    Person,
+    Verbose,
+}
+
+impl Status {
+    pub fn new(logging: &LoggingArgs) -> Self {
+        let audience = if logging.verbose > 0 {
+            Audience::Verbose
+        } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
+            Audience::Person
+        } else {
+            Audience::Nobody
+        };
+        Self {
+            audience,
+            has_begun: false,
+        }
+    }
+
+    /// A page is requested, since nobody has asked for anything else.
+    pub fn fetching(&mut self, target: &HostPort) {
+        if self.audience != Audience::Verbose {
+            self.has_begun = true;
+            tracing::info!(
+                "Fetching http://{}/ (--interactive lets you type a request)",
+                target.host_field()
+            );
+        }
+    }
+
+    /// The connection is there. `reads_input`: what is typed is sent.
+    pub fn connected(&self, target: &HostPort, connection: &Connected, reads_input: bool) {
+        let peer = connection.peer;
+        let name = target.at(peer);
+        match self.audience {
+            Audience::Person if !self.has_begun => {
+                let input = if reads_input {
+                    "Ctrl-D ends input, "
+                } else {
+                    ""
+                };
+                tracing::info!("Connected to {name}. {input}Ctrl-C quits.");
+            }
+            Audience::Nobody | Audience::Person => {}
+            Audience::Verbose => {
+                let local = connection.stream.local().ok().map(tracing::field::display);
+                let time = connection.took().as_secs_f64() * 1e3;
+                tracing::info!(%peer, local, "connected to {name} in {time:.1} ms");
+            }
+        }
+    }
+
+    /// The session that began at `start` is over. `is_broken`: a message tells why.
+    pub fn ended(&self, traffic: &Traffic, start: Instant, is_broken: bool) {
+        let Traffic { sent, received, .. } = traffic;
+        match self.audience {
+            Audience::Person if traffic.peer_ended && !is_broken => {
+                tracing::info!("Connection closed by the peer.");
+            }
+            Audience::Nobody | Audience::Person => {}
+            Audience::Verbose => {
+                let how = match (is_broken, traffic.peer_ended) {
+                    (true, _) => "broken off",
+                    (false, true) => "closed by the peer",
+                    (false, false) => "closed",
+                };
+                let time = start.elapsed().as_secs_f64();
+                tracing::info!("{how}: {sent} bytes sent, {received} received in {time:.1} s");
+            }
+        }
+    }
+}
