@@ -1,24 +1,44 @@
-//! JSON reports for programs: one object a line on standard output, `event` first.
+//! JSON reports for programs: one object a line on standard output, `event` first, then the time.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
 use crate::exit::Failure;
+use crate::units::ip;
 use crate::{escape, output};
 
 /// One object. A field with a unit has it in its name (`rtt_ms`).
 pub struct Event(String);
 
 impl Event {
+    /// With the time from 1970 until now in seconds, to the microsecond.
     pub fn new(name: &str) -> Self {
-        Self(format!("{{\"event\":{}", Value::from(name)))
+        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
+        let (seconds, micros) = (since.as_secs(), since.subsec_micros());
+        let name = Value::from(name);
+        Self(format!(
+            "{{\"event\":{name},\"unix_s\":{seconds}.{micros:06}"
+        ))
+    }
+
+    /// The first event of a run. `target` stands as typed.
+    pub fn start(target: &str) -> Self {
+        Self::new("start").with("v", 1).with("target", target)
     }
 
     /// Adds a field: a number, a text or null.
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         let _ = write!(self.0, ",{}:{}", Value::from(key), value.into());
         self
+    }
+
+    /// Adds a socket address: `address`, which may have a zone, and `port`.
+    pub fn with_address(self, address: &SocketAddr) -> Self {
+        self.with("address", ip(address))
+            .with("port", address.port())
     }
 
     /// Adds what a peer sent: as `text` if it is UTF-8, else as `hex`.
@@ -57,10 +77,16 @@ mod tests {
         let event = Event::new("open")
             .with("v", 1)
             .with("rtt_ms", 0.143)
-            .with("host", "a\"\n\u{1b}");
+            .with("host", "a\"\n\u{1b}")
+            .with_address(&"[fe80::1%2]:7".parse().unwrap());
+        let line = event.with_data(b"\xff\0").line();
+        let (event, rest) = line.trim_end().split_once(",\"v\"").unwrap();
+        let time = event.strip_prefix("{\"event\":\"open\",\"unix_s\":");
+        assert!(time.unwrap().parse::<f64>().unwrap() > 1.7e9, "{event}");
         assert_eq!(
-            event.with_data(b"\xff\0").line().trim_end(),
-            r#"{"event":"open","v":1,"rtt_ms":0.143,"host":"a\"\n\u001b","hex":"ff00"}"#
+            rest,
+            ":1,\"rtt_ms\":0.143,\"host\":\"a\\\"\\n\\u001b\",\"address\":\"fe80::1%2\",\"port\":7,\
+             \"hex\":\"ff00\"}"
         );
     }
 }

@@ -150,6 +150,11 @@ impl Queue {
         self.unwritten.is_empty()
     }
 
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.unwritten.len()
+    }
+
     /// Adds what a peer sent, whole, and writes as much as standard output takes.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.push_between("", bytes, "")

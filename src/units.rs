@@ -1,5 +1,7 @@
-//! Durations and sizes as people type them: `3`, `0.2`, `200ms`, `1m30s`; `512`, `64k`, `4M`.
+//! Durations and sizes as people type them: `3`, `0.2`, `200ms`, `1m30s`; `512`, `64k`, `4M`. And IP
+//! addresses as people read them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Ten years: added to a point in time it cannot overflow.
@@ -96,6 +98,14 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The IP address of a socket address, with its zone.
+pub fn ip(address: &SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() > 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        _ => address.ip().to_string(),
+    }
 }
 
 /// Nanoseconds in `1h2m3.5s` and the like; `None` when it is not of that form.

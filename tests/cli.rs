@@ -100,12 +100,12 @@ fn a_bad_value_is_refused_with_a_correct_example() {
     let cases = [
         (
             "tcp-client -w soon a:1",
-            "invalid value 'soon' for '--connect-timeout <TIME>': 'soon' is not a duration; \
+            "invalid value 'soon' for '-w <TIME>': 'soon' is not a duration; \
              write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h)",
         ),
         (
             "tcp-client -w 0 a:1",
-            "invalid value '0' for '--connect-timeout <TIME>': '0' must be more than zero",
+            "invalid value '0' for '-w <TIME>': '0' must be more than zero",
         ),
         (
             "tcp-client --idle-timeout 0s a:1",
@@ -127,7 +127,7 @@ fn a_bad_value_is_refused_with_a_correct_example() {
         ),
         (
             "tcp-client -w",
-            "a value is required for '--connect-timeout <TIME>' but none was supplied",
+            "a value is required for '-w <TIME>' but none was supplied",
         ),
         (
             "tcp-server -p 65536",
@@ -555,7 +555,7 @@ fn a_message_is_one_line_whatever_an_argument_contains() {
         ),
         (
             &["tcp-client", "-w", "1\nnetkit: done", "a:1"],
-            "invalid value '1\\nnetkit: done' for '--connect-timeout <TIME>': \
+            "invalid value '1\\nnetkit: done' for '-w <TIME>': \
              '1\\nnetkit: done' is not a duration; \
              write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h); see 'netkit tcp-client -h'",
         ),
@@ -708,7 +708,7 @@ fn an_option_that_does_nothing_is_refused_by_name() {
         ("tcp-client -C -i 1 a 25", "-C does nothing with -i"),
         (
             "tcp-client --json --send x a 25",
-            "--json needs -z, -c or -i",
+            "--json needs -z, --ping, -c or -i",
         ),
         (
             "tcp-client -c 3 --timing a 25",

@@ -57,7 +57,16 @@ fn without_numbers_of_the_day(text: &str) -> String {
             }
         });
         let line = words.collect::<String>();
-        lines.push(without_numbers_after(&line, &["\"port\":", "\"rtt_ms\":"]));
+        lines.push(without_numbers_after(
+            &line,
+            &[
+                " ttl=",
+                "\"port\":",
+                "\"rtt_ms\":",
+                "\"ttl\":",
+                "\"unix_s\":",
+            ],
+        ));
     }
     lines.join("\n")
 }

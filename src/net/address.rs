@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::escape;
+use crate::units::ip;
 
 /// A host, by name or address, and a port that is not zero. Nothing is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,14 +187,6 @@ pub fn listen_port(text: &str) -> Result<u16, String> {
 /// Whether `host` is an address, which needs no resolver.
 pub fn is_numeric(host: &str) -> bool {
     host.parse::<std::net::Ipv4Addr>().is_ok() || is_ipv6(host)
-}
-
-/// The IP address of a socket address, with its zone.
-pub fn ip(address: &SocketAddr) -> String {
-    match address {
-        SocketAddr::V6(v6) if v6.scope_id() > 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
-        _ => address.ip().to_string(),
-    }
 }
 
 /// Reads a host, and the port if it has one.

@@ -10,6 +10,7 @@ pub mod headers;
 pub mod multicast;
 pub mod options;
 pub mod pacing;
+pub mod race;
 pub mod resolve;
 pub mod socket;
 pub mod stream;

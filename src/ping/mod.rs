@@ -1,12 +1,19 @@
-//! What the pings of both clients share: statistics and output.
+//! What the pings of both clients share: when probes are sent, statistics and output.
 //!
-//! Each client sends its own probes and finds their answers. It counts every [`Answer`] in
-//! [`statistics::Statistics`] and prints it with [`report::Report`].
+//! Each client sends its own probes and finds their answers. [`schedule`] says when a probe is sent.
+//! [`console`] waits for answers, the user and standard output. The client tells a
+//! [`session::Session`] each [`Answer`], which counts and prints it.
 
+mod alarm;
+pub mod console;
+pub mod options;
 pub mod report;
-pub mod statistics;
+pub mod schedule;
+pub mod session;
+mod statistics;
 pub mod text;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,4 +32,14 @@ pub enum Kind {
     Late,
     /// Another answer.
     Duplicate,
+}
+
+/// What has come as an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub source: SocketAddr,
+    /// The size of the payload in bytes.
+    pub size: usize,
+    /// The hop limit (IPv4: time to live) as it arrived. `None`: the system does not tell it.
+    pub hop_limit: Option<u8>,
 }

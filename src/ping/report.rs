@@ -6,18 +6,18 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
-use crate::exit::{Failure, cause};
+use crate::exit::cause;
 use crate::json::{Event, milliseconds};
-use crate::output;
 use crate::ping::statistics::Statistics;
-use crate::ping::{Answer, Kind, text};
+use crate::ping::{Answer, Arrival, Kind, text};
+use crate::units::ip;
 
+/// Makes the text of a ping. Where a method returns an empty text, nothing is to be printed.
 pub struct Report {
     pub style: Style,
     /// Print only the first line, the statistics and what `-O` asks for.
     pub quiet: bool,
-    /// The name of a probe's number: `udp_seq`.
-    pub label: &'static str,
+    pub protocol: Protocol,
     /// Print percentiles too.
     pub verbose: bool,
     /// Print the time of each line.
@@ -25,6 +25,30 @@ pub struct Report {
     /// As typed: `HOST:PORT`, `[IPv6]:PORT`.
     pub target: String,
     pub address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// The name of a probe's number.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp_seq",
+            Self::Udp => "udp_seq",
+        }
+    }
+
+    /// The size of a header without options: RFC 9293, section 3.1; RFC 768.
+    fn header(self) -> usize {
+        match self {
+            Self::Tcp => 20,
+            Self::Udp => 8,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,187 +60,207 @@ pub enum Style {
 }
 
 impl Report {
-    /// Prints the first line. `size` is the size of a probe without headers, in bytes.
-    pub fn start(
-        &self,
-        size: usize,
-        transport_header: usize,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
-        let ip = self.address.ip();
+    /// The first line. `size` is the size of a probe without headers, in bytes.
+    pub fn start(&self, size: usize, timeout: Duration) -> String {
         let target = self.target.as_str();
+        let ip = self.ip();
         if self.style == Style::Events {
-            return Event::new("start")
-                .with("v", 1)
-                .with("target", target)
-                .with("address", ip.to_string())
+            return Event::start(target)
+                .with("address", ip)
                 .with("port", self.address.port())
                 .with("size_bytes", size)
                 .with("timeout_ms", milliseconds(timeout))
-                .print();
+                .line();
         }
-        let whole = size + if ip.is_ipv4() { 20 } else { 40 } + transport_header;
-        print(&format!(
-            "PING {target} ({ip}) {size}({whole}) bytes of data.\n"
-        ))
+        // ping(8) words the two families differently, and jc tells them apart by that.
+        if self.address.is_ipv4() {
+            let whole = size + 20 + self.protocol.header();
+            format!("PING {target} ({ip}) {size}({whole}) bytes of data.\n")
+        } else if self.is_ipv6_literal() {
+            format!("PING {target}({ip}) {size} data bytes\n")
+        } else {
+            format!("PING {target}({target} ({ip})) {size} data bytes\n")
+        }
     }
 
     /// A probe is about to be sent.
-    pub fn sending(&self) -> Result<(), Failure> {
+    pub fn sending(&self) -> String {
         self.dot(".")
     }
 
-    /// `source` has answered with `bytes`.
-    pub fn answer(&self, answer: &Answer, bytes: usize, source: SocketAddr) -> Result<(), Failure> {
+    /// `arrival` is the answer to a probe.
+    pub fn answer(&self, answer: &Answer, arrival: &Arrival) -> String {
         let name = match answer.kind {
             Kind::Reply => "reply",
             Kind::Late => "late",
             Kind::Duplicate => "duplicate",
         };
         match self.style {
-            _ if self.quiet => Ok(()),
+            _ if self.quiet => String::new(),
             Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}"),
-            Style::Dots => Ok(()),
-            Style::Lines => self.line(&text::reply(answer, bytes, &self.from(source), self.label)),
-            Style::Events => self.event(
-                Event::new(name)
-                    .with("seq", answer.number)
-                    .with("from", source.to_string())
-                    .with("bytes", bytes)
-                    .with("rtt_ms", milliseconds(answer.time)),
-            ),
+            Style::Dots => String::new(),
+            Style::Lines => {
+                let from = self.from(arrival.source);
+                self.line(&text::reply(answer, arrival, &from, self.protocol.label()))
+            }
+            Style::Events => Event::new(name)
+                .with("seq", answer.number)
+                .with_address(&arrival.source)
+                .with("size_bytes", arrival.size)
+                .with("ttl", arrival.hop_limit)
+                .with("rtt_ms", milliseconds(answer.time))
+                .line(),
         }
     }
 
     /// The time limit of a probe has passed.
-    pub fn lost(&self, number: u64) -> Result<(), Failure> {
+    pub fn lost(&self, number: u64) -> String {
         self.event(Event::new("lost").with("seq", number))
     }
 
-    /// A probe is not answered, and the next is about to be sent. Printed also when quiet, as ping(8)
+    /// A probe is not answered, and the next is about to be sent. Told also when quiet, as ping(8)
     /// does.
-    pub fn missing(&self, number: u64) -> Result<(), Failure> {
+    pub fn missing(&self, number: u64) -> String {
         if self.style == Style::Events {
-            return self.print_event(Event::new("missing").with("seq", number));
+            return Event::new("missing").with("seq", number).line();
         }
-        self.print_line(&format!("no answer yet for {}={number}", self.label))
+        self.stamped(&format!(
+            "no answer yet for {}={number}",
+            self.protocol.label()
+        ))
     }
 
     /// The network said that a probe did not arrive.
-    pub fn refused(&self, number: u64, error: &io::Error) -> Result<(), Failure> {
-        let what = match Errno::from_io_error(error) {
-            Some(Errno::CONNREFUSED) => "Destination Port Unreachable".to_owned(),
-            Some(Errno::HOSTUNREACH) => "Destination Host Unreachable".to_owned(),
-            Some(Errno::NETUNREACH) => "Destination Net Unreachable".to_owned(),
-            _ => cause(error),
-        };
-        let from = self.address.ip();
-        self.line(&format!("From {from} {}={number} {what}", self.label))?;
-        self.failed(number, &cause(error))
+    pub fn refused(&self, number: u64, error: &io::Error) -> String {
+        let cause = cause(error);
+        let what = self.unreachable(error).unwrap_or(&cause);
+        let line = format!(
+            "From {} {}={number} {what}",
+            self.ip(),
+            self.protocol.label()
+        );
+        self.line(&line) + &self.failed(number, &cause)
     }
 
     /// A probe was not sent, or did not arrive. The caller has told people why.
-    pub fn failed(&self, number: u64, message: &str) -> Result<(), Failure> {
-        self.dot("\u{8}E")?;
-        self.event(
-            Event::new("error")
-                .with("seq", number)
-                .with("message", message),
-        )
+    pub fn failed(&self, number: u64, error: &str) -> String {
+        let event = Event::new("error").with("seq", number);
+        self.dot("\u{8}E") + &self.event(event.with("error", error))
     }
 
     /// A datagram that answers no probe has arrived.
-    pub fn unexpected(&self, received: &[u8]) -> Result<(), Failure> {
-        let event = Event::new("unexpected").with("bytes", received.len());
+    pub fn unexpected(&self, arrival: &Arrival, received: &[u8]) -> String {
+        let event = Event::new("unexpected")
+            .with_address(&arrival.source)
+            .with("size_bytes", arrival.size);
         self.event(event.with_data(received))
     }
 
-    /// The statistics of a run that goes on. For people they go to standard error.
-    pub fn interim(&self, statistics: &Statistics) -> Result<(), Failure> {
+    /// The statistics of a run that goes on. For people they go to standard error, at once.
+    pub fn interim(&self, statistics: &Statistics) -> String {
         if self.style == Style::Events {
-            return numbers(Event::new("interim"), statistics).print();
+            return numbers(Event::new("interim"), statistics).line();
         }
         let mut stderr = io::stderr();
         // A terminal shows ^\ for the key of SIGQUIT: overwrite it.
         let start = if stderr.is_terminal() { "\r" } else { "" };
         // A closed standard error is not an error.
         let _ = stderr.write_all([start, &text::interim(statistics)].concat().as_bytes());
-        Ok(())
+        String::new()
     }
 
     /// The statistics at the end.
-    pub fn summary(&self, statistics: &Statistics) -> Result<(), Failure> {
+    pub fn summary(&self, statistics: &Statistics) -> String {
         if self.style == Style::Events {
-            return numbers(Event::new("summary"), statistics).print();
+            return numbers(Event::new("summary"), statistics).line();
         }
-        let name = name(&self.target);
-        print(&text::summary(statistics, &name, self.verbose))
+        text::summary(statistics, &self.target, self.verbose)
     }
 
-    /// The peer as ping(8) shows it: as typed, and its address if that is another text.
+    /// The peer as ping(8) shows it: as typed, and its address if that is another text. A member of a
+    /// group is shown by its address.
     fn from(&self, source: SocketAddr) -> String {
-        if source != self.address {
-            // One of a group.
-            return source.to_string();
-        }
         let target = &self.target;
-        if *target == source.to_string() {
+        let name = if source == self.address {
             target.clone()
         } else {
-            format!("{target} ({})", source.ip())
+            source.to_string()
+        };
+        // jc expects a second address exactly where the first line has a name.
+        if self.is_ipv6_literal() || *target == self.address.to_string() {
+            return name;
+        }
+        format!("{name} ({})", ip(&source))
+    }
+
+    fn is_ipv6_literal(&self) -> bool {
+        self.target.starts_with('[')
+    }
+
+    /// The address that is probed. A zone stands as typed.
+    fn ip(&self) -> String {
+        let typed = self.target.strip_prefix('[');
+        let typed = typed.and_then(|rest| rest.split_once(']'));
+        match typed {
+            Some((typed, _)) if typed.contains('%') => typed.to_owned(),
+            _ => ip(&self.address),
         }
     }
 
-    fn line(&self, line: &str) -> Result<(), Failure> {
+    /// What ping(8) says of a probe that did not arrive, by the code of ICMP: RFC 792, RFC 4443.
+    fn unreachable(&self, error: &io::Error) -> Option<&'static str> {
+        let (port, host, net) = if self.address.is_ipv4() {
+            (
+                "Destination Port Unreachable",
+                "Destination Host Unreachable",
+                "Destination Net Unreachable",
+            )
+        } else {
+            (
+                "Destination unreachable: Port unreachable",
+                "Destination unreachable: Address unreachable",
+                "Destination unreachable: No route",
+            )
+        };
+        match Errno::from_io_error(error)? {
+            // Over TCP the host refuses by a reset, without ICMP.
+            Errno::CONNREFUSED if self.protocol == Protocol::Tcp => Some("Connection refused"),
+            Errno::CONNREFUSED => Some(port),
+            Errno::HOSTUNREACH => Some(host),
+            Errno::NETUNREACH => Some(net),
+            _ => None,
+        }
+    }
+
+    fn line(&self, line: &str) -> String {
         if self.quiet || self.style != Style::Lines {
-            return Ok(());
+            return String::new();
         }
-        self.print_line(line)
+        self.stamped(line)
     }
 
-    fn dot(&self, text: &str) -> Result<(), Failure> {
+    fn dot(&self, text: &str) -> String {
         if self.quiet || self.style != Style::Dots {
-            return Ok(());
+            return String::new();
         }
-        print(text)
+        text.to_owned()
     }
 
-    fn event(&self, event: Event) -> Result<(), Failure> {
+    fn event(&self, event: Event) -> String {
         if self.quiet || self.style != Style::Events {
-            return Ok(());
+            return String::new();
         }
-        self.print_event(event)
+        event.line()
     }
 
-    fn print_line(&self, line: &str) -> Result<(), Failure> {
+    fn stamped(&self, line: &str) -> String {
         if self.timestamps {
-            let time = since_epoch();
+            let time = UNIX_EPOCH.elapsed().unwrap_or_default();
             let (seconds, micros) = (time.as_secs(), time.subsec_micros());
-            return print(&format!("[{seconds}.{micros:06}] {line}\n"));
+            return format!("[{seconds}.{micros:06}] {line}\n");
         }
-        print(&format!("{line}\n"))
+        format!("{line}\n")
     }
-
-    fn print_event(&self, event: Event) -> Result<(), Failure> {
-        if self.timestamps {
-            return event.with("unix_s", since_epoch().as_secs_f64()).print();
-        }
-        event.print()
-    }
-}
-
-/// The target in the line above the statistics. jc and pingparsing, which read this line, know only
-/// addresses without brackets.
-fn name(target: &str) -> String {
-    target.replace('[', "").replace("]:", " ")
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    output::write_once(text.as_bytes())
-}
-
-fn since_epoch() -> Duration {
-    UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
 fn numbers(event: Event, statistics: &Statistics) -> Event {
@@ -268,10 +312,79 @@ mod tests {
         Some(serde_json::from_slice(&output.stdout).unwrap())
     }
 
+    fn report(target: &str, address: &str) -> Report {
+        Report {
+            style: Style::Lines,
+            quiet: false,
+            protocol: Protocol::Udp,
+            verbose: false,
+            timestamps: false,
+            target: target.to_owned(),
+            address: address.parse().unwrap(),
+        }
+    }
+
     #[test]
-    fn the_summary_names_an_ipv6_target_without_brackets() {
-        assert_eq!(name("[fe80::1%lo]:9999"), "fe80::1%lo 9999");
-        assert_eq!(name("localhost:9999"), "localhost:9999");
+    fn the_first_line_is_pings_for_both_families() {
+        for (target, address, line) in [
+            (
+                "10.0.0.1:7",
+                "10.0.0.1:7",
+                "PING 10.0.0.1:7 (10.0.0.1) 56(84) bytes of data.\n",
+            ),
+            (
+                "db:7",
+                "10.0.0.1:7",
+                "PING db:7 (10.0.0.1) 56(84) bytes of data.\n",
+            ),
+            ("[::1]:7", "[::1]:7", "PING [::1]:7(::1) 56 data bytes\n"),
+            ("db:7", "[::1]:7", "PING db:7(db:7 (::1)) 56 data bytes\n"),
+            (
+                "[fe80::1%lo]:7",
+                "[fe80::1%1]:7",
+                "PING [fe80::1%lo]:7(fe80::1%lo) 56 data bytes\n",
+            ),
+        ] {
+            let report = report(target, address);
+            assert_eq!(report.start(56, Duration::from_secs(1)), line);
+        }
+    }
+
+    #[test]
+    fn an_unreachable_port_is_told_in_the_words_of_the_family() {
+        let refused = io::Error::from(Errno::CONNREFUSED);
+        for (target, line) in [
+            (
+                "127.0.0.1:7",
+                "From 127.0.0.1 udp_seq=3 Destination Port Unreachable\n",
+            ),
+            (
+                "[::1]:7",
+                "From ::1 udp_seq=3 Destination unreachable: Port unreachable\n",
+            ),
+        ] {
+            assert_eq!(report(target, target).refused(3, &refused), line);
+        }
+    }
+
+    #[test]
+    fn an_answer_names_who_has_answered() {
+        for (target, address, source, name) in [
+            ("10.0.0.1:7", "10.0.0.1:7", "10.0.0.1:7", "10.0.0.1:7"),
+            ("db:7", "10.0.0.1:7", "10.0.0.1:7", "db:7 (10.0.0.1)"),
+            ("[0::1]:7", "[::1]:7", "[::1]:7", "[0::1]:7"),
+            ("db:7", "[::1]:7", "[::1]:7", "db:7 (::1)"),
+            (
+                "all:7",
+                "224.0.0.9:7",
+                "10.0.0.2:7",
+                "10.0.0.2:7 (10.0.0.2)",
+            ),
+            ("224.0.0.9:7", "224.0.0.9:7", "10.0.0.2:7", "10.0.0.2:7"),
+        ] {
+            let report = report(target, address);
+            assert_eq!(report.from(source.parse().unwrap()), name);
+        }
     }
 
     #[test]
@@ -309,7 +422,7 @@ mod tests {
     /// `program` has to find in the text what stands in the event; `names` are its own and ours.
     #[track_caller]
     fn compare(program: &str, argument: &str, names: &[(&str, &str)]) {
-        for target in ["127.0.0.1:9999", "[::1]:9999", "localhost:9999"] {
+        for target in ["127.0.0.1:9999", "localhost:9999"] {
             for (received, duplicates, errors, late) in [
                 (7, 0, 0, 0),
                 (5, 2, 0, 1),
@@ -336,7 +449,7 @@ mod tests {
                 let event: Value = serde_json::from_str(&event).unwrap();
                 let text = format!(
                     "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",
-                    text::summary(&statistics, &name(target), false)
+                    text::summary(&statistics, target, false)
                 );
                 let Some(parsed) = parse(program, argument, &text) else {
                     return;

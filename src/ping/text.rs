@@ -4,18 +4,20 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::ping::statistics::Statistics;
-use crate::ping::{Answer, Kind};
+use crate::ping::{Answer, Arrival, Kind};
 
-/// The line about an answer of `bytes` bytes from `from`. `label` is the name of its number.
-pub fn reply(answer: &Answer, bytes: usize, from: &str, label: &str) -> String {
+/// The line about an answer from `from`. `label` is the name of its number.
+pub fn reply(answer: &Answer, arrival: &Arrival, from: &str, label: &str) -> String {
     let mark = match answer.kind {
         Kind::Reply => "",
         Kind::Late => " (late)",
         Kind::Duplicate => " (DUP!)",
     };
-    let number = answer.number;
+    let (number, size) = (answer.number, arrival.size);
+    let ttl = arrival.hop_limit.map(|limit| format!(" ttl={limit}"));
+    let ttl = ttl.unwrap_or_default();
     let time = three_digits(answer.time);
-    format!("{bytes} bytes from {from}: {label}={number} time={time} ms{mark}")
+    format!("{size} bytes from {from}: {label}={number}{ttl} time={time} ms{mark}")
 }
 
 /// The block at the end. `name` is what was probed.
@@ -231,23 +233,28 @@ mod tests {
 
     #[test]
     fn an_answer_is_one_line() {
-        let line = |kind, from| {
+        let line = |kind, hop_limit, from| {
             let answer = Answer {
                 kind,
                 number: 1,
                 time: Duration::from_micros(72),
             };
-            reply(&answer, 64, from, "udp_seq")
+            let arrival = Arrival {
+                source: "127.0.0.1:9999".parse().unwrap(),
+                size: 64,
+                hop_limit,
+            };
+            reply(&answer, &arrival, from, "udp_seq")
         };
         assert_eq!(
-            line(Kind::Reply, "127.0.0.1:9999"),
-            "64 bytes from 127.0.0.1:9999: udp_seq=1 time=0.072 ms"
+            line(Kind::Reply, Some(63), "127.0.0.1:9999"),
+            "64 bytes from 127.0.0.1:9999: udp_seq=1 ttl=63 time=0.072 ms"
         );
         assert_eq!(
-            line(Kind::Duplicate, "db:7 (10.0.0.1)"),
+            line(Kind::Duplicate, None, "db:7 (10.0.0.1)"),
             "64 bytes from db:7 (10.0.0.1): udp_seq=1 time=0.072 ms (DUP!)"
         );
-        assert!(line(Kind::Late, "db:7").ends_with(" time=0.072 ms (late)"));
+        assert!(line(Kind::Late, None, "db:7").ends_with(" time=0.072 ms (late)"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `-z`: says which ports of a host are open, by connecting to each and closing the connection.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -16,23 +17,24 @@ use crate::logging::LoggingArgs;
 use crate::net::address::{self, HostPort};
 use crate::net::connect::{ConnectArgs, connect_to};
 use crate::output;
+use crate::ping::options::PingArgs;
+use crate::units::positive_duration;
 use crate::wait::Deadline;
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Checking ports")]
+#[command(next_help_heading = "Ping and check")]
 pub struct CheckArgs {
     /// Say which ports are open: HOST:PORT or HOST 22,80-90
-    #[arg(short = 'z', long = "check")]
-    wanted: bool,
+    #[arg(short = 'z', long)]
+    check: bool,
     /// Try N ports at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
-    /// Try one port N times, and print ping's statistics
-    #[arg(short, long, value_name = "N", value_parser = crate::units::count)]
-    pub count: Option<u64>,
-    /// Try one port every TIME [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = crate::units::positive_duration)]
-    pub interval: Option<Duration>,
+    #[command(flatten)]
+    pub ping: PingArgs,
+    /// Limit each connection of a ping [default: 1s]
+    #[arg(short = 'W', long, value_name = "TIME", value_parser = positive_duration)]
+    pub timeout: Option<Duration>,
     /// Print JSON, one object per line
     #[arg(long)]
     pub json: bool,
@@ -41,12 +43,12 @@ pub struct CheckArgs {
 impl CheckArgs {
     /// Whether ports are checked instead of talked to.
     pub fn is_wanted(&self) -> bool {
-        self.wanted || self.is_ping()
+        self.check || self.ping.is_wanted()
     }
 
-    /// Whether one port is checked again and again.
-    pub fn is_ping(&self) -> bool {
-        self.count.is_some() || self.interval.is_some()
+    /// Whether `-i` was typed alone, and not by a person who looks at a ping.
+    fn is_netcats_interval(&self) -> bool {
+        !self.check && self.ping.is_only_interval() && !io::stdin().is_terminal()
     }
 }
 
@@ -62,12 +64,17 @@ pub fn run(
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
+    if args.is_netcats_interval() {
+        let message = "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)";
+        return Err(Failure::usage(message));
+    }
     let targets = address::addresses(words).map_err(Failure::usage)?;
-    if args.is_ping() {
+    if args.ping.is_wanted() {
         let [target] = &targets[..] else {
-            let message = "-c and -i are for one port; write HOST PORT or HOST:PORT";
+            let message = "a ping is of one port; write HOST PORT or HOST:PORT";
             return Err(Failure::usage(message));
         };
+        let deadline = deadline.min(Deadline::within(connect.limit));
         return ping::run(target, args, connect, deadline, logging);
     }
     if args.json {

@@ -9,7 +9,7 @@ const TALK: Mode = Mode(&[]);
 const SEND: Mode = Mode(&["--send"]);
 const GET: Mode = Mode(&["--get"]);
 const CHECK: Mode = Mode(&["-z"]);
-const PING: Mode = Mode(&["-c", "-i"]);
+const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 
 const ALL: &[Mode] = &[TALK, SEND, GET, CHECK, PING];
 
@@ -18,7 +18,8 @@ pub const OPTIONS: &Rows = &[
     (&["target", "deadline", "ipv4", "ipv6", "numeric"], ALL),
     (&["source", "source_port", "interface", "ttl", "dscp"], ALL),
     (&["recv_buffer", "send_buffer", "mss", "keepalive"], ALL),
-    (&["reuse_port", "connect_timeout"], ALL),
+    (&["reuse_port", "limit"], ALL),
+    (&["connect_timeout"], &[TALK, SEND, GET, CHECK]),
     (&["retry", "retry_delay"], &[TALK, SEND, GET, CHECK]),
     (&["send"], &[SEND]),
     (&["get"], &[GET]),
@@ -27,9 +28,13 @@ pub const OPTIONS: &Rows = &[
     (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
     (&["hex_dump", "record"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
-    (&["wanted"], &[CHECK, PING]),
+    (&["check"], &[CHECK, PING]),
     (&["parallel"], &[CHECK]),
-    (&["count", "interval"], &[PING]),
+    (
+        &["ping", "count", "interval", "timeout", "max_loss"],
+        &[PING],
+    ),
+    (&["timestamp", "report_missing"], &[PING]),
     (&["json"], &[CHECK, PING]),
 ];
 
@@ -41,7 +46,7 @@ impl Args {
     }
 
     fn mode(&self) -> Mode {
-        if self.check.is_ping() {
+        if self.check.ping.is_wanted() {
             PING
         } else if self.check.is_wanted() {
             CHECK

@@ -1,24 +1,24 @@
 //! Connects to a port again and again, and says how long each connection took.
 
-use std::os::fd::AsFd as _;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::check::CheckArgs;
-use crate::exit::{Failure, Worst};
+use crate::exit::{Exit, Failure, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
-use crate::net::connect::{ConnectArgs, Connected, connect_to};
-use crate::ping::report::{Report, Style};
-use crate::ping::statistics::Statistics;
-use crate::ping::{Answer, Kind};
-use crate::signal::{SIGINT, SIGQUIT, Signals};
-use crate::wait::{Deadline, IN, wait_for};
+use crate::net::connect::ConnectArgs;
+use crate::net::race::{Connected, Race};
+use crate::ping::console::{Console, Woken};
+use crate::ping::report::{Protocol, Report, Style};
+use crate::ping::schedule::{Pace, Schedule};
+use crate::ping::session::Session;
+use crate::ping::{Answer, Arrival, Kind};
+use crate::wait::{Deadline, Key, Set};
 
-/// The header of a TCP segment without options (RFC 9293, section 3.1).
-const TCP_HEADER: usize = 20;
-
-/// Ends after `--count` attempts, at `deadline` or at SIGINT, and prints the statistics of ping(8). An
-/// attempt that has begun is finished first. Fails if an attempt did.
+/// Ends when the last attempt is over; at `deadline`; and at SIGINT. If too many attempts failed, the
+/// error carries only the exit code.
 pub fn run(
     target: &HostPort,
     args: &CheckArgs,
@@ -26,92 +26,213 @@ pub fn run(
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    let addresses = connect.addresses(target, connect.limit(deadline))?;
-    let signals = Signals::catch(&[SIGINT], &[SIGQUIT])?;
-    let style = if args.json {
-        Style::Events
-    } else {
-        Style::Lines
-    };
+    let addresses = connect.addresses(target, deadline)?;
     let report = Report {
-        style,
+        style: if args.json {
+            Style::Events
+        } else {
+            Style::Lines
+        },
         quiet: logging.quiet,
-        label: "tcp_seq",
+        protocol: Protocol::Tcp,
         verbose: logging.verbose > 0,
-        timestamps: false,
+        timestamps: args.ping.timestamp,
         target: target.to_string(),
         address: addresses[0],
     };
-    report.start(0, TCP_HEADER, connect.connect_timeout)?;
+    let interval = args.ping.interval.unwrap_or(Duration::from_secs(1));
+    let schedule = Schedule::new(Pace::Every(interval));
+    let console = Console::new(deadline)?;
     let mut ping = Ping {
-        signals,
-        report,
-        statistics: Statistics::default(),
-        worst: Worst::default(),
+        target,
+        connect,
+        timeout: args.timeout.unwrap_or(Duration::from_secs(1)),
+        session: Session::new(&args.ping, console, report, schedule),
+        has_started: false,
+        sent: 0,
+        awaits_last: false,
+        probes: VecDeque::new(),
+        addresses,
     };
-    let interval = args.interval.unwrap_or(Duration::from_secs(1));
-    let mut due = Instant::now();
-    for number in 1..=args.count.unwrap_or(u64::MAX) {
-        if !ping.wait_until(Deadline::since(due, Duration::ZERO), deadline)? {
-            break;
-        }
-        due += interval;
-        let begin = Instant::now();
-        ping.statistics.sent(begin);
-        let limit = connect.limit(deadline);
-        let connected = connect_to(target, addresses.clone(), connect, limit);
-        ping.count(number, connected)?;
+    if ping.addresses.len() == 1 {
+        ping.start()?;
     }
-    ping.report.summary(&ping.statistics)?;
-    // The message of each failure has been printed.
-    ping.worst.result()
+    ping.run()?;
+    ping.start()?;
+    let in_flight = ping.probes.len() as u64;
+    ping.session.finish(in_flight)
 }
 
-struct Ping {
-    signals: Signals,
-    report: Report,
-    statistics: Statistics,
-    worst: Worst,
+struct Ping<'a> {
+    target: &'a HostPort,
+    connect: &'a ConnectArgs,
+    /// How long one attempt may take.
+    timeout: Duration,
+    session: Session<'a>,
+    /// Whether the first line has been printed.
+    has_started: bool,
+    /// How many probes were sent, which is the number of the last.
+    sent: u64,
+    /// Whether the last is neither answered nor refused.
+    awaits_last: bool,
+    /// Under way, oldest first.
+    probes: VecDeque<Probe<'a>>,
+    /// All that the target has, until one of them answers: then that one.
+    addresses: Vec<SocketAddr>,
 }
 
-impl Ping {
-    /// Blocks until `due`, and prints the statistics at each SIGQUIT. Returns false if SIGINT or
-    /// `deadline` comes first.
-    fn wait_until(&self, due: Deadline, deadline: Deadline) -> Result<bool, Failure> {
-        loop {
-            if self.signals.arrived() && !self.signals.is_ending() {
-                self.report.interim(&self.statistics)?;
+struct Probe<'a> {
+    number: u64,
+    expiry: Instant,
+    race: Race<'a>,
+}
+
+impl Ping<'_> {
+    fn run(&mut self) -> Result<(), Failure> {
+        while !self.session.console.is_over() {
+            let has_more = self.session.has_more(self.sent);
+            if has_more && self.session.is_due(Instant::now()) {
+                self.send()?;
             }
-            if self.signals.is_ending() || deadline.has_passed() {
-                return Ok(false);
+            self.start_due()?;
+            if self.probes.is_empty() && !self.session.has_more(self.sent) {
+                return Ok(());
             }
-            if due.has_passed() {
-                return Ok(true);
+            let (keys, woken) = self.wait()?;
+            self.receive(&keys, &woken)?;
+            self.expire(Instant::now())?;
+            if woken.asks {
+                self.session.interim()?;
             }
-            wait_for(self.signals.as_fd(), IN, due.min(deadline))?;
+        }
+        Ok(())
+    }
+
+    /// Prints the first line, once.
+    fn start(&mut self) -> Result<(), Failure> {
+        if !self.has_started {
+            self.has_started = true;
+            self.session.start(0, self.timeout)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        if self.awaits_last {
+            self.start()?;
+        }
+        self.sent += 1;
+        self.session.sending(self.sent, self.awaits_last)?;
+        self.awaits_last = true;
+        let now = Instant::now();
+        let next = self.session.sent(now);
+        // Arm the timer before connecting, so that nothing delays seeing the answer.
+        self.session.console.set_alarm(next)?;
+        self.probes.push_back(Probe {
+            number: self.sent,
+            expiry: now + self.timeout,
+            race: Race::new(self.connect, self.addresses.clone()),
+        });
+        Ok(())
+    }
+
+    /// Starts the attempts that are due, and counts the probes of which all attempts have failed.
+    fn start_due(&mut self) -> Result<(), Failure> {
+        let mut index = 0;
+        while let Some(probe) = self.probes.get_mut(index) {
+            probe.race.start_due();
+            if !probe.race.is_lost() {
+                index += 1;
+            } else if let Some(probe) = self.probes.remove(index) {
+                self.failed(&probe)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the attempts. Returns the keys of each probe.
+    fn wait(&mut self) -> Result<(Vec<Vec<Key>>, Woken), Failure> {
+        let expiry = self.probes.front().map(|probe| probe.expiry);
+        let until = if self.session.has_more(self.sent) {
+            Some(self.session.next_event(expiry))
+        } else {
+            expiry
+        };
+        let races = self.probes.iter().map(|probe| &probe.race);
+        let next_start = races.fold(Deadline::NEVER, |next, race| next.min(race.next_start()));
+        let console = &mut self.session.console;
+        if let Some(until) = until {
+            console.set_alarm(until)?;
+        }
+        console.end_wait_at(next_start)?;
+        let mut set = Set::new();
+        let keys = self.probes.iter().map(|probe| probe.race.watch(&mut set));
+        let keys = keys.collect();
+        Ok((keys, console.wait(set)?))
+    }
+
+    fn receive(&mut self, keys: &[Vec<Key>], woken: &Woken) -> Result<(), Failure> {
+        let mut answers = Vec::new();
+        for (probe, keys) in self.probes.iter_mut().zip(keys) {
+            let winner = probe.race.winner(keys, &woken.ready, woken.at)?;
+            answers.extend(winner.map(|connected| (probe.number, connected)));
+        }
+        for (number, connected) in answers {
+            self.probes.retain(|probe| probe.number != number);
+            self.answered(number, &connected)?;
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, number: u64, connected: &Connected) -> Result<(), Failure> {
+        self.settle(number);
+        if self.addresses.len() > 1 {
+            self.addresses = vec![connected.peer];
+            self.session.report.address = connected.peer;
+        }
+        self.start()?;
+        let answer = Answer {
+            kind: Kind::Reply,
+            number,
+            time: connected.took(),
+        };
+        let arrival = Arrival {
+            source: connected.peer,
+            size: 0,
+            hop_limit: None,
+        };
+        self.session
+            .answered(answer, &arrival, connected.established)
+    }
+
+    fn failed(&mut self, probe: &Probe<'_>) -> Result<(), Failure> {
+        self.settle(probe.number);
+        self.start()?;
+        let failure = probe
+            .race
+            .failure(self.target, Deadline::after(self.timeout));
+        match probe.race.last_error() {
+            Some(error) if failure.exit != Exit::Local => self.session.refused(probe.number, error),
+            error => {
+                tracing::error!("{failure}");
+                let cause = error.map(cause).unwrap_or_default();
+                self.session.unsent(probe.number, failure.exit, &cause)
+            }
         }
     }
 
-    /// Counts and prints an attempt that is over, and closes the connection.
-    fn count(&mut self, number: u64, connected: Result<Connected, Failure>) -> Result<(), Failure> {
-        let end = Instant::now();
-        match connected {
-            Ok(connected) => {
-                let answer = Answer {
-                    kind: Kind::Reply,
-                    number,
-                    time: connected.took(),
-                };
-                self.statistics.answered(answer, end);
-                self.report.address = connected.peer;
-                self.report.answer(&answer, 0, connected.peer)
-            }
-            Err(failure) => {
-                self.statistics.refused(number, end);
-                self.worst.add(failure.exit);
-                tracing::warn!("{failure}");
-                self.report.failed(number, &failure.to_string())
-            }
+    /// Gives up the attempts that have taken too long.
+    fn expire(&mut self, now: Instant) -> Result<(), Failure> {
+        while let Some(probe) = self.probes.front().filter(|probe| probe.expiry <= now) {
+            let number = probe.number;
+            self.probes.pop_front();
+            self.start()?;
+            self.session.lost(number)?;
         }
+        Ok(())
+    }
+
+    fn settle(&mut self, number: u64) {
+        self.awaits_last &= number != self.sent;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
-use crate::net::connect::Connected;
+use crate::net::race::Connected;
 use crate::relay::Traffic;
 
 pub struct Status {

@@ -18,7 +18,7 @@ use crate::units::positive_duration;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
 use exchange::payloads::{InputArgs, Payloads};
-use ping::PingArgs;
+use ping::ProbeArgs;
 use relay::RelayArgs;
 use target::{Target, TargetArgs};
 
@@ -48,7 +48,7 @@ pub struct Args {
     relay: RelayArgs,
     /// Stop after TIME in total
     ///
-    /// Exit 4; a ping ends with its statistics.
+    /// Exit 4. A ping ends with its statistics: exit 1 if fewer than -c N were answered.
     #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
     /// Say if the port is open, closed or open|filtered
@@ -62,7 +62,7 @@ pub struct Args {
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
-    ping: PingArgs,
+    ping: ProbeArgs,
 }
 
 /// Ends when everything was sent, and answered or given up.

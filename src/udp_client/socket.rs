@@ -7,7 +7,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
+use crate::net::headers;
+use crate::ping::Arrival;
 use crate::tap::{DatagramTap, Direction};
 use crate::wait::{Deadline, OUT, Set};
 
@@ -63,6 +66,24 @@ impl ClientSocket {
         };
         self.watch.passed(Direction::Received, &buffer[..count]);
         Ok((count, source))
+    }
+
+    /// Makes [`Self::receive_with_hop_limit`] tell hop limits from now on, if the system can.
+    pub fn ask_for_hop_limit(&self) {
+        // Answers are of use without their hop limits.
+        let _ = headers::ask(&self.socket, self.address.is_ipv4(), false, true);
+    }
+
+    /// As [`Self::receive`], with the hop limit of the datagram.
+    pub fn receive_with_hop_limit(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
+        let (size, source, headers) =
+            headers::receive(&self.socket, buffer, 0, RecvFlags::empty())?;
+        self.watch.passed(Direction::Received, &buffer[..size]);
+        Ok(Arrival {
+            source: if self.is_group { source } else { self.address },
+            size,
+            hop_limit: headers.hop_limit,
+        })
     }
 
     /// The ICMP error that has arrived since the last call.

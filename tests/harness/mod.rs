@@ -39,7 +39,7 @@ pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
 pub use text::{bytes_of_dump, matches, random_bytes};
-pub use tools::{ReservedPort, peer, python_udp_server, ss, udp_clients, udp_echoes};
+pub use tools::{ReservedPort, full_pipe, peer, python_udp_server, ss, udp_clients, udp_echoes};
 
 /// How long a program may run and an event may take. It is far more than any needs, so that a slow
 /// machine fails no test.

@@ -1,5 +1,6 @@
 //! Programs of others.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -32,6 +33,16 @@ fn find(name: &str) -> Option<PathBuf> {
 fn is_openbsd() -> bool {
     let help = program("nc", ["-h"]).any_stdout().any_stderr().any_code();
     help.run().stderr.contains("OpenBSD")
+}
+
+/// A pipe that has no room. Its writing end blocks.
+pub fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[0; 4096]).is_ok() {}
+    while writer.write(&[0]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
 }
 
 /// What ss(8) prints about the sockets that match `filter`.

@@ -78,8 +78,8 @@ fn a_ping_shows_every_member_that_answers() {
         let _members = [member(), member()];
         let mut client = client(&["-i", "1h", "239.1.2.3:9999"]).start();
         client.receive_line("PING 239.1.2.3:9999 (239.1.2.3) 56(84) bytes of data.");
-        client.receive_line("64 bytes from 192.0.2.2:9999: udp_seq=1 time={N} ms");
-        client.receive_line("64 bytes from 192.0.2.2:9999: udp_seq=1 time={N} ms (DUP!)");
+        client.receive_line("64 bytes from 192.0.2.2:9999: udp_seq=1 ttl={N} time={N} ms");
+        client.receive_line("64 bytes from 192.0.2.2:9999: udp_seq=1 ttl={N} time={N} ms (DUP!)");
     });
 }
 

@@ -1,16 +1,55 @@
-//! `-z -c N`: a check that repeats, with the statistics of ping.
+//! A TCP ping: a check that repeats, with the statistics of ping.
 
 use std::net::TcpListener;
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Connection, ReservedPort, matches, netkit, spawn};
+use crate::harness::{Connection, Program, ReservedPort, full_pipe, matches, netkit, spawn};
+
+fn ping<'a>(target: &'a str, arguments: impl IntoIterator<Item = &'a str>) -> Program {
+    let words = ["tcp-client", "--ping", target];
+    netkit(words.into_iter().chain(arguments))
+}
+
+/// A listener to which no connection is established: its queue is full.
+struct Silent {
+    listener: Socket,
+    _waiting: Vec<Socket>,
+}
+
+impl Silent {
+    fn listen() -> Self {
+        let open = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = open();
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting = [(); 4].map(|()| {
+            let client = open();
+            client.set_nonblocking(true).unwrap();
+            // EINPROGRESS.
+            let _ = client.connect(&address);
+            client
+        });
+        Self {
+            listener,
+            _waiting: waiting.into(),
+        }
+    }
+
+    fn address(&self) -> String {
+        let address = self.listener.local_addr().unwrap();
+        address.as_socket().unwrap().to_string()
+    }
+}
 
 #[test]
 fn a_repeated_check_prints_the_statistics_of_ping() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let check = netkit(["tcp-client", "-z", "-c", "3", "-i", "0.01", &address]);
+    let check = netkit(["tcp-client", "-c", "3", "-i", "0.01", &address]);
     let printed = String::from_utf8(check.any_stdout().run().stdout).unwrap();
     let expected = [
         format!("PING {address} (127.0.0.1) 0(40) bytes of data."),
@@ -62,8 +101,8 @@ fn a_repeated_check_counts_failures_until_an_interrupt() {
     let address = format!("127.0.0.1:{}", down.text());
     let check = netkit(["tcp-client", "-z", "--json", "-i", "0.01", &address]);
     let mut check = check.any_stdout().any_stderr().code(1).start();
-    check.receive_line("{*}\"event\":\"start\",\"v\":1{*}");
-    check.receive_line("{*}\"event\":\"error\",\"seq\":1,{*}connection refused{*}");
+    check.receive_line("{*}\"event\":\"start\",\"unix_s\":{N},\"v\":1{*}");
+    check.receive_line("{*}\"event\":\"error\",{*}\"seq\":1,{*}connection refused{*}");
     check.signal(Signal::INT);
     let printed = String::from_utf8(check.finish().stdout).unwrap();
     let summary: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
@@ -72,4 +111,152 @@ fn a_repeated_check_counts_failures_until_an_interrupt() {
         (&"summary".into(), &0.into())
     );
     assert_eq!(summary["errors"], summary["transmitted"]);
+}
+
+#[test]
+fn an_interrupt_ends_a_hanging_probe_at_once_and_does_not_count_it() {
+    let silent = Silent::listen();
+    let address = silent.address();
+    let mut check = ping(&address, ["-i", "0.01", "-W", "1h", "-O"])
+        .any_stdout()
+        .code(1)
+        .start();
+    check.receive_line(&format!("PING {address} (127.0.0.1) 0(40) bytes of data."));
+    // The second is sent although the first hangs.
+    check.receive_line("no answer yet for tcp_seq=1");
+    check.receive_line("no answer yet for tcp_seq=2");
+    check.signal(Signal::INT);
+    let printed = String::from_utf8(check.finish().stdout).unwrap();
+    let end = format!("\n--- {address} ping statistics ---\n0 packets transmitted, 0 received\n\n");
+    assert!(printed.ends_with(&end), "{printed}");
+}
+
+#[test]
+fn a_probe_is_lost_after_its_time_limit() {
+    let silent = Silent::listen();
+    let address = silent.address();
+    ping(&address, ["-c", "3", "-i", "0.05", "-W", "0.02"])
+        .stdout(format!(
+            "PING {address} (127.0.0.1) 0(40) bytes of data.\n\n\
+             --- {address} ping statistics ---\n\
+             3 packets transmitted, 0 received, 100% packet loss, time {{N}}ms\n\n"
+        ))
+        .code(1)
+        .run();
+    ping(&address, ["-c", "1", "-W", "0.02", "--max-loss", "100"])
+        .any_stdout()
+        .run();
+}
+
+/// Each row: the options, and the exit code of a ping of an open port.
+#[test]
+fn the_deadline_gives_a_ping_a_result() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let runs = [
+        ("-i 1h -w 0.3", 0),
+        ("-i 1h --deadline 0.3", 0),
+        ("-c 2 -i 1h -w 0.3", 1),
+        ("-c 2 -i 1h -w 0.3 --max-loss 50", 0),
+        ("-c 2 -i 0.01 -w 1h", 0),
+    ]
+    .map(|(options, code)| {
+        let client = ping(&address, options.split(' '));
+        client.any_stdout().code(code).start()
+    });
+    for client in runs {
+        client.finish();
+    }
+}
+
+#[test]
+fn an_interrupted_ping_without_a_loss_has_done_its_work() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut client = ping(&address, ["-i", "1h", "-D"]).any_stdout().start();
+    client.receive_line("PING {*}");
+    client.receive_line("[{N}] 0 bytes from {*}: tcp_seq=1 time={N} ms");
+    client.signal(Signal::QUIT);
+    client.expect_line("1/1 packets, 0% loss, min/avg/ewma/max = {N}/{N}/{N}/{N} ms");
+    client.signal(Signal::INT);
+    client.finish();
+}
+
+#[test]
+fn a_refused_probe_is_an_error_in_a_line_of_its_own() {
+    let down = ReservedPort::tcp();
+    let address = format!("127.0.0.1:{}", down.text());
+    ping(&address, ["-c", "1"])
+        .stdout(format!(
+            "PING {address} (127.0.0.1) 0(40) bytes of data.\n\
+             From 127.0.0.1 tcp_seq=1 Connection refused\n\n\
+             --- {address} ping statistics ---\n\
+             1 packets transmitted, 0 received, +1 errors, 100% packet loss, time 0ms\n\n"
+        ))
+        .code(1)
+        .run();
+}
+
+#[test]
+fn a_ping_refuses_what_does_nothing_in_it() {
+    for (options, message) in [
+        (
+            "-c 1 --connect-timeout 1",
+            "--connect-timeout does nothing with -c",
+        ),
+        ("-c 1 --retry 1", "--retry does nothing with -c"),
+        ("--ping --parallel 2", "--parallel needs -z"),
+        ("-z -W 1", "-W needs --ping, -c or -i"),
+        ("-z -D", "-D needs --ping, -c or -i"),
+        ("-O", "-O needs --ping, -c or -i"),
+        (
+            "-i 1",
+            "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)",
+        ),
+        ("-C -i 1", "-C does nothing with -i"),
+        ("-c 3 --timing", "--timing does nothing with -c"),
+    ] {
+        let words = ["tcp-client", "127.0.0.1:9"].into_iter();
+        netkit(words.chain(options.split(' ')))
+            .stderr(format!("netkit: {message}; see 'netkit tcp-client -h'\n"))
+            .code(2)
+            .run();
+    }
+    for options in ["-c 1 -s 1", "-c 1 -A", "-c 1 -f"] {
+        let words = ["tcp-client", "127.0.0.1:9"].into_iter();
+        let client = netkit(words.chain(options.split(' ')));
+        let stderr = client.any_stderr().code(2).run().stderr;
+        assert!(stderr.contains(&options[5..7]), "{stderr}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_left_ends_a_ping() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let client = ping(&address, ["-i", "1h"]).stdout_to(writer).code(141);
+    let client = client.start();
+    listener.accept().unwrap();
+    drop(reader);
+    client.finish();
+}
+
+#[test]
+fn a_reader_that_stops_holds_up_neither_the_deadline_nor_an_interrupt() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stopped = "netkit: could not write standard output: nothing reads it\n";
+    let (_reader, writer) = full_pipe();
+    ping(&address, ["-w", "0.2"])
+        .stdout_to(writer.try_clone().unwrap())
+        .stderr(stopped)
+        .code(2)
+        .run();
+    listener.accept().unwrap();
+    let client = ping(&address, ["-i", "1h"]).stdout_to(writer);
+    let client = client.stderr(stopped).code(2).start();
+    listener.accept().unwrap();
+    client.signal(Signal::INT);
+    client.finish();
 }

@@ -43,8 +43,8 @@ fn json_prints_the_result_as_an_event() {
     let port = closed.local_addr().unwrap().port();
     netkit(["udp-client", "-z", "--json", &address(&closed)])
         .stdout(format!(
-            "{{\"event\":\"start\",\"v\":1,\"target\":\"127.0.0.1:{port}\"}}\n\
-             {{\"event\":\"closed\",\"address\":\"127.0.0.1\",\"port\":{port},\"rtt_ms\":{{N}}}}\n"
+            "{{\"event\":\"start\",\"unix_s\":{{N}},\"v\":1,\"target\":\"127.0.0.1:{port}\"}}\n\
+             {{\"event\":\"closed\",\"unix_s\":{{N}},\"address\":\"127.0.0.1\",\"port\":{port},\"rtt_ms\":{{N}}}}\n"
         ))
         .code(1)
         .run();

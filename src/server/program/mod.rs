@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::exit::{Exit, Failure, OrFail as _};
-use crate::net::address::ip;
+use crate::units::ip;
 use crate::wait::Deadline;
 use groups::Groups;
 

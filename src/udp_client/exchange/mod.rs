@@ -20,8 +20,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, cause};
-use crate::net::connect::ATTEMPT_DELAY;
 use crate::net::datagram::BUFFER;
+use crate::net::race::ATTEMPT_DELAY;
 use crate::signal::{SIGINT, Signals, end_by};
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, Set, is_wait};

@@ -5,7 +5,8 @@ use std::os::fd::AsFd as _;
 use std::time::Instant;
 
 use crate::exit::Failure;
-use crate::net::connect::ATTEMPT_DELAY;
+use crate::net::race::ATTEMPT_DELAY;
+use crate::ping::console::Console;
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::wait::{Deadline, IN, Key, Set};
@@ -18,12 +19,19 @@ pub struct Candidate {
 
 /// Sends the first probe to one address after another until one answers. If none does, takes the
 /// first that did not refuse it, or else the last. With one address, sends nothing.
-pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure> {
+pub fn choose(
+    target: &Target<'_>,
+    payload: &[u8],
+    console: &Console,
+) -> Result<Candidate, Failure> {
     let mut candidates = Vec::new();
     let mut failure = Failure::local("could not send: there is no address");
     for &address in &target.addresses {
         match target.open(address) {
-            Ok(socket) => candidates.push(Candidate { socket, sent: None }),
+            Ok(socket) => {
+                socket.ask_for_hop_limit();
+                candidates.push(Candidate { socket, sent: None });
+            }
             Err(error) => failure = target.failure(address, &error),
         }
     }
@@ -33,7 +41,7 @@ pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure>
     let last = candidates.len() - 1;
     for newest in 0..=last {
         candidates[newest].sent = candidates[newest].socket.send(payload).ok();
-        if let Some(index) = answered(&mut candidates[..=newest])? {
+        if let Some(index) = answered(&mut candidates[..=newest], console)? {
             return Ok(candidates.swap_remove(index));
         }
     }
@@ -44,16 +52,16 @@ pub fn choose(target: &Target<'_>, payload: &[u8]) -> Result<Candidate, Failure>
 
 /// Waits for an answer until the last candidate refuses its probe, or its head start ends (RFC 8305,
 /// section 5). Returns the index of the candidate that has answered. The answer stays in its socket.
-fn answered(candidates: &mut [Candidate]) -> io::Result<Option<usize>> {
+fn answered(candidates: &mut [Candidate], console: &Console) -> io::Result<Option<usize>> {
     let until = Deadline::after(ATTEMPT_DELAY);
     let awaits = |candidate: &Candidate| candidate.sent.is_some();
-    while candidates.last().is_some_and(awaits) && !until.has_passed() {
+    while candidates.last().is_some_and(awaits) && !until.has_passed() && !console.is_over() {
         let mut set = Set::new();
         let keys: Vec<Key> = candidates
             .iter()
             .map(|candidate| set.add(candidate.sent.map(|_| candidate.socket.as_fd()), IN))
             .collect();
-        let ready = set.wait(until)?;
+        let ready = console.wait_until(set, until)?;
         let ready_keys = keys.iter().enumerate().filter(|(_, key)| ready[**key]);
         for (index, _) in ready_keys {
             if candidates[index].socket.take_error()?.is_none() {

@@ -83,6 +83,12 @@ impl Probes {
         self.forgotten + self.window.len() as u64
     }
 
+    /// How many are neither answered, nor refused, nor lost.
+    pub fn in_flight(&self) -> u64 {
+        let waiting = |probe: &&Probe| probe.state == State::Waiting;
+        self.window.iter().filter(waiting).count() as u64
+    }
+
     /// The payload of the next probe.
     pub fn payload(&mut self) -> &[u8] {
         let number = digits(self.sent() + 1);

@@ -15,21 +15,23 @@ fn every_event_is_one_object_on_one_line() {
         .any_stderr()
         .code(1)
         .start();
-    client.receive_line(&format!(r#"{{"event":"start","v":1,"target":"{target}"}}"#));
+    client.receive_line(&format!(
+        r#"{{"event":"start","unix_s":{{N}},"v":1,"target":"{target}"}}"#
+    ));
     let first = expect(&server, "a");
     client.receive_line(&format!(
-        r#"{{"event":"unanswered","number":1,"message":"{target}: nothing came within 2s"}}"#
+        r#"{{"event":"unanswered","unix_s":{{N}},"number":1,"message":"{target}: nothing came within 2s"}}"#
     ));
     let second = expect(&server, "b");
     send(&server, "late", first);
     client.receive_line(&format!(
-        r#"{{"event":"late","number":1,"address":"{target}","bytes":4,"text":"late"}}"#
+        r#"{{"event":"late","unix_s":{{N}},"number":1,"address":"{target}","bytes":4,"text":"late"}}"#
     ));
     send(&server, b"\xff\0", second);
     client.receive_line(&format!(
-        r#"{{"event":"answer","number":2,"address":"{target}","bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
+        r#"{{"event":"answer","unix_s":{{N}},"number":2,"address":"{target}","bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
     ));
-    client.receive_line(r#"{"event":"summary","sent":2,"answered":1,"unanswered":1}"#);
+    client.receive_line(r#"{"event":"summary","unix_s":{N},"sent":2,"answered":1,"unanswered":1}"#);
     client.finish();
 }
 
@@ -47,7 +49,7 @@ fn an_interrupt_prints_the_summary() {
     client.send("b\n");
     expect(&server, "b");
     client.signal(Signal::INT);
-    client.receive_line(r#"{"event":"summary","sent":2,"answered":1,"unanswered":1}"#);
+    client.receive_line(r#"{"event":"summary","unix_s":{N},"sent":2,"answered":1,"unanswered":1}"#);
     client.finish();
 }
 

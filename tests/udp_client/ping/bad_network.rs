@@ -122,7 +122,7 @@ fn check_text(stdout: &[u8], fates: &Fates) {
         let Some((_, rest)) = line.split_once(": udp_seq=") else {
             continue;
         };
-        let (number, rest) = rest.split_once(" time=").unwrap();
+        let (number, rest) = rest.split_once(" ttl=").unwrap();
         let numbers = match rest.split_once(" ms").unwrap().1 {
             "" => &mut seen.replied,
             " (late)" => &mut seen.late,

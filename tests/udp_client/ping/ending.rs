@@ -6,13 +6,15 @@ use rustix::process::Signal;
 
 use super::{ping, send_back};
 use crate::harness::datagrams::{address, receive};
-use crate::harness::{DEADLINE, Terminal, closed_port, mailbox, temporary_folder, udp_server};
+use crate::harness::{
+    DEADLINE, Terminal, closed_port, full_pipe, mailbox, read_all, temporary_folder, udp_server,
+};
 
 /// Each row: the arguments, which of the probes are answered, whether an interrupt follows, and the
 /// exit code.
 #[test]
 fn the_exit_code_says_whether_every_probe_was_answered() {
-    let rows: [(&str, &[bool], bool, i32); 18] = [
+    let rows: [(&str, &[bool], bool, i32); 21] = [
         ("-c 2 -i 0.01", &[true, true], false, 0),
         ("-c 2 -i 0.01 -W 1", &[false, false], false, 1),
         ("-c 2 -i 0.01 -W 2", &[true, false], false, 1),
@@ -31,7 +33,7 @@ fn the_exit_code_says_whether_every_probe_was_answered() {
         ),
         // The deadline is far away.
         ("-c 2 -i 0.01 -W 1h -w 1h", &[true, true], false, 0),
-        // The deadline comes before the timeout of a probe.
+        // A probe in flight at the deadline is not counted, but one of `-c 1` was not answered.
         ("-c 1 -W 1h -w 2", &[false], false, 1),
         ("-c 1 -W 1h -w 2 --max-loss 100", &[false], false, 0),
         // The deadline comes before the last probes. As in ping(8), those count as unanswered.
@@ -40,12 +42,17 @@ fn the_exit_code_says_whether_every_probe_was_answered() {
         ("-c 4 -i 1h -w 2 --max-loss 50", &[true], false, 1),
         // The deadline is the only end.
         ("-i 1h -w 2", &[true], false, 0),
-        ("-i 1h -w 2", &[false], false, 1),
+        ("-i 1h -W 1 -w 2", &[false], false, 1),
+        // Nothing was answered, and nothing lost: that is no answer.
+        ("-i 1h -W 1h -w 2", &[false], false, 1),
         // Probes that an interrupt leaves unsent do not count.
         ("-c 5 -i 1h", &[true], true, 0),
         ("-c 5 -i 1h -w 1h", &[true], true, 0),
+        ("-i 0.01 -W 1h", &[true, false, false], true, 0),
         ("-i 1h -W 1h", &[false], true, 1),
         ("-i 1h -W 1h --max-loss 100", &[false], true, 0),
+        // The last are in flight at the deadline: of those that count, all were answered.
+        ("-i 1 -W 1h -w 2.5", &[true, false], false, 0),
     ];
     let runs = rows.map(|row| {
         let server = mailbox();
@@ -63,7 +70,7 @@ fn the_exit_code_says_whether_every_probe_was_answered() {
         if is_interrupted {
             client.receive_line("PING {*}");
             if answered[0] {
-                client.receive_line("{*}: udp_seq=1 time={N} ms");
+                client.receive_line("{*}: udp_seq=1 ttl={N} time={N} ms");
             }
             client.signal(Signal::INT);
         }
@@ -136,7 +143,7 @@ fn an_interrupt_prints_the_statistics() {
     let server = udp_server([]).listen();
     let mut client = ping(&server.address(), []).any_stdout().start();
     client.receive_line("PING {*}");
-    client.receive_line("{*}: udp_seq=1 time={N} ms");
+    client.receive_line("{*}: udp_seq=1 ttl={N} time={N} ms");
     client.signal(Signal::INT);
     let stdout = String::from_utf8(client.finish().stdout).unwrap();
     assert!(stdout.contains("1 packets transmitted, 1 received, 0% packet loss"));
@@ -152,7 +159,10 @@ fn a_ping_that_is_interrupted_without_an_answer_fails() {
     receive(&server);
     client.signal(Signal::INT);
     let stdout = String::from_utf8(client.finish().stdout).unwrap();
-    assert!(stdout.contains("1 packets transmitted, 0 received, 100% packet loss"));
+    assert!(
+        stdout.contains("\n0 packets transmitted, 0 received\n"),
+        "{stdout}"
+    );
 }
 
 #[test]
@@ -178,6 +188,47 @@ fn a_ping_ends_as_soon_as_its_reader_leaves() {
     receive(&server);
     drop(reader);
     client.finish();
+}
+
+#[test]
+fn a_reader_that_stops_holds_up_neither_the_deadline_nor_an_interrupt() {
+    let server = mailbox();
+    let target = address(&server);
+    let stopped = "netkit: could not write standard output: nothing reads it\n";
+    let (_reader, writer) = full_pipe();
+    ping(&target, ["-w", "0.2"])
+        .stdout_to(writer.try_clone().unwrap())
+        .stderr(stopped)
+        .code(2)
+        .run();
+    receive(&server);
+    let client = ping(&target, ["-i", "1h"]).stdout_to(writer);
+    let client = client.stderr(stopped).code(2).start();
+    receive(&server);
+    client.signal(Signal::INT);
+    client.finish();
+}
+
+/// Another program has set `O_NONBLOCK` on the pipe, and its reader is slow.
+#[test]
+fn a_standard_output_that_does_not_block_gets_every_line() {
+    let server = mailbox();
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    // More than a pipe takes.
+    let client = ping(
+        &address(&server),
+        ["-c", "2000", "-i", "0.0001", "-W", "1h"],
+    );
+    let client = client.stdout_to(writer).start();
+    for _ in 0..2000 {
+        send_back(&server, &receive(&server));
+    }
+    let text = String::from_utf8(read_all(reader)).unwrap();
+    client.finish();
+    let replies = text.lines().filter(|line| line.contains(" bytes from "));
+    assert_eq!(replies.count(), 2000);
+    assert!(text.contains("2000 packets transmitted, 2000 received, 0% packet loss"));
 }
 
 /// Neither has a reader that could leave.

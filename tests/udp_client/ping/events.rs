@@ -28,10 +28,20 @@ fn every_event_is_one_object_on_one_line() {
     send_back(&server, &first);
     assert_eq!(expect_event(&mut client, "duplicate")["seq"], 1);
     server.send_to(b"\xff", second.1).unwrap();
-    assert_eq!(expect_event(&mut client, "unexpected")["hex"], "ff");
+    let unexpected = expect_event(&mut client, "unexpected");
+    assert_eq!(
+        (&unexpected["hex"], &unexpected["size_bytes"]),
+        (&"ff".into(), &1.into())
+    );
     send_back(&server, &second);
     let reply = expect_event(&mut client, "reply");
-    assert_eq!((&reply["seq"], &reply["bytes"]), (&2.into(), &56.into()));
+    assert_eq!(
+        (&reply["seq"], &reply["size_bytes"]),
+        (&2.into(), &56.into())
+    );
+    assert_eq!(reply["address"], "127.0.0.1");
+    assert_eq!(reply["port"], start["port"]);
+    assert_eq!(reply["ttl"], 64);
     let summary = expect_event(&mut client, "summary");
     for (key, value) in [
         ("transmitted", 2),
@@ -59,7 +69,7 @@ fn an_error_is_an_event_and_missing_times_are_null() {
     let client = ping(&address(&closed), ["-c", "1", "--json", "-D"]);
     let events = events(&client.any_stdout().code(1).run().stdout);
     assert_eq!(events[1]["event"], "error");
-    assert_eq!(events[1]["message"], "connection refused");
+    assert_eq!(events[1]["error"], "connection refused");
     assert!(events[1]["unix_s"].as_f64().unwrap() > 1.6e9);
     assert_eq!(events[2]["event"], "summary");
     assert_eq!(events[2]["rtt_min_ms"], Value::Null);

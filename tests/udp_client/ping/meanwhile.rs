@@ -11,7 +11,7 @@ fn sigquit_prints_interim_statistics() {
     let server = udp_server([]).listen();
     let mut client = ping(&server.address(), ["-i", "1h"]).any_stdout().start();
     client.receive_line("PING {*}");
-    client.receive_line("{*}: udp_seq=1 time={N} ms");
+    client.receive_line("{*}: udp_seq=1 ttl={N} time={N} ms");
     client.signal(Signal::QUIT);
     client.expect_line("1/1 packets, 0% loss, min/avg/ewma/max = {N}/{N}/{N}/{N} ms");
     client.signal(Signal::INT);
@@ -62,7 +62,9 @@ fn sigcont_alone_changes_nothing() {
     client.expect_line("0/1 packets, 100% loss");
     send_back(&server, &probe);
     client.receive_line("PING {*}");
-    client.receive_line(&format!("56 bytes from {target}: udp_seq=1 time={{N}} ms"));
+    client.receive_line(&format!(
+        "56 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms"
+    ));
     client.finish();
 }
 
@@ -72,7 +74,7 @@ fn an_answer_that_arrived_at_a_stopped_ping_counts() {
     let target = address(&server);
     let mut client = ping(&target, ["-c", "1", "-W", "1h"])
         .stdout(format!(
-            "56 bytes from {target}: udp_seq=1 time={{N}} ms\n\
+            "56 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms\n\
              \n\
              --- {target} ping statistics ---\n\
              1 packets transmitted, 1 received, 0% packet loss, time {{N}}ms\n\

@@ -11,8 +11,8 @@ fn every_answer_is_a_line_and_the_statistics_come_at_the_end() {
     netkit(["udp-client", "-c", "2", "-i", "1", &target])
         .stdout(format!(
             "PING {target} (127.0.0.1) 56(84) bytes of data.\n\
-             64 bytes from {target}: udp_seq=1 time={{N}} ms\n\
-             64 bytes from {target}: udp_seq=2 time={{N}} ms\n\
+             64 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms\n\
+             64 bytes from {target}: udp_seq=2 ttl={{N}} time={{N}} ms\n\
              \n\
              --- {target} ping statistics ---\n\
              2 packets transmitted, 2 received, 0% packet loss, time {{N}}ms\n\
@@ -28,7 +28,7 @@ fn a_name_is_shown_with_its_address() {
     ping(&format!(":{port}"), ["-4", "-c", "1"])
         .stdout(format!(
             "PING localhost:{port} (127.0.0.1) 56(84) bytes of data.\n\
-             56 bytes from localhost:{port} (127.0.0.1): udp_seq=1 time={{N}} ms\n\
+             56 bytes from localhost:{port} (127.0.0.1): udp_seq=1 ttl={{N}} time={{N}} ms\n\
              \n\
              --- localhost:{port} ping statistics ---\n\
              1 packets transmitted, 1 received, 0% packet loss, time {{N}}ms\n\
@@ -38,15 +38,15 @@ fn a_name_is_shown_with_its_address() {
 }
 
 #[test]
-fn the_first_line_counts_the_larger_headers_of_ipv6() {
+fn the_first_line_of_an_ipv6_ping_is_that_of_ping() {
     let server = udp_server(["-b", "::1"]).listen();
     let port = server.port();
     ping(&server.address(), ["-c", "1", "-s", "100"])
         .stdout(format!(
-            "PING [::1]:{port} (::1) 100(148) bytes of data.\n\
-             108 bytes from [::1]:{port}: udp_seq=1 time={{N}} ms\n\
+            "PING [::1]:{port}(::1) 100 data bytes\n\
+             108 bytes from [::1]:{port}: udp_seq=1 ttl={{N}} time={{N}} ms\n\
              \n\
-             --- ::1 {port} ping statistics ---\n\
+             --- [::1]:{port} ping statistics ---\n\
              1 packets transmitted, 1 received, 0% packet loss, time {{N}}ms\n\
              rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms\n"
         ))
@@ -67,7 +67,7 @@ fn quiet_prints_only_statistics_and_verbose_adds_percentiles() {
         .stdout([header.as_str(), &summary].concat())
         .run();
     let more = "rtt p50/p95/p99/jitter = {N}/{N}/{N}/{N} ms\n";
-    let reply = format!("64 bytes from {target}: udp_seq=1 time={{N}} ms\n");
+    let reply = format!("64 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms\n");
     ping(&target, ["-c", "1", "-v"])
         .stdout([header.as_str(), &reply, &summary, more].concat())
         .run();
@@ -83,7 +83,7 @@ fn each_line_may_carry_the_time_of_day() {
         .any_stdout()
         .start();
     client.receive_line("PING {*}");
-    client.receive_line("[{N}] 64 bytes from {*}: udp_seq=1 time={N} ms");
+    client.receive_line("[{N}] 64 bytes from {*}: udp_seq=1 ttl={N} time={N} ms");
     client.finish();
 }
 
@@ -99,7 +99,7 @@ fn duplicates_are_marked() {
     send_back(&server, &receive(&server));
     let stdout = String::from_utf8(client.finish().stdout).unwrap();
     let duplicate = stdout.lines().nth(2).unwrap();
-    assert!(duplicate.contains(": udp_seq=1 time="), "{stdout}");
+    assert!(duplicate.contains(": udp_seq=1 ttl="), "{stdout}");
     assert!(duplicate.ends_with(" ms (DUP!)"), "{stdout}");
     assert!(
         stdout.contains("2 packets transmitted, 2 received, +1 duplicates, 0% packet loss"),
@@ -125,10 +125,12 @@ fn a_late_answer_is_printed_and_its_probe_counts_as_lost() {
     let second = receive(&server);
     client.receive_line("no answer yet for udp_seq=1");
     send_back(&server, &second);
-    client.receive_line(&format!("56 bytes from {target}: udp_seq=2 time={{N}} ms"));
+    client.receive_line(&format!(
+        "56 bytes from {target}: udp_seq=2 ttl={{N}} time={{N}} ms"
+    ));
     send_back(&server, &first);
     client.receive_line(&format!(
-        "56 bytes from {target}: udp_seq=1 time={{N}} ms (late)"
+        "56 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms (late)"
     ));
     client.finish();
 }

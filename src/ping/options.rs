@@ -1,0 +1,56 @@
+//! The options of both clients' pings.
+
+use std::time::Duration;
+
+use crate::units::{count, positive_duration};
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Ping and check")]
+pub struct PingArgs {
+    /// Ping: send probes, time the answers
+    ///
+    /// -c and -i imply it. At the end, and at Ctrl-C, it prints statistics; SIGQUIT or Enter prints interim ones. -q
+    /// prints only the statistics and what -O reports. -v adds percentiles (accurate to 0.5 %) and
+    /// jitter (how much one time differs from the one before), also to -q.
+    ///
+    /// Over UDP, every answer that contains the probe counts. One that is late is printed, but its probe
+    /// is lost; at the end, late answers are waited for as long again (2s at most).
+    #[arg(long)]
+    ping: bool,
+    /// Stop after N probes
+    #[arg(short, long, value_name = "N", value_parser = count)]
+    pub count: Option<u64>,
+    /// Send a probe every TIME [default: 1s]
+    #[arg(short, long, value_name = "TIME", value_parser = positive_duration)]
+    pub interval: Option<Duration>,
+    /// Exit 1 if more than PERCENT is lost [default: 0]
+    #[arg(long, value_name = "PERCENT", value_parser = percentage)]
+    pub max_loss: Option<f64>,
+    /// Start each line with the Unix time
+    #[arg(short = 'D', long)]
+    pub timestamp: bool,
+    /// Report an unanswered probe at the next one
+    #[arg(short = 'O', long)]
+    pub report_missing: bool,
+}
+
+impl PingArgs {
+    pub fn is_wanted(&self) -> bool {
+        self.ping || self.count.is_some() || self.interval.is_some()
+    }
+
+    /// Whether nothing but `-i` asks for a ping.
+    pub fn is_only_interval(&self) -> bool {
+        self.interval.is_some() && self.count.is_none() && !self.ping
+    }
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse();
+    match number {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err(format!(
+            "'{text}' is not a percentage; write 0 to 100, for example 5 or 0.1"
+        )),
+    }
+}

@@ -1,0 +1,135 @@
+//! One ping: what it counts, prints and returns, over TCP and UDP alike.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::console::Console;
+use super::options::PingArgs;
+use super::report::Report;
+use super::schedule::Schedule;
+use super::statistics::{Statistics, percent};
+use super::{Answer, Arrival, Kind};
+use crate::exit::{Exit, Failure, Worst};
+
+pub struct Session<'a> {
+    args: &'a PingArgs,
+    pub console: Console,
+    pub report: Report,
+    schedule: Schedule,
+    pub statistics: Statistics,
+    worst: Worst,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(args: &'a PingArgs, console: Console, report: Report, schedule: Schedule) -> Self {
+        Self {
+            args,
+            console,
+            report,
+            schedule,
+            statistics: Statistics::default(),
+            worst: Worst::default(),
+        }
+    }
+
+    /// Whether a probe follows those that were `sent`.
+    pub fn has_more(&self, sent: u64) -> bool {
+        self.args.count.is_none_or(|count| sent < count)
+    }
+
+    /// Whether the next probe is to be sent at `now`.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.schedule.is_due(now) && !self.console.is_behind()
+    }
+
+    /// When to go on while probes are still to be sent. `expiry`: when an answer is given up.
+    pub fn next_event(&self, expiry: Option<Instant>) -> Instant {
+        // Once standard output has taken more, the wait ends.
+        let due = self.schedule.due().filter(|_| !self.console.is_behind());
+        let far = || Instant::now() + Duration::from_secs(3600);
+        expiry.into_iter().chain(due).min().unwrap_or_else(far)
+    }
+
+    /// Prints the first line, of probes of `size` bytes without headers.
+    pub fn start(&mut self, size: usize, timeout: Duration) -> Result<(), Failure> {
+        self.console.print(&self.report.start(size, timeout))
+    }
+
+    /// Counts a probe that is sent at `at`. Returns when the next is due.
+    pub fn sent(&mut self, at: Instant) -> Instant {
+        self.statistics.sent(at);
+        self.schedule.sent(at)
+    }
+
+    /// Tells that probe `number` is about to be sent. `awaits_last`: the one before it is unanswered.
+    pub fn sending(&mut self, number: u64, awaits_last: bool) -> Result<(), Failure> {
+        if self.args.report_missing && awaits_last {
+            self.console.print(&self.report.missing(number - 1))?;
+        }
+        self.console.print(&self.report.sending())
+    }
+
+    /// Counts and prints an answer that came at `at`.
+    pub fn answered(
+        &mut self,
+        answer: Answer,
+        arrival: &Arrival,
+        at: Instant,
+    ) -> Result<(), Failure> {
+        if answer.kind == Kind::Reply {
+            self.schedule.answered();
+        }
+        self.statistics.answered(answer, at);
+        self.console.print(&self.report.answer(&answer, arrival))
+    }
+
+    pub fn lost(&mut self, number: u64) -> Result<(), Failure> {
+        self.console.print(&self.report.lost(number))
+    }
+
+    pub fn unexpected(&mut self, arrival: &Arrival, received: &[u8]) -> Result<(), Failure> {
+        self.statistics.unexpected += 1;
+        self.console
+            .print(&self.report.unexpected(arrival, received))
+    }
+
+    /// The network says that probe `number` did not arrive.
+    pub fn refused(&mut self, number: u64, error: &io::Error) -> Result<(), Failure> {
+        self.statistics.refused(number, Instant::now());
+        self.console.print(&self.report.refused(number, error))
+    }
+
+    /// The probe could not be sent. The caller has told people why.
+    pub fn unsent(&mut self, number: u64, blame: Exit, cause: &str) -> Result<(), Failure> {
+        self.statistics.errors += 1;
+        if blame == Exit::Local {
+            self.worst.add(Exit::Local);
+        }
+        self.console.print(&self.report.failed(number, cause))
+    }
+
+    /// The user asks for statistics.
+    pub fn interim(&mut self) -> Result<(), Failure> {
+        self.console.print(&self.report.interim(&self.statistics))
+    }
+
+    /// Prints the statistics. The error carries the exit code of the losses. `in_flight` probes were
+    /// neither answered nor given up: they count as if they had not been sent.
+    pub fn finish(mut self, in_flight: u64) -> Result<(), Failure> {
+        self.statistics.transmitted -= in_flight;
+        let sent = self.statistics.transmitted;
+        // The deadline may have left no time for some of `-c N` probes.
+        let wanted = match self.args.count {
+            Some(count) if self.console.is_past_deadline() => count,
+            _ => sent,
+        };
+        self.console.print(&self.report.summary(&self.statistics))?;
+        self.console.finish()?;
+        let loss = percent(wanted.saturating_sub(self.statistics.received), wanted);
+        let most = self.args.max_loss.unwrap_or(0.0);
+        if loss > most || (sent == 0 && most < 100.0) {
+            self.worst.add(Exit::Network);
+        }
+        self.worst.result()
+    }
+}
