@@ -10,6 +10,10 @@ pub const BUFFER: usize = 65_536;
 /// The largest payload of all: [`largest`] over IPv6.
 pub const LARGEST: usize = 65_527;
 
+/// The most of a stream that becomes one datagram. nc.traditional and socat receive no more, and cut the
+/// rest off silently; nc.openbsd receives twice as much.
+pub const PIECE: usize = 8 << 10;
+
 /// The largest payload of a datagram to `address`: 65,535 bytes less what the length field also
 /// counts, which is the UDP header (8 bytes) and over IPv4 the IP header (20 bytes).
 pub fn largest(address: &SocketAddr) -> usize {

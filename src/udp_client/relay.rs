@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::input::{self, Crlf};
-use crate::net::datagram::{BUFFER, largest};
+use crate::net::datagram::{BUFFER, PIECE};
 use crate::net::pacing::Pacing;
 use crate::output::Queue;
 use crate::udp_client::socket::ClientSocket;
@@ -20,6 +20,8 @@ use crate::wait::{Deadline, IN, Set, is_wait};
 #[derive(clap::Args)]
 pub struct RelayArgs {
     /// Send each read of input, print what arrives (nc -u)
+    ///
+    /// Reads at most 8192 bytes, which other netcats receive whole too.
     #[arg(long)]
     pub relay: bool,
     /// With --relay: send \r\n for \n
@@ -160,7 +162,7 @@ impl<'a> Relay<'a> {
 
     /// Reads standard input once, and sends that as one datagram. Returns as [`input::read`] does.
     fn send_input(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
-        let largest = largest(&self.socket.address);
+        let largest = PIECE;
         let Some(crlf) = &mut self.crlf else {
             let count = input::read(&mut buffer[..largest])?;
             if let Some(count @ 1..) = count {

@@ -9,7 +9,7 @@ use super::socket::{Peer, ServerSocket};
 use crate::exit::{Exit, Failure};
 use crate::input::{self, Crlf};
 use crate::json::Event;
-use crate::net::datagram::{LARGEST, largest};
+use crate::net::datagram::PIECE;
 use crate::net::pacing::Pacing;
 use crate::output::Queue;
 use crate::usage::needs;
@@ -115,7 +115,7 @@ impl Stdio {
             crlf: args.crlf.then(Crlf::default),
             stdin: Some(io::stdin()),
             stdout: Queue::open(args.raw)?,
-            buffer: vec![0; LARGEST],
+            buffer: vec![0; PIECE],
             silence: Silence {
                 idle_timeout,
                 end: Deadline::NEVER,
@@ -210,7 +210,7 @@ impl Stdio {
         let Some(talk) = &mut self.talk else {
             return Ok(());
         };
-        let largest = largest(&talk.peer.address);
+        let largest = PIECE;
         let most = largest / if self.crlf.is_some() { 2 } else { 1 };
         let buffer = &mut self.buffer[..most];
         let Some(count) = input::read(buffer)? else {

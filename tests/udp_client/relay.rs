@@ -41,6 +41,19 @@ fn datagrams_that_arrive_after_the_end_of_input_are_printed() {
 }
 
 #[test]
+fn a_datagram_is_no_longer_than_other_netcats_receive() {
+    let server = mailbox();
+    let client = relay(&address(&server)).stdin(random_bytes(20_000)).start();
+    let mut left = 20_000;
+    while left > 0 {
+        let size = receive(&server).0.len();
+        assert!(size <= 8192, "{size}");
+        left -= size;
+    }
+    client.finish();
+}
+
+#[test]
 fn a_large_input_is_cut_into_datagrams() {
     let server = udp_server(["--service", "echo"]).listen();
     let input = random_bytes(100_000);
@@ -225,16 +238,15 @@ fn what_a_receiver_had_no_room_for_is_counted() {
     let target = address(&server);
     let folder = temporary_folder();
     let path = folder.path().join("input");
-    let most = 65_507;
-    std::fs::write(&path, vec![b'x'; 20 * most]).unwrap();
+    std::fs::write(&path, vec![b'x'; 200 * 8192]).unwrap();
     let client = a_flood(&target, &path).code(1).run();
     server.set_nonblocking(true).unwrap();
-    let mut buffer = vec![0; most];
+    let mut buffer = vec![0; 8192];
     let received = std::iter::from_fn(|| server.recv(&mut buffer).ok()).count();
     let lost = format!(
         "could not deliver all datagrams to {target}: its queue was full, and {} of all that came \
          were lost",
-        20 - received
+        200 - received
     );
     assert!(client.stderr.contains(&lost), "{client:?}");
 }
