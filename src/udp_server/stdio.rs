@@ -132,8 +132,7 @@ impl Stdio {
         }
         for local in sockets.iter().map(|socket| socket.local) {
             let event = Event::new("start").with("v", 1);
-            let event = event.with("address", local.ip().to_string());
-            let event = event.with("port", local.port());
+            let event = event.with_address(&local);
             self.stdout.push_between(&event.line(), b"", "")?;
         }
         Ok(())
@@ -181,8 +180,7 @@ impl Stdio {
             Form::Exact | Form::Line => self.stdout.push(payload),
             Form::Event => {
                 let event = Event::new("datagram")
-                    .with("address", peer.address.ip().to_string())
-                    .with("port", peer.address.port())
+                    .with_address(&peer.address)
                     .with("bytes", payload.len());
                 let line = event.with_data(payload).line();
                 self.stdout.push_between(&line, b"", "")

@@ -137,7 +137,7 @@ fn every_datagram_is_an_event_with_json() {
     let target = target_of(&server);
     let port = target.port();
     server.receive_line(&format!(
-        r#"{{"event":"start",{{*}}"v":1,"address":"127.0.0.1","port":{port}}}"#
+        r#"{{"event":"start","unix_s":{{N}},"v":1,"address":"127.0.0.1","port":{port}}}"#
     ));
     let peer = mailbox();
     let port = peer.local_addr().unwrap().port();
@@ -147,7 +147,7 @@ fn every_datagram_is_an_event_with_json() {
     ] {
         send(&peer, payload, target);
         server.receive_line(&format!(
-            r#"{{"event":"datagram",{{*}}"address":"127.0.0.1","port":{port},{data}}}"#
+            r#"{{"event":"datagram","unix_s":{{N}},"address":"127.0.0.1","port":{port},{data}}}"#
         ));
     }
 }

@@ -111,8 +111,7 @@ impl Report {
             worst: Worst::default(),
         };
         if json {
-            let event = Event::new("start").with("v", 1);
-            report.print(event.with("target", target.to_string()))?;
+            report.print(Event::start(&target.to_string()))?;
         }
         Ok(report)
     }
@@ -144,8 +143,8 @@ impl Report {
             };
         }
         let event = Event::new("answer")
-            .with("number", number)
-            .with("address", address.to_string())
+            .with("seq", number)
+            .with_address(&address)
             .with("bytes", answer.len())
             .with("rtt_ms", rtt.map(json::milliseconds));
         self.print(event.with_data(answer))
@@ -183,13 +182,11 @@ impl Report {
         if !self.json {
             return Ok(());
         }
-        let mut event = Event::new(name).with("number", number);
+        let mut event = Event::new(name).with("seq", number);
         if let Some(suspect) = suspect {
             event = event.with("suspect", suspect);
         }
-        let event = event
-            .with("address", address.to_string())
-            .with("bytes", received.len());
+        let event = event.with_address(&address).with("bytes", received.len());
         self.print(event.with_data(received))
     }
 
@@ -198,8 +195,8 @@ impl Report {
         if !self.json {
             return Ok(());
         }
-        let event = Event::new("unanswered").with("number", number);
-        self.print(event.with("message", list))
+        let event = Event::new("unanswered").with("seq", number);
+        self.print(event.with("error", list))
     }
 
     /// Logs `message`, and counts `exit` for the exit code.

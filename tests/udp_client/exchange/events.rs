@@ -11,6 +11,7 @@ use crate::harness::{mailbox, netkit, udp_server};
 fn every_event_is_one_object_on_one_line() {
     let server = mailbox();
     let target = address(&server);
+    let port = server.local_addr().unwrap().port();
     let mut client = netkit(["udp-client", "--json", "-W", "2", &target, "a", "b"])
         .any_stderr()
         .code(1)
@@ -20,16 +21,16 @@ fn every_event_is_one_object_on_one_line() {
     ));
     let first = expect(&server, "a");
     client.receive_line(&format!(
-        r#"{{"event":"unanswered","unix_s":{{N}},"number":1,"message":"{target}: nothing came within 2s"}}"#
+        r#"{{"event":"unanswered","unix_s":{{N}},"seq":1,"error":"{target}: nothing came within 2s"}}"#
     ));
     let second = expect(&server, "b");
     send(&server, "late", first);
     client.receive_line(&format!(
-        r#"{{"event":"late","unix_s":{{N}},"number":1,"address":"{target}","bytes":4,"text":"late"}}"#
+        r#"{{"event":"late","unix_s":{{N}},"seq":1,"address":"127.0.0.1","port":{port},"bytes":4,"text":"late"}}"#
     ));
     send(&server, b"\xff\0", second);
     client.receive_line(&format!(
-        r#"{{"event":"answer","unix_s":{{N}},"number":2,"address":"{target}","bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
+        r#"{{"event":"answer","unix_s":{{N}},"seq":2,"address":"127.0.0.1","port":{port},"bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
     ));
     client.receive_line(r#"{"event":"summary","unix_s":{N},"sent":2,"answered":1,"unanswered":1}"#);
     client.finish();
