@@ -57,6 +57,7 @@ const RARE: &[&str] = &[
     "wait_after_eof",
     "record",
     "parallel",
+    "wait",
     "ipv4",
     "ipv6",
     "numeric",

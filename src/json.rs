@@ -6,9 +6,8 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
-use crate::exit::Failure;
+use crate::escape;
 use crate::units::ip;
-use crate::{escape, output};
 
 /// One object. A field with a unit has it in its name (`rtt_ms`).
 pub struct Event(String);
@@ -51,10 +50,6 @@ impl Event {
             let _ = write!(hex, "{byte:02x}");
         }
         self.with("hex", hex)
-    }
-
-    pub fn print(self) -> Result<(), Failure> {
-        output::write_once(self.line().as_bytes())
     }
 
     pub fn line(mut self) -> String {

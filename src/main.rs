@@ -5,6 +5,7 @@
 //! a session), `ping` (numbers and text of pings), `server` (what servers share) and `net`
 //! (addresses and sockets). Dependencies run one way, in that order.
 
+mod check;
 mod cli;
 mod escape;
 mod exit;

@@ -120,22 +120,43 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Reads `HOST PORTS` or `HOST:PORT`: at least one address.
-pub fn addresses(words: &[String]) -> Result<Vec<HostPort>, String> {
-    match words {
-        [first, second] => match read(first)? {
-            (host, None) => {
-                let with_host = |port| HostPort {
-                    host: host.clone(),
-                    port,
-                };
-                Ok(ports(second)?.into_iter().map(with_host).collect())
-            }
-            (host, Some(port)) => Err(too_much(second, &HostPort { host, port })),
-        },
-        [word] => Ok(vec![word.parse()?]),
-        _ => Err("no address; write HOST PORTS, for example localhost 22,80,8000-8010".to_owned()),
+/// Reads the targets of a check: `HOST:PORTS` each, or `HOST PORTS`. At least one.
+pub fn targets(words: &[String]) -> Result<Vec<HostPort>, String> {
+    if let [first, second] = words
+        && let Ok((host, None)) = read(first)
+        && glued_port(first).is_none_or(|_| ports(second).is_ok())
+    {
+        return Ok(at_ports(&host, &ports(second)?));
     }
+    let mut targets = Vec::new();
+    for word in words {
+        let list = word.rsplit_once(':').filter(|(_, list)| {
+            let is_list = list.contains([',', '-']);
+            is_list && !is_ipv6(word) && !word.contains("://")
+        });
+        match list {
+            Some((host, list)) => {
+                let ports = ports(list)?;
+                let one: HostPort = format!("{host}:{}", ports[0]).parse()?;
+                targets.extend(at_ports(&one.host, &ports));
+            }
+            None => targets.push(word.parse()?),
+        }
+    }
+    if targets.is_empty() {
+        return Err(
+            "no address; write HOST:PORTS, for example localhost:22,80,8000-8010".to_owned(),
+        );
+    }
+    Ok(targets)
+}
+
+fn at_ports(host: &str, ports: &[u16]) -> Vec<HostPort> {
+    let at_port = |port: &u16| HostPort {
+        host: host.to_owned(),
+        port: *port,
+    };
+    ports.iter().map(at_port).collect()
 }
 
 fn too_much(word: &str, address: &HostPort) -> String {
@@ -454,23 +475,44 @@ mod tests {
 
     #[test]
     fn ports_to_check_follow_a_host_or_are_part_of_the_address() {
-        let read = |typed: &[&str]| addresses(&words(typed));
-        let address = |text: &str| text.parse::<HostPort>().unwrap();
-        assert_eq!(
-            read(&["db", "1,2"]),
-            Ok(vec![address("db:1"), address("db:2")])
-        );
-        assert_eq!(read(&["::1", "7"]), Ok(vec![address("[::1]:7")]));
-        assert_eq!(read(&["[::1]:7"]), Ok(vec![address("[::1]:7")]));
-        assert!(read(&["db:1", "2"]).is_err());
-        assert!(read(&["db"]).is_err());
-        assert!(read(&[]).is_err());
+        let read = |typed: &[&str]| {
+            let targets = targets(&words(typed))?;
+            Ok::<_, String>(targets.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let cases: [(&[&str], &[&str]); 9] = [
+            (&["db", "1,2"], &["db:1", "db:2"]),
+            (&["db:1,2"], &["db:1", "db:2"]),
+            (&["db:7-9", "db:1"], &["db:7", "db:8", "db:9", "db:1"]),
+            (&["a-b:1", "c-d:2"], &["a-b:1", "c-d:2"]),
+            (&["::1", "7"], &["[::1]:7"]),
+            (&["[::1]:7,9", ":1"], &["[::1]:7", "[::1]:9", "localhost:1"]),
+            (&["[::1]", "7-8"], &["[::1]:7", "[::1]:8"]),
+            (&[":1,2"], &["localhost:1", "localhost:2"]),
+            (&["a:1", "b:1", "c:1"], &["a:1", "b:1", "c:1"]),
+        ];
+        for (typed, expected) in cases {
+            let expected = expected.iter().map(ToString::to_string).collect();
+            assert_eq!(read(typed), Ok(expected), "{typed:?}");
+        }
+        let wrong: [&[&str]; 7] = [
+            &["db:1", "2"],
+            &["db"],
+            &[],
+            &["db:2-1"],
+            &["db:1,"],
+            &["db", "1", "2"],
+            &["http://a-b:80"],
+        ];
+        for typed in wrong {
+            assert!(read(typed).is_err(), "{typed:?}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_words_are_answered_without_a_panic(typed in proptest::collection::vec("[\\[\\]:%a1.]{0,12}|\\PC{0,9}", 0..4)) {
             let _ = HostPort::from_words(&typed);
+            let _ = targets(&typed);
         }
 
         #[test]

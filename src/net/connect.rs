@@ -57,6 +57,16 @@ impl ConnectArgs {
         }
     }
 
+    /// How often a connection is tried, at most.
+    pub fn attempts(&self) -> u32 {
+        self.retry.unwrap_or(0).saturating_add(1)
+    }
+
+    /// The time between two attempts.
+    pub fn delay(&self) -> Duration {
+        self.retry_delay.unwrap_or(Duration::from_secs(1))
+    }
+
     /// Repeats `attempt` up to `--retry` times while it fails for a reason that may pass. Blocks in
     /// between, but not beyond `deadline`.
     pub fn with_retries<T>(
@@ -64,8 +74,7 @@ impl ConnectArgs {
         deadline: Deadline,
         mut attempt: impl FnMut() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let delay = self.retry_delay.unwrap_or(Duration::from_secs(1));
-        let attempts = u64::from(self.retry.unwrap_or(0)) + 1;
+        let (delay, attempts) = (self.delay(), self.attempts());
         let mut number = 1;
         loop {
             let failure = match attempt() {

@@ -1,35 +1,39 @@
-//! `-z`: says which ports of a host are open, by connecting to each and closing the connection.
+//! `-z`: says which ports are open, by connecting to each and closing the connection.
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::thread;
-use std::time::Duration;
-
-use rustix::process::{Resource, getrlimit};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use super::ping;
-use crate::exit::{Failure, Worst};
-use crate::json::{Event, milliseconds};
+use crate::check::report::Report;
+use crate::check::{Attempt, Checked, Plan, State, at_a_time};
+use crate::exit::Failure;
+use crate::json::milliseconds;
 use crate::logging::LoggingArgs;
 use crate::net::address::{self, HostPort};
-use crate::net::connect::{ConnectArgs, connect_to};
-use crate::output;
+use crate::net::connect::ConnectArgs;
+use crate::net::race::Race;
 use crate::ping::options::PingArgs;
-use crate::units::positive_duration;
-use crate::wait::Deadline;
+use crate::units::{ip, positive_duration};
+use crate::wait::{Deadline, Key, Ready, Set};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Ping and check")]
 pub struct CheckArgs {
-    /// Say which ports are open: HOST:PORT or HOST 22,80-90
+    /// Say which of HOST:22,80,8000-8010 are open
+    ///
+    /// Several targets may follow, or HOST PORTS. Of one port a failure is an error. Of several, -v
+    /// tells those that are not open, and a summary stands at the end.
     #[arg(short = 'z', long)]
     check: bool,
     /// Try N ports at a time [default: 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
+    /// Check again until all are open, for TIME
+    ///
+    /// Exit 4 if TIME passes first. --retry-delay is the time between two checks.
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "retry")]
+    wait: Option<Duration>,
     #[command(flatten)]
     pub ping: PingArgs,
     /// Limit each connection of a ping [default: 1s]
@@ -50,10 +54,27 @@ impl CheckArgs {
     fn is_netcats_interval(&self) -> bool {
         !self.check && self.ping.is_only_interval() && !io::stdin().is_terminal()
     }
-}
 
-/// The address that accepted the connection, and how long that took.
-type Checked = Result<(IpAddr, Duration), Failure>;
+    /// Whether ports that are not open are checked again, whatever `--retry` says.
+    pub fn is_repeated(&self) -> bool {
+        self.wait.is_some()
+    }
+
+    fn plan(&self, connect: &ConnectArgs, deadline: Deadline) -> Plan {
+        /// The descriptors that one attempt may need: a host may have several addresses.
+        const EACH: usize = 4;
+        Plan {
+            at_a_time: at_a_time(self.parallel.unwrap_or(64), EACH),
+            rounds: match self.wait {
+                Some(_) => u32::MAX,
+                None => connect.attempts(),
+            },
+            delay: connect.delay(),
+            wait: Deadline::within(self.wait),
+            deadline,
+        }
+    }
+}
 
 /// Connects to each port, `--parallel` of them at a time, and reports them in the order of `words`.
 /// Fails if one of them is not open.
@@ -68,7 +89,7 @@ pub fn run(
         let message = "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)";
         return Err(Failure::usage(message));
     }
-    let targets = address::addresses(words).map_err(Failure::usage)?;
+    let targets = address::targets(words).map_err(Failure::usage)?;
     if args.ping.is_wanted() {
         let [target] = &targets[..] else {
             let message = "a ping is of one port; write HOST PORT or HOST:PORT";
@@ -77,122 +98,68 @@ pub fn run(
         let deadline = deadline.min(Deadline::within(connect.limit));
         return ping::run(target, args, connect, deadline, logging);
     }
-    if args.json {
-        let event = Event::new("start").with("v", 1);
-        let event = event.with("host", targets[0].name());
-        event.with("ports", targets.len()).print()?;
+    let plan = args.plan(connect, deadline);
+    let end = plan.end();
+    let report = Report::start(&targets, &words.join(" "), args.json, logging.verbose > 0)?;
+    crate::check::run(
+        report,
+        &plan,
+        |target| connect.addresses(target, connect.limit(end)),
+        |target, addresses| Connecting {
+            target,
+            only: match addresses[..] {
+                [address] => Some(address),
+                _ => None,
+            },
+            race: Race::new(connect, addresses),
+            limit: connect.limit(end),
+        },
+    )
+}
+
+/// One port that is being connected to.
+struct Connecting<'a> {
+    target: &'a HostPort,
+    /// The address of a host that has but one.
+    only: Option<SocketAddr>,
+    race: Race<'a>,
+    limit: Deadline,
+}
+
+impl Attempt for Connecting<'_> {
+    fn proceed(&mut self) {
+        if !self.limit.has_passed() {
+            self.race.start_due();
+        }
     }
-    let addresses = connect.with_retries(deadline, || {
-        connect.addresses(&targets[0], connect.limit(deadline))
-    })?;
-    let check = |target: &HostPort| {
-        connect.with_retries(deadline, || {
-            let mut addresses = addresses.clone();
-            for address in &mut addresses {
-                address.set_port(target.port);
-            }
-            let connected = connect_to(target, addresses, connect, connect.limit(deadline))?;
-            Ok((connected.peer.ip(), connected.took()))
-        })
-    };
-    let threads = at_a_time(args.parallel.unwrap_or(64), addresses.len());
-    let mut open = 0;
-    let mut worst = Worst::default();
-    check_all(&targets, threads.into(), check, |target, checked| {
-        match &checked {
-            Ok(_) => open += 1,
-            Err(failure) => worst.add(failure.exit),
+
+    fn wake(&self) -> Deadline {
+        if self.race.is_lost() {
+            return Deadline::now();
         }
-        print(target, &checked, args.json)
-    })?;
-    if args.json {
-        let event = Event::new("summary").with("open", open);
-        event.with("failed", targets.len() - open).print()?;
+        self.limit.min(self.race.next_start())
     }
-    // The message of each failure has been printed.
-    worst.result()
-}
 
-/// `asked`, or fewer if the limit of open descriptors does not permit so many: a check may connect to
-/// all `addresses` of the host at once.
-fn at_a_time(asked: u16, addresses: usize) -> u16 {
-    /// What netkit has open besides.
-    const RESERVE: u64 = 16;
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let most = limit.saturating_sub(RESERVE) / addresses.max(1) as u64;
-    asked.min(u16::try_from(most).unwrap_or(u16::MAX)).max(1)
-}
+    fn watch<'s>(&'s self, set: &mut Set<'s>) -> Vec<Key> {
+        self.race.watch(set)
+    }
 
-/// Calls `check` for all `targets`, on as many `threads`. Gives the results to `report` in the order
-/// of the targets, each as soon as all before it are known. An error of `report` ends it.
-fn check_all(
-    targets: &[HostPort],
-    threads: usize,
-    check: impl Fn(&HostPort) -> Checked + Sync,
-    mut report: impl FnMut(&HostPort, Checked) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let (sender, results) = mpsc::channel();
-    let next = AtomicUsize::new(0);
-    let work = |sender: Sender<_>| {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(target) = targets.get(index) else {
-                return;
-            };
-            if sender.send((index, check(target))).is_err() {
-                // `report` has failed.
-                return;
-            }
+    fn result(&mut self, keys: &[Key], ready: &Ready, at: Instant) -> io::Result<Option<Checked>> {
+        if let Some(connected) = self.race.winner(keys, ready, at)? {
+            let (peer, time) = (connected.peer, connected.took());
+            let (target, millis) = (self.target, milliseconds(time));
+            return Ok(Some(Checked {
+                state: State::Open,
+                address: Some(peer),
+                time: Some(time),
+                line: Some(format!("{target} ({}) open, {millis:.3} ms", ip(&peer))),
+                failure: None,
+            }));
         }
-    };
-    thread::scope(|scope| {
-        for _ in 0..threads.min(targets.len()) {
-            let sender = sender.clone();
-            let thread = thread::Builder::new().name("check".to_owned());
-            if thread.spawn_scoped(scope, || work(sender)).is_err() {
-                // The threads that were started take all targets.
-                break;
-            }
-        }
-        drop(sender);
-        let mut early = BTreeMap::new();
-        let mut reported = 0;
-        for (index, checked) in results {
-            early.insert(index, checked);
-            while let Some(checked) = early.remove(&reported) {
-                report(&targets[reported], checked)?;
-                reported += 1;
-            }
-        }
-        if reported < targets.len() {
-            let message = "could not check all ports: no thread could be started";
-            return Err(Failure::local(message));
-        }
-        Ok(())
-    })
-}
-
-fn print(target: &HostPort, checked: &Checked, json: bool) -> Result<(), Failure> {
-    let event = |name| {
-        let event = Event::new(name).with("host", target.name());
-        event.with("port", target.port)
-    };
-    match checked {
-        Ok((ip, time)) if json => {
-            let event = event("open").with("address", ip.to_string());
-            event.with("rtt_ms", milliseconds(*time)).print()
-        }
-        Ok((ip, time)) => {
-            let line = format!("{target} ({ip}) open, {:.3} ms\n", milliseconds(*time));
-            output::write_once(line.as_bytes())
-        }
-        Err(failure) if json => {
-            let event = event("failed").with("exit", failure.exit as u8);
-            event.with("reason", failure.to_string()).print()
-        }
-        Err(failure) => {
-            tracing::warn!("{failure}");
-            Ok(())
-        }
+        let is_over = self.race.is_lost() || self.limit.has_passed_at(at);
+        Ok(is_over.then(|| Checked {
+            address: self.only,
+            ..Checked::failed(self.race.failure(self.target, self.limit))
+        }))
     }
 }

@@ -31,7 +31,7 @@ Examples:
   netkit tcp-client www.sina.com.cn:80            fetch a page
   netkit tcp-client --get /robots.txt HOST 8080   fetch another page
   printf 'exit\\n' | netkit tcp-client HOST 9999   send a pipe, print the answer
-  netkit tcp-client -z HOST 22,80,8000-8010       say which ports are open";
+  netkit tcp-client -z HOST:22,80,8000-8010       say which ports are open";
 
 #[derive(clap::Args)]
 #[command(
@@ -41,7 +41,7 @@ Examples:
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..=2)]
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..)]
     target: Vec<String>,
 
     /// Send TEXT instead of standard input (escapes: \r \n \t \0 \\ \xHH)
@@ -91,6 +91,10 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
     path.map_or(Ok(()), http::check_path)
         .map_err(Failure::usage)?;
+    if let Some(word) = args.target.get(2) {
+        let message = format!("too many arguments: '{word}'; write HOST PORT or HOST:PORT");
+        return Err(Failure::usage(message));
+    }
     let target = HostPort::from_words(&args.target).map_err(Failure::usage)?;
     needs(
         "port 80",

@@ -29,7 +29,7 @@ pub const OPTIONS: &Rows = &[
     (&["hex_dump", "record"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
     (&["check"], &[CHECK, PING]),
-    (&["parallel"], &[CHECK]),
+    (&["parallel", "wait"], &[CHECK]),
     (
         &["ping", "count", "interval", "timeout", "max_loss"],
         &[PING],
@@ -42,6 +42,9 @@ impl Args {
     /// Refuses options that do nothing in this combination.
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         typed.check(self.mode(), OPTIONS)?;
+        if self.check.is_repeated() {
+            return Ok(());
+        }
         typed.require("retry_delay", "retry")
     }
 

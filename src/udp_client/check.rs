@@ -1,99 +1,167 @@
-//! `udp-client -z`: says whether a UDP port is open.
+//! `udp-client -z`: says which UDP ports are open.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
+use super::socket::ClientSocket;
+use super::target::{Target, TargetArgs};
+use crate::check::report::Report;
+use crate::check::{Attempt, Checked, Plan, State, at_a_time};
 use crate::exit::{Exit, Failure};
-use crate::json::{self, Event};
+use crate::json::milliseconds;
+use crate::net::address::HostPort;
 use crate::net::datagram::BUFFER;
-use crate::output;
-use crate::ping::text;
-use crate::udp_client::target::Target;
-use crate::wait::{Deadline, IN, is_wait, wait_for};
+use crate::wait::{Deadline, IN, Key, Ready, Set, if_ready};
 
-/// What one empty datagram says about a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It was answered after this time.
-    Open(Duration),
-    /// The network said after this time that it did not arrive.
-    Closed(Duration),
-    /// Nothing came: the server does not answer, or a filter or the network dropped the datagram.
-    Silent,
-}
-
-/// Prints one line: about the first open address, else the first silent one, else the last closed
-/// one. The error carries only the exit code, where all are closed.
-pub fn run(target: &Target<'_>, timeout: Duration, json: bool) -> Result<(), Failure> {
-    if json {
-        let event = Event::new("start").with("v", 1);
-        event.with("target", target.typed.to_string()).print()?;
-    }
-    let (mut found, mut failure) = (None, None);
-    for &address in &target.addresses {
-        match check(target, address, timeout) {
-            Ok(State::Open(time)) => return print(target, address, State::Open(time), json),
-            Ok(_) if matches!(found, Some((_, State::Silent))) => {}
-            Ok(state) => found = Some((address, state)),
-            Err(error) => failure = Some(target.failure(address, &error)),
-        }
-        target.watch.check()?;
-    }
-    let Some((address, state)) = found else {
-        return failure.map_or(Ok(()), Err);
-    };
-    print(target, address, state, json)?;
-    match state {
-        State::Closed(_) => Err(Failure::announced(Exit::Network)),
-        State::Open(_) | State::Silent => Ok(()),
-    }
-}
-
-fn check(target: &Target<'_>, address: SocketAddr, timeout: Duration) -> io::Result<State> {
-    let socket = target.open(address)?;
-    let sent = socket.send(b"")?;
-    let end = Deadline::since(sent, timeout);
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let is_over = end.has_passed();
-        wait_for(socket.as_fd(), IN, end)?;
-        let received = socket.receive(&mut buffer);
-        let time = sent.elapsed();
-        match received {
-            Ok(_) => return Ok(State::Open(time)),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Ok(State::Closed(time));
-            }
-            Err(error) if !is_wait(&error) => return Err(error),
-            Err(_) if is_over => return Ok(State::Silent),
-            Err(_) => {}
-        }
-    }
-}
-
-fn print(
-    target: &Target<'_>,
-    address: SocketAddr,
-    state: State,
+/// Sends an empty datagram to each port, and reports them in the order of `targets`. `typed` are the
+/// words that name them. Fails if one of them is closed.
+pub fn run(
+    targets: &[HostPort],
+    typed: &str,
+    args: &TargetArgs,
+    timeout: Duration,
     json: bool,
+    verbose: bool,
 ) -> Result<(), Failure> {
-    let (name, time) = match state {
-        State::Open(time) => ("open", Some(time)),
-        State::Closed(time) => ("closed", Some(time)),
-        State::Silent => ("open|filtered", None),
+    /// Each needs a socket.
+    const AT_A_TIME: u16 = 64;
+    let plan = Plan {
+        at_a_time: at_a_time(AT_A_TIME, 1),
+        rounds: 1,
+        delay: Duration::ZERO,
+        wait: Deadline::NEVER,
+        deadline: Deadline::NEVER,
     };
-    if json {
-        return Event::new(name)
-            .with("address", address.ip().to_string())
-            .with("port", address.port())
-            .with("rtt_ms", time.map(json::milliseconds))
-            .print();
+    let watch = Rc::new(args.watch()?);
+    let report = Report::start(targets, typed, json, verbose)?;
+    let checked = crate::check::run(
+        report,
+        &plan,
+        |target| args.addresses(target, Deadline::NEVER),
+        |target, addresses| Asking {
+            target: Target::of(target, addresses, Rc::clone(&watch), args),
+            timeout,
+            next: 0,
+            asked: None,
+            found: None,
+        },
+    );
+    watch.check()?;
+    checked
+}
+
+/// One port that is being asked, at one address after another until one answers.
+struct Asking<'a> {
+    target: Target<'a>,
+    timeout: Duration,
+    /// The index of the address that is asked next.
+    next: usize,
+    asked: Option<Asked>,
+    /// The best result so far: a silent address may be open, a closed one is not.
+    found: Option<Checked>,
+}
+
+/// An address that has not answered yet.
+struct Asked {
+    socket: ClientSocket,
+    sent: Instant,
+    end: Deadline,
+}
+
+impl Asking<'_> {
+    fn ask(&self, address: SocketAddr) -> io::Result<Asked> {
+        let socket = self.target.open(address)?;
+        let sent = socket.send(b"")?;
+        Ok(Asked {
+            socket,
+            sent,
+            end: Deadline::since(sent, self.timeout),
+        })
     }
-    let target = target.name(address);
-    let time = time.map_or_else(String::new, |time| {
-        format!(", {} ms", text::milliseconds(time))
-    });
-    output::write_once(format!("{target} {name}{time}\n").as_bytes())
+
+    fn failed(&self, address: SocketAddr, error: &io::Error) -> Checked {
+        Checked {
+            address: Some(address),
+            ..Checked::failed(self.target.failure(address, error))
+        }
+    }
+
+    /// Keeps `checked` unless the result of an earlier address says more.
+    fn keep(&mut self, checked: Checked) {
+        let is_silent = |checked: &Checked| checked.state == State::Silent;
+        if !self.found.as_ref().is_some_and(is_silent) {
+            self.found = Some(checked);
+        }
+    }
+
+    fn checked(&self, state: State, address: SocketAddr, time: Option<Duration>) -> Checked {
+        let words = match state {
+            State::Open => "open",
+            State::Silent => "open|filtered",
+            State::Closed | State::Failed => "closed",
+        };
+        let millis = time.map(|time| format!(", {:.3} ms", milliseconds(time)));
+        let millis = millis.unwrap_or_default();
+        Checked {
+            state,
+            address: Some(address),
+            time,
+            line: Some(format!("{} {words}{millis}", self.target.name(address))),
+            failure: (state == State::Closed).then(|| Failure::announced(Exit::Network)),
+        }
+    }
+}
+
+impl Attempt for Asking<'_> {
+    fn proceed(&mut self) {
+        while self.asked.is_none()
+            && let Some(&address) = self.target.addresses.get(self.next)
+        {
+            self.next += 1;
+            match self.ask(address) {
+                Ok(asked) => self.asked = Some(asked),
+                Err(error) => self.keep(self.failed(address, &error)),
+            }
+        }
+    }
+
+    fn wake(&self) -> Deadline {
+        let asked = self.asked.as_ref();
+        asked.map_or_else(Deadline::now, |asked| asked.end)
+    }
+
+    fn watch<'s>(&'s self, set: &mut Set<'s>) -> Vec<Key> {
+        let asked = self.asked.as_ref();
+        let socket = asked.map(|asked| asked.socket.as_fd());
+        vec![set.add(socket, IN)]
+    }
+
+    fn result(&mut self, keys: &[Key], ready: &Ready, at: Instant) -> io::Result<Option<Checked>> {
+        let Some(asked) = &self.asked else {
+            return Ok(self.found.take());
+        };
+        let address = asked.socket.address;
+        let time = Some(at - asked.sent);
+        let received = if ready[keys[0]] {
+            if_ready(asked.socket.receive(&mut vec![0; BUFFER]))
+        } else {
+            Ok(None)
+        };
+        let checked = match received {
+            Ok(Some(_)) => return Ok(Some(self.checked(State::Open, address, time))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.checked(State::Closed, address, time)
+            }
+            Ok(None) if asked.end.has_passed_at(at) => self.checked(State::Silent, address, None),
+            Ok(None) => return Ok(None),
+            Err(error) => self.failed(address, &error),
+        };
+        self.asked = None;
+        self.keep(checked);
+        self.proceed();
+        Ok(self.found.take_if(|_| self.asked.is_none()))
+    }
 }

@@ -8,12 +8,13 @@ mod relay;
 mod socket;
 mod target;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::exit::{self, Failure};
 use crate::logging::LoggingArgs;
-use crate::net::address::HostPort;
+use crate::net::address::{self, HostPort};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
@@ -69,6 +70,9 @@ pub struct Args {
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
+    if args.check {
+        return args.check_ports(logging);
+    }
     let (typed, data) = args.target_and_data().map_err(Failure::usage)?;
     if !data.is_empty()
         && let Some(mode) = args.mode_without_data()
@@ -82,8 +86,6 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         ping::run(&target, timeout, deadline, &args.ping, args.json, logging)
     } else if args.relay.relay {
         relay::run(&target, &args.relay, args.exchange.raw, deadline)
-    } else if args.check {
-        check::run(&target, timeout, args.json)
     } else {
         let mut payloads = Payloads::new(&data, &args.input)?;
         exchange::run(target, &mut payloads, &args.exchange, args.json, deadline)
@@ -97,11 +99,25 @@ impl Args {
             Some("a ping, which -c and -i imply, sends probes of its own")
         } else if self.relay.relay {
             Some("--relay sends standard input")
-        } else if self.check {
-            Some("-z sends an empty datagram")
         } else {
             None
         }
+    }
+
+    fn check_ports(&self, logging: &LoggingArgs) -> Result<(), Failure> {
+        let words = self.words.iter().map(|word| word.to_string_lossy());
+        let words: Vec<String> = words.map(Cow::into_owned).collect();
+        let targets = address::targets(&words).map_err(Failure::usage)?;
+        let timeout = self.exchange.timeout;
+        let verbose = logging.verbose > 0;
+        check::run(
+            &targets,
+            &words.join(" "),
+            &self.target,
+            timeout,
+            self.json,
+            verbose,
+        )
     }
 
     /// Addresses are text; data may be any bytes.

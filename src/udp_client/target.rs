@@ -29,6 +29,25 @@ pub struct TargetArgs {
     group: GroupArgs,
 }
 
+impl TargetArgs {
+    /// Records all datagrams.
+    pub fn watch(&self) -> Result<DatagramTap, Failure> {
+        Ok(DatagramTap::new(self.tap.open()?))
+    }
+
+    /// Resolves `typed` by `limit`.
+    pub fn addresses(&self, typed: &HostPort, limit: Deadline) -> Result<Vec<SocketAddr>, Failure> {
+        let mut addresses = self.resolve.resolve(&typed.host, typed.port, limit)?;
+        addresses.retain(|address| self.source.suits(address));
+        if addresses.is_empty() {
+            let message =
+                format!("could not send to {typed}: it has no address of the family of --source");
+            return Err(Failure::local(message));
+        }
+        Ok(addresses)
+    }
+}
+
 pub struct Target<'a> {
     /// As the user typed it.
     pub typed: &'a HostPort,
@@ -46,19 +65,23 @@ impl<'a> Target<'a> {
         args: &'a TargetArgs,
         limit: Deadline,
     ) -> Result<Self, Failure> {
-        let mut addresses = args.resolve.resolve(&typed.host, typed.port, limit)?;
-        addresses.retain(|address| args.source.suits(address));
-        if addresses.is_empty() {
-            let message =
-                format!("could not send to {typed}: it has no address of the family of --source");
-            return Err(Failure::local(message));
-        }
-        Ok(Self {
+        let addresses = args.addresses(typed, limit)?;
+        Ok(Self::of(typed, addresses, Rc::new(args.watch()?), args))
+    }
+
+    /// A target with these `addresses`, at least one.
+    pub fn of(
+        typed: &'a HostPort,
+        addresses: Vec<SocketAddr>,
+        watch: Rc<DatagramTap>,
+        args: &'a TargetArgs,
+    ) -> Self {
+        Self {
             typed,
             addresses,
-            watch: Rc::new(DatagramTap::new(args.tap.open()?)),
+            watch,
             args,
-        })
+        }
     }
 
     /// Opens a socket towards `address`.

@@ -1,0 +1,170 @@
+//! Prints a check: a line or an event a port, and the summary.
+
+use std::time::Instant;
+
+use super::{Checked, State};
+use crate::exit::{Failure, Worst};
+use crate::json::{Event, milliseconds};
+use crate::net::address::HostPort;
+use crate::output::Queue;
+use crate::units::ip;
+use crate::wait::{Deadline, Set};
+
+pub struct Report<'a> {
+    pub targets: &'a [HostPort],
+    pub stdout: Queue,
+    json: bool,
+    verbose: bool,
+    began: Instant,
+    /// The results, by port. What was told is gone.
+    results: Vec<Option<Checked>>,
+    told: usize,
+    counts: [usize; 4],
+    worst: Worst,
+    /// Of a single port, why it is not open.
+    failure: Option<Failure>,
+}
+
+impl<'a> Report<'a> {
+    /// Prints the first event. `typed` are the words that name the targets.
+    pub fn start(
+        targets: &'a [HostPort],
+        typed: &str,
+        json: bool,
+        verbose: bool,
+    ) -> Result<Self, Failure> {
+        let mut report = Self {
+            targets,
+            stdout: Queue::open(true)?,
+            json,
+            verbose,
+            began: Instant::now(),
+            results: targets.iter().map(|_| None).collect(),
+            told: 0,
+            counts: [0; 4],
+            worst: Worst::default(),
+            failure: None,
+        };
+        if json {
+            let event = Event::start(typed).with("ports", targets.len());
+            report.stdout.push(event.line().as_bytes())?;
+        }
+        Ok(report)
+    }
+
+    /// The result of a port is final. Tells it once all before it are.
+    pub fn settle(&mut self, port: usize, checked: Checked) -> Result<(), Failure> {
+        self.results[port] = Some(checked);
+        while let Some(checked) = self.results.get_mut(self.told).and_then(Option::take) {
+            self.tell(&self.targets[self.told], checked)?;
+            self.told += 1;
+        }
+        Ok(())
+    }
+
+    /// Blocks until the next round. `pending` ports are not open.
+    pub fn pause(&mut self, pending: usize, next: Deadline) -> Result<(), Failure> {
+        if self.verbose {
+            let open = self.targets.len() - pending;
+            let delay = next.length();
+            tracing::info!("{open} open, {pending} not yet; next attempt in {delay:?}");
+        }
+        while !next.has_passed() {
+            let mut set = Set::new();
+            let stdout = self.stdout.watch(&mut set);
+            if set.wait(next)?[stdout] {
+                self.stdout.go_on()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the summary. The error carries the exit code; of a single port it says what failed.
+    pub fn finish(mut self, limit: Deadline) -> Result<(), Failure> {
+        let time = self.began.elapsed();
+        let [open, closed, silent, failed] = self.counts;
+        if self.json {
+            let event = Event::new("summary")
+                .with("open", open)
+                .with("closed", closed)
+                .with("no_answer", silent)
+                .with("failed", failed)
+                .with("time_ms", milliseconds(time));
+            self.stdout.push(event.line().as_bytes())?;
+        }
+        self.stdout.flush(limit)?;
+        if self.is_summed_up() {
+            let failed = match failed {
+                0 => String::new(),
+                failed => format!(", {failed} not tried"),
+            };
+            let seconds = time.as_secs_f64();
+            tracing::info!(
+                "{open} open, {closed} closed, {silent} without an answer{failed} ({seconds:.1} s)"
+            );
+        }
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => self.worst.result(),
+        }
+    }
+
+    fn is_summed_up(&self) -> bool {
+        self.targets.len() > 1 && !self.json
+    }
+
+    fn tell(&mut self, target: &HostPort, checked: Checked) -> Result<(), Failure> {
+        self.counts[checked.state as usize] += 1;
+        if let Some(failure) = &checked.failure {
+            self.worst.add(failure.exit);
+        }
+        if self.json {
+            let event = event(target, &checked);
+            return self.stdout.push(event.line().as_bytes());
+        }
+        match (checked.failure, checked.line) {
+            (None, line) => self.print(line),
+            (Some(failure), _) if checked.state == State::Failed && self.is_summed_up() => {
+                tracing::error!("{failure}");
+                Ok(())
+            }
+            (Some(failure), line) if self.is_summed_up() => {
+                if self.verbose {
+                    let line = line.unwrap_or_else(|| failure.to_string());
+                    tracing::info!("{line}");
+                }
+                Ok(())
+            }
+            (Some(failure), line) => {
+                self.failure = Some(failure);
+                self.print(line)
+            }
+        }
+    }
+
+    fn print(&mut self, line: Option<String>) -> Result<(), Failure> {
+        line.map_or(Ok(()), |line| {
+            self.stdout.push(format!("{line}\n").as_bytes())
+        })
+    }
+}
+
+fn event(target: &HostPort, checked: &Checked) -> Event {
+    let name = match checked.state {
+        State::Open => "open",
+        State::Closed => "closed",
+        State::Silent => "no_answer",
+        State::Failed => "failed",
+    };
+    let event = Event::new(name)
+        .with("target", target.to_string())
+        .with("address", checked.address.as_ref().map(ip))
+        .with("port", target.port)
+        .with("rtt_ms", checked.time.map(milliseconds));
+    let Some(failure) = &checked.failure else {
+        return event;
+    };
+    event
+        .with("error", (!failure.is_silent()).then(|| failure.to_string()))
+        .with("exit", failure.exit as u8)
+}
