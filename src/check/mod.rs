@@ -151,8 +151,12 @@ pub fn run<'a, A: Attempt>(
         if pending.is_empty() {
             break;
         }
+        let number = match plan.rounds {
+            u32::MAX => round.to_string(),
+            rounds => format!("{round} of {rounds}"),
+        };
         let next = Deadline::after(plan.delay).min(plan.end());
-        checker.report.pause(pending.len(), next)?;
+        checker.report.pause(&number, &pending, next)?;
         if plan.end().has_passed() {
             for (port, checked) in pending {
                 checker.report.settle(port, plan.give_up(checked))?;

@@ -62,12 +62,22 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// Blocks until the next round. `pending` ports are not open.
-    pub fn pause(&mut self, pending: usize, next: Deadline) -> Result<(), Failure> {
+    /// Blocks until the next round. `pending` are the ports that were not open in round `number`.
+    pub fn pause(
+        &mut self,
+        number: &str,
+        pending: &[(usize, Checked)],
+        next: Deadline,
+    ) -> Result<(), Failure> {
         if self.verbose {
-            let open = self.targets.len() - pending;
             let delay = next.length();
-            tracing::info!("{open} open, {pending} not yet; next attempt in {delay:?}");
+            let (all, open) = (self.targets.len(), self.targets.len() - pending.len());
+            let why = match pending {
+                [(_, checked)] if all == 1 => checked.failure.as_ref().map(Failure::cause),
+                _ => None,
+            };
+            let why = why.map_or_else(|| format!("{open} of {all} open"), str::to_owned);
+            tracing::info!("attempt {number}: {why}; next in {delay:?}");
         }
         while !next.has_passed() {
             let mut set = Set::new();
@@ -119,6 +129,11 @@ impl<'a> Report<'a> {
             self.worst.add(failure.exit);
         }
         if self.json {
+            if let Some(failure) = &checked.failure
+                && checked.state == State::Failed
+            {
+                tracing::error!("{failure}");
+            }
             let event = event(target, &checked);
             return self.stdout.push(event.line().as_bytes());
         }

@@ -61,9 +61,14 @@ impl<'a> Session<'a> {
         self.schedule.sent(at)
     }
 
+    /// Whether an unanswered probe is told.
+    pub fn reports_missing(&self) -> bool {
+        self.args.report_missing
+    }
+
     /// Tells that probe `number` is about to be sent. `awaits_last`: the one before it is unanswered.
     pub fn sending(&mut self, number: u64, awaits_last: bool) -> Result<(), Failure> {
-        if self.args.report_missing && awaits_last {
+        if self.reports_missing() && awaits_last {
             self.console.print(&self.report.missing(number - 1))?;
         }
         self.console.print(&self.report.sending())

@@ -118,7 +118,7 @@ impl Ping<'_> {
     }
 
     fn send(&mut self) -> Result<(), Failure> {
-        if self.awaits_last {
+        if self.awaits_last && self.session.reports_missing() {
             self.start()?;
         }
         self.sent += 1;
@@ -226,7 +226,9 @@ impl Ping<'_> {
         while let Some(probe) = self.probes.front().filter(|probe| probe.expiry <= now) {
             let number = probe.number;
             self.probes.pop_front();
-            self.start()?;
+            if self.session.report.style == Style::Events {
+                self.start()?;
+            }
             self.session.lost(number)?;
         }
         Ok(())

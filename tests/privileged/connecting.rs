@@ -147,3 +147,36 @@ fn an_unreachable_network_is_exit_code_1() {
             .run();
     });
 }
+
+/// The time of a port is that of the address that answered, without the 250 ms before it.
+#[test]
+#[ignore = "needs root"]
+fn a_check_and_a_ping_time_the_address_that_answers() {
+    in_namespace(|| {
+        let hosts = hosts();
+        black_hole("2001:db8::/32");
+        let listener = std::net::TcpListener::bind(("192.0.2.1", 0)).unwrap();
+        let target = format!("both.test:{}", listener.local_addr().unwrap().port());
+        let check = client(&hosts, &["-z", &target]);
+        let line = check
+            .stdout(format!("{target} (192.0.2.1) open, {{N}} ms\n"))
+            .run();
+        let shown = String::from_utf8(line.stdout).unwrap();
+        let time: f64 = shown.split(' ').nth(3).unwrap().parse().unwrap();
+        assert!(time < 250.0, "{shown}");
+        let ping = client(&hosts, &["-c", "3", "-i", "0.01", &target])
+            .stdout(format!(
+                "PING {target} (192.0.2.1) 0(40) bytes of data.\n\
+                 0 bytes from {target} (192.0.2.1): tcp_seq=1 time={{N}} ms\n\
+                 0 bytes from {target} (192.0.2.1): tcp_seq=2 time={{N}} ms\n\
+                 0 bytes from {target} (192.0.2.1): tcp_seq=3 time={{N}} ms\n\n\
+                 --- {target} ping statistics ---\n\
+                 3 packets transmitted, 3 received, 0% packet loss, time {{N}}ms\n\
+                 rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms{{*}}\n"
+            ))
+            .run();
+        let shown = String::from_utf8(ping.stdout).unwrap();
+        let longest = shown.lines().last().unwrap().split('/').nth(5).unwrap();
+        assert!(longest.parse::<f64>().unwrap() < 250.0, "{shown}");
+    });
+}

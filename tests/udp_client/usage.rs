@@ -6,7 +6,8 @@ use crate::harness::netkit;
 fn ends(words: &str) -> (bool, String) {
     let words = words.split_whitespace();
     let client = netkit(["udp-client", "-n"].into_iter().chain(words)).arg("name:9");
-    let log = client.any_stderr().any_code().run().stderr;
+    let client = client.any_stdout().any_stderr().any_code();
+    let log = client.run().stderr;
     let is_refused = log.ends_with("; see 'netkit udp-client -h'\n");
     let is_unresolved = log.contains("could not resolve");
     assert!(is_refused != is_unresolved, "{log}");
