@@ -5,6 +5,7 @@
 //! | `harness` | runs programs with a deadline, plays the other end of a connection |
 //! | `cli` | the command line, its messages and exit codes; standard streams |
 //! | `help` | the help texts, letter by letter |
+//! | `json` | the events of all modes: one name for one thing |
 //! | `logging` | no client, accept or stop waits for a log line |
 //! | `readme` | what the README shows is what happens |
 //! | `relay` | much data, out and back |
@@ -22,6 +23,7 @@ mod harness;
 mod cli;
 mod help;
 mod interop;
+mod json;
 mod logging;
 #[cfg(target_os = "linux")]
 mod privileged;

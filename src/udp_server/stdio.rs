@@ -181,7 +181,7 @@ impl Stdio {
             Form::Event => {
                 let event = Event::new("datagram")
                     .with_address(&peer.address)
-                    .with("bytes", payload.len());
+                    .with("size_bytes", payload.len());
                 let line = event.with_data(payload).line();
                 self.stdout.push_between(&line, b"", "")
             }

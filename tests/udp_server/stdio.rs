@@ -142,8 +142,8 @@ fn every_datagram_is_an_event_with_json() {
     let peer = mailbox();
     let port = peer.local_addr().unwrap().port();
     for (payload, data) in [
-        (&b"a\n\x1b"[..], r#""bytes":3,"text":"a\n\u001b""#),
-        (b"\xff", r#""bytes":1,"hex":"ff""#),
+        (&b"a\n\x1b"[..], r#""size_bytes":3,"text":"a\n\u001b""#),
+        (b"\xff", r#""size_bytes":1,"hex":"ff""#),
     ] {
         send(&peer, payload, target);
         server.receive_line(&format!(

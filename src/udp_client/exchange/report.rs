@@ -145,7 +145,7 @@ impl Report {
         let event = Event::new("answer")
             .with("seq", number)
             .with_address(&address)
-            .with("bytes", answer.len())
+            .with("size_bytes", answer.len())
             .with("rtt_ms", rtt.map(json::milliseconds));
         self.print(event.with_data(answer))
     }
@@ -186,7 +186,9 @@ impl Report {
         if let Some(suspect) = suspect {
             event = event.with("suspect", suspect);
         }
-        let event = event.with_address(&address).with("bytes", received.len());
+        let event = event
+            .with_address(&address)
+            .with("size_bytes", received.len());
         self.print(event.with_data(received))
     }
 

@@ -26,11 +26,11 @@ fn every_event_is_one_object_on_one_line() {
     let second = expect(&server, "b");
     send(&server, "late", first);
     client.receive_line(&format!(
-        r#"{{"event":"late","unix_s":{{N}},"seq":1,"address":"127.0.0.1","port":{port},"bytes":4,"text":"late"}}"#
+        r#"{{"event":"late","unix_s":{{N}},"seq":1,"address":"127.0.0.1","port":{port},"size_bytes":4,"text":"late"}}"#
     ));
     send(&server, b"\xff\0", second);
     client.receive_line(&format!(
-        r#"{{"event":"answer","unix_s":{{N}},"seq":2,"address":"127.0.0.1","port":{port},"bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
+        r#"{{"event":"answer","unix_s":{{N}},"seq":2,"address":"127.0.0.1","port":{port},"size_bytes":2,"rtt_ms":{{N}},"hex":"ff00"}}"#
     ));
     client.receive_line(r#"{"event":"summary","unix_s":{N},"sent":2,"answered":1,"unanswered":1}"#);
     client.finish();
