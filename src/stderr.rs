@@ -138,7 +138,7 @@ impl Stderr {
             Way::Write => Ok(retry_on_intr(|| rustix::io::write(&stderr, bytes))?),
             Way::Reopened(file) => Ok(retry_on_intr(|| rustix::io::write(file, bytes))?),
             Way::Send => {
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let flags = SendFlags::DONTWAIT;
                 Ok(retry_on_intr(|| rustix::net::send(&stderr, bytes, flags))?)
             }
             Way::Poll => write_ready(stderr.as_fd(), bytes),
