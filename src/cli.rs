@@ -56,6 +56,7 @@ const RARE: &[&str] = &[
     "half_close_wait",
     "wait_after_eof",
     "record",
+    "append",
     "parallel",
     "wait",
     "ipv4",

@@ -1,7 +1,7 @@
 //! Messages and log lines: one line each, on standard error, never among the data.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal};
+use std::io;
 
 use clap::ValueEnum;
 use tracing::field::{Field, Visit};
@@ -46,7 +46,7 @@ pub fn init(args: &LoggingArgs) {
         (false, 0 | 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    let colour = has_colour(&io::stderr());
+    let colour = stderr::has_colour(&io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(|| Line)
@@ -78,14 +78,6 @@ pub fn init(args: &LoggingArgs) {
             .map_or_else(String::new, ToString::to_string);
         tracing::error!(thread, place, "internal error: {message}");
     }));
-}
-
-/// Whether text for `stream` has colours: on a terminal that knows them, unless the user wants none.
-pub fn has_colour(stream: &impl IsTerminal) -> bool {
-    let variable = std::env::var_os;
-    stream.is_terminal()
-        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
-        && variable("TERM").is_none_or(|value| value != "dumb")
 }
 
 /// Where the other formats write: each event with one write.

@@ -4,8 +4,8 @@ use std::ffi::c_int;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -13,6 +13,16 @@ use signal_hook::{flag, low_level};
 
 use crate::stderr;
 use crate::wait::Waker;
+
+/// One of the ending signals has arrived.
+static ENDING: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Whether a caught signal has told this process to end. Makes no system call.
+pub fn is_ending() -> bool {
+    ENDING
+        .get()
+        .is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
 
 /// The signals that this process catches. Readable once one has arrived, until [`Self::arrived`].
 pub struct Signals {
@@ -26,6 +36,7 @@ impl Signals {
     pub fn catch(ending: &[c_int], others: &[c_int]) -> io::Result<Self> {
         let waker = Waker::new()?;
         let is_ending = Arc::new(AtomicBool::new(false));
+        let ending_at_all = ENDING.get_or_init(Arc::default);
         for &signal in ending {
             // These run in this order: the first signal finds the flag unset, then sets it.
             if is_process_1() {
@@ -35,6 +46,7 @@ impl Signals {
                 flag::register_conditional_default(signal, Arc::clone(&is_ending))?;
             }
             flag::register(signal, Arc::clone(&is_ending))?;
+            flag::register(signal, Arc::clone(ending_at_all))?;
         }
         for &signal in ending.iter().chain(others) {
             low_level::pipe::register(signal, waker.sender()?)?;

@@ -1,10 +1,10 @@
-//! Standard error: log lines, which no thread ever waits for.
+//! Standard error: log lines, which no thread ever waits for, and the dump of `-x`, which loses no byte.
 //!
 //! A line is written at once where that cannot block. Else it waits for the writer thread, which is
-//! started when the first line has to wait. Lines keep their order.
+//! started when the first line has to wait. Lines and dumps keep their order.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 use std::mem;
 use std::os::fd::AsFd as _;
 use std::sync::{Condvar, Mutex, OnceLock};
@@ -17,7 +17,7 @@ use rustix::net::SendFlags;
 
 use crate::output::{close_line, reopen, write_ready};
 use crate::units::grouped;
-use crate::wait::{Deadline, OUT, lock, wait_for};
+use crate::wait::{Deadline, OUT, Waker, lock, wait_for};
 
 /// How many bytes of lines may wait. That bounds the memory.
 const MOST_WAITING: usize = 256 << 10;
@@ -33,6 +33,8 @@ struct Stderr {
     state: Mutex<State>,
     /// There is something for the writer thread, or all has been written.
     changed: Condvar,
+    /// Readable while all has been written. Only a dump needs it.
+    idle: OnceLock<Waker>,
 }
 
 /// How bytes are written without blocking.
@@ -56,6 +58,10 @@ struct State {
     has_thread: bool,
     /// How many lines found no room. From the first of them until all is written, all are lost.
     lost: u64,
+    /// How many dumps were taken.
+    taken: u64,
+    /// Why the last dump could not be written.
+    failure: Option<io::Error>,
 }
 
 impl State {
@@ -95,11 +101,68 @@ pub fn finish() {
     }
 }
 
+/// Standard error as a place for dumps.
+#[derive(Clone, Copy)]
+pub struct Dumps {
+    stderr: &'static Stderr,
+    /// Readable while the next dump can be taken.
+    pub idle: &'static Waker,
+}
+
+impl Dumps {
+    pub fn open() -> io::Result<Self> {
+        let stderr = stderr();
+        let waker = Waker::new()?;
+        let state = lock(&stderr.state);
+        let idle = stderr.idle.get_or_init(|| waker);
+        if state.is_idle() {
+            idle.wake();
+        }
+        drop(state);
+        Ok(Self { stderr, idle })
+    }
+
+    /// Takes `dump` whole, or nothing of it. Never blocks. Returns its number. `None`: not yet.
+    pub fn put(&self, dump: &[u8]) -> io::Result<Option<u64>> {
+        let mut state = lock(&self.stderr.state);
+        if !state.is_idle() {
+            return Ok(None);
+        }
+        let count = self.stderr.write_now(dump)?;
+        state.taken += 1;
+        if count < dump.len() {
+            self.stderr.let_wait(&mut state, &dump[count..]);
+        }
+        Ok(Some(state.taken))
+    }
+
+    /// Whether the dump with this number has been written.
+    pub fn has_written(&self, number: u64) -> bool {
+        let state = lock(&self.stderr.state);
+        state.is_idle() || state.taken > number
+    }
+
+    /// Fails if a dump could not be written, once.
+    pub fn check(&self) -> io::Result<()> {
+        let failure = lock(&self.stderr.state).failure.take();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Whether text for `stream` has colours: on a terminal that knows them, unless the user wants none.
+pub fn has_colour(stream: &impl IsTerminal) -> bool {
+    let variable = std::env::var_os;
+    stream.is_terminal()
+        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+        && variable("TERM").is_none_or(|value| value != "dumb")
+}
+
 fn stderr() -> &'static Stderr {
     STDERR.get_or_init(|| Stderr {
         way: Way::of_stderr(),
         state: Mutex::default(),
         changed: Condvar::new(),
+        idle: OnceLock::new(),
     })
 }
 
@@ -148,6 +211,9 @@ impl Stderr {
 
     fn let_wait(&'static self, state: &mut State, bytes: &[u8]) {
         state.waiting.extend_from_slice(bytes);
+        if let Some(idle) = self.idle.get() {
+            idle.clear();
+        }
         if !state.has_thread {
             // Without a thread the next line tries again to start one.
             let name = "standard error".to_owned();
@@ -165,10 +231,11 @@ impl Stderr {
                 let bytes = mem::take(&mut state.waiting);
                 state.is_writing = true;
                 drop(state);
-                // A line that is refused is lost.
-                let _ = self.write_all(&bytes);
+                let result = self.write_all(&bytes);
                 state = lock(&self.state);
                 state.is_writing = false;
+                // Only a dump asks for it.
+                state.failure = result.err().or(state.failure.take());
             } else if state.lost > 0 {
                 let lost = mem::take(&mut state.lost);
                 drop(state);
@@ -181,6 +248,9 @@ impl Stderr {
                 );
                 state = lock(&self.state);
             } else {
+                if let Some(idle) = self.idle.get() {
+                    idle.wake();
+                }
                 self.changed.notify_all();
                 let changed = self.changed.wait(state);
                 state = changed.unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -9,6 +9,7 @@
 //! | `logging` | no client, accept or stop waits for a log line |
 //! | `readme` | what the README shows is what happens |
 //! | `relay` | much data, out and back |
+//! | `tap` | `-x` and `--record` into files, pipes and terminals; what they hold up |
 //! | `tcp_client` | how a session ends, what is sent and printed; checks and pings |
 //! | `tcp_server` | services, limits, access, where it listens, how it stops |
 //! | `udp_client` | datagrams and their answers, pings, a relay, a check |
@@ -29,6 +30,7 @@ mod logging;
 mod privileged;
 mod readme;
 mod relay;
+mod tap;
 mod tcp_client;
 mod tcp_server;
 mod udp_client;

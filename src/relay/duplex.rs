@@ -36,6 +36,12 @@ impl Duplex {
             writer: Writer::of(socket),
         })
     }
+
+    /// Has `tap` record what passes.
+    pub fn record(&mut self, tap: &Tap) {
+        self.reader.tap = Some(tap.clone());
+        self.writer.tap = Some(tap.clone());
+    }
 }
 
 /// An open descriptor and its kind, which decides how bytes are moved.

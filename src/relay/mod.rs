@@ -70,6 +70,7 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         unread_at: Deadline::NEVER,
     };
     let result = session.run();
+    let result = session.finish_tap(result);
     if result.is_err() {
         session.outgoing.pump.writer.reset_on_close();
         session.incoming.pump.writer.reset_on_close();
@@ -124,6 +125,30 @@ impl Session<'_> {
         }
         self.await_acknowledgement().map_err(wait_failed)?;
         self.result()
+    }
+
+    /// Blocks until all that passed has been written down, within the limits of the session.
+    fn finish_tap(&self, result: Result<(), Broken>) -> Result<(), Broken> {
+        let (Some(outbox), false) = (
+            self.outgoing.pump.outbox(),
+            matches!(result, Err(Broken::Local(Fault::Tap(_)))),
+        ) else {
+            return result;
+        };
+        let (idle, deadline) = (self.idle(), self.rules.deadline);
+        loop {
+            let is_late = idle.min(deadline).has_passed();
+            match outbox.wait(idle.min(deadline)) {
+                Ok(true) => return result,
+                Ok(false) if is_late && result.is_err() => return result,
+                Ok(false) if is_late && deadline.has_passed() => {
+                    return Err(Broken::Deadline(deadline.length()));
+                }
+                Ok(false) if is_late => return Err(Broken::Idle(idle.length())),
+                Ok(false) => {}
+                Err(error) => return Err(Broken::Local(Fault::Tap(error))),
+            }
+        }
     }
 
     /// Waits until a direction can go on, or until `limit`, and moves what can be moved.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::input::Crlf;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
-use crate::tap::{Tap, TapArgs};
+use crate::tap::TapArgs;
 use crate::units::{Patience, duration, patience};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -43,10 +43,8 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// Applies the options to the end of the peer. `tap` records it.
-    pub fn remote(&self, mut remote: Duplex, tap: Option<Tap>) -> Duplex {
-        remote.reader.tap.clone_from(&tap);
-        remote.writer.tap = tap;
+    /// Applies the options to the end of the peer.
+    pub fn remote(&self, mut remote: Duplex) -> Duplex {
         if self.crlf {
             remote.writer.encoding = Encoding::Crlf(Crlf::default());
         }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::duplex::{Descriptor, Fault, Kind, Reader, Writer};
 use super::splice::{self, BULK, Channel, Step};
+use crate::tap::Outbox;
 use crate::wait::{IN, OUT, PollFlags};
 
 /// So large that a system call costs little per byte. Its pages take no memory until they are filled.
@@ -75,6 +76,9 @@ impl Pump {
 
     /// Whether bytes wait for the writer.
     pub fn is_writing(&self) -> bool {
+        if self.outbox().is_some_and(|outbox| outbox.room().is_some()) {
+            return true;
+        }
         let way_is_writing = match &self.way {
             Way::Copy | Way::CopyUntilBulk => false,
             Way::Splice { waits_for_writer } => *waits_for_writer,
@@ -85,15 +89,27 @@ impl Pump {
 
     /// What to wait for before the next step. `None`: nothing.
     pub fn waits_for(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        if self.is_writing() {
+        if let Some(room) = self.outbox().and_then(Outbox::room) {
+            Some(room)
+        } else if self.is_writing() {
             self.writer.fd().map(|fd| (fd, OUT))
         } else {
             self.reader.fd().map(|fd| (fd, IN))
         }
     }
 
+    /// What has passed, and the files of the tap have not taken yet. Both directions share it.
+    pub fn outbox(&self) -> Option<&Outbox> {
+        let tap = self.reader.tap.as_ref().or(self.writer.tap.as_ref());
+        tap.map(|tap| &*tap.outbox)
+    }
+
     /// Moves what can be moved without blocking. Call it only when [`Self::waits_for`] is ready.
     pub fn step(&mut self) -> Result<Step, Fault> {
+        let outbox = self.outbox().map(Outbox::flush);
+        if !outbox.unwrap_or(Ok(true)).map_err(Fault::Tap)? {
+            return Ok(Step::WriterNotReady);
+        }
         if !self.pending.is_empty() {
             return self.flush();
         }

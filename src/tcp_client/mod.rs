@@ -88,6 +88,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     }
     HostPort::take_back(&mut args.target, &mut args.get);
     HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
+    args.stream.tap.check()?;
     let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
     path.map_or(Ok(()), http::check_path)
         .map_err(Failure::usage)?;
@@ -110,9 +111,11 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;
     status.connected(&target, &connection, reads_input);
-    let remote = Duplex::of_socket(Arc::new(connection.stream))?;
-    let tap = taps.map(|taps| taps.session(None));
-    let remote = args.stream.remote(remote, tap);
+    let mut remote = Duplex::of_socket(Arc::new(connection.stream))?;
+    if let Some(taps) = taps {
+        remote.record(&taps.session(None));
+    }
+    let remote = args.stream.remote(remote);
     let writer = Writer::stdout(args.stream.raw)?;
     let local = args.stream.local(Duplex { reader, writer });
     let (traffic, result) = match connection.reset {

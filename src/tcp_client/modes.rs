@@ -26,7 +26,7 @@ pub const OPTIONS: &Rows = &[
     (&["interactive", "recv_only", "half_close_wait"], &[TALK]),
     (&["crlf", "send_only", "no_shutdown"], &[TALK, SEND]),
     (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
-    (&["hex_dump", "record"], &[TALK, SEND, GET]),
+    (&["hex_dump", "record", "append"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
     (&["check"], &[CHECK, PING]),
     (&["parallel", "wait"], &[CHECK]),

@@ -1,6 +1,6 @@
 //! One connection that is served: reads and writes within its limits.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -17,6 +17,7 @@ use crate::relay::duplex::Duplex;
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
+use crate::tap::{self, Direction, Tap};
 use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, if_ready, wait_for};
 
 /// How long a peer may take to acknowledge what was sent to it before its connection is reset.
@@ -91,12 +92,20 @@ pub struct Connection {
     received: Cell<u64>,
     sent: Cell<u64>,
     busy_poll: BusyPoll,
+    tap: Option<RefCell<Tap>>,
 }
 
 impl Connection {
-    /// `stream` blocks.
-    pub fn new(number: u64, stream: Arc<Stream>, peer: SocketAddr, limits: &LimitArgs) -> Self {
+    /// `stream` blocks. `tap` records what passes.
+    pub fn new(
+        number: u64,
+        stream: Arc<Stream>,
+        peer: SocketAddr,
+        limits: &LimitArgs,
+        tap: Option<Tap>,
+    ) -> Self {
         Self {
+            tap: tap.map(RefCell::new),
             number,
             peer,
             stream,
@@ -119,7 +128,27 @@ impl Connection {
 
     /// The connection as one end of a session. Its stream is non-blocking from then on.
     pub fn duplex(&self) -> Result<Duplex, Ended> {
-        Duplex::of_socket(Arc::clone(&self.stream) as _).map_err(Ended::Failed)
+        let mut duplex = Duplex::of_socket(Arc::clone(&self.stream) as _).map_err(Ended::Failed)?;
+        if let Some(tap) = &self.tap {
+            duplex.record(&tap.borrow());
+        }
+        Ok(duplex)
+    }
+
+    /// Writes down what has passed. Blocks until the files have taken it, within the limits.
+    fn note(&self, direction: Direction, bytes: &[u8]) -> Result<(), Ended> {
+        let Some(tap) = self.tap.as_ref().filter(|_| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        let failed = |error| Ended::Local(tap::failure(&error));
+        let mut tap = tap.borrow_mut();
+        let mut is_written = tap.passed(direction, bytes).map_err(failed)?;
+        let limit = self.limit();
+        while !is_written {
+            self.check(limit)?;
+            is_written = tap.outbox.wait(limit).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Joins `local` to `remote`, which is this connection, within its limits. `name` is what
@@ -154,6 +183,7 @@ impl Connection {
                 .receive(|flags| stream.receive(buffer, flags))
         })?;
         self.received.update(|total| total + count as u64);
+        self.note(Direction::Received, &buffer[..count])?;
         Ok(count)
     }
 
@@ -164,6 +194,7 @@ impl Connection {
                 stream.send(bytes, SendFlags::empty())
             })?;
             self.sent.update(|total| total + count as u64);
+            self.note(Direction::Sent, &bytes[..count])?;
             bytes = &bytes[count..];
         }
         Ok(())
@@ -173,8 +204,9 @@ impl Connection {
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
         let received = self.stream.receive(buffer, RecvFlags::DONTWAIT);
         let count = if_ready(received).map_err(Ended::Failed)?;
-        let moved = count.unwrap_or(0) as u64;
-        self.received.update(|total| total + moved);
+        let moved = count.unwrap_or(0);
+        self.received.update(|total| total + moved as u64);
+        self.note(Direction::Received, &buffer[..moved])?;
         Ok(count)
     }
 
@@ -182,8 +214,9 @@ impl Connection {
     pub fn try_write(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         let sent = self.stream.send(bytes, SendFlags::DONTWAIT);
         let count = if_ready(sent).map_err(Ended::Failed)?;
-        let moved = count.unwrap_or(0) as u64;
-        self.sent.update(|total| total + moved);
+        let moved = count.unwrap_or(0);
+        self.sent.update(|total| total + moved as u64);
+        self.note(Direction::Sent, &bytes[..moved])?;
         Ok(count)
     }
 

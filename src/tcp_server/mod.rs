@@ -32,6 +32,7 @@ use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
 use crate::server::stop::Stop;
+use crate::tap::Taps;
 use crate::units::positive_duration;
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
@@ -103,24 +104,27 @@ struct LimitArgs {
 
 /// Listens until a signal stops it, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    args.stream.tap.check()?;
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
     let listeners = args.listen.open(&args.listen.addresses()?, |address| {
         socket::listen(address, args.backlog, &args.socket)
     })?;
-    // This empties the files of --record: not before the server can listen.
     let handler = Handler::new(&args.service, &args.stream, connect)?;
     // Programs inherit the limit, and select(2) of some fails above 1024.
     if handler.program().is_none() {
         raise_descriptor_limit(args.limits.max_connections);
     }
     let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
+    // Only now: a server that cannot run must not empty the files of the one that does.
+    let taps = args.stream.tap.open()?;
     let limits = &args.limits;
     let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip)?;
     let server = Arc::new(Server {
         once: limits.once || (handler.takes_one_at_a_time() && !limits.keep_open),
         handler,
+        taps,
         limits: limits.clone(),
         admission: Admission::new(gate, Arc::new(connections)),
         listeners: RwLock::new(listeners),
@@ -157,6 +161,7 @@ fn raise_descriptor_limit(connections: u32) {
 /// What the threads of a server share.
 struct Server {
     handler: Handler,
+    taps: Option<Arc<Taps>>,
     limits: LimitArgs,
     /// Only one connection is accepted.
     once: bool,

@@ -40,7 +40,7 @@ pub const OPTIONS: &Rows = &[
     (&["forward"], &[FORWARD]),
     (&["welcome", "delay", "framing", "max_message"], &[HELLO]),
     (&["crlf", "send_only", "recv_only"], &[STDIO, EXEC]),
-    (&["hex_dump", "record"], &[STDIO, EXEC]),
+    (&["hex_dump", "record", "append"], ALL),
     (&["raw", "no_shutdown", "half_close_wait"], &[STDIO]),
     (&["wait_after_eof", "keep_open"], &[STDIO]),
 ];

@@ -9,6 +9,7 @@ use super::connection::{Connection, Ended};
 use super::connections::Permit;
 use crate::exit::Failure;
 use crate::net::stream::Stream;
+use crate::tap::Tap;
 use crate::wait::lock;
 
 impl Server {
@@ -20,7 +21,8 @@ impl Server {
         let number = permit.number;
         let start = Instant::now();
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
-        let connection = Connection::new(number, stream, peer, &self.limits);
+        let tap = self.tap(number);
+        let connection = Connection::new(number, stream, peer, &self.limits, tap);
         let ended = self.handler.handle(&connection);
         // The client may connect again as soon as it sees the end.
         let was_cut_off = permit.release();
@@ -52,6 +54,13 @@ impl Server {
         }
         // Now the server may end.
         drop(permit);
+    }
+
+    /// What records a connection. Pieces carry its number if several are served at once.
+    fn tap(&self, number: u64) -> Option<Tap> {
+        let is_alone = self.once || self.handler.takes_one_at_a_time();
+        let taps = self.taps.as_ref()?;
+        Some(taps.session((!is_alone).then_some(number)))
     }
 
     /// Makes the server fail for `reason`, if it was the server's only connection or if standard input

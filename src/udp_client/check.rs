@@ -35,7 +35,7 @@ pub fn run(
         wait: Deadline::NEVER,
         deadline: Deadline::NEVER,
     };
-    let watch = Rc::new(args.watch()?);
+    let watch = args.watch(Deadline::NEVER)?;
     let report = Report::start(targets, typed, json, verbose)?;
     let checked = crate::check::run(
         report,
@@ -49,7 +49,7 @@ pub fn run(
             found: None,
         },
     );
-    watch.check()?;
+    watch.finish()?;
     checked
 }
 

@@ -10,6 +10,7 @@ mod target;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::exit::{self, Failure};
@@ -70,6 +71,7 @@ pub struct Args {
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
+    args.target.tap.check()?;
     if args.check {
         return args.check_ports(logging);
     }
@@ -80,16 +82,24 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         let message = format!("could not send DATA: {mode}");
         return Err(Failure::usage(message));
     }
-    let target = Target::new(&typed, &args.target, deadline)?;
+    let mut target = Target::new(&typed, &args.target, deadline)?;
+    let is_exchange = !args.ping.is_wanted() && !args.relay.relay;
+    let payloads = is_exchange.then(|| Payloads::new(&data, &args.input));
+    let payloads = payloads.transpose()?;
+    args.ping.check_size(&target)?;
+    target.record(deadline)?;
+    let watch = Rc::clone(&target.watch);
     let timeout = args.exchange.timeout;
-    if args.ping.is_wanted() {
-        ping::run(&target, timeout, deadline, &args.ping, args.json, logging)
-    } else if args.relay.relay {
-        relay::run(&target, &args.relay, args.exchange.raw, deadline)
-    } else {
-        let mut payloads = Payloads::new(&data, &args.input)?;
+    let result = if let Some(mut payloads) = payloads {
         exchange::run(target, &mut payloads, &args.exchange, args.json, deadline)
-    }
+    } else if args.ping.is_wanted() {
+        ping::run(&target, timeout, deadline, &args.ping, args.json, logging)
+    } else {
+        relay::run(&target, &args.relay, args.exchange.raw, deadline)
+    };
+    // A record that is not whole is this machine's trouble, which comes first.
+    watch.finish()?;
+    result
 }
 
 impl Args {

@@ -30,9 +30,11 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// Records all datagrams.
-    pub fn watch(&self) -> Result<DatagramTap, Failure> {
-        Ok(DatagramTap::new(self.tap.open()?))
+    /// Opens the files of `-x` and `--record`. At `limit` nothing waits for them any more. Call it after
+    /// all checks: a command that cannot run must not empty the files of an earlier one.
+    pub fn watch(&self, limit: Deadline) -> Result<Rc<DatagramTap>, Failure> {
+        let taps = self.tap.open()?;
+        Ok(Rc::new(DatagramTap::new(taps.as_ref(), limit)))
     }
 
     /// Resolves `typed` by `limit`.
@@ -59,14 +61,15 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Resolves `typed` by `limit`. Opens no socket.
+    /// Resolves `typed` by `limit`. Opens no socket, and records nothing until [`Self::record`].
     pub fn new(
         typed: &'a HostPort,
         args: &'a TargetArgs,
         limit: Deadline,
     ) -> Result<Self, Failure> {
         let addresses = args.addresses(typed, limit)?;
-        Ok(Self::of(typed, addresses, Rc::new(args.watch()?), args))
+        let watch = Rc::new(DatagramTap::new(None, limit));
+        Ok(Self::of(typed, addresses, watch, args))
     }
 
     /// A target with these `addresses`, at least one.
@@ -82,6 +85,12 @@ impl<'a> Target<'a> {
             watch,
             args,
         }
+    }
+
+    /// See [`TargetArgs::watch`].
+    pub fn record(&mut self, limit: Deadline) -> Result<(), Failure> {
+        self.watch = self.args.watch(limit)?;
+        Ok(())
     }
 
     /// Opens a socket towards `address`.

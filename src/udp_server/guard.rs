@@ -22,7 +22,7 @@ use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::server::host::is_loopback;
 use crate::tap::Direction;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Key, Set};
 
 pub struct Guard {
     pub sockets: Vec<ServerSocket>,
@@ -172,12 +172,45 @@ impl Guard {
 
     /// Writes a datagram down. The server goes on without.
     fn record(&mut self, peer: SocketAddr, direction: Direction, payload: &[u8]) {
-        if let Some(tap) = &mut self.tap
-            && let Err(error) = tap.passed(peer, direction, payload)
+        if let Some(tap) = &mut self.tap {
+            let result = tap.passed(peer, direction, payload);
+            self.recorded(result);
+        }
+    }
+
+    fn recorded<T>(&mut self, result: io::Result<T>) {
+        if let Err(error) = result
             && self.unrecorded.happened(Instant::now())
         {
             tracing::error!(event = "fail", "{}", crate::tap::failure(&error));
         }
+    }
+
+    /// Adds the file that has not taken all, if there is one.
+    pub fn watch_record<'a>(&'a self, set: &mut Set<'a>) -> Key {
+        let tap = self.tap.as_ref().and_then(|tap| tap.outbox.room());
+        tap.map_or(Key::ABSENT, |(fd, events)| set.add(fd, events))
+    }
+
+    /// Call this once the key of [`Self::watch_record`] is ready.
+    pub fn go_on_recording(&mut self) {
+        if let Some(tap) = &self.tap {
+            let result = tap.outbox.flush();
+            self.recorded(result);
+        }
+    }
+
+    /// Blocks until all is written down, or until `limit`.
+    pub fn finish_recording(&mut self, limit: Deadline) {
+        let Some(tap) = &self.tap else { return };
+        let result = loop {
+            match tap.outbox.wait(limit) {
+                Ok(false) if !limit.has_passed() => {}
+                Ok(false) => break Err(io::Error::other("it was not taken in time")),
+                result => break result,
+            }
+        };
+        self.recorded(result);
     }
 
     /// When the next episode is over if it stays quiet, or the losses are looked at.

@@ -116,6 +116,7 @@ enum Service {
 
 /// Serves until a signal stops it, or its service ends. `verbose` tells more at the start.
 pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
+    args.tap.check()?;
     let mut handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     // A signal ends a look-up that takes long, so none is caught before it.
@@ -125,7 +126,7 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
         ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
     // Only now: a server that cannot listen must not empty the record of the one that does.
-    let tap = args.tap.open()?.map(NumberedTap::new);
+    let tap = args.tap.open()?.as_ref().map(NumberedTap::new);
     args.listen.announce(&sockets, "send to it")?;
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
@@ -325,6 +326,7 @@ impl Server {
             let reload = set.add(self.guard.gate.as_fd(), IN);
             let sockets = self.guard.sockets.iter().filter(|_| has_room);
             let sockets: Vec<Key> = sockets.map(|socket| set.add(socket.as_fd(), IN)).collect();
+            let record = self.guard.watch_record(&mut set);
             let deadline = self.handler.watch(&mut set).min(self.guard.next_end());
             let ready = set.wait(deadline)?;
             if stop.has_arrived() || self.handler.is_over() {
@@ -332,6 +334,9 @@ impl Server {
             }
             if ready[reload] {
                 self.guard.gate.read_again_if_asked();
+            }
+            if ready[record] {
+                self.guard.go_on_recording();
             }
             self.handler.serve(&ready, &mut self.guard)?;
             for (index, _) in sockets.iter().enumerate().filter(|(_, key)| ready[**key]) {
@@ -385,6 +390,7 @@ impl Server {
         }
         let finished = self.handler.finish(limit, &mut self.guard);
         self.guard.look_for_losses();
+        self.guard.finish_recording(limit);
         self.guard.close_episodes(|_| true);
         finished?;
         self.handler.result()

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::tap::{Direction, Tap, Taps};
+use crate::tap::{Direction, MOST_WAITING, Outbox, Tap, Taps};
 
 /// How many peers keep their numbers. Sources can be forged: a table that is full is emptied, and
 /// peers get new numbers.
@@ -13,21 +13,22 @@ const MOST_PEERS: usize = 1 << 16;
 
 /// A peer is an address and a port; the first is number 1.
 pub struct NumberedTap {
-    taps: Arc<Taps>,
+    /// What the files have not taken yet. No peer waits for that.
+    pub outbox: Arc<Outbox>,
     peers: HashMap<SocketAddr, Tap>,
     numbered: u64,
 }
 
 impl NumberedTap {
-    pub fn new(taps: Arc<Taps>) -> Self {
+    pub fn new(taps: &Arc<Taps>) -> Self {
         Self {
-            taps,
+            outbox: taps.outbox(),
             peers: HashMap::new(),
             numbered: 0,
         }
     }
 
-    /// Writes down a datagram from or to `peer`.
+    /// Writes down a datagram from or to `peer`. Fails if too much waits for the files.
     pub fn passed(
         &mut self,
         peer: SocketAddr,
@@ -43,7 +44,11 @@ impl NumberedTap {
             tracing::info!(event = "watch", %peer, number, "Writing down {peer} as #{number}.");
         }
         let tap = self.peers.entry(peer);
-        tap.or_insert_with(|| self.taps.session(Some(self.numbered)))
-            .passed(direction, payload)
+        let tap = tap.or_insert_with(|| Tap::new(Arc::clone(&self.outbox), Some(self.numbered)));
+        if self.outbox.waiting() > MOST_WAITING && !self.outbox.flush()? {
+            tap.skipped(direction, payload);
+            return Err(io::Error::other("it takes no more data"));
+        }
+        tap.passed(direction, payload).map(drop)
     }
 }

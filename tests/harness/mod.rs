@@ -33,7 +33,7 @@ pub use datagrams::{closed_port, mailbox};
 #[cfg(target_os = "linux")]
 pub use folder::Folder;
 pub use folder::temporary_folder;
-pub use full_pipe::FullPipe;
+pub use full_pipe::{FullPipe, named_pipe};
 pub use peer::{Connection, Peer};
 pub use program::{Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};

@@ -26,10 +26,17 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     (least..=most).any(|length| matches(rest, &text[length..]))
 }
 
-/// The bytes in the lines of a dump that begin with `head`.
+/// The bytes in the lines of a dump that begin with `head`, or that follow a line that does.
 pub fn bytes_of_dump(dump: &str, head: &str) -> Vec<u8> {
-    let lines = dump.lines().filter(|line| line.starts_with(head));
-    let digits = lines.map(|line| &line.split_once(": ").unwrap().1[..40]);
+    let mut is_wanted = false;
+    let lines = dump.lines().filter(|line| {
+        if line.starts_with('#') {
+            is_wanted = line.starts_with(head);
+            return false;
+        }
+        is_wanted || line.starts_with(head)
+    });
+    let digits = lines.map(|line| line.get(24..63).unwrap_or_default());
     let digits: String = digits.flat_map(str::split_whitespace).collect();
     let bytes = digits.as_bytes().chunks(2);
     bytes

@@ -8,10 +8,10 @@ fn datagrams_of_both_directions_are_dumped() {
     netkit(["udp-client", "-x", &server.address(), "a", ""])
         .stdout("Hello, a!\nHello, !\n")
         .stderr(
-            "> {*}Z 00000000: 61                                       a\n\
-             < {*}Z 00000000: 4865 6c6c 6f2c 2061 21                   Hello, a!\n\
-             > {*}Z 00000001:\n\
-             < {*}Z 00000009: 4865 6c6c 6f2c 2021                      Hello, !\n",
+            "> {*}Z 0000000 61                                      a\n\
+             < {*}Z 0000000 4865 6c6c 6f2c 2061 21                  Hello, a!\n\
+             > {*}Z 0000001\n\
+             < {*}Z 0000009 4865 6c6c 6f2c 2021                     Hello, !\n",
         )
         .run();
 }

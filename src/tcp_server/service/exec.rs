@@ -4,10 +4,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::Streams;
 use crate::exit::{Exit, OrFail as _};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Reader, Writer};
+use crate::relay::options::StreamArgs;
 use crate::server::program::{GRACE, Program, Running, naps};
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::wait::{Deadline, pause};
@@ -16,8 +16,7 @@ use crate::wait::{Deadline, pause};
 /// The client's end of input closes only the program's input.
 // Stack budget: see pool.
 #[inline(never)]
-pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> Result<(), Ended> {
-    let args = &streams.args;
+pub fn handle(program: &Program, connection: &Connection, args: &StreamArgs) -> Result<(), Ended> {
     let open = |null| if null { Stdio::null() } else { Stdio::piped() };
     let (stdin, stdout) = (open(args.send_only), open(args.recv_only));
     // A program is told the right peer, or not started.
@@ -34,7 +33,7 @@ pub fn handle(program: &Program, connection: &Connection, streams: &Streams) -> 
         reader: reader.without_finish(),
         writer: stdin.map_or_else(Writer::discard, Writer::child),
     });
-    let remote = streams.remote(connection)?;
+    let remote = args.remote(connection.duplex()?);
     // The end of the output ends the session. With --recv-only there is no output.
     let wait_after_eof = (!args.recv_only).then_some(Duration::ZERO);
     let rules = Rules {

@@ -25,10 +25,8 @@ use super::modes;
 use crate::exit::Failure;
 use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
-use crate::relay::duplex::Duplex;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
-use crate::tap::Taps;
 use crate::usage::Mode;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -91,29 +89,15 @@ impl ServiceArgs {
     }
 }
 
-/// How the sessions of a service treat their bytes, and what records them.
-pub struct Streams {
-    args: StreamArgs,
-    taps: Option<Arc<Taps>>,
-}
-
-impl Streams {
-    fn remote(&self, connection: &Connection) -> Result<Duplex, Ended> {
-        let taps = self.taps.as_ref();
-        let tap = taps.map(|taps| taps.session(Some(connection.number)));
-        Ok(self.args.remote(connection.duplex()?, tap))
-    }
-}
-
 /// What a server does with a connection, and what it needs for that.
 pub enum Handler {
     Hello(HelloArgs),
     Echo,
     Discard,
     Chargen,
-    Stdio(Streams),
+    Stdio(StreamArgs),
     Broker(Arc<Broker>),
-    Exec(Program, Streams),
+    Exec(Program, StreamArgs),
     Forward(HostPort, ConnectArgs),
 }
 
@@ -125,13 +109,8 @@ impl Handler {
         connect: ConnectArgs,
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
-        // Only now: a program that cannot be run must not empty the files of an earlier server.
-        let streams = Streams {
-            args: stream.clone(),
-            taps: stream.tap.open()?,
-        };
         if let Some(program) = program {
-            return Ok(Self::Exec(program, streams));
+            return Ok(Self::Exec(program, stream.clone()));
         }
         if let Some(target) = &args.forward {
             return Ok(Self::Forward(target.clone(), connect));
@@ -141,7 +120,7 @@ impl Handler {
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
             Service::Chargen => Self::Chargen,
-            Service::Stdio => Self::Stdio(streams),
+            Service::Stdio => Self::Stdio(stream.clone()),
             Service::Broker => Self::Broker(Broker::start(broker::Kind::Bytes)?),
             Service::Chat => Self::Broker(Broker::start(broker::Kind::Chat)?),
         })
@@ -167,9 +146,9 @@ impl Handler {
             Self::Echo => echo::handle(connection),
             Self::Discard => discard::handle(connection),
             Self::Chargen => chargen::handle(connection),
-            Self::Stdio(streams) => stdio::handle(connection, streams),
+            Self::Stdio(args) => stdio::handle(connection, args),
             Self::Broker(broker) => broker.handle(connection),
-            Self::Exec(program, streams) => exec::handle(program, connection, streams),
+            Self::Exec(program, args) => exec::handle(program, connection, args),
             Self::Forward(target, args) => forward::handle(connection, target, args),
         }
     }

@@ -1,17 +1,16 @@
 //! Joins a connection to standard input and output, as netcat's `-l` does.
 
-use super::Streams;
 use crate::exit::{Exit, OrFail as _};
 use crate::output;
 use crate::relay::duplex::{Duplex, Reader, Writer};
+use crate::relay::options::StreamArgs;
 use crate::relay::{NoInput, Rules};
 use crate::tcp_server::connection::{Connection, Ended};
 
 /// Ends as a client does: see `relay`.
 // Stack budget: see pool.
 #[inline(never)]
-pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
-    let args = &streams.args;
+pub fn handle(connection: &Connection, args: &StreamArgs) -> Result<(), Ended> {
     let local = Reader::stdin().and_then(|reader| {
         let writer = Writer::stdout(args.raw)?;
         Ok(Duplex { reader, writer })
@@ -19,7 +18,7 @@ pub fn handle(connection: &Connection, streams: &Streams) -> Result<(), Ended> {
     let local = local
         .or_fail(Exit::Local, || "could not open standard input and output")
         .map_err(Ended::Local)?;
-    let remote = streams.remote(connection)?;
+    let remote = args.remote(connection.duplex()?);
     let rules = Rules {
         no_input: NoInput::Nothing,
         ..args.rules()

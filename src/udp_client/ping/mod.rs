@@ -60,6 +60,26 @@ impl ProbeArgs {
         self.ping.is_wanted()
     }
 
+    fn payload(&self) -> usize {
+        self.size.unwrap_or(56)
+    }
+
+    /// Refuses a probe that is too large for an address of `target`.
+    pub fn check_size(&self, target: &Target<'_>) -> Result<(), Failure> {
+        let size = self.payload();
+        let is_too_small = |address: &&SocketAddr| size > largest(address);
+        let Some(address) = target.addresses.iter().find(is_too_small) else {
+            return Ok(());
+        };
+        Err(Failure::local(format!(
+            "could not send to {}: a probe of {size} bytes is too large for a datagram over {}, \
+             which carries {} at most",
+            target.name(*address),
+            if address.is_ipv4() { "IPv4" } else { "IPv6" },
+            largest(address)
+        )))
+    }
+
     fn pace(&self) -> Pace {
         let interval = self.ping.interval.unwrap_or(Duration::from_secs(1));
         match (self.flood, self.ping.interval) {
@@ -87,8 +107,7 @@ pub fn run(
     json: bool,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    let size = args.size.unwrap_or(56);
-    check_size(target, size)?;
+    let size = args.payload();
     let console = Console::new(deadline)?;
     let mut probes = Probes::new(size, timeout);
     let Candidate { socket, sent } = choose(target, probes.payload(), &console)?;
@@ -122,20 +141,6 @@ pub fn run(
     ping.run()?;
     let in_flight = ping.probes.in_flight();
     ping.session.finish(in_flight)
-}
-
-fn check_size(target: &Target<'_>, size: usize) -> Result<(), Failure> {
-    let is_too_small = |address: &&SocketAddr| size > largest(address);
-    let Some(address) = target.addresses.iter().find(is_too_small) else {
-        return Ok(());
-    };
-    Err(Failure::local(format!(
-        "could not send to {}: a probe of {size} bytes is too large for a datagram over {}, \
-         which carries {} at most",
-        target.name(*address),
-        if address.is_ipv4() { "IPv4" } else { "IPv6" },
-        largest(address)
-    )))
 }
 
 struct Ping<'a> {
