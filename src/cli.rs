@@ -37,7 +37,7 @@ impl Command {
             Self::TcpClient(args) => args.check_options(typed),
             Self::TcpServer(args) => args.check_options(typed),
             Self::UdpClient(args) => args.check_options(typed),
-            Self::UdpServer(_) => Ok(()),
+            Self::UdpServer(args) => args.check_options(typed),
         }
     }
 }
@@ -79,6 +79,7 @@ const RARE: &[&str] = &[
 fn command() -> clap::Command {
     let netkit = clap::Command::new("netkit")
         .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
         .about("TCP and UDP clients and servers for the command line")
         .after_help("`netkit SUBCOMMAND --help` explains a subcommand.")
         .after_long_help(exit::TABLE)
@@ -90,7 +91,8 @@ fn command() -> clap::Command {
             subcommand::<tcp_client::Args>(
                 "tcp-client",
                 "Connect to HOST:PORT: send standard input, print the answer",
-            ),
+            )
+            .alias("tcp"),
             subcommand::<tcp_server::Args>(
                 "tcp-server",
                 "Listen on PORT and serve every connection",
@@ -98,7 +100,8 @@ fn command() -> clap::Command {
             subcommand::<udp_client::Args>(
                 "udp-client",
                 "Send datagrams to HOST:PORT and print the answers; or ping it",
-            ),
+            )
+            .alias("udp"),
             subcommand::<udp_server::Args>(
                 "udp-server",
                 "Listen on PORT and answer every datagram",
@@ -155,8 +158,8 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
     let error = match parsed {
         Ok((cli, typed)) => {
             logging::init(&cli.logging);
-            let checked = cli.command.check(&typed);
-            checked.map_err(|failure| failure.of_subcommand(cli.command.name()))?;
+            let checked = usage::check_netcat().and_then(|()| cli.command.check(&typed));
+            checked.map_err(|failure| usage::point_to_help(failure, cli.command.name()))?;
             return Ok(Some(cli));
         }
         Err(error) => error,
@@ -193,6 +196,7 @@ mod tests {
             ("tcp-client", tcp_client::modes::OPTIONS),
             ("tcp-server", tcp_server::modes::OPTIONS),
             ("udp-client", udp_client::modes::OPTIONS),
+            ("udp-server", udp_server::modes::OPTIONS),
         ] {
             let options = netkit.find_subcommand(name).unwrap().get_arguments();
             let mut options: Vec<&str> = options.map(|option| option.get_id().as_str()).collect();
@@ -206,11 +210,6 @@ mod tests {
     #[test]
     fn a_usage_error_is_one_line() {
         let cases = [
-            (
-                "tcp-server",
-                "which port? write --port 9999, or --port 0 for a free one; \
-                 see 'netkit tcp-server -h'",
-            ),
             (
                 "tcp-server --portt 1",
                 "unexpected argument '--portt' found; tip: a similar argument exists: '--port'; \

@@ -37,7 +37,7 @@ pub struct Failure {
     pub exit: Exit,
     sentence: String,
     /// The help says what would have been right.
-    is_usage: bool,
+    pub is_usage: bool,
 }
 
 impl Failure {
@@ -55,15 +55,6 @@ impl Failure {
             is_usage: true,
             ..Self::local(sentence)
         }
-    }
-
-    /// Adds the way to the help of `subcommand` to a usage error.
-    pub fn of_subcommand(mut self, subcommand: &str) -> Self {
-        if std::mem::take(&mut self.is_usage) {
-            let advice = format!("; see 'netkit {subcommand} -h'");
-            self.sentence.push_str(&advice);
-        }
-        self
     }
 
     /// The command line or this machine said no.

@@ -59,5 +59,5 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::UdpClient(args) => udp_client::run(args, &cli.logging),
         Command::UdpServer(args) => udp_server::run(&args, cli.logging.verbose > 0),
     };
-    result.map_err(|failure| failure.of_subcommand(subcommand))
+    result.map_err(|failure| usage::point_to_help(failure, subcommand))
 }

@@ -4,6 +4,8 @@
 //! each option does something. clap cannot keep such rules: it drops `requires` where the required
 //! option conflicts with another that was given.
 
+mod netcat;
+
 use std::error::Error as _;
 
 use clap::ArgMatches;
@@ -58,15 +60,25 @@ impl Typed {
         Ok(())
     }
 
-    /// Refuses `option`, by its id, where `other` was not typed.
-    pub fn require(&self, option: &str, other: &str) -> Result<(), Failure> {
+    /// Refuses `option`, by its id, where `other`, by its id and name, was not typed.
+    pub fn require(&self, option: &str, (other, other_name): (&str, &str)) -> Result<(), Failure> {
         let name = |id: &str| self.0.iter().find(|(typed, _)| typed == id);
         match (name(option), name(other)) {
             (Some((_, option)), None) => {
-                let other = other.replace('_', "-");
-                Err(Failure::usage(format!("{option} needs --{other}")))
+                Err(Failure::usage(format!("{option} needs {other_name}")))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses `options`, by their ids, beside the option `other`.
+    pub fn exclude(&self, options: &[&str], other: &str) -> Result<(), Failure> {
+        match self.0.iter().find(|(id, _)| options.contains(&&id[..])) {
+            Some((_, option)) => {
+                let message = format!("{option} does nothing with {other}");
+                Err(Failure::usage(message))
+            }
+            None => Ok(()),
         }
     }
 
@@ -94,18 +106,38 @@ impl Typed {
     }
 }
 
-/// Refuses an option that does nothing without `other`. `options` are names, each with whether it was
-/// given; the error names the first that was.
-pub fn needs(other: &str, has_other: bool, options: &[(&str, bool)]) -> Result<(), Failure> {
-    match options.iter().find(|(_, is_given)| *is_given) {
-        Some((option, _)) if !has_other => Err(Failure::usage(format!("{option} needs {other}"))),
-        _ => Ok(()),
+/// The arguments, as text.
+fn arguments() -> Vec<String> {
+    let arguments = std::env::args_os().skip(1);
+    arguments
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Refuses what means something else to netcat, although netkit could read it.
+pub fn check_netcat() -> Result<(), Failure> {
+    match netcat::quits_after_eof(&arguments(), true) {
+        Some(advice) => Err(Failure::usage(advice)),
+        None => Ok(()),
     }
+}
+
+/// Ends a usage error with the way to the help of `subcommand`.
+pub fn point_to_help(failure: Failure, subcommand: &str) -> Failure {
+    if !failure.is_usage {
+        return failure;
+    }
+    let reason = netcat::quits_after_eof(&arguments(), false);
+    let reason = reason.unwrap_or_else(|| failure.to_string());
+    Failure::local(format!("{reason}; see 'netkit {subcommand} -h'"))
 }
 
 /// Tells `error` on one line, from its kind and its context: clap may reword its text.
 pub fn line(error: &Error, subcommand: Option<&str>) -> String {
-    let (reason, tip) = (reason(error), tip(error, subcommand).unwrap_or_default());
+    let (reason, tip) = match netcat::quits_after_eof(&arguments(), false) {
+        Some(advice) => (advice, String::new()),
+        None => (reason(error), tip(error, subcommand).unwrap_or_default()),
+    };
     let subcommand = subcommand.map(|name| format!(" {name}"));
     let subcommand = subcommand.unwrap_or_default();
     format!("{reason}; {tip}see 'netkit{subcommand} -h'")
@@ -135,6 +167,9 @@ fn reason(error: &Error) -> String {
         ErrorKind::TooManyValues => {
             format!("too many arguments: '{value}'; write HOST PORT or HOST:PORT")
         }
+        ErrorKind::UnknownArgument if !argument.starts_with('-') => {
+            format!("too many arguments: '{argument}'")
+        }
         ErrorKind::UnknownArgument => format!("unexpected argument '{argument}' found"),
         ErrorKind::ArgumentConflict if prior == argument => {
             format!("the argument '{argument}' cannot be used multiple times")
@@ -142,14 +177,9 @@ fn reason(error: &Error) -> String {
         ErrorKind::ArgumentConflict => {
             format!("the argument '{argument}' cannot be used with '{prior}'")
         }
-        ErrorKind::MissingRequiredArgument if argument.starts_with("--port") => {
-            "which port? write --port 9999, or --port 0 for a free one".to_owned()
-        }
         ErrorKind::MissingSubcommand => {
-            let known = text(error, ContextKind::ValidSubcommand);
-            format!(
-                "'netkit' requires a subcommand but one was not provided [subcommands: {known}]"
-            )
+            "which subcommand? there are tcp-client, tcp-server, udp-client and udp-server"
+                .to_owned()
         }
         ErrorKind::InvalidSubcommand => {
             let subcommand = text(error, ContextKind::InvalidSubcommand);
@@ -162,6 +192,17 @@ fn reason(error: &Error) -> String {
 /// What may have been meant; ends in `; `.
 fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
     let argument = text(error, ContextKind::InvalidArg);
+    let name = argument.split(' ').next().unwrap_or_default();
+    let advice = match (error.kind(), subcommand) {
+        (ErrorKind::UnknownArgument, Some(subcommand)) => netcat::advice(name, subcommand),
+        (ErrorKind::ValueValidation, _) => {
+            netcat::other_meaning(name, &text(error, ContextKind::InvalidValue))
+        }
+        _ => None,
+    };
+    if let Some(advice) = advice {
+        return Some(format!("{advice}; "));
+    }
     let after_dash = argument.strip_prefix('-').unwrap_or_default();
     if after_dash.starts_with(|first: char| first.is_ascii_digit()) {
         return Some(

@@ -6,6 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::escape;
+use crate::net::services::{self, Protocol};
 use crate::units::ip;
 
 /// A host, by name or address, and a port that is not zero. Nothing is resolved.
@@ -19,11 +20,12 @@ pub struct HostPort {
 impl HostPort {
     /// Reads an address from the front of `words`, and returns it with the rest. The second word is
     /// the port only if the first has none.
-    pub fn take_from(words: &[String]) -> Result<(Self, &[String]), String> {
+    pub fn take_from(words: &[String], protocol: Protocol) -> Result<(Self, &[String]), String> {
+        let port = |text: &str| read_port(text, protocol);
         let Some((first, rest)) = words.split_first() else {
             return Err("no address; write HOST:PORT, for example localhost:9999".to_owned());
         };
-        match (read(first)?, rest.split_first()) {
+        match (read(first, port)?, rest.split_first()) {
             ((host, Some(port)), _) => Ok((Self { host, port }, rest)),
             (_, None) => Err(without_port(first)),
             ((host, None), Some((second, rest))) => match port(second) {
@@ -35,9 +37,16 @@ impl HostPort {
         }
     }
 
-    /// Reads an address that takes all of `words`.
+    fn read(text: &str, protocol: Protocol) -> Result<Self, String> {
+        match read(text, |text| read_port(text, protocol))? {
+            (host, Some(port)) => Ok(Self { host, port }),
+            (_, None) => Err(without_port(text)),
+        }
+    }
+
+    /// Reads an address of TCP that takes all of `words`.
     pub fn from_words(words: &[String]) -> Result<Self, String> {
-        match Self::take_from(words)? {
+        match Self::take_from(words, Protocol::Tcp)? {
             (address, []) => Ok(address),
             (address, [extra, ..]) => Err(too_much(extra, &address)),
         }
@@ -52,6 +61,7 @@ impl HostPort {
     pub fn take_back<W: AsRef<OsStr> + From<String>, V: AsRef<OsStr>>(
         words: &mut Vec<W>,
         option: &mut Option<Option<V>>,
+        protocol: Protocol,
     ) {
         let text = |word: &OsStr| word.to_string_lossy().into_owned();
         let typed = words.iter().take(2).map(|word| text(word.as_ref()));
@@ -59,7 +69,8 @@ impl HostPort {
         let Some(Some(value)) = option else { return };
         let value = text(value.as_ref());
         let with_value = [std::slice::from_ref(&value), &typed].concat();
-        if Self::take_from(&typed).is_err() && Self::take_from(&with_value).is_ok() {
+        let begins = |words| Self::take_from(words, protocol).is_ok();
+        if !begins(&typed) && begins(&with_value) {
             words.insert(0, value.into());
             *option = Some(None);
         }
@@ -98,14 +109,12 @@ impl HostPort {
     }
 }
 
+/// Reads an address of TCP.
 impl FromStr for HostPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match read(text)? {
-            (host, Some(port)) => Ok(Self { host, port }),
-            (_, None) => Err(without_port(text)),
-        }
+        Self::read(text, Protocol::Tcp)
     }
 }
 
@@ -121,9 +130,10 @@ impl fmt::Display for HostPort {
 }
 
 /// Reads the targets of a check: `HOST:PORTS` each, or `HOST PORTS`. At least one.
-pub fn targets(words: &[String]) -> Result<Vec<HostPort>, String> {
+pub fn targets(words: &[String], protocol: Protocol) -> Result<Vec<HostPort>, String> {
+    let ports = |list: &str| ports(list, protocol);
     if let [first, second] = words
-        && let Ok((host, None)) = read(first)
+        && let Ok((host, None)) = read(first, |text| read_port(text, protocol))
         && glued_port(first).is_none_or(|_| ports(second).is_ok())
     {
         return Ok(at_ports(&host, &ports(second)?));
@@ -137,10 +147,10 @@ pub fn targets(words: &[String]) -> Result<Vec<HostPort>, String> {
         match list {
             Some((host, list)) => {
                 let ports = ports(list)?;
-                let one: HostPort = format!("{host}:{}", ports[0]).parse()?;
+                let one = HostPort::read(&format!("{host}:{}", ports[0]), protocol)?;
                 targets.extend(at_ports(&one.host, &ports));
             }
-            None => targets.push(word.parse()?),
+            None => targets.push(HostPort::read(word, protocol)?),
         }
     }
     if targets.is_empty() {
@@ -163,13 +173,17 @@ fn too_much(word: &str, address: &HostPort) -> String {
     format!("'{word}' is too much: the address is {address} already")
 }
 
-/// Ports typed as `22,80,8000-8010`: in that order, none twice.
-fn ports(text: &str) -> Result<Vec<u16>, String> {
+/// Ports typed as `22,80,8000-8010,https`: in that order, none twice.
+fn ports(text: &str, protocol: Protocol) -> Result<Vec<u16>, String> {
     let mut seen = vec![false; 1 << 16];
     let mut ports = Vec::new();
     for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (port(first)?, port(last)?);
+        // A name may contain a dash: only two numbers are a range.
+        let range = part.split_once('-');
+        let (first, last) = match range.map(|(first, last)| (port(first), port(last))) {
+            Some((Ok(first), Ok(last))) => (first, last),
+            _ => [read_port(part, protocol)?; 2].into(),
+        };
         if first > last {
             return Err(format!(
                 "'{part}' ends before it begins; write {last}-{first}"
@@ -186,7 +200,7 @@ fn ports(text: &str) -> Result<Vec<u16>, String> {
 
 /// A port from 1 to 65535, in decimal.
 pub fn port(text: &str) -> Result<u16, String> {
-    match listen_port(text) {
+    match number(text) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!(
             "'{text}' is not a port; a port is a number from 1 to 65535"
@@ -194,8 +208,41 @@ pub fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A port to listen on: as [`port`], and 0 for any that is free.
-pub fn listen_port(text: &str) -> Result<u16, String> {
+/// As [`port`], or the name of a service of `protocol`.
+fn read_port(text: &str, protocol: Protocol) -> Result<u16, String> {
+    // RFC 6335, section 5.1: a name has a letter.
+    if text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return services::port(text, protocol);
+    }
+    port(text)
+}
+
+/// Where a server listens, typed as `[ADDRESS:]PORT`: `:PORT` is the port alone, and port 0 any that
+/// is free.
+pub fn place(text: &str, protocol: Protocol) -> Result<(Option<String>, u16), String> {
+    let port = |text: &str| listen_port(text, protocol);
+    if text.contains(':') {
+        return match read(text, port)? {
+            (host, Some(port)) => Ok((Some(host).filter(|host| !host.is_empty()), port)),
+            (_, None) => Err(without_port(text)),
+        };
+    }
+    let is_host = text.contains('.');
+    match port(text) {
+        Err(_) if is_host => Err(without_port(text)),
+        port => Ok((None, port?)),
+    }
+}
+
+/// A port to listen on: a number, 0 for any that is free, or the name of a service of `protocol`.
+pub fn listen_port(text: &str, protocol: Protocol) -> Result<u16, String> {
+    if text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return services::port(text, protocol);
+    }
+    number(text)
+}
+
+fn number(text: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits => Ok(port),
@@ -210,12 +257,15 @@ pub fn is_numeric(host: &str) -> bool {
     host.parse::<std::net::Ipv4Addr>().is_ok() || is_ipv6(host)
 }
 
-/// Reads a host, and the port if it has one.
-fn read(word: &str) -> Result<(String, Option<u16>), String> {
+/// Reads a host, and by `port` the port if it has one.
+fn read(
+    word: &str,
+    port: impl Fn(&str) -> Result<u16, String>,
+) -> Result<(String, Option<u16>), String> {
     if let Some((scheme, rest)) = word.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let usual = if scheme == "https" { 443 } else { 80 };
-        return Err(match read(host) {
+        return Err(match read_host(host, port) {
             Ok((host, port)) => {
                 let port = port.unwrap_or(usual);
                 format!("'{word}' is a URL; write {}", HostPort { host, port })
@@ -223,6 +273,13 @@ fn read(word: &str) -> Result<(String, Option<u16>), String> {
             Err(_) => format!("'{word}' is a URL; write HOST:PORT"),
         });
     }
+    read_host(word, port)
+}
+
+fn read_host(
+    word: &str,
+    port: impl Fn(&str) -> Result<u16, String>,
+) -> Result<(String, Option<u16>), String> {
     if let Some(inner) = word.strip_prefix('[') {
         let Some((address, tail)) = inner.split_once(']') else {
             return Err(format!("'{word}' has no closing bracket; write [::1]:9999"));
@@ -349,7 +406,7 @@ mod tests {
     #[test]
     fn a_second_word_is_the_port_only_where_the_first_has_none() {
         let typed = words(&["localhost:9999", "5353"]);
-        let (address, rest) = HostPort::take_from(&typed).unwrap();
+        let (address, rest) = HostPort::take_from(&typed, Protocol::Tcp).unwrap();
         assert_eq!((address.port, rest), (9999, &typed[1..]));
         assert_eq!(
             HostPort::from_words(&typed),
@@ -370,7 +427,7 @@ mod tests {
         for (value, typed, expected) in cases {
             let mut typed = words(typed);
             let mut option = Some(Some(value.to_owned()));
-            HostPort::take_back(&mut typed, &mut option);
+            HostPort::take_back(&mut typed, &mut option, Protocol::Tcp);
             assert_eq!(typed, words(expected), "{value}");
             let was_taken = expected.first() == Some(&value);
             assert_eq!(option == Some(None), was_taken, "{value}");
@@ -463,20 +520,26 @@ mod tests {
 
     #[test]
     fn a_list_of_ports_has_ranges_and_keeps_its_order() {
-        assert_eq!(ports("80"), Ok(vec![80]));
-        assert_eq!(ports("443,22,80-82,81"), Ok(vec![443, 22, 80, 81, 82]));
-        assert_eq!(ports("1-65535").map(|ports| ports.len()), Ok(65535));
+        assert_eq!(ports("80", Protocol::Tcp), Ok(vec![80]));
+        assert_eq!(
+            ports("443,22,80-82,81", Protocol::Tcp),
+            Ok(vec![443, 22, 80, 81, 82])
+        );
+        assert_eq!(
+            ports("1-65535", Protocol::Tcp).map(|ports| ports.len()),
+            Ok(65535)
+        );
         for text in [
             "", ",", "80,", "0", "1-", "-1", "a", "1-2-3", "65536", "9-8", "1 2",
         ] {
-            assert!(ports(text).is_err(), "{text}");
+            assert!(ports(text, Protocol::Tcp).is_err(), "{text}");
         }
     }
 
     #[test]
     fn ports_to_check_follow_a_host_or_are_part_of_the_address() {
         let read = |typed: &[&str]| {
-            let targets = targets(&words(typed))?;
+            let targets = targets(&words(typed), Protocol::Tcp)?;
             Ok::<_, String>(targets.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let cases: [(&[&str], &[&str]); 9] = [
@@ -512,7 +575,7 @@ mod tests {
         #[test]
         fn any_words_are_answered_without_a_panic(typed in proptest::collection::vec("[\\[\\]:%a1.]{0,12}|\\PC{0,9}", 0..4)) {
             let _ = HostPort::from_words(&typed);
-            let _ = targets(&typed);
+            let _ = targets(&typed, Protocol::Tcp);
         }
 
         #[test]

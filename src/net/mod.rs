@@ -12,5 +12,6 @@ pub mod options;
 pub mod pacing;
 pub mod race;
 pub mod resolve;
+pub mod services;
 pub mod socket;
 pub mod stream;

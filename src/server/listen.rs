@@ -1,6 +1,6 @@
 //! Where a server listens, and how it tells that it is ready.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -8,17 +8,24 @@ use rustix::io::Errno;
 use rustix::net::getsockname;
 
 use crate::exit::{Failure, cause};
-use crate::net::address::HostPort;
+use crate::net::address::{self, HostPort, is_numeric};
 use crate::net::resolve::ResolveArgs;
+use crate::net::services::Protocol;
 use crate::output;
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Listening")]
 pub struct ListenArgs {
+    // Not a doc comment: rustdoc would look for what is in brackets.
+    #[arg(
+        help = "Where to listen: 9999, 0.0.0.0:9999 or [::]:9999",
+        value_name = "[ADDRESS:]PORT"
+    )]
+    place: Option<String>,
     /// Listen on port N; 0 takes a free one
-    #[arg(short, long, value_name = "N", value_parser = crate::net::address::listen_port)]
-    pub port: u16,
+    #[arg(short, long, value_name = "N")]
+    port: Option<String>,
     /// Listen on ADDRESS; `any` is all [default: 127.0.0.1]
     ///
     /// A name works too. May be repeated. With -6 the default is `::1`.
@@ -26,23 +33,80 @@ pub struct ListenArgs {
     pub bind: Vec<String>,
     /// Print the port as the first line of standard output
     #[arg(long)]
-    pub print_port: bool,
+    print_port: bool,
     #[command(flatten)]
     pub resolve: ResolveArgs,
 }
 
 impl ListenArgs {
-    /// Opens a socket for each of `addresses` by `open`. With port 0 all get the same free port.
+    /// What the options say, for a server of `protocol`. `runs_program`: `-e` may have taken the port.
+    pub fn place(&self, protocol: Protocol, runs_program: bool) -> Result<Place, Failure> {
+        let (host, port) = match (&self.place, &self.port) {
+            (Some(place), Some(_)) => Err(format!("{place} names the port already: leave --port out")),
+            (Some(place), None) => address::place(place, protocol),
+            (None, Some(port)) => address::listen_port(port, protocol).map(|port| (None, port)),
+            (None, None) if runs_program => Err(
+                "which port? -e takes all that follows it; write netkit tcp-server 9999 -e /bin/cat"
+                    .replace("tcp", protocol.name()),
+            ),
+            (None, None) => Err("which port? write --port 9999, or --port 0 for a free one".into()),
+        }
+        .map_err(Failure::usage)?;
+        if let (Some(place), true, false) = (&self.place, host.is_some(), self.bind.is_empty()) {
+            let message = format!("{place} names the address already: leave --bind out");
+            return Err(Failure::usage(message));
+        }
+        Ok(Place {
+            port,
+            hosts: host.map_or_else(|| self.bind.clone(), |host| vec![host]),
+            resolve: self.resolve.clone(),
+            print_port: self.print_port,
+        })
+    }
+}
+
+/// Where a server listens.
+pub struct Place {
+    port: u16,
+    /// Names and addresses; none are this machine.
+    hosts: Vec<String>,
+    resolve: ResolveArgs,
+    print_port: bool,
+}
+
+/// An address to listen on, with port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub address: SocketAddr,
+    /// The name that it belongs to, counted. Of a name those addresses are bound that this machine has.
+    name: Option<usize>,
+}
+
+impl From<SocketAddr> for Candidate {
+    /// An address that must be bound.
+    fn from(address: SocketAddr) -> Self {
+        let name = None;
+        Self { address, name }
+    }
+}
+
+impl Place {
+    /// Whether an address is asked for.
+    pub fn has_address(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    /// Opens a socket for each of `candidates` by `open`. With port 0 all get the same free port.
     pub fn open<S: AsFd>(
         &self,
-        addresses: &[SocketAddr],
+        candidates: &[Candidate],
         open: impl Fn(SocketAddr) -> io::Result<S>,
     ) -> Result<Vec<S>, Failure> {
         /// A port that is free on one address may be taken on the next.
         const ROUNDS: u32 = 16;
         let mut more_rounds = 1..ROUNDS;
         loop {
-            match self.open_all(addresses, &open) {
+            match self.open_all(candidates, &open) {
                 Err((_, error))
                     if self.port == 0
                         && error.kind() == io::ErrorKind::AddrInUse
@@ -54,36 +118,52 @@ impl ListenArgs {
 
     fn open_all<S: AsFd>(
         &self,
-        addresses: &[SocketAddr],
+        candidates: &[Candidate],
         open: impl Fn(SocketAddr) -> io::Result<S>,
     ) -> Result<Vec<S>, (SocketAddr, io::Error)> {
         let mut port = self.port;
-        let mut sockets: Vec<S> = Vec::with_capacity(addresses.len());
-        for mut address in addresses.iter().copied() {
+        let mut sockets: Vec<S> = Vec::with_capacity(candidates.len());
+        let mut bound_names = Vec::new();
+        let mut missing = Vec::new();
+        for &Candidate { mut address, name } in candidates {
             address.set_port(port);
             let opened = open(address).and_then(|socket| Ok((local(&socket)?.port(), socket)));
             match opened {
                 Ok((bound, socket)) => {
                     port = bound;
                     sockets.push(socket);
+                    bound_names.push(name);
                 }
-                // A machine without IPv6: `any` is IPv4 alone.
-                Err(error)
-                    if !sockets.is_empty()
-                        && address.ip().is_unspecified()
-                        && is_no_family(&error) => {}
+                // A machine without IPv6 may still have `::1 localhost` in /etc/hosts.
+                Err(error) if name.is_some() && is_missing(&error) => {
+                    missing.push((name, address, error));
+                }
                 Err(error) => return Err((address, error)),
             }
         }
-        Ok(sockets)
+        let mut missing = missing.into_iter();
+        match missing.find(|(name, ..)| !bound_names.contains(name)) {
+            Some((_, address, error)) => Err((address, error)),
+            None => Ok(sockets),
+        }
     }
 
     /// Tells on standard error, and with `--print-port` on standard output, where `sockets` are
-    /// bound. `act` is what other hosts can do to them, in words.
-    pub fn announce(&self, sockets: &[impl AsFd], act: &str) -> Result<(), Failure> {
+    /// bound. `act` is what other hosts can do to them, in words. `like_netcat`: who types `-l` expects
+    /// that they can.
+    pub fn announce(
+        &self,
+        sockets: &[impl AsFd],
+        act: &str,
+        like_netcat: bool,
+    ) -> Result<(), Failure> {
         let locals = sockets.iter().map(local).collect::<io::Result<Vec<_>>>()?;
         for address in &locals {
             tracing::info!(%address, "Listening on {address}");
+        }
+        let is_at_terminal = || io::stdin().is_terminal() && io::stderr().is_terminal();
+        if like_netcat && !self.has_address() && is_at_terminal() {
+            tracing::info!("This machine only; -b any for all.");
         }
         let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
         if let Some(open) = locals.iter().find(is_open) {
@@ -103,38 +183,39 @@ impl ListenArgs {
         Ok(())
     }
 
-    /// The addresses of `--bind`, each once and with port 0.
-    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+    /// The addresses, each once. Blocks while names are resolved.
+    pub fn candidates(&self) -> Result<Vec<Candidate>, Failure> {
         let of_wanted_family = |ipv4: Ipv4Addr, ipv6: Ipv6Addr| {
             let both = [IpAddr::from(ipv4), ipv6.into()].map(|ip| SocketAddr::new(ip, 0));
             both.into_iter()
                 .filter(|address| self.resolve.allows(address))
         };
-        if self.bind.is_empty() {
+        if self.hosts.is_empty() {
             let loopback = of_wanted_family(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
-            return Ok(loopback.take(1).collect());
+            return Ok(loopback.take(1).map(Candidate::from).collect());
         }
-        let mut addresses = Vec::new();
-        for host in &self.bind {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            let bare = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+            let host = bare.unwrap_or(host);
             let found = if host == "any" {
                 of_wanted_family(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED).collect()
+            } else if host.is_empty() || host.parse::<HostPort>().is_ok() {
+                return Err(Failure::usage(format!(
+                    "could not listen on '{host}': it is not an address; the port belongs to -p"
+                )));
             } else {
-                let bare = host.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
-                let host = bare.unwrap_or(host);
-                if host.is_empty() || host.parse::<HostPort>().is_ok() {
-                    return Err(Failure::local(format!(
-                        "could not listen on '{host}': it is not an address; the port belongs to -p"
-                    )));
-                }
                 self.resolve.resolve(host, 0, Deadline::NEVER)?
             };
             for address in found {
-                if !addresses.contains(&address) {
-                    addresses.push(address);
+                let name = (!is_numeric(host)).then_some(index);
+                match candidates.iter_mut().find(|known| known.address == address) {
+                    Some(known) => known.name = known.name.or(name),
+                    None => candidates.push(Candidate { address, name }),
                 }
             }
         }
-        Ok(addresses)
+        Ok(candidates)
     }
 }
 
@@ -142,7 +223,7 @@ fn local(socket: &impl AsFd) -> io::Result<SocketAddr> {
     Ok(getsockname(socket)?.try_into()?)
 }
 
-fn is_no_family(error: &io::Error) -> bool {
+fn is_missing(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)

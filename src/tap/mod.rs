@@ -20,7 +20,6 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::signal::is_ending;
 use crate::stderr::Dumps;
-use crate::usage::needs;
 use crate::wait::{Deadline, PollFlags, lock, wait_for};
 use place::{Place, TapFile};
 
@@ -94,11 +93,10 @@ impl TapArgs {
             return Err(one_file());
         }
         let has_file = dump.is_some() || self.record.is_some();
-        needs(
-            "-x FILE or --record",
-            has_file,
-            &[("--append", self.append)],
-        )
+        if self.append && !has_file {
+            return Err(Failure::usage("--append needs -x FILE or --record"));
+        }
+        Ok(())
     }
 
     /// Opens the files, and empties them without `--append`. `None`: none are wanted.

@@ -13,6 +13,7 @@ use crate::logging::LoggingArgs;
 use crate::net::address::{self, HostPort};
 use crate::net::connect::ConnectArgs;
 use crate::net::race::Race;
+use crate::net::services::Protocol;
 use crate::ping::options::PingArgs;
 use crate::units::{ip, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
@@ -89,7 +90,7 @@ pub fn run(
         let message = "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)";
         return Err(Failure::usage(message));
     }
-    let targets = address::targets(words).map_err(Failure::usage)?;
+    let targets = address::targets(words, Protocol::Tcp).map_err(Failure::usage)?;
     if args.ping.is_wanted() {
         let [target] = &targets[..] else {
             let message = "a ping is of one port; write HOST PORT or HOST:PORT";

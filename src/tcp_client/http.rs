@@ -11,6 +11,47 @@ pub fn get(target: &HostPort, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Whether `word` is a URL.
+pub fn is_url(word: &str) -> bool {
+    word.contains("://")
+}
+
+/// The target and the path of an `http://` URL (RFC 9110, section 4.2.1). A query is part of the path.
+pub fn read_url(url: &str) -> Result<(HostPort, String), String> {
+    if url.starts_with("https://") {
+        return Err(format!(
+            "'{url}' needs TLS, which netkit does not speak yet"
+        ));
+    }
+    let Some(rest) = url.strip_prefix("http://") else {
+        return Err(format!(
+            "'{url}' is a URL that is not http://; write HOST:PORT"
+        ));
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err(format!("'{url}' names a user, whom netkit does not log in"));
+    }
+    if path.contains('#') {
+        return Err(format!(
+            "'{url}' has a fragment ('#'), which no server is sent"
+        ));
+    }
+    let has_port = authority.rsplit_once(':').is_some_and(|(host, _)| {
+        // The colons of an IPv6 address are within brackets.
+        !host.starts_with('[') || host.ends_with(']')
+    });
+    let port = if has_port { "" } else { ":80" };
+    let target = format!("{authority}{port}");
+    // An empty host is this machine only where it is typed as an address.
+    if target.starts_with(':') {
+        return Err(format!("'{url}' names no host"));
+    }
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Ok((target.parse()?, format!("{slash}{path}")))
+}
+
 /// Fails unless `path` is visible ASCII that begins with `/`. Such a path cannot end the request line.
 pub fn check_path(path: &str) -> Result<(), String> {
     if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -33,6 +74,47 @@ mod tests {
             request,
             b"GET / HTTP/1.1\r\nHost: www.sina.com.cn\r\nConnection: close\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_url_is_a_target_and_a_path() {
+        let cases = [
+            ("http://a", "a:80", "/"),
+            ("http://a/", "a:80", "/"),
+            ("http://a:8080/b/c?d=e", "a:8080", "/b/c?d=e"),
+            ("http://a?d", "a:80", "/?d"),
+            ("http://[::1]/x", "[::1]:80", "/x"),
+            ("http://[::1]:81", "[::1]:81", "/"),
+        ];
+        for (url, target, path) in cases {
+            let (read, read_path) = read_url(url).unwrap();
+            assert_eq!(
+                (read.to_string(), &read_path[..]),
+                (target.to_owned(), path)
+            );
+        }
+        for url in [
+            "http://",
+            "http://:80/",
+            "http://u@a/",
+            "http://u:p@a",
+            "http://a/#b",
+            "https://a/",
+            "ftp://a",
+            "http://a b/",
+            "http://a:0",
+            "http://a:x/",
+            "http://::1/",
+        ] {
+            assert!(read_url(url).is_err(), "{url}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_url_is_answered_without_a_panic(rest in "([:/?#@\\[\\]a1.]|\\PC)*") {
+            let _ = read_url(&format!("http://{rest}"));
+        }
     }
 
     #[test]

@@ -15,11 +15,11 @@ use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
+use crate::net::services::Protocol;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
 use crate::units::positive_duration;
-use crate::usage::needs;
 use crate::wait::Deadline;
 use crate::{escape, input, output};
 use check::CheckArgs;
@@ -86,8 +86,13 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     if args.check.is_wanted() {
         return check::run(&args.target, &args.check, &args.connect, deadline, logging);
     }
-    HostPort::take_back(&mut args.target, &mut args.get);
-    HostPort::take_back(&mut args.target, &mut args.stream.tap.hex_dump);
+    args.read_url().map_err(Failure::usage)?;
+    HostPort::take_back(&mut args.target, &mut args.get, Protocol::Tcp);
+    HostPort::take_back(
+        &mut args.target,
+        &mut args.stream.tap.hex_dump,
+        Protocol::Tcp,
+    );
     args.stream.tap.check()?;
     let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
     path.map_or(Ok(()), http::check_path)
@@ -97,11 +102,9 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         return Err(Failure::usage(message));
     }
     let target = HostPort::from_words(&args.target).map_err(Failure::usage)?;
-    needs(
-        "port 80",
-        target.port == 80,
-        &[("--interactive", args.interactive)],
-    )?;
+    if args.interactive && target.port != 80 {
+        return Err(Failure::usage("--interactive needs port 80"));
+    }
     let mut status = Status::new(logging);
     let reader = args.reader(&target, path, &mut status)?;
     let start = Instant::now();
@@ -138,6 +141,26 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
 }
 
 impl Args {
+    /// The URL that stands in place of the address, if one does.
+    fn url(&self) -> Option<&str> {
+        let [word] = &self.target[..] else {
+            return None;
+        };
+        Some(&word[..]).filter(|word| http::is_url(word))
+    }
+
+    /// Makes a URL an address and the path of `--get`.
+    fn read_url(&mut self) -> Result<(), String> {
+        let Some(url) = self.url() else { return Ok(()) };
+        if self.get.is_some() {
+            return Err(format!("'{url}' names the path already: leave --get out"));
+        }
+        let (target, path) = http::read_url(url)?;
+        self.target = vec![target.to_string()];
+        self.get = Some(Some(path));
+        Ok(())
+    }
+
     /// Whether a page is requested where input delivers nothing.
     fn fetches(&self, target: &HostPort) -> bool {
         let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;

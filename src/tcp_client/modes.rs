@@ -7,6 +7,7 @@ use crate::usage::{Mode, Rows, Typed};
 /// Joins the connection to standard input and output.
 const TALK: Mode = Mode(&[]);
 const SEND: Mode = Mode(&["--send"]);
+/// An `http://` URL chooses it too.
 const GET: Mode = Mode(&["--get"]);
 const CHECK: Mode = Mode(&["-z"]);
 const PING: Mode = Mode(&["--ping", "-c", "-i"]);
@@ -14,7 +15,7 @@ const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 const ALL: &[Mode] = &[TALK, SEND, GET, CHECK, PING];
 
 pub const OPTIONS: &Rows = &[
-    (&["help", "verbose", "quiet", "log_format"], ALL),
+    (&["help", "version", "verbose", "quiet", "log_format"], ALL),
     (&["target", "deadline", "ipv4", "ipv6", "numeric"], ALL),
     (&["source", "source_port", "interface", "ttl", "dscp"], ALL),
     (&["recv_buffer", "send_buffer", "mss", "keepalive"], ALL),
@@ -45,7 +46,7 @@ impl Args {
         if self.check.is_repeated() {
             return Ok(());
         }
-        typed.require("retry_delay", "retry")
+        typed.require("retry_delay", ("retry", "--retry"))
     }
 
     fn mode(&self) -> Mode {
@@ -53,7 +54,7 @@ impl Args {
             PING
         } else if self.check.is_wanted() {
             CHECK
-        } else if self.get.is_some() {
+        } else if self.get.is_some() || self.url().is_some() {
             GET
         } else if !self.send.is_empty() {
             SEND

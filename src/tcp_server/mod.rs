@@ -25,6 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::exit::{self, Exit, Failure, OrFail as _};
 use crate::net::connect::ConnectArgs;
 use crate::net::options::TcpSocketArgs;
+use crate::net::services::Protocol;
 use crate::net::socket;
 use crate::output;
 use crate::relay::options::StreamArgs;
@@ -104,11 +105,14 @@ struct LimitArgs {
 
 /// Listens until a signal stops it, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let place = args
+        .listen
+        .place(Protocol::Tcp, args.service.runs_program())?;
     args.stream.tap.check()?;
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
-    let listeners = args.listen.open(&args.listen.addresses()?, |address| {
+    let listeners = place.open(&place.candidates()?, |address| {
         socket::listen(address, args.backlog, &args.socket)
     })?;
     let handler = Handler::new(&args.service, &args.stream, connect)?;
@@ -122,7 +126,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let limits = &args.limits;
     let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip)?;
     let server = Arc::new(Server {
-        once: limits.once || (handler.takes_one_at_a_time() && !limits.keep_open),
+        once: limits.once
+            || ((handler.takes_one_at_a_time() || args.service.stdio) && !limits.keep_open),
         handler,
         taps,
         limits: limits.clone(),
@@ -132,7 +137,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         exhausted: Mutex::default(),
         failure: Mutex::default(),
     });
-    args.listen.announce(&server.listeners(), "connect")?;
+    let like_netcat = args.service.stdio;
+    place.announce(&server.listeners(), "connect", like_netcat)?;
     tracing::info!("Waiting for connection...");
     server
         .start()

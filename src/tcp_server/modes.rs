@@ -8,7 +8,7 @@ pub const HELLO: Mode = Mode(&["--service hello"]);
 pub const ECHO: Mode = Mode(&["--service echo"]);
 pub const DISCARD: Mode = Mode(&["--service discard"]);
 pub const CHARGEN: Mode = Mode(&["--service chargen"]);
-pub const STDIO: Mode = Mode(&["--service stdio"]);
+pub const STDIO: Mode = Mode(&["-l", "--service stdio"]);
 pub const BROKER: Mode = Mode(&["--service broker"]);
 pub const CHAT: Mode = Mode(&["--service chat"]);
 pub const EXEC: Mode = Mode(&["-e", "--sh-exec"]);
@@ -19,9 +19,17 @@ const ALL: &[Mode] = &[
 ];
 
 pub const OPTIONS: &Rows = &[
-    (&["help", "verbose", "quiet", "log_format"], ALL),
+    (&["help", "version", "verbose", "quiet", "log_format"], ALL),
     (
-        &["port", "bind", "print_port", "ipv4", "ipv6", "numeric"],
+        &[
+            "place",
+            "port",
+            "bind",
+            "print_port",
+            "ipv4",
+            "ipv6",
+            "numeric",
+        ],
         ALL,
     ),
     (
@@ -42,12 +50,22 @@ pub const OPTIONS: &Rows = &[
     (&["crlf", "send_only", "recv_only"], &[STDIO, EXEC]),
     (&["hex_dump", "record", "append"], ALL),
     (&["raw", "no_shutdown", "half_close_wait"], &[STDIO]),
-    (&["wait_after_eof", "keep_open"], &[STDIO]),
+    (&["wait_after_eof"], &[STDIO]),
+    (&["stdio"], &[STDIO, EXEC]),
+    (&["keep_open"], ALL),
 ];
 
 impl Args {
     /// Refuses options that do nothing with the service that is asked for.
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
-        typed.check(self.service.mode(), OPTIONS)
+        let mode = self.service.mode();
+        typed.check(mode, OPTIONS)?;
+        if mode != STDIO {
+            typed.require("keep_open", ("stdio", "-l"))?;
+        }
+        if self.service.stdio && !self.limits.keep_open {
+            typed.exclude(&["max_connections", "max_connections_per_ip"], "-l")?;
+        }
+        Ok(())
     }
 }

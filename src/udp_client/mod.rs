@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::exit::{self, Failure};
 use crate::logging::LoggingArgs;
 use crate::net::address::{self, HostPort};
+use crate::net::services::Protocol;
 use crate::units::positive_duration;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
@@ -70,7 +71,11 @@ pub struct Args {
 /// Ends when everything was sent, and answered or given up.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
-    HostPort::take_back(&mut args.words, &mut args.target.tap.hex_dump);
+    HostPort::take_back(
+        &mut args.words,
+        &mut args.target.tap.hex_dump,
+        Protocol::Udp,
+    );
     args.target.tap.check()?;
     if args.check {
         return args.check_ports(logging);
@@ -117,7 +122,7 @@ impl Args {
     fn check_ports(&self, logging: &LoggingArgs) -> Result<(), Failure> {
         let words = self.words.iter().map(|word| word.to_string_lossy());
         let words: Vec<String> = words.map(Cow::into_owned).collect();
-        let targets = address::targets(&words).map_err(Failure::usage)?;
+        let targets = address::targets(&words, Protocol::Udp).map_err(Failure::usage)?;
         let timeout = self.exchange.timeout;
         let verbose = logging.verbose > 0;
         check::run(
@@ -138,7 +143,7 @@ impl Args {
             .take(2)
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
-        let (target, rest) = HostPort::take_from(&words)?;
+        let (target, rest) = HostPort::take_from(&words, Protocol::Udp)?;
         Ok((target, self.words[words.len() - rest.len()..].to_vec()))
     }
 }

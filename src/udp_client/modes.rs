@@ -14,7 +14,7 @@ const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 const ALL: &[Mode] = &[EXCHANGE, NO_WAIT, RELAY, CHECK, PING];
 
 pub const OPTIONS: &Rows = &[
-    (&["help", "verbose", "quiet", "log_format"], ALL),
+    (&["help", "version", "verbose", "quiet", "log_format"], ALL),
     (&["words", "ipv4", "ipv6", "numeric"], ALL),
     (&["source", "source_port", "interface", "ttl", "dscp"], ALL),
     (&["recv_buffer", "send_buffer", "reuse_port"], ALL),

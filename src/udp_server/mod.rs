@@ -7,6 +7,7 @@
 mod guard;
 mod limit;
 mod losses;
+pub mod modes;
 mod numbered_tap;
 mod programs;
 mod refusal;
@@ -14,7 +15,6 @@ mod socket;
 mod stdio;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -25,13 +25,13 @@ use crate::exit::{self, Exit, Failure, OrFail as _};
 use crate::net::datagram::BUFFER;
 use crate::net::multicast::Group;
 use crate::net::options::SocketArgs;
+use crate::net::services::Protocol;
 use crate::server::access::{AccessArgs, Gate};
-use crate::server::listen::ListenArgs;
+use crate::server::listen::{Candidate, ListenArgs, Place};
 use crate::server::program::Program;
 use crate::server::stop::Stop;
 use crate::tap::TapArgs;
 use crate::units::{duration, positive_duration};
-use crate::usage::needs;
 use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
 use guard::Guard;
 use limit::Limiter;
@@ -58,6 +58,9 @@ pub struct Args {
     /// Choose what to do with a datagram
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
+    /// Talk to the first peer, as nc -lu
+    #[arg(short = 'l', long, conflicts_with_all = ["service", "exec", "sh_exec"])]
+    stdio: bool,
     /// Run PROGRAM for each peer; must come last
     ///
     /// It reads the peer's datagrams, and what it prints is sent back.
@@ -116,18 +119,19 @@ enum Service {
 
 /// Serves until a signal stops it, or its service ends. `verbose` tells more at the start.
 pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
+    let place = args.listen.place(Protocol::Udp, args.runs_program())?;
     args.tap.check()?;
     let mut handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     // A signal ends a look-up that takes long, so none is caught before it.
-    let addresses = args.addresses()?;
+    let candidates = args.candidates(&place)?;
     let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
-    let sockets = args.listen.open(&addresses, |address| {
+    let sockets = place.open(&candidates, |address| {
         ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
     })?;
     // Only now: a server that cannot listen must not empty the record of the one that does.
     let tap = args.tap.open()?.as_ref().map(NumberedTap::new);
-    args.listen.announce(&sockets, "send to it")?;
+    place.announce(&sockets, "send to it", args.stdio)?;
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
@@ -150,11 +154,24 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
 }
 
 impl Args {
+    fn runs_program(&self) -> bool {
+        self.exec.is_some() || self.sh_exec.is_some()
+    }
+
+    /// Without a program.
+    fn service(&self) -> Service {
+        if self.stdio {
+            Service::Stdio
+        } else {
+            self.service
+        }
+    }
+
     /// Where to bind sockets, with port 0. A group that no other address suits gets a socket of its
     /// own.
-    fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
-        let mut addresses = if self.join.is_empty() || !self.listen.bind.is_empty() {
-            self.listen.addresses()?
+    fn candidates(&self, place: &Place) -> Result<Vec<Candidate>, Failure> {
+        let mut candidates = if self.join.is_empty() || place.has_address() {
+            place.candidates()?
         } else {
             Vec::new()
         };
@@ -165,11 +182,12 @@ impl Args {
                 .resolve(&group.ip.to_string(), 0, Deadline::NEVER)?;
             let address = group.address();
             let address = address.or_fail(Exit::Local, || format!("could not join {group}"))?;
-            if !addresses.iter().any(|address| group.suits(address)) {
-                addresses.push(address);
+            let suits = |candidate: &Candidate| group.suits(&candidate.address);
+            if !candidates.iter().any(suits) {
+                candidates.push(address.into());
             }
         }
-        Ok(addresses)
+        Ok(candidates)
     }
 
     fn limiter(&self) -> Option<Limiter> {
@@ -189,23 +207,8 @@ enum Handler {
 }
 
 impl Handler {
-    /// Refuses options that would do nothing with the service that is asked for.
+    /// Opens what the service needs.
     fn new(args: &Args) -> Result<Self, Failure> {
-        let is_stdio = args.service == Service::Stdio;
-        args.talk.check(is_stdio)?;
-        let answers = !is_stdio && args.service != Service::Discard;
-        let rate_limit = ("--rate-limit", args.rate_limit.is_some());
-        needs("a service that answers", answers, &[rate_limit])?;
-        let runs_program = args.exec.is_some() || args.sh_exec.is_some();
-        let idle_timeout = ("--idle-timeout", args.idle_timeout.is_some());
-        let max_peers = ("--max-peers", args.max_peers.is_some());
-        needs("-e or --sh-exec", runs_program, &[max_peers])?;
-        let may_be_idle = runs_program || is_stdio;
-        needs(
-            "-e, --sh-exec or --service stdio",
-            may_be_idle,
-            &[idle_timeout],
-        )?;
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         if let Some(program) = program {
             let idle_timeout = args.idle_timeout.unwrap_or(Duration::from_secs(60));
@@ -213,7 +216,7 @@ impl Handler {
             let programs = Programs::new(program, idle_timeout, max_peers)?;
             return Ok(Self::Programs(programs));
         }
-        Ok(match args.service {
+        Ok(match args.service() {
             Service::Hello => Self::Hello,
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,

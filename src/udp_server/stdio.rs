@@ -12,7 +12,6 @@ use crate::json::Event;
 use crate::net::datagram::PIECE;
 use crate::net::pacing::Pacing;
 use crate::output::Queue;
-use crate::usage::needs;
 use crate::wait::{Deadline, IN, Key, Ready, Set};
 
 #[derive(clap::Args)]
@@ -39,20 +38,6 @@ pub struct StdioArgs {
     /// Print datagrams as they are, even on a terminal
     #[arg(long)]
     raw: bool,
-}
-
-impl StdioArgs {
-    /// Refuses options that do nothing with another service.
-    pub fn check(&self, is_stdio: bool) -> Result<(), Failure> {
-        let options = [
-            ("-k", self.keep_open),
-            ("--lines", self.lines),
-            ("--json", self.json),
-            ("-C", self.crlf),
-            ("--raw", self.raw),
-        ];
-        needs("--service stdio", is_stdio, &options)
-    }
 }
 
 /// How a datagram is printed.

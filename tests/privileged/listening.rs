@@ -130,3 +130,66 @@ fn a_port_below_1024_is_for_root() {
             .run();
     });
 }
+
+#[test]
+#[ignore = "needs root"]
+fn of_a_name_those_addresses_are_bound_that_exist() {
+    in_namespace(|| {
+        // docker's default: the hosts file knows ::1, and IPv6 is off.
+        let folder = temporary_folder();
+        let hosts = folder.path().join("hosts");
+        std::fs::write(
+            &hosts,
+            "::1 localhost six\n127.0.0.1 localhost\n192.0.2.1 elsewhere\n",
+        )
+        .unwrap();
+        program(
+            "sh",
+            ["-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"],
+        )
+        .run();
+        for (words, address) in [
+            (["tcp-server", "-p", "0", "-b", "localhost"], "127.0.0.1"),
+            (["udp-server", "-p", "0", "-b", "localhost"], "127.0.0.1"),
+            (
+                [
+                    "tcp-server",
+                    "--port=0",
+                    "--bind=127.0.0.1",
+                    "-b",
+                    "localhost",
+                ],
+                "127.0.0.1",
+            ),
+        ] {
+            let server = netkit(words)
+                .with_file(&hosts, "/etc/hosts")
+                .any_stderr()
+                .listen();
+            assert_eq!(server.address(), format!("{address}:{}", server.port()));
+        }
+        for host in ["six", "::1", "elsewhere", "192.0.2.1"] {
+            netkit(["tcp-server", "-p", "0", "-b", "127.0.0.1", "-b", host])
+                .with_file(&hosts, "/etc/hosts")
+                .stderr(
+                    "netkit: could not listen on {*}: cannot assign requested address \
+                     (it is not an address of this machine)\n",
+                )
+                .code(2)
+                .run();
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_etc_services_the_error_says_so() {
+    netkit(["tcp-client", "127.0.0.1:http"])
+        .through("exec unshare --mount sh -c 'mount -t tmpfs none /etc && exec \"$0\" \"$@\"' \"$0\" \"$@\"")
+        .stderr(
+            "netkit: 'http' is not a number, and could not be looked up in /etc/services: \
+             no such file or directory; see 'netkit tcp-client -h'\n",
+        )
+        .code(2)
+        .run();
+}

@@ -83,3 +83,48 @@ fn a_page_of_fifty_megabytes_arrives_unchanged() {
     assert!(head.starts_with(b"HTTP/1.0 200 OK\r\n"));
     assert!(body == page);
 }
+
+#[test]
+fn a_url_is_fetched() {
+    for (path, requested) in [("/a?b=c", "/a?b=c"), ("", "/"), ("?b", "/?b")] {
+        let server = server(move |host| {
+            format!("GET {requested} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+        });
+        netkit(["tcp-client", &format!("http://{}{path}", server.address())])
+            .stdout("HTTP/1.1 404 Not Found\r\n\r\nno")
+            .run();
+        server.finish();
+    }
+}
+
+#[test]
+fn a_url_that_cannot_be_fetched_is_refused() {
+    for (words, message) in [
+        (
+            &["https://a/b"] as &[_],
+            "'https://a/b' needs TLS, which netkit does not speak yet",
+        ),
+        (
+            &["http://u@a/"],
+            "'http://u@a/' names a user, whom netkit does not log in",
+        ),
+        (
+            &["http://a/#b"],
+            "'http://a/#b' has a fragment ('#'), which no server is sent",
+        ),
+        (
+            &["ftp://a/"],
+            "'ftp://a/' is a URL that is not http://; write HOST:PORT",
+        ),
+        (
+            &["http://a/", "--get=/"],
+            "'http://a/' names the path already: leave --get out",
+        ),
+        (&["http://a/", "-C"], "-C does nothing with --get"),
+    ] {
+        netkit(["tcp-client"].iter().chain(words))
+            .stderr(format!("netkit: {message}; see 'netkit tcp-client -h'\n"))
+            .code(2)
+            .run();
+    }
+}

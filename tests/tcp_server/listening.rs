@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::process::Signal;
 
-use crate::harness::{Connection, netkit, tcp_server};
+use crate::harness::{Connection, Terminal, netkit, tcp_server};
 
 #[test]
 fn both_families_get_the_same_free_port() {
@@ -78,4 +78,153 @@ fn the_port_can_be_listened_on_again_at_once() {
     server.stop();
     let again = netkit(["tcp-server", "-p", &port]).any_stderr().listen();
     assert_eq!(again.address(), address);
+}
+
+#[test]
+fn one_operand_names_the_address_and_the_port() {
+    for (words, address) in [
+        (&["0"] as &[_], "127.0.0.1"),
+        (&[":0"], "127.0.0.1"),
+        (&["127.0.0.2:0"], "127.0.0.2"),
+        (&["[::1]:0"], "[::1]"),
+        (&["localhost:0", "-4"], "127.0.0.1"),
+        (&["0", "-b", "127.0.0.2"], "127.0.0.2"),
+        (&["-l", "0"], "127.0.0.1"),
+        (&["-lk", "0"], "127.0.0.1"),
+        (&["-lp", "0"], "127.0.0.1"),
+        (&["-lkp", "0"], "127.0.0.1"),
+    ] {
+        for subcommand in ["tcp-server", "udp-server"] {
+            if subcommand == "udp-server" && words[0].contains('k') {
+                continue;
+            }
+            let server = netkit([subcommand].iter().chain(words));
+            let server = server.stdin_open().any_stderr().listen();
+            let place = server.address();
+            assert_eq!(place, format!("{address}:{}", server.port()), "{words:?}");
+            server.signal(Signal::TERM);
+        }
+    }
+}
+
+#[test]
+fn an_operand_that_says_too_much_or_too_little_is_refused() {
+    for (words, message) in [
+        ("9999 -p 1", "9999 names the port already: leave --port out"),
+        (
+            "[::]:9999 -b any",
+            "[::]:9999 names the address already: leave --bind out",
+        ),
+        ("1.2.3.4", "'1.2.3.4' has no port; write 1.2.3.4:9999"),
+        (
+            "::1:9999",
+            "'::1:9999' is an IPv6 address without a port; if 9999 is the port, write [::1]:9999",
+        ),
+        ("1 2", "too many arguments: '2'"),
+        (
+            "65536",
+            "'65536' is not a port; a port is a number from 0 to 65535, and 0 takes a free one",
+        ),
+        (
+            "-e /bin/cat 9999",
+            "which port? -e takes all that follows it; write netkit tcp-server 9999 -e /bin/cat",
+        ),
+        (
+            "-l",
+            "which port? write --port 9999, or --port 0 for a free one",
+        ),
+    ] {
+        netkit(["tcp-server"].into_iter().chain(words.split(' ')))
+            .stderr(format!("netkit: {message}; see 'netkit tcp-server -h'\n"))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
+fn l_serves_one_connection_and_lk_goes_on() {
+    for (options, again) in [
+        (&["-l"] as &[_], false),
+        (&["-lk"], true),
+        (&["-l", "--sh-exec", "echo Welcome!"], false),
+        (&["-lk", "--sh-exec", "echo Welcome!"], true),
+    ] {
+        let server = tcp_server(options.iter().copied())
+            .stdin("Welcome!\n")
+            .listen();
+        let mut first = server.connect();
+        first.expect("Welcome!\n");
+        first.shutdown();
+        first.expect_eof();
+        if again {
+            server.connect().shutdown();
+            server.stop();
+        } else {
+            server.finish();
+        }
+    }
+}
+
+#[test]
+fn a_person_who_types_l_is_told_who_can_connect() {
+    let run = |words: &[&str]| {
+        let mut terminal = Terminal::open();
+        let server = netkit(["tcp-server"].iter().chain(words))
+            .stdin_from(terminal.device())
+            .stderr_to(terminal.device())
+            .start();
+        assert!(terminal.expect_line().starts_with("Listening on "));
+        let line = terminal.expect_line();
+        server.signal(Signal::TERM);
+        server.finish();
+        line
+    };
+    assert_eq!(run(&["-l", "0"]), "This machine only; -b any for all.");
+    for words in [
+        &["0"] as &[_],
+        &["-l", "127.0.0.1:0"],
+        &["-l", "0", "-b", "127.0.0.1"],
+    ] {
+        assert_eq!(run(words), "Waiting for connection...");
+    }
+}
+
+#[test]
+fn a_port_may_be_named_as_in_etc_services() {
+    // Ports that only root can listen on: the message shows the number.
+    for (subcommand, name, port) in [
+        ("tcp-server", "http", 80),
+        ("tcp-server", "www", 80),
+        ("tcp-server", "shell", 514),
+        ("udp-server", "syslog", 514),
+    ] {
+        for words in [vec!["-p", name], vec![name]] {
+            netkit([subcommand].iter().chain(&words))
+                .arg("--interface")
+                .arg("nosuch0")
+                .stderr(format!(
+                    "netkit: could not listen on 127.0.0.1:{port}: --interface nosuch0: {{*}}\n"
+                ))
+                .code(2)
+                .run();
+        }
+    }
+    netkit(["tcp-server", "-p", "tftp"])
+        .stderr(
+            "netkit: 'tftp' is not a port; a port is a number from 1 to 65535, or a name of \
+             /etc/services for tcp; see 'netkit tcp-server -h'\n",
+        )
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_program_with_its_arguments_in_one_word_is_told_the_way_out() {
+    netkit(["tcp-server", "0", "-e", "cat -n"])
+        .stderr(
+            "netkit: could not run cat -n: no such file or directory \
+             (-e takes words: write -e cat -n, or --sh-exec 'cat -n')\n",
+        )
+        .code(2)
+        .run();
 }

@@ -140,6 +140,6 @@ fn each_of_many_quick_datagrams_is_answered() {
 fn a_rate_limit_is_refused_for_a_service_that_never_answers() {
     is_wrong_usage(
         "--service discard --rate-limit 5",
-        "--rate-limit needs a service that answers",
+        "--rate-limit needs --service hello, --service echo, -e or --sh-exec",
     );
 }

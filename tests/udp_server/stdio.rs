@@ -242,11 +242,11 @@ fn datagrams_that_arrived_before_the_signal_are_printed() {
 #[test]
 fn options_for_stdio_are_refused_for_services_that_print_nothing() {
     for option in ["--raw", "-k", "--lines", "--json", "-C"] {
-        is_wrong_usage(option, &format!("{option} needs --service stdio"));
+        is_wrong_usage(option, &format!("{option} needs -l or --service stdio"));
     }
     is_wrong_usage(
         "--idle-timeout 1",
-        "--idle-timeout needs -e, --sh-exec or --service stdio",
+        "--idle-timeout needs -l, --service stdio, -e or --sh-exec",
     );
 }
 

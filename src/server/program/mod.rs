@@ -18,7 +18,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use crate::exit::{Exit, Failure, OrFail as _};
+use crate::exit::{Failure, cause};
 use crate::units::ip;
 use crate::wait::Deadline;
 use groups::Groups;
@@ -60,9 +60,25 @@ impl Program {
             words,
             groups: Arc::default(),
         };
-        let found = program.find();
-        found.or_fail(Exit::Local, || format!("could not run {program}"))?;
+        program.find().map_err(|error| {
+            let advice = program.advice();
+            Failure::local(format!(
+                "could not run {program}: {}{advice}",
+                cause(&error)
+            ))
+        })?;
         Ok(Some(program))
+    }
+
+    /// For a program that was typed with its arguments as one word.
+    fn advice(&self) -> String {
+        match &self.words[..] {
+            [word] if word.as_encoded_bytes().contains(&b' ') => {
+                let word = word.display();
+                format!(" (-e takes words: write -e {word}, or --sh-exec '{word}')")
+            }
+            _ => String::new(),
+        }
     }
 
     fn find(&self) -> io::Result<()> {

@@ -35,6 +35,9 @@ pub struct ServiceArgs {
     /// Choose what to do with a connection
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
+    /// Talk to one connection, as nc -l; with -e: serve one
+    #[arg(short = 'l', long, conflicts_with_all = ["service", "forward"])]
+    pub stdio: bool,
     /// Run PROGRAM for each connection; must come last
     ///
     /// The connection is its standard input and output.
@@ -69,15 +72,28 @@ enum Service {
 }
 
 impl ServiceArgs {
+    /// Without a program or `--forward`.
+    fn service(&self) -> Service {
+        if self.stdio {
+            Service::Stdio
+        } else {
+            self.service
+        }
+    }
+
+    pub fn runs_program(&self) -> bool {
+        self.exec.is_some() || self.sh_exec.is_some()
+    }
+
     /// The service that is asked for, for the table of options.
     pub fn mode(&self) -> Mode {
-        if self.exec.is_some() || self.sh_exec.is_some() {
+        if self.runs_program() {
             return modes::EXEC;
         }
         if self.forward.is_some() {
             return modes::FORWARD;
         }
-        match self.service {
+        match self.service() {
             Service::Hello => modes::HELLO,
             Service::Echo => modes::ECHO,
             Service::Discard => modes::DISCARD,
@@ -115,7 +131,7 @@ impl Handler {
         if let Some(target) = &args.forward {
             return Ok(Self::Forward(target.clone(), connect));
         }
-        Ok(match args.service {
+        Ok(match args.service() {
             Service::Hello => Self::Hello(args.hello.clone()),
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,

@@ -232,7 +232,7 @@ fn a_reset_by_the_client_is_logged_while_the_program_still_prints() {
 #[test]
 fn options_of_stdio_are_refused_for_a_program() {
     netkit(["tcp-server", "-p", "0", "--no-shutdown", "--sh-exec", "cat"])
-        .stderr("netkit: --no-shutdown needs --service stdio; see 'netkit tcp-server -h'\n")
+        .stderr("netkit: --no-shutdown needs -l or --service stdio; see 'netkit tcp-server -h'\n")
         .code(2)
         .run();
 }

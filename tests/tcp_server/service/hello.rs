@@ -237,8 +237,8 @@ fn options_of_another_service_are_refused() {
             "--welcome needs --service hello",
         ),
         ("--framing line -e cat", "--framing needs --service hello"),
-        ("-C", "-C needs --service stdio, -e or --sh-exec"),
-        ("--raw", "--raw needs --service stdio"),
+        ("-C", "-C needs -l, --service stdio, -e or --sh-exec"),
+        ("--raw", "--raw needs -l or --service stdio"),
     ] {
         netkit(
             ["tcp-server", "-p", "0"]

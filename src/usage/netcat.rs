@@ -1,0 +1,284 @@
+//! The options of nc (OpenBSD's) and ncat that netkit spells in another way or does not have.
+
+/// Options, and what to do instead: with a client, with a server.
+type Row = (&'static [&'static str], &'static str, &'static str);
+
+const NO_UNIX: &str = "netkit has no Unix sockets yet";
+const NO_PROXY: &str = "netkit connects through no proxy yet";
+const NO_TLS: &str = "netkit does not speak TLS yet";
+const NO_PROTOCOL: &str = "netkit speaks TCP and UDP only";
+const NO_ROUTE: &str = "routers drop packets with a route of their own (source routing)";
+const CLIENTS: &str = "it is for the clients, tcp-client and udp-client";
+const SERVERS: &str = "it is for the servers, tcp-server and udp-server";
+
+const ROWS: &[Row] = &[
+    (
+        &["-N"],
+        "leave it out: the sending side ends with the input",
+        "leave it out: the sending side ends with the input",
+    ),
+    (
+        &["-l", "--listen"],
+        "write 'netkit tcp-server -l PORT'",
+        "write -l",
+    ),
+    (
+        &["-u", "--udp"],
+        "write 'netkit udp-client'",
+        "write 'netkit udp-server'",
+    ),
+    (
+        &["-p", "--source-port"],
+        "write --source-port N",
+        "write --port N",
+    ),
+    (
+        &["-s", "--source"],
+        "write --source IP",
+        "write --bind ADDRESS",
+    ),
+    (
+        &["-b"],
+        "write 'netkit udp-client --broadcast'",
+        "write --bind ADDRESS",
+    ),
+    (
+        &["-d"],
+        "write --recv-only for nc's -d, --line-delay TIME for ncat's",
+        "write --recv-only for nc's -d",
+    ),
+    (
+        &["--delay"],
+        "write --line-delay TIME",
+        "write --delay TIME with --service hello",
+    ),
+    (
+        &["-i"],
+        "write --line-delay TIME for nc's -i, --idle-timeout TIME for ncat's",
+        "write --idle-timeout TIME",
+    ),
+    (
+        &["-w"],
+        "write --deadline TIME",
+        "write --idle-timeout TIME",
+    ),
+    (
+        &["--wait"],
+        "write --connect-timeout TIME",
+        "write --idle-timeout TIME",
+    ),
+    (
+        &["--idle-timeout"],
+        "write --deadline TIME",
+        "it is for -e and --sh-exec",
+    ),
+    (
+        &["-I"],
+        "write --recv-buffer SIZE",
+        "write --recv-buffer SIZE",
+    ),
+    (
+        &["-O"],
+        "write --send-buffer SIZE",
+        "write --send-buffer SIZE",
+    ),
+    (&["-M"], "write --ttl N", "write --ttl N"),
+    (&["-T"], "write --dscp NAME", "write --dscp NAME"),
+    (
+        &["-m"],
+        "netkit sees no hop limit of what arrives",
+        "write --max-peers N",
+    ),
+    (&["--max-conns"], SERVERS, "write --max-connections N"),
+    (&["-c", "--sh-exec"], SERVERS, "write --sh-exec COMMAND"),
+    (&["-e", "--exec"], SERVERS, "write -e PROGRAM [ARG]..."),
+    (&["--lua-exec"], "netkit runs no Lua", "write -e lua FILE"),
+    (
+        &["-o", "--output"],
+        "write --record FILE",
+        "write --record FILE",
+    ),
+    (&["--append-output"], "write --append", "write --append"),
+    (&["-n", "--nodns"], "write -n", "write -n"),
+    (
+        &["-k", "--keep-open"],
+        SERVERS,
+        "leave it out: every service goes on",
+    ),
+    (&["--broker"], SERVERS, "write --service broker"),
+    (&["--chat"], SERVERS, "write --service chat"),
+    (
+        &["--allow", "--deny"],
+        SERVERS,
+        "write --allow PEER or --deny PEER",
+    ),
+    (&["--allowfile"], SERVERS, "write --allow @FILE"),
+    (&["--denyfile"], SERVERS, "write --deny @FILE"),
+    (&["-z"], "write -z", CLIENTS),
+    (
+        &["-C", "--crlf"],
+        "netkit sends datagrams as they are",
+        "netkit sends datagrams as they are",
+    ),
+    (
+        &["--send-only"],
+        "write --no-wait",
+        "write --service discard",
+    ),
+    (
+        &["--recv-only"],
+        "write 'netkit udp-server -l PORT'",
+        "write -l",
+    ),
+    (
+        &["--no-shutdown"],
+        "datagrams have no end to send",
+        "datagrams have no end to send",
+    ),
+    (&["-W"], "write -W TIME", "netkit counts no datagrams"),
+    (&["-r"], "ports are tried in the order given", CLIENTS),
+    (
+        &["-D"],
+        "netkit has no use for SO_DEBUG",
+        "netkit has no use for SO_DEBUG",
+    ),
+    (
+        &["-F"],
+        "netkit passes no descriptor on",
+        "netkit passes no descriptor on",
+    ),
+    (
+        &["-S"],
+        "netkit signs no segments (TCP MD5)",
+        "netkit signs no segments (TCP MD5)",
+    ),
+    (
+        &["-t", "--telnet"],
+        "netkit answers no Telnet options",
+        "netkit answers no Telnet options",
+    ),
+    (&["-U", "--unixsock"], NO_UNIX, NO_UNIX),
+    (&["--vsock", "--sctp", "-Z"], NO_PROTOCOL, NO_PROTOCOL),
+    (&["-g", "-G"], NO_ROUTE, NO_ROUTE),
+    (
+        &[
+            "-P",
+            "-X",
+            "--proxy",
+            "--proxy-type",
+            "--proxy-auth",
+            "--proxy-dns",
+        ],
+        NO_PROXY,
+        NO_PROXY,
+    ),
+    (
+        &[
+            "--ssl",
+            "--ssl-cert",
+            "--ssl-key",
+            "--ssl-verify",
+            "--ssl-trustfile",
+            "--ssl-ciphers",
+            "--ssl-servername",
+            "--ssl-alpn",
+        ],
+        NO_TLS,
+        NO_TLS,
+    ),
+];
+
+/// What to write in place of `option`, which `subcommand` does not have.
+pub fn advice(option: &str, subcommand: &str) -> Option<&'static str> {
+    let (_, client, server) = ROWS.iter().find(|(names, ..)| names.contains(&option))?;
+    Some(if subcommand.ends_with("client") {
+        client
+    } else {
+        server
+    })
+}
+
+/// What an option that netkit has does in netcat, for a value that only netcat takes.
+pub fn other_meaning(option: &str, value: &str) -> Option<&'static str> {
+    let is_number = value
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-');
+    match option {
+        _ if is_number => None,
+        "--count" => Some("netcat's -c is --sh-exec of tcp-server"),
+        "--size" => Some("netcat's -s is --source IP"),
+        "--interval" => Some("netcat's -i is --line-delay or --idle-timeout"),
+        _ => None,
+    }
+}
+
+/// nc's `-q1` or `-q 1` among the arguments of a subcommand: netkit's `-q` is --quiet. `glued`: looks
+/// for the first form only, which is never meant otherwise.
+pub fn quits_after_eof(arguments: &[String], glued: bool) -> Option<String> {
+    let is_number = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    };
+    let mut words = arguments.iter().peekable();
+    while let Some(word) = words.next() {
+        match &word[..] {
+            // A program's own arguments follow, or data.
+            "-e" | "--exec" | "--" => return None,
+            // Any text may be their value.
+            "--send" | "--welcome" | "--sh-exec" => drop(words.next()),
+            _ => {}
+        }
+        let Some(letters) = word.strip_prefix('-').filter(|_| !word.starts_with("--")) else {
+            continue;
+        };
+        let Some((before, after)) = letters.split_once('q') else {
+            continue;
+        };
+        if !before.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            continue;
+        }
+        let next = words.peek().filter(|_| after.is_empty() && !glued);
+        let seconds = next.map_or(after, |next| &next[..]);
+        if is_number(seconds) {
+            return Some(format!(
+                "'-q' is --quiet and takes no number; for nc's -q write --wait-after-eof {seconds}"
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_after_q_is_netcats() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (line, glued, anyhow) in [
+            ("tcp-client -q1 a:1", true, true),
+            ("tcp-server -lq1 -p 1", true, true),
+            ("tcp-client -q 1 a:1", false, true),
+            ("tcp-client -q 0.5 a:1", false, true),
+            ("tcp-client -q a:1", false, false),
+            ("tcp-client --send -q1 a:1", false, false),
+            ("tcp-server -p 1 -e grep -q1", false, false),
+            ("udp-client a:1 -- -q1", false, false),
+            ("tcp-client --quiet 1", false, false),
+            ("tcp-client -qv a:1", false, false),
+        ] {
+            assert_eq!(
+                quits_after_eof(&words(line), true).is_some(),
+                glued,
+                "{line}"
+            );
+            assert_eq!(
+                quits_after_eof(&words(line), false).is_some(),
+                anyhow,
+                "{line}"
+            );
+        }
+    }
+}
