@@ -1,7 +1,8 @@
 //! Messages and log lines: one line each, on standard error, never among the data.
 
 use std::fmt::{self, Write as _};
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use tracing::field::{Field, Visit};
@@ -46,6 +47,7 @@ pub fn init(args: &LoggingArgs) {
         (false, 0 | 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
+    IS_JSON.store(args.log_format == LogFormat::Json, Ordering::Relaxed);
     let colour = stderr::has_colour(&io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -78,6 +80,20 @@ pub fn init(args: &LoggingArgs) {
             .map_or_else(String::new, ToString::to_string);
         tracing::error!(thread, place, "internal error: {message}");
     }));
+}
+
+/// Whether each line is an object of JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Prints lines that the user has just asked for by a key or a signal: bare, or as an event.
+pub fn print(lines: &str) {
+    if IS_JSON.load(Ordering::Relaxed) {
+        tracing::info!(event = "report", "{}", lines.trim_end());
+        return;
+    }
+    // A terminal shows ^\ for the key of SIGQUIT: overwrite it.
+    let start = if io::stderr().is_terminal() { "\r" } else { "" };
+    stderr::write_line([start, lines].concat().as_bytes());
 }
 
 /// Where the other formats write: each event with one write.

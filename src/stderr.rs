@@ -3,6 +3,7 @@
 //! A line is written at once where that cannot block. Else it waits for the writer thread, which is
 //! started when the first line has to wait. Lines and dumps keep their order.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::mem;
@@ -128,10 +129,16 @@ impl Dumps {
         if !state.is_idle() {
             return Ok(None);
         }
-        let count = self.stderr.write_now(dump)?;
+        // As a log line does.
+        let lines = if close_line() {
+            Cow::from([b"\n", dump].concat())
+        } else {
+            Cow::from(dump)
+        };
+        let count = self.stderr.write_now(&lines)?;
         state.taken += 1;
-        if count < dump.len() {
-            self.stderr.let_wait(&mut state, &dump[count..]);
+        if count < lines.len() {
+            self.stderr.let_wait(&mut state, &lines[count..]);
         }
         Ok(Some(state.taken))
     }

@@ -464,6 +464,104 @@ fn every_service_is_recorded() {
 }
 
 #[test]
+fn a_record_that_fails_resets_its_own_connection() {
+    let target = tcp_server(["--service", "discard"]).listen();
+    let target = target.address();
+    for arguments in [
+        &["--service", "hello"][..],
+        &["--service", "echo"],
+        &["--service", "discard"],
+        &["--service", "chargen"],
+        &["--service", "broker"],
+        &["--sh-exec", "cat"],
+        &["--forward", &target],
+    ] {
+        let server = tcp_server(arguments.iter().copied());
+        let server = server.args(["--record", "/dev/full"]).listen();
+        for number in 1..=2 {
+            netkit(["tcp-client", &server.address()])
+                .stdin("a\n")
+                .any_stdout()
+                .any_stderr()
+                .code(1)
+                .run();
+            server.wait_for_lines(
+                "Connection from {*} closed: could not write the dump or the record: no space {*}",
+                number,
+            );
+        }
+    }
+    let peer = Peer::listen(|mut connection| {
+        connection.expect("a");
+        connection.expect_reset();
+    });
+    netkit(["tcp-client", "--record", "/dev/full", peer.address()])
+        .stdin("a")
+        .stderr("netkit: could not write the dump or the record: no space left on device\n")
+        .code(2)
+        .run();
+}
+
+#[test]
+fn every_service_of_udp_is_recorded() {
+    let folder = temporary_folder();
+    let file = folder.path().join("record");
+    for (arguments, expected) in [
+        (
+            &["--service", "hello"][..],
+            &["#1 < a", "#1 > Hello, a!"][..],
+        ),
+        (&["--service", "echo"], &["#1 < a", "#1 > a"]),
+        (&["--service", "discard"], &["#1 < a"]),
+        (&["--service", "stdio"], &["#1 < a", "#1 > b"]),
+        (&["--sh-exec", "echo b"], &["#1 < a", "#1 > b\n"]),
+    ] {
+        let server = udp_server(["--record", file.to_str().unwrap()])
+            .args(arguments)
+            .stdin("b")
+            .any_stdout()
+            .listen();
+        let client = mailbox();
+        send(&client, "a", target(&server));
+        if let Some(answer) = expected.get(1) {
+            expect(&client, &answer[5..]);
+        }
+        server.wait_for_line("Received from {*}.");
+        server.stop();
+        let record = fs::read_to_string(&file).unwrap();
+        assert_eq!(pieces(&record), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_dump_begins_on_a_line_of_its_own() {
+    let peer = Peer::listen(|mut connection| {
+        connection.send("a");
+        connection.expect("b");
+        connection.send("c");
+    });
+    let mut terminal = Terminal::open();
+    let mut client = netkit(["tcp-client", "-x", peer.address()])
+        .env("NO_COLOR", "1")
+        .stdin_open()
+        .stdout_to(terminal.device())
+        .stderr_to(terminal.device())
+        .start();
+    let mut expect = |dump: &str| {
+        let line = terminal.expect_line();
+        assert!(matches(dump.as_bytes(), line.as_bytes()), "{line}");
+    };
+    expect("< {*} a");
+    client.send("b");
+    client.close_input();
+    expect("a");
+    expect("> {*} b");
+    expect("< {*} c");
+    client.finish();
+    terminal.expect("c");
+}
+
+#[test]
 fn a_server_of_one_connection_at_a_time_records_bytes_as_they_are() {
     let folder = temporary_folder();
     let file = folder.path().join("record");

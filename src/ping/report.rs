@@ -1,6 +1,6 @@
 //! Prints a ping: lines as ping(8)'s, dots, or events.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::exit::cause;
 use crate::json::{Event, milliseconds};
+use crate::logging;
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Arrival, Kind, text};
 use crate::units::ip;
@@ -161,11 +162,7 @@ impl Report {
         if self.style == Style::Events {
             return numbers(Event::new("interim"), statistics).line();
         }
-        let mut stderr = io::stderr();
-        // A terminal shows ^\ for the key of SIGQUIT: overwrite it.
-        let start = if stderr.is_terminal() { "\r" } else { "" };
-        // A closed standard error is not an error.
-        let _ = stderr.write_all([start, &text::interim(statistics)].concat().as_bytes());
+        logging::print(&text::interim(statistics));
         String::new()
     }
 
@@ -287,6 +284,8 @@ fn numbers(event: Event, statistics: &Statistics) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use std::process::{Command, Stdio};
 
     use serde_json::Value;

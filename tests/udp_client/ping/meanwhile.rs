@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use super::{expect_event, ping, send_back};
 use crate::harness::datagrams::{address, receive};
-use crate::harness::{Terminal, mailbox, udp_server};
+use crate::harness::{FullPipe, Terminal, mailbox, udp_server};
 
 #[test]
 fn sigquit_prints_interim_statistics() {
@@ -14,6 +14,37 @@ fn sigquit_prints_interim_statistics() {
     client.receive_line("{*}: udp_seq=1 ttl={N} time={N} ms");
     client.signal(Signal::QUIT);
     client.expect_line("1/1 packets, 0% loss, min/avg/ewma/max = {N}/{N}/{N}/{N} ms");
+    client.signal(Signal::INT);
+    client.finish();
+}
+
+#[test]
+fn interim_statistics_are_one_event_of_a_json_log() {
+    let server = mailbox();
+    let arguments = ["--log-format", "json", "-i", "1h", "-W", "1h"];
+    let ping = ping(&address(&server), arguments).any_stdout().code(1);
+    let mut client = ping.start();
+    receive(&server);
+    client.signal(Signal::QUIT);
+    let line = client.expect_line("{*}");
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(event["event"], "report");
+    assert_eq!(event["message"], "0/1 packets, 100% loss");
+    client.signal(Signal::INT);
+    client.finish();
+}
+
+#[test]
+fn interim_statistics_hold_up_no_ping_if_nobody_reads_them() {
+    let server = mailbox();
+    let pipe = FullPipe::new();
+    let client = ping(&address(&server), ["-i", "1h", "-W", "1h"])
+        .any_stdout()
+        .stderr_to(pipe.end())
+        .code(1)
+        .start();
+    receive(&server);
+    client.signal(Signal::QUIT);
     client.signal(Signal::INT);
     client.finish();
 }
