@@ -270,9 +270,7 @@ impl Tap {
         *offset += bytes.len() as u64;
         self.outbox.push(dump, record)
     }
-}
 
-impl Tap {
     /// Counts bytes that are not written down.
     pub fn skipped(&mut self, direction: Direction, bytes: &[u8]) {
         self.offsets[direction as usize] += bytes.len() as u64;
