@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
 
+use super::pace::Pieces;
 use crate::escape::TerminalEscape;
 use crate::exit::Failure;
 use crate::input::{self, Crlf};
@@ -137,6 +138,8 @@ pub struct Reader {
     pub finishes: bool,
     /// Records what is read.
     pub tap: Option<Tap>,
+    /// Cuts what is read into pieces.
+    pub pieces: Option<Pieces>,
 }
 
 impl Reader {
@@ -165,6 +168,7 @@ impl Reader {
             bytes: bytes.into(),
             finishes: true,
             tap: None,
+            pieces: None,
         }
     }
 
@@ -179,9 +183,16 @@ impl Reader {
         self
     }
 
+    /// Each read delivers one piece at most.
+    pub fn in_pieces(mut self, pieces: Pieces) -> Self {
+        self.pieces = Some(pieces);
+        self
+    }
+
     /// The descriptor, if bytes may leave it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
-        self.source.as_ref().filter(|_| self.tap.is_none())
+        let is_free = self.tap.is_none() && self.pieces.is_none();
+        self.source.as_ref().filter(|_| is_free)
     }
 
     pub fn is_terminal(&self) -> bool {
@@ -191,11 +202,38 @@ impl Reader {
 
     /// What to wait for before reading. `None`: reading never waits.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.source.as_ref().map(AsFd::as_fd)
+        let is_ready = self.pieces.as_ref().is_some_and(Pieces::is_ready);
+        let source = self.source.as_ref().filter(|_| !is_ready);
+        source.map(AsFd::as_fd)
+    }
+
+    /// Reads once from the descriptor, for the next pieces.
+    pub fn fill(&mut self) -> Result<(), Fault> {
+        /// Many lines, and far less than what would delay an answer.
+        const MOST: usize = 16 << 10;
+        if let (Some(source), Some(pieces)) = (&self.source, &mut self.pieces) {
+            let mut buffer = vec![0; MOST];
+            let read = rustix::io::read(source, &mut buffer).map_err(Into::into);
+            if let Some(count) = if_ready(read).map_err(Fault::Read)? {
+                pieces.push(&buffer[..count]);
+            }
+        }
+        Ok(())
     }
 
     /// Reads once. 0 is the end, `None`: there is nothing yet. Does not block once `fd` is readable.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Fault> {
+        if self
+            .pieces
+            .as_ref()
+            .is_some_and(|pieces| !pieces.is_ready())
+        {
+            self.fill()?;
+        }
+        if let Some(pieces) = &mut self.pieces {
+            let count = pieces.take(buffer);
+            return note(&mut self.tap, Direction::Received, buffer, count);
+        }
         let result = match &self.source {
             Some(source) => rustix::io::read(source, &mut *buffer).map_err(Into::into),
             None => self.bytes.read(buffer),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use super::{Direction, Session};
 use crate::units::Patience;
 use crate::wait::Deadline;
@@ -23,6 +24,8 @@ pub struct Rules {
     /// How long nothing may move in either direction.
     pub idle_timeout: Option<Duration>,
     pub deadline: Deadline,
+    /// Holds back the pieces of local input.
+    pub pace: Pace,
 }
 
 /// What the remote sees if local input ends without a byte.
@@ -44,6 +47,7 @@ impl Rules {
         wait_after_eof: None,
         idle_timeout: None,
         deadline: Deadline::NEVER,
+        pace: Pace::None,
     };
 }
 

@@ -14,12 +14,13 @@
 //! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
-//! `ending` says when a session is over. `duplex` has the ends, `pump` moves the bytes of one
+//! `ending` says when a session is over, `pace` when the next piece of input is sent. `duplex` has the ends, `pump` moves the bytes of one
 //! direction, `splice` has the system calls that do so without a copy.
 
 pub mod duplex;
 mod ending;
 pub mod options;
+pub mod pace;
 mod pump;
 mod splice;
 
@@ -27,7 +28,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::units::Patience;
-use crate::wait::{Deadline, GONE, Key, Set, pause};
+use crate::wait::{Deadline, GONE, IN, Key, Set, pause};
 use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
 use ending::HALF_CLOSE_WAIT;
 pub use ending::{NoInput, Rules};
@@ -121,7 +122,8 @@ impl Session<'_> {
                 self.unread_at = Deadline::NEVER;
                 self.output_failed(ErrorKind::BrokenPipe.into())?;
             }
-            self.advance(end.min(idle).min(deadline).min(hint_at).min(self.unread_at))?;
+            let limit = end.min(idle).min(deadline).min(hint_at);
+            self.advance(limit.min(self.unread_at))?;
         }
         self.await_acknowledgement().map_err(wait_failed)?;
         self.result()
@@ -155,8 +157,14 @@ impl Session<'_> {
     fn advance(&mut self, limit: Deadline) -> Result<(), Broken> {
         let is_receiving = !self.incoming.has_ended();
         let is_sending = !self.outgoing.has_ended();
+        let held_until = self.held_until();
+        let is_held = !held_until.has_passed();
         let mut set = Set::new();
-        let outgoing = self.outgoing.wait_in(&mut set);
+        let outgoing = if is_held {
+            Some(set.add(self.outgoing.pump.reader.fd(), IN))
+        } else {
+            self.outgoing.wait_in(&mut set)
+        };
         let incoming = self.incoming.wait_in(&mut set);
         // poll(2) reports a pipe without a reader, and a reset, even if nothing is to be written. While
         // the remote can be read, a read shows the reset.
@@ -166,12 +174,19 @@ impl Session<'_> {
         let remote = self.outgoing.pump.writer.fd();
         let remote = set.add(remote.filter(|_| is_sending && !is_receiving), GONE);
         let is_at_once = outgoing.is_none() || incoming.is_none();
-        let limit = if is_at_once { Deadline::now() } else { limit };
+        let limit = match (is_at_once, is_held) {
+            (true, _) => Deadline::now(),
+            (false, true) => limit.min(held_until),
+            (false, false) => limit,
+        };
         let ready = set.wait(limit).map_err(wait_failed)?;
         let is_ready = |key: Option<Key>| key.is_none_or(|key| ready[key]);
         // Input is sent before closed output ends the session.
         if is_ready(outgoing) {
-            self.send()?;
+            // Input that cannot be read is an error of `send` too.
+            if !is_held || self.outgoing.pump.reader.fill().is_err() {
+                self.send()?;
+            }
         } else if ready[remote] {
             let error = self.outgoing.reset();
             self.outgoing

@@ -18,6 +18,7 @@ use crate::net::connect::{ConnectArgs, connect};
 use crate::net::services::Protocol;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
+use crate::relay::pace::{Pace, Pieces};
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
@@ -49,6 +50,15 @@ pub struct Args {
     /// Several texts are sent one after another.
     #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true)]
     send: Vec<Bytes>,
+    /// Send the next --send or line after an answer
+    ///
+    /// An answer is over when the peer has been silent for TIME [200ms]. A greeting is waited for as
+    /// long.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "200ms", value_parser = positive_duration, conflicts_with_all = ["recv_only", "line_delay"])]
+    lockstep: Option<Duration>,
+    /// Send a line, wait TIME (nc -i)
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "recv_only")]
+    line_delay: Option<Duration>,
     /// Request PATH over HTTP instead of sending input [default: /]
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
@@ -173,8 +183,14 @@ impl Args {
             no_input: page.map_or(NoInput::End, NoInput::Bytes),
             idle_timeout: self.idle_timeout,
             deadline,
+            pace: self.pace(),
             ..self.stream.rules()
         }
+    }
+
+    fn pace(&self) -> Pace {
+        let delay = self.line_delay.map_or(Pace::None, Pace::Delay);
+        self.lockstep.map_or(delay, Pace::Lockstep)
     }
 
     /// What is sent. `path` is that of `--get`.
@@ -188,13 +204,28 @@ impl Args {
             return Ok(Reader::bytes(http::get(target, path)).without_finish());
         }
         if !self.send.is_empty() {
-            return Ok(Reader::bytes(self.send.concat()));
+            return Ok(match self.pace() {
+                Pace::None => Reader::bytes(self.send.concat()),
+                Pace::Lockstep(_) => {
+                    Reader::bytes(Vec::new()).in_pieces(Pieces::of(self.send.clone()))
+                }
+                Pace::Delay(_) => {
+                    let mut lines = Pieces::lines();
+                    lines.push(&self.send.concat());
+                    lines.push(b"");
+                    Reader::bytes(Vec::new()).in_pieces(lines)
+                }
+            });
         }
         if self.fetches(target) && io::stdin().is_terminal() {
             status.fetching(target);
             return Ok(Reader::nothing());
         }
-        Reader::stdin()
+        let stdin = Reader::stdin()?;
+        Ok(match self.pace() {
+            Pace::None => stdin,
+            Pace::Lockstep(_) | Pace::Delay(_) => stdin.in_pieces(Pieces::lines()),
+        })
     }
 }
 

@@ -26,6 +26,7 @@ pub const OPTIONS: &Rows = &[
     (&["get"], &[GET]),
     (&["interactive", "recv_only", "half_close_wait"], &[TALK]),
     (&["crlf", "send_only", "no_shutdown"], &[TALK, SEND]),
+    (&["lockstep", "line_delay"], &[TALK, SEND]),
     (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
     (&["hex_dump", "record", "append"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing"], &[TALK, SEND, GET]),

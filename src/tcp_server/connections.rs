@@ -90,6 +90,11 @@ impl Connections {
         state.open.len()
     }
 
+    /// Whether a connection has ever been added.
+    pub fn have_begun(&self) -> bool {
+        lock(&self.state).last_number > 0
+    }
+
     /// Whether no more are added, and all permits are dropped: every end has been logged.
     pub fn have_ended(&self) -> bool {
         let state = lock(&self.state);

@@ -95,6 +95,9 @@ struct LimitArgs {
     /// Close a connection after TIME in total
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     max_session: Option<Duration>,
+    /// Give up when nobody has connected for TIME since the start
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    accept_timeout: Option<Duration>,
     /// On SIGINT or SIGTERM, finish within TIME
     ///
     /// On SIGHUP too, unless it reads a file of --allow or --deny again. A second signal ends the
@@ -190,7 +193,12 @@ impl Server {
         let (gate, connections) = (&self.admission.gate, &self.admission.connections);
         let mut first_signal = Some(stop.as_fd());
         let mut cut_off_at = Deadline::NEVER;
+        let mut give_up_at = Deadline::within(self.limits.accept_timeout);
         while !connections.have_ended() {
+            if give_up_at.has_passed() {
+                self.give_up(give_up_at.length())?;
+                give_up_at = Deadline::NEVER;
+            }
             if cut_off_at.has_passed() {
                 return self.cut_off();
             }
@@ -198,9 +206,11 @@ impl Server {
             let stopped = set.add(first_signal, IN);
             let reload = set.add(gate.as_fd(), IN);
             let woken = set.add(connections.waker.as_fd(), IN);
-            let ready = set.wait(cut_off_at.min(self.admission.next_end()))?;
+            let limit = cut_off_at.min(give_up_at);
+            let ready = set.wait(limit.min(self.admission.next_end()))?;
             if ready[stopped] {
                 first_signal = None;
+                give_up_at = Deadline::NEVER;
                 cut_off_at = self.drain();
             }
             if ready[reload] {
@@ -212,6 +222,21 @@ impl Server {
             self.admission.close_episodes(Deadline::has_passed);
         }
         Ok(())
+    }
+
+    /// Fails if nobody has connected in this `time`, and accepts no more connections then.
+    fn give_up(&self, time: Duration) -> Result<(), Failure> {
+        let connections = &self.admission.connections;
+        if connections.have_begun() {
+            return Ok(());
+        }
+        self.stop_accepting();
+        if connections.have_begun() {
+            // At the last moment. It is served, and is the last.
+            return Ok(());
+        }
+        let message = format!("nobody connected within {time:?} (--accept-timeout)");
+        Err(Failure::new(Exit::Timeout, message))
     }
 
     /// Accepts no more connections. Returns when the open ones are to be cut off.

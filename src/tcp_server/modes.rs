@@ -38,7 +38,7 @@ pub const OPTIONS: &Rows = &[
     ),
     (&["reuse_port", "mss", "keepalive", "backlog"], ALL),
     (&["allow", "deny", "idle_timeout", "max_session"], ALL),
-    (&["once", "drain_timeout"], ALL),
+    (&["once", "accept_timeout", "drain_timeout"], ALL),
     (
         &["max_connections", "max_connections_per_ip"],
         &[HELLO, ECHO, DISCARD, CHARGEN, BROKER, CHAT, EXEC, FORWARD],

@@ -139,6 +139,22 @@ fn our_tcp_client_has_a_dialogue_with_the_server() {
 }
 
 #[test]
+fn our_tcp_client_in_lockstep_is_the_client() {
+    let Some((_server, port)) = server(TCP_SERVER, WAITING) else {
+        return;
+    };
+    let texts = [
+        "--lockstep",
+        "--send=Michael",
+        "--send=Tracy",
+        "--send=exit",
+    ];
+    netkit(["tcp-client", "127.0.0.1", &port].iter().chain(&texts))
+        .stdout("Welcome!Hello, Michael!Hello, Tracy!")
+        .run();
+}
+
+#[test]
 fn the_udp_client_talks_to_our_server() {
     let server = udp_server([]).listen();
     let port = server.port().to_string();

@@ -7,6 +7,7 @@ mod ends_of_input;
 mod fetching;
 mod options;
 mod orders;
+mod pacing;
 mod ping;
 mod receiving;
 mod retrying;

@@ -21,6 +21,28 @@ fn wait_for_end(server: &Server, client: &str) {
 }
 
 #[test]
+fn accept_timeout_ends_a_server_that_nobody_has_connected_to() {
+    for service in [&[][..], &["-l"], &["--forward", ":9"], &["-b", "any"]] {
+        tcp_server(["--accept-timeout", "0.1"])
+            .args(service)
+            .code(4)
+            .listen()
+            .wait_for_line("netkit: nobody connected within 100ms (--accept-timeout)");
+    }
+}
+
+#[test]
+fn accept_timeout_passes_once_somebody_has_connected() {
+    let server = tcp_server(["--accept-timeout", "0.3"]).listen();
+    let mut client = server.connect();
+    client.expect("Welcome!");
+    client.hold_for(Duration::from_millis(600));
+    server.connect().expect("Welcome!");
+    drop(client);
+    server.stop();
+}
+
+#[test]
 fn once_serves_one_and_refuses_the_next() {
     let mut server = tcp_server(["-1"]).code(0).listen();
     let address: SocketAddr = server.address().parse().unwrap();

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::escape;
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::units::{duration, size};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct HelloArgs {
-    /// Greet with TEXT [default: Welcome!]
-    #[arg(long, value_name = "TEXT")]
-    welcome: Option<String>,
+    /// Greet with TEXT (escapes: \r \n \t \0 \\ \xHH) [default: Welcome!]
+    #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true)]
+    welcome: Option<Bytes>,
     /// Wait TIME before every answer [default: 0]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     delay: Option<Duration>,
@@ -22,6 +23,9 @@ pub struct HelloArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_message: Option<usize>,
 }
+
+/// The bytes of `--welcome`. `Option<Vec<_>>` is another thing to clap.
+type Bytes = Vec<u8>;
 
 /// What one message is. TCP has no boundaries between messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,8 +45,7 @@ const SMALL: usize = 512;
 // Stack budget: see pool.
 #[inline(never)]
 pub fn handle(connection: &Connection, args: &HelloArgs) -> Result<(), Ended> {
-    let welcome = args.welcome.as_deref().unwrap_or("Welcome!");
-    connection.write_all(welcome.as_bytes())?;
+    connection.write_all(args.welcome.as_deref().unwrap_or(b"Welcome!"))?;
     let mut messages = Messages::new(
         args.framing.unwrap_or(Framing::Auto),
         args.max_message.unwrap_or(64 << 10),

@@ -16,6 +16,12 @@ fn answer(arguments: &[&str], input: impl AsRef<[u8]>) -> String {
 }
 
 #[test]
+fn a_greeting_has_the_escapes_of_send() {
+    let server = tcp_server(["--welcome", "220 ready\\r\\n\\xff"]).listen();
+    server.connect().expect(b"220 ready\r\n\xff");
+}
+
+#[test]
 fn messages_without_a_newline_are_answered_one_by_one() {
     let server = tcp_server([]).listen();
     let mut client = server.connect();
