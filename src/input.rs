@@ -1,9 +1,13 @@
-//! Standard input of everything but a stream session, and the newlines that `-C` makes of its own.
+//! Standard input: how it is read, what it means that it cannot be read, and the newlines that `-C`
+//! makes of its own.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
+use std::sync::Once;
 
-use crate::exit::{Exit, Failure};
+use rustix::io::Errno;
+
+use crate::exit::{Exit, Failure, Worst, cause};
 use crate::wait::if_ready;
 
 /// What it is called in messages.
@@ -13,7 +17,40 @@ pub const NAME: &str = "standard input";
 /// ready.
 pub fn read(buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
     let result = rustix::io::read(io::stdin().as_fd(), buffer).map_err(io::Error::from);
-    if_ready(result).map_err(|error| unreadable(NAME, &error))
+    if_ready(absent_is_end(result)).map_err(|error| unreadable(NAME, &error))
+}
+
+/// As [`read`]. A failure is logged, is added to `worst`, and counts as the end.
+pub fn read_or_end(buffer: &mut [u8], worst: &mut Worst) -> Option<usize> {
+    read(buffer).unwrap_or_else(|failure| {
+        tracing::error!("{failure}");
+        worst.add(failure.exit);
+        Some(0)
+    })
+}
+
+/// Makes an end of a read that failed because there is no input: it is closed or only open for writing
+/// (nohup(1)), or it is a terminal whose shell has ended. Says so, once.
+pub fn absent_is_end(result: io::Result<usize>) -> io::Result<usize> {
+    static TOLD: Once = Once::new();
+    let error = match result {
+        Err(error) if is_absence(&error) => error,
+        result => return result,
+    };
+    TOLD.call_once(|| {
+        let cause = cause(&error);
+        tracing::warn!("could not read {NAME}: {cause}; it counts as ended");
+    });
+    Ok(0)
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::BADF) => true,
+        // Of a file or a device this is a fault of the disk.
+        Some(Errno::IO) => io::stdin().is_terminal(),
+        _ => false,
+    }
 }
 
 /// A failed read of `name`.

@@ -136,6 +136,8 @@ pub struct Reader {
     bytes: VecDeque<u8>,
     /// Whether the writer of this direction finishes at the end of the reader.
     pub finishes: bool,
+    /// Whether it is standard input. The session goes on if that cannot be read.
+    pub is_input: bool,
     /// Records what is read.
     pub tap: Option<Tap>,
     /// Cuts what is read into pieces.
@@ -153,7 +155,11 @@ impl Reader {
 
     /// Standard input. Where it was closed, std has opened `/dev/null` in its place.
     pub fn stdin() -> io::Result<Self> {
-        Descriptor::inherited(io::stdin().as_fd()).map(Self::of)
+        let source = Descriptor::inherited(io::stdin().as_fd())?;
+        Ok(Self {
+            is_input: true,
+            ..Self::of(source)
+        })
     }
 
     /// The output of a child.
@@ -167,6 +173,7 @@ impl Reader {
             source: None,
             bytes: bytes.into(),
             finishes: true,
+            is_input: false,
             tap: None,
             pieces: None,
         }
@@ -213,7 +220,7 @@ impl Reader {
         const MOST: usize = 16 << 10;
         if let (Some(source), Some(pieces)) = (&self.source, &mut self.pieces) {
             let mut buffer = vec![0; MOST];
-            let read = rustix::io::read(source, &mut buffer).map_err(Into::into);
+            let read = read_source(source, &mut buffer, self.is_input);
             if let Some(count) = if_ready(read).map_err(Fault::Read)? {
                 pieces.push(&buffer[..count]);
             }
@@ -235,12 +242,20 @@ impl Reader {
             return note(&mut self.tap, Direction::Received, buffer, count);
         }
         let result = match &self.source {
-            Some(source) => rustix::io::read(source, &mut *buffer).map_err(Into::into),
+            Some(source) => read_source(source, buffer, self.is_input),
             None => self.bytes.read(buffer),
         };
         let count = if_ready(result).map_err(Fault::Read)?;
         note(&mut self.tap, Direction::Received, buffer, count)
     }
+}
+
+fn read_source(source: &Descriptor, buffer: &mut [u8], is_input: bool) -> io::Result<usize> {
+    let result = rustix::io::read(source, buffer).map_err(Into::into);
+    if is_input {
+        return input::absent_is_end(result);
+    }
+    result
 }
 
 /// The half that bytes go to.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::duplex::Fault;
 use super::pace::Pace;
 use super::{Direction, Session};
 use crate::units::Patience;
@@ -10,6 +11,9 @@ use crate::wait::Deadline;
 /// How long an input may be silent after the remote has ended, if it is a terminal or has delivered
 /// nothing.
 pub const HALF_CLOSE_WAIT: Duration = Duration::from_millis(500);
+
+/// How long the remote may be silent after a read of standard input has failed.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(1);
 
 /// What ends a session that would go on for ever.
 #[derive(Clone, Debug)]
@@ -63,6 +67,10 @@ impl Session<'_> {
         };
         match (self.outgoing.end, self.rules.wait_after_eof) {
             (Some(end), Some(wait)) => half_close.min(Deadline::since(end, wait)),
+            // The remote sees no end of what could not be read, and may wait for it.
+            (Some(end), None) if matches!(self.outgoing.failure, Some(Fault::Read(_))) => {
+                Deadline::since(end.max(self.incoming.last_move), UNREADABLE_WAIT)
+            }
             _ => half_close,
         }
     }

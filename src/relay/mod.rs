@@ -190,7 +190,7 @@ impl Session<'_> {
         } else if ready[remote] {
             let error = self.outgoing.reset();
             self.outgoing
-                .end(error.or(Some(ErrorKind::BrokenPipe.into())));
+                .fail(error.unwrap_or_else(|| ErrorKind::BrokenPipe.into()));
         } else if ready[output] {
             self.unread_at = self.incoming.pump.writer.reader_left();
         }
@@ -209,7 +209,10 @@ impl Session<'_> {
                 // EPIPE though the remote has not ended: see `Writer::take_error`.
                 let is_reset = error.kind() == ErrorKind::BrokenPipe && !self.incoming.has_ended();
                 let reset = self.outgoing.reset().filter(|_| is_reset);
-                self.outgoing.end(reset.or(Some(error)));
+                self.outgoing.fail(reset.unwrap_or(error));
+            }
+            Err(fault @ Fault::Read(_)) if self.outgoing.pump.reader.is_input => {
+                self.outgoing.end(Some(fault));
             }
             Err(fault) => return Err(Broken::Local(fault)),
         }
@@ -243,7 +246,8 @@ impl Session<'_> {
             Err(Fault::Write(error)) => self.output_failed(error)?,
             Err(Fault::Read(error)) => match self.outgoing.failure.take() {
                 // If a write met the reset first, report that: it says that bytes were lost.
-                Some(error) => return Err(Broken::Send(error)),
+                Some(Fault::Write(error)) => return Err(Broken::Send(error)),
+                Some(fault) => return Err(Broken::Local(fault)),
                 None => return Err(Broken::Receive(error)),
             },
             Err(fault @ Fault::Tap(_)) => return Err(Broken::Local(fault)),
@@ -271,7 +275,7 @@ impl Session<'_> {
     fn output_failed(&mut self, error: io::Error) -> Result<(), Broken> {
         match self.incoming.pump.writer.when_closed {
             WhenClosed::Discards if is_gone(&error) => self.incoming.pump.discard(),
-            WhenClosed::FailsAtTheEnd if is_gone(&error) => self.incoming.end(Some(error)),
+            WhenClosed::FailsAtTheEnd if is_gone(&error) => self.incoming.fail(error),
             _ => return Err(Broken::Local(Fault::Write(error))),
         }
         Ok(())
@@ -300,12 +304,12 @@ impl Session<'_> {
     /// The error that was kept until both directions had ended, or how the connection broke since.
     fn result(&mut self) -> Result<(), Broken> {
         let mut sending = self.outgoing.failure.take();
-        if self.incoming.has_ended() {
-            sending = sending.or_else(|| self.outgoing.pump.writer.take_error());
+        if sending.is_none() && self.incoming.has_ended() {
+            sending = self.outgoing.pump.writer.take_error().map(Fault::Write);
         }
         match (sending, self.incoming.failure.take()) {
-            (Some(error), _) => Err(Broken::Send(error)),
-            (None, Some(error)) => Err(Broken::Local(Fault::Write(error))),
+            (Some(Fault::Write(error)), _) => Err(Broken::Send(error)),
+            (Some(fault), _) | (None, Some(fault)) => Err(Broken::Local(fault)),
             (None, None) => Ok(()),
         }
     }
@@ -324,7 +328,7 @@ struct Direction {
     last_move: Instant,
     end: Option<Instant>,
     /// Why the direction ended early. The session reports it when both have ended.
-    failure: Option<io::Error>,
+    failure: Option<Fault>,
 }
 
 impl Direction {
@@ -342,7 +346,7 @@ impl Direction {
         self.end.is_some()
     }
 
-    fn end(&mut self, failure: Option<io::Error>) {
+    fn end(&mut self, failure: Option<Fault>) {
         self.end = Some(Instant::now());
         self.failure = failure;
     }
@@ -350,7 +354,7 @@ impl Direction {
     /// Ends it because of `error`. If it had ended already, it failed none the less.
     fn fail(&mut self, error: io::Error) {
         self.end.get_or_insert_with(Instant::now);
-        self.failure.get_or_insert(error);
+        self.failure.get_or_insert(Fault::Write(error));
     }
 
     /// How the connection that is written to broke. `None`: it did not, or this direction has ended.

@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::LimitArgs;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::net::stream::Stream;
-use crate::relay::duplex::Duplex;
+use crate::relay::duplex::{Duplex, Fault};
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
@@ -151,14 +151,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Joins `local` to `remote`, which is this connection, within its limits. `name` is what
-    /// messages call `local`.
+    /// Joins `local` to `remote`, which is this connection, within its limits. `failure` says what a
+    /// fault of `local` means.
     pub fn relay(
         &self,
-        name: &str,
         local: Duplex,
         remote: Duplex,
         rules: Rules,
+        failure: impl FnOnce(&Fault) -> Failure,
     ) -> Result<(), Ended> {
         let rules = Rules {
             idle_timeout: self.idle_timeout,
@@ -170,7 +170,7 @@ impl Connection {
         self.sent.update(|total| total + traffic.sent);
         result.map_err(|broken| match broken {
             Broken::Receive(error) | Broken::Send(error) => Ended::Failed(error),
-            Broken::Local(fault) => Ended::Local(fault.failure(name, name)),
+            Broken::Local(fault) => Ended::Local(failure(&fault)),
             Broken::Idle(time) => Ended::Idle(time),
             Broken::Deadline(time) => Ended::Session(time),
         })

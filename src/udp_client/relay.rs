@@ -72,7 +72,7 @@ pub fn run(
             silence.is_broken();
         }
         if ready[input]
-            && let Some(count) = relay.send_input(&mut buffer)?
+            && let Some(count) = relay.send_input(&mut buffer)
         {
             silence.is_after_eof = count == 0;
             silence.is_broken();
@@ -161,22 +161,22 @@ impl<'a> Relay<'a> {
     }
 
     /// Reads standard input once, and sends that as one datagram. Returns as [`input::read`] does.
-    fn send_input(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Failure> {
+    fn send_input(&mut self, buffer: &mut [u8]) -> Option<usize> {
         let largest = PIECE;
         let Some(crlf) = &mut self.crlf else {
-            let count = input::read(&mut buffer[..largest])?;
+            let count = input::read_or_end(&mut buffer[..largest], &mut self.worst);
             if let Some(count @ 1..) = count {
                 self.send(&buffer[..count]);
             }
-            return Ok(count);
+            return count;
         };
-        let count = input::read(&mut buffer[..largest / 2])?;
+        let count = input::read_or_end(&mut buffer[..largest / 2], &mut self.worst);
         if let Some(count @ 1..) = count {
             let mut payload = Vec::with_capacity(2 * count);
             crlf.push(&buffer[..count], &mut payload);
             self.send(&payload);
         }
-        Ok(count)
+        count
     }
 
     fn send(&mut self, payload: &[u8]) {

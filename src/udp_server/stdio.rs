@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::guard::Guard;
 use super::socket::{Peer, ServerSocket};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, Worst};
 use crate::input::{self, Crlf};
 use crate::json::Event;
 use crate::net::datagram::PIECE;
@@ -62,6 +62,7 @@ pub struct Stdio {
     silence: Silence,
     input: Key,
     output: Key,
+    worst: Worst,
 }
 
 /// The peer that gets standard input.
@@ -107,6 +108,7 @@ impl Stdio {
             },
             input: Key::ABSENT,
             output: Key::ABSENT,
+            worst: Worst::default(),
         })
     }
 
@@ -179,7 +181,7 @@ impl Stdio {
             self.stdout.go_on()?;
         }
         if ready[self.input] {
-            self.send_input(guard)?;
+            self.send_input(guard);
         }
         if let Some(talk) = &mut self.talk
             && talk.hold.is_some_and(Deadline::has_passed)
@@ -189,19 +191,19 @@ impl Stdio {
         Ok(())
     }
 
-    fn send_input(&mut self, guard: &mut Guard) -> Result<(), Failure> {
+    fn send_input(&mut self, guard: &mut Guard) {
         let Some(talk) = &mut self.talk else {
-            return Ok(());
+            return;
         };
         let largest = PIECE;
         let most = largest / if self.crlf.is_some() { 2 } else { 1 };
         let buffer = &mut self.buffer[..most];
-        let Some(count) = input::read(buffer)? else {
-            return Ok(());
+        let Some(count) = input::read_or_end(buffer, &mut self.worst) else {
+            return;
         };
         if count == 0 {
             self.stdin = None;
-            return Ok(());
+            return;
         }
         let mut text = Vec::new();
         let payload = match &mut self.crlf {
@@ -215,7 +217,6 @@ impl Stdio {
         talk.pacing.sent(payload.len());
         talk.hold = talk.pacing.hold(talk.peer.address);
         self.silence.is_broken();
-        Ok(())
     }
 
     /// Blocks until everything is printed, or fails at `limit`.
@@ -223,12 +224,12 @@ impl Stdio {
         self.stdout.flush(limit)
     }
 
-    /// Fails if the peer had no room for all that it was sent.
+    /// Fails if the peer had no room for all that it was sent, or if standard input could not be read.
     pub fn result(&self) -> Result<(), Failure> {
         let pacing = self.talk.as_ref().map(|talk| &talk.pacing);
         match pacing.and_then(|pacing| pacing.lost(|peer| peer.to_string())) {
-            Some(lost) => Err(Failure::new(Exit::Network, lost)),
-            None => Ok(()),
+            Some(lost) if self.worst.result().is_ok() => Err(Failure::new(Exit::Network, lost)),
+            _ => self.worst.result(),
         }
     }
 }

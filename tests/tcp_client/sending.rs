@@ -118,24 +118,53 @@ fn input_from_a_socket_is_sent_whole() {
 }
 
 #[test]
-fn input_that_cannot_be_read_is_an_error() {
+fn input_that_is_only_open_for_writing_counts_as_ended() {
     let folder = temporary_folder();
-    let write_only = || File::create(folder.path().join("input")).unwrap();
-    let write_only_null = || File::options().write(true).open("/dev/null").unwrap();
-    for (input, cause) in [
-        (File::open(folder.path()).unwrap(), "is a directory"),
-        (write_only(), "bad file descriptor"),
-        (write_only_null(), "bad file descriptor"),
-    ] {
+    let write_only = File::create(folder.path().join("input")).unwrap();
+    // nohup(1) puts it in the place of a terminal.
+    let write_only_null = File::options().write(true).open("/dev/null").unwrap();
+    for input in [write_only, write_only_null] {
         let peer = Peer::listen(|mut connection| {
-            connection.expect_reset();
+            connection.expect_eof();
+            connection.send("answer");
         });
         netkit(["tcp-client", peer.address()])
             .stdin_from(input)
-            .stderr(format!("netkit: could not read standard input: {cause}\n"))
-            .code(2)
+            .stdout("answer")
+            .stderr(
+                "netkit: could not read standard input: bad file descriptor; it counts as ended\n",
+            )
             .run();
     }
+}
+
+#[test]
+fn a_failed_read_is_an_error_after_the_peers_data_has_been_written() {
+    let peer = Peer::listen(|mut connection| {
+        // The peer must not take what it has got for complete.
+        connection.expect_nothing_for(Duration::from_millis(300));
+        connection.send("answer");
+    });
+    netkit(["tcp-client", peer.address()])
+        .stdin_from(File::open("/").unwrap())
+        .stdout("answer")
+        .stderr("netkit: could not read standard input: is a directory\n")
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_failed_read_resets_a_peer_that_waits_for_more() {
+    let peer = Peer::listen(|mut connection| {
+        connection.send("greeting");
+        connection.expect_reset();
+    });
+    netkit(["tcp-client", peer.address()])
+        .stdin_from(File::open("/").unwrap())
+        .stdout("greeting")
+        .stderr("netkit: could not read standard input: is a directory\n")
+        .code(2)
+        .run();
 }
 
 #[test]

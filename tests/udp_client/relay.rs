@@ -54,6 +54,31 @@ fn a_datagram_is_no_longer_than_other_netcats_receive() {
 }
 
 #[test]
+fn an_input_that_cannot_be_read_ends_and_arrivals_are_printed() {
+    let null = std::fs::File::options().write(true).open("/dev/null");
+    let absent = "bad file descriptor; it counts as ended";
+    let folder = std::fs::File::open("/").unwrap();
+    for (input, cause, code) in [(null.unwrap(), absent, 0), (folder, "is a directory", 2)] {
+        let server = mailbox();
+        let (source, target) = (closed_port(), address(&server));
+        let port = address(&source).rsplit_once(':').unwrap().1.to_owned();
+        drop(source);
+        let mut client = netkit(["udp-client", "--relay", "--source-port", &port, &target])
+            .stdin_from(input)
+            .code(code)
+            .start();
+        client.expect_line(&format!("netkit: could not read standard input: {cause}"));
+        send(
+            &server,
+            "late",
+            format!("127.0.0.1:{port}").parse().unwrap(),
+        );
+        client.receive("late");
+        client.finish();
+    }
+}
+
+#[test]
 fn a_large_input_is_cut_into_datagrams() {
     let server = udp_server(["--service", "echo"]).listen();
     let input = random_bytes(100_000);

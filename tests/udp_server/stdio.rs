@@ -53,6 +53,24 @@ fn neither_an_empty_datagram_nor_the_end_of_input_ends_the_server() {
 }
 
 #[test]
+fn a_server_whose_input_cannot_be_read_goes_on_printing() {
+    let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let absent = "bad file descriptor; it counts as ended";
+    let folder = File::open("/").unwrap();
+    for (input, cause, code) in [(null, absent, 0), (folder, "is a directory", 2)] {
+        let mut server = stdio().stdin_from(input).code(code).start();
+        let target = target_of(&server);
+        let peer = mailbox();
+        send(&peer, "one", target);
+        server.wait_for_line(&format!("netkit: could not read standard input: {cause}"));
+        send(&peer, "two", target);
+        server.receive("onetwo");
+        server.signal(Signal::TERM);
+        server.finish();
+    }
+}
+
+#[test]
 fn a_server_whose_input_has_ended_does_not_spin() {
     let mut server = stdio().start();
     let target = target_of(&server);

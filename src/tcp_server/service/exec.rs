@@ -40,7 +40,8 @@ pub fn handle(program: &Program, connection: &Connection, args: &StreamArgs) -> 
         wait_after_eof,
         ..Rules::PATIENT
     };
-    connection.relay(&program.to_string(), local, remote, rules)?;
+    let name = program.to_string();
+    connection.relay(local, remote, rules, |fault| fault.failure(&name, &name))?;
     wait(&mut running, connection)?;
     match running.child.try_wait() {
         Ok(Some(status)) if status.success() => Ok(()),

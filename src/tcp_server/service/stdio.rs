@@ -1,11 +1,11 @@
 //! Joins a connection to standard input and output, as netcat's `-l` does.
 
 use crate::exit::{Exit, OrFail as _};
-use crate::output;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::{NoInput, Rules};
 use crate::tcp_server::connection::{Connection, Ended};
+use crate::{input, output};
 
 /// Ends as a client does: see `relay`.
 // Stack budget: see pool.
@@ -23,5 +23,7 @@ pub fn handle(connection: &Connection, args: &StreamArgs) -> Result<(), Ended> {
         no_input: NoInput::Nothing,
         ..args.rules()
     };
-    connection.relay(output::NAME, args.local(local), remote, rules)
+    connection.relay(args.local(local), remote, rules, |fault| {
+        fault.failure(input::NAME, output::NAME)
+    })
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::harness::{
-    Connection, netkit, peer, program, random_bytes, tcp_server, temporary_folder,
+    Connection, Terminal, netkit, peer, program, random_bytes, tcp_server, temporary_folder,
 };
 
 #[test]
@@ -104,6 +104,67 @@ fn a_server_without_input_keeps_its_sending_side_open() {
     client.send("row 2");
     client.shutdown();
     client.expect_eof();
+    server.finish();
+}
+
+/// What a server says about an input without a byte that cannot be read.
+fn counts_as_ended(cause: &str) -> String {
+    format!("netkit: could not read standard input: {cause}; it counts as ended")
+}
+
+#[test]
+fn a_server_whose_input_cannot_be_read_receives() {
+    let write_only = fs::File::options().write(true).open("/dev/null").unwrap();
+    let mut server = tcp_server(["--service", "stdio", "-k"])
+        .stdin_from(write_only)
+        .any_stdout()
+        .listen();
+    for turn in 1..=2 {
+        netkit(["tcp-client", &server.address()])
+            .stdin(format!("{turn}\n"))
+            .run();
+        server.receive(format!("{turn}\n"));
+        server.wait_for_lines("Connection from {*} closed.", turn);
+    }
+    let told = counts_as_ended("bad file descriptor");
+    assert_eq!(server.wait_for_lines(&told, 1).len(), 1);
+    server.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_in_the_background_of_a_terminal_receives() {
+    let mut terminal = Terminal::open();
+    // A read in a background process group fails with EIO where SIGTTIN is ignored.
+    let background = r#"set -m; trap "" TTIN; exec 3<&0; "$0" "$@" <&3 & wait $!"#;
+    let session = format!(r#"exec setsid -w -c bash -c '{background}' "$0" "$@""#);
+    let server = tcp_server(["--service", "stdio", "--idle-timeout", "10"])
+        .stdin_from(terminal.device())
+        .through(&session)
+        .stdout("x")
+        .listen();
+    let mut client = server.connect();
+    client.send("x");
+    // It is for the program in the foreground.
+    terminal.type_in("typed\n");
+    server.wait_for_line(&counts_as_ended("input/output error"));
+    client.shutdown();
+    client.expect_eof();
+    server.finish();
+}
+
+#[test]
+fn a_failed_read_ends_the_server_after_the_clients_data_has_been_written() {
+    let server = tcp_server(["--service", "stdio"])
+        .stdin_from(fs::File::open("/").unwrap())
+        .stdout("all of it")
+        .code(2)
+        .listen();
+    let mut client = server.connect();
+    client.send("all of it");
+    client.shutdown();
+    client.expect_reset();
+    server.wait_for_line("netkit: could not read standard input: is a directory");
     server.finish();
 }
 
