@@ -207,7 +207,8 @@ fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Re
         }
         // A read will tell what is wrong with the pipe or the file.
         Err(_) if from.kind != Kind::Socket => return Ok(Step::Unsupported),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Fault::Write(error)),
+        // A pipe without a reader is no fault if the connection has ended: a read will tell.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Step::Unsupported),
         Err(error) => return Err(Fault::Read(error)),
     };
     *waits_for_writer = step == Step::WriterNotReady;
