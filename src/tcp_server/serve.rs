@@ -50,7 +50,7 @@ impl Server {
             "Connection from {peer} closed{colon}{reason}."
         );
         if let Err(reason) = ended {
-            self.fail_with(reason, peer);
+            self.fail_with(reason, peer, sent);
         }
         // Now the server may end.
         drop(permit);
@@ -65,12 +65,16 @@ impl Server {
 
     /// Makes the server fail for `reason`, if it was the server's only connection or if standard input
     /// or output failed.
-    fn fail_with(&self, reason: Ended, peer: SocketAddr) {
+    fn fail_with(&self, reason: Ended, peer: SocketAddr, sent: u64) {
         let is_joined = self.handler.takes_one_at_a_time();
         let failure = match reason {
             Ended::Local(failure) if is_joined || self.once => failure,
-            reason if is_joined && self.once => {
-                let message = format!("could not finish with {peer}: {reason}");
+            reason if self.once && !reason.is_orderly() => {
+                let sent = match &reason {
+                    Ended::Failed(_) if sent > 0 => format!("; {sent} bytes were sent"),
+                    _ => String::new(),
+                };
+                let message = format!("could not finish with {peer}: {reason}{sent}");
                 Failure::new(reason.exit(), message)
             }
             _ => return,

@@ -67,6 +67,16 @@ fn the_end_of_a_programs_output_does_not_wait_for_the_program() {
 }
 
 #[test]
+fn a_server_of_one_connection_exits_with_the_code_of_its_program() {
+    for (command, code) in [("exit 3", 0), ("kill -9 $$", 1), ("sleep 60", 4)] {
+        let server = tcp_server(["--once", "--max-session", "0.3", "--sh-exec", command]);
+        let server = server.code(code).listen();
+        server.connect().drain();
+        server.finish();
+    }
+}
+
+#[test]
 fn what_was_answered_arrives_before_the_reset() {
     // The client reads nothing until the server has broken off.
     let server = tcp_server(["--max-message", "8", "--framing", "line"]).listen();

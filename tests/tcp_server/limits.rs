@@ -80,8 +80,11 @@ fn once_closes_all_addresses_with_the_first_connection() {
 
 #[test]
 fn once_ends_after_a_reset_by_the_client_too() {
-    let server = tcp_server(["--once"]).code(0).listen();
+    let server = tcp_server(["--once"]).code(1).listen();
     greeted(&server).reset();
+    server.wait_for_line(
+        "netkit: could not finish with {*}: connection reset by peer; 8 bytes were sent",
+    );
     server.finish();
 }
 

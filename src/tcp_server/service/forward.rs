@@ -1,33 +1,111 @@
 //! Relays a connection to another server.
 
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::exit::{Failure, blame};
 use crate::net::address::HostPort;
-use crate::net::connect::{ConnectArgs, connect};
+use crate::net::connect::{ConnectArgs, connect_to};
+use crate::net::socket::is_local;
+use crate::net::stream::Stream;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
+use crate::tap;
 use crate::tcp_server::connection::{Connection, Ended};
+use crate::wait::Deadline;
 
-/// Connects to `target` and joins the two, each direction to its own end. A failure on one side
-/// resets both.
-// Stack budget: see pool.
-#[inline(never)]
-pub fn handle(connection: &Connection, target: &HostPort, args: &ConnectArgs) -> Result<(), Ended> {
-    let name = target.to_string();
-    let connected = connect(target, args, connection.session_end).map_err(Ended::Local)?;
-    let target = Arc::new(connected.stream);
-    let mut local = Duplex::of_socket(target).map_err(Ended::Failed)?;
-    // The client still gets what the target sent before it went away.
-    local.writer.when_closed = WhenClosed::FailsAtTheEnd;
-    let remote = connection.duplex()?;
-    connection.relay(local, remote, Rules::PATIENT, |fault| match fault {
-        Fault::Read(error) => {
-            Failure::of(blame(error), format_args!("could not read {name}"), error)
+/// Where connections are forwarded to.
+pub struct Forward {
+    pub target: HostPort,
+    pub connect: ConnectArgs,
+    /// The addresses of this server. A connection to one of them would be forwarded again, and again.
+    pub listeners: Vec<SocketAddr>,
+}
+
+impl Forward {
+    /// Connects to the target and joins the two, each direction to its own end. A failure on one side
+    /// resets both.
+    // Stack budget: see pool.
+    #[inline(never)]
+    pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
+        let limit = connection.limit();
+        let target = self.connect(limit).map_err(|failure| {
+            let limit = connection.check(limit);
+            limit.err().unwrap_or(Ended::Local(failure))
+        })?;
+        let mut local = Duplex::of_socket(Arc::new(target)).map_err(Ended::Failed)?;
+        // The client still gets what the target sent before it went away.
+        local.writer.when_closed = WhenClosed::FailsAtTheEnd;
+        let remote = connection.duplex()?;
+        connection.relay(local, remote, Rules::PATIENT, |fault| match fault {
+            Fault::Read(error) => self.failure("read", error),
+            Fault::Write(error) => self.failure("write", error),
+            Fault::Tap(error) => tap::failure(error),
+        })
+    }
+
+    fn failure(&self, act: &str, error: &io::Error) -> Failure {
+        let sentence = format!("could not {act} {}", self.target);
+        Failure::of(blame(error), sentence, error)
+    }
+
+    fn connect(&self, limit: Deadline) -> Result<Stream, Failure> {
+        let limit = self.connect.limit(limit);
+        let mut addresses = self.connect.addresses(&self.target, limit)?;
+        addresses.retain(|address| !self.is_own(*address));
+        if addresses.is_empty() {
+            let sentence = format!(
+                "could not connect to {}: this server listens there",
+                self.target
+            );
+            return Err(Failure::local(sentence));
         }
-        Fault::Write(error) => {
-            Failure::of(blame(error), format_args!("could not write {name}"), error)
+        let connected = connect_to(&self.target, addresses, &self.connect, limit)?;
+        match connected.reset {
+            Some(error) => Err(self.failure("read", &error)),
+            None => Ok(connected.stream),
         }
-        Fault::Tap(_) => fault.failure(&name, &name),
-    })
+    }
+
+    fn is_own(&self, address: SocketAddr) -> bool {
+        let ip = match address.ip().to_canonical() {
+            // Both reach this machine.
+            ip if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+            ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        self.listeners.iter().any(|listener| {
+            let takes_any = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
+            listener.port() == address.port()
+                && (listener.ip() == ip || takes_any && is_local(SocketAddr::new(ip, 0)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::resolve::ResolveArgs;
+
+    #[test]
+    fn an_address_of_this_server_is_known_in_all_its_forms() {
+        let forward = |listeners: &[&str]| Forward {
+            target: "localhost:1".parse().unwrap(),
+            connect: ConnectArgs::new(ResolveArgs::default()),
+            listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let is_own =
+            |listeners: &[&str], address: &str| forward(listeners).is_own(address.parse().unwrap());
+        for (listener, own, other) in [
+            ("127.0.0.1:9", "127.0.0.1:9", "127.0.0.1:8"),
+            ("127.0.0.1:9", "0.0.0.0:9", "127.0.0.2:9"),
+            ("127.0.0.1:9", "[::ffff:127.0.0.1]:9", "[::1]:9"),
+            ("0.0.0.0:9", "127.0.0.2:9", "192.0.2.1:9"),
+            ("[::1]:9", "[::]:9", "127.0.0.1:9"),
+        ] {
+            assert!(is_own(&[listener], own), "{listener} {own}");
+            assert!(!is_own(&[listener], other), "{listener} {other}");
+        }
+    }
 }

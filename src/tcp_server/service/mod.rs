@@ -13,11 +13,14 @@ mod hello;
 mod stdio;
 
 use std::ffi::OsString;
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 
 use broker::Broker;
+use forward::Forward;
 use hello::HelloArgs;
 
 use super::connection::{Connection, Ended};
@@ -114,22 +117,28 @@ pub enum Handler {
     Stdio(StreamArgs),
     Broker(Arc<Broker>),
     Exec(Program, StreamArgs),
-    Forward(HostPort, ConnectArgs),
+    Forward(Forward),
 }
 
 impl Handler {
-    /// Opens what the service needs.
+    /// Opens what the service needs. `connect` is for `--forward`, which does not connect to `listeners`.
     pub fn new(
         args: &ServiceArgs,
         stream: &StreamArgs,
         connect: ConnectArgs,
+        listeners: &[TcpListener],
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         if let Some(program) = program {
             return Ok(Self::Exec(program, stream.clone()));
         }
         if let Some(target) = &args.forward {
-            return Ok(Self::Forward(target.clone(), connect));
+            let own = listeners.iter().map(TcpListener::local_addr);
+            return Ok(Self::Forward(Forward {
+                target: target.clone(),
+                connect,
+                listeners: own.collect::<io::Result<_>>()?,
+            }));
         }
         Ok(match args.service() {
             Service::Hello => Self::Hello(args.hello.clone()),
@@ -165,7 +174,7 @@ impl Handler {
             Self::Stdio(args) => stdio::handle(connection, args),
             Self::Broker(broker) => broker.handle(connection),
             Self::Exec(program, args) => exec::handle(program, connection, args),
-            Self::Forward(target, args) => forward::handle(connection, target, args),
+            Self::Forward(forward) => forward.handle(connection),
         }
     }
 }

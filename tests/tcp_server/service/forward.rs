@@ -1,9 +1,12 @@
 //! `--forward`: the server connects each client to a target.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::harness::{Connection, Peer, netkit, random_bytes, spawn, tcp_server};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::harness::{Connection, Peer, ReservedPort, netkit, random_bytes, spawn, tcp_server};
 
 #[test]
 fn an_urgent_byte_does_not_stop_a_stream_that_carried_a_mebibyte() {
@@ -89,6 +92,77 @@ fn a_target_that_is_down_is_logged() {
     server.wait_for_line(&format!(
         "Connection from {{*}} closed: could not connect to {address}: connection refused."
     ));
+}
+
+#[test]
+fn a_server_does_not_forward_to_itself() {
+    // The port has to be known before the server starts: reserve it, and let the server share it.
+    let port = ReservedPort::tcp();
+    let target = format!("127.0.0.1:{}", port.number());
+    let server = netkit(["tcp-server", "--reuse-port", "-p", &port.text()])
+        .args(["--forward", &target])
+        .any_stderr()
+        .listen();
+    server.connect().expect_reset();
+    server.wait_for_line(&format!(
+        "Connection from {{*}} closed: could not connect to {target}: this server listens there."
+    ));
+    assert_eq!(server.log().matches("Accept new connection").count(), 1);
+}
+
+#[test]
+fn idle_timeout_holds_while_the_target_is_connected_to() {
+    // A listener that accepts nobody and has a full queue does not answer.
+    let (listener, _clients) = full_listener();
+    let target = listener.local_addr().unwrap().to_string();
+    let server = tcp_server(["--once", "--idle-timeout", "0.3", "--forward", &target])
+        .code(4)
+        .listen();
+    server.connect().expect_reset();
+    server.wait_for_line("netkit: could not finish with {*}: no data for 300ms (--idle-timeout)");
+    server.finish();
+}
+
+/// A listener to which no more connections can be made, with those that fill its queue.
+fn full_listener() -> (TcpListener, Vec<Socket>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    SockRef::from(&listener).listen(0).unwrap();
+    let address = listener.local_addr().unwrap().into();
+    let connect = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&address);
+        socket
+    };
+    let clients = (0..4).map(|_| connect()).collect();
+    (listener, clients)
+}
+
+#[test]
+fn a_server_of_one_connection_exits_with_its_code() {
+    let ended = Peer::listen(|mut connection| {
+        connection.send("all");
+        connection.shutdown();
+        connection.expect_eof();
+    });
+    let server = tcp_server(["--once", "--forward", ended.address()]).listen();
+    let mut client = server.connect();
+    client.expect("all");
+    client.expect_eof();
+    client.shutdown();
+    server.finish();
+
+    let reset = Peer::listen(|mut connection| {
+        connection.expect("x");
+        connection.reset();
+    });
+    let server = tcp_server(["--once", "--forward", reset.address()]);
+    let server = server.code(1).listen();
+    let mut client = server.connect();
+    client.send("x");
+    client.expect_reset();
+    server.wait_for_line("netkit: could not read {*}: connection reset by peer");
+    server.finish();
 }
 
 #[test]
