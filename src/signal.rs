@@ -1,14 +1,14 @@
 //! Signals as something that poll(2) can wait for.
 
 use std::ffi::c_int;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
 use signal_hook::{flag, low_level};
 
 use crate::stderr;
@@ -96,39 +96,12 @@ fn spare_process_1(signal: c_int) {
     }
 }
 
-/// Signals one by one, for a thread that does nothing but wait for them.
-pub struct Arrivals {
-    /// One byte for each signal.
-    pipe: UnixStream,
-    last: Arc<AtomicUsize>,
-}
-
-impl Arrivals {
-    /// Catches `signals`.
-    pub fn of(signals: &[c_int]) -> io::Result<Self> {
-        let (pipe, sender) = UnixStream::pair()?;
-        let last = Arc::new(AtomicUsize::new(0));
-        for &signal in signals {
-            let number = usize::try_from(signal).unwrap_or_default();
-            flag::register_usize(signal, Arc::clone(&last), number)?;
-            low_level::pipe::register(signal, sender.try_clone()?)?;
-            spare_process_1(signal);
-        }
-        Ok(Self { pipe, last })
-    }
-
-    /// Blocks until a signal arrives. Of several that arrive at once it tells only one.
-    pub fn next(&mut self) -> io::Result<c_int> {
-        loop {
-            self.pipe.read_exact(&mut [0])?;
-            // Memory tells whose signal it is: a child that has not called execve(2) yet writes to the
-            // same pipe.
-            let last = self.last.swap(0, Ordering::Relaxed);
-            if last != 0 {
-                return Ok(c_int::try_from(last).unwrap_or_default());
-            }
-        }
-    }
+/// Catches `signals` and tells them one by one, to a thread that does nothing but wait for them. Of the
+/// same signal twice at once it may tell only one.
+pub fn catch_one_by_one(signals: &[c_int]) -> io::Result<SignalsInfo> {
+    let arrivals = SignalsInfo::new(signals)?;
+    signals.iter().copied().for_each(spare_process_1);
+    Ok(arrivals)
 }
 
 /// Those of the other signals that by default end a process, and that are sent from outside.

@@ -9,7 +9,7 @@ use std::thread;
 
 use super::program::Program;
 use crate::exit::{Exit, Failure, OrFail as _};
-use crate::signal::{self, Arrivals, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use crate::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::wait::Waker;
 
 /// Stops the server when SIGINT, SIGTERM or, if it reads no lists again, SIGHUP arrives. The first
@@ -53,10 +53,10 @@ impl Stop {
             at_once.extend(signal::OTHERS_THAT_END);
             at_once.retain(|signal| !signal::is_ignored(*signal));
         }
-        let mut arrivals = Arrivals::of(&[ending.as_slice(), &at_once].concat())?;
+        let mut arrivals = signal::catch_one_by_one(&[ending.as_slice(), &at_once].concat())?;
         let program = program.cloned();
         let live = move || {
-            while let Ok(signal) = arrivals.next() {
+            for signal in arrivals.forever() {
                 if at_once.contains(&signal) || first.has_arrived() {
                     end(signal, program.as_ref());
                 }

@@ -34,6 +34,9 @@ impl Server {
     /// connection that was accepted before is counted. Returns how many are open.
     pub fn stop_accepting(&self) -> usize {
         self.closing.wake();
+        if let Some(turns) = &self.turns {
+            turns.close();
+        }
         self.listeners().iter().for_each(socket::stop_accepting);
         let listeners = self.listeners.write();
         listeners.unwrap_or_else(PoisonError::into_inner).clear();
@@ -57,6 +60,10 @@ impl Server {
 
     /// Blocks until there is a connection to serve. `None`: no more are accepted.
     fn next_job(self: &Arc<Self>, range: &Range<usize>) -> Option<Job> {
+        let turn = match &self.turns {
+            Some(turns) => Some(turns.take()?),
+            None => None,
+        };
         loop {
             // Held until the connection is counted: `stop_accepting` waits for that.
             let listeners = self.listeners();
@@ -66,7 +73,8 @@ impl Server {
                     match self.admission.admit(&stream, peer) {
                         Ok(permit) => {
                             let server = Arc::clone(self);
-                            return Some(Box::new(move || server.serve(stream, peer, permit)));
+                            let job = move || server.serve(stream, peer, permit, turn);
+                            return Some(Box::new(job));
                         }
                         Err(rejected) => {
                             let is_first = self.admission.count(rejected);

@@ -13,6 +13,7 @@ pub mod modes;
 mod pool;
 mod serve;
 mod service;
+mod turns;
 
 use std::io::{self, IsTerminal as _};
 use std::net::TcpListener;
@@ -39,6 +40,7 @@ use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
 use connections::Connections;
 use service::{Handler, ServiceArgs};
+use turns::Turns;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,6 +133,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let server = Arc::new(Server {
         once: limits.once
             || ((handler.takes_one_at_a_time() || args.service.stdio) && !limits.keep_open),
+        turns: handler.program().map(|_| Turns::new()),
         handler,
         taps,
         limits: limits.clone(),
@@ -171,6 +174,8 @@ fn raise_descriptor_limit(connections: u32) {
 struct Server {
     handler: Handler,
     taps: Option<Arc<Taps>>,
+    /// Only of a server that runs programs.
+    turns: Option<Arc<Turns>>,
     limits: LimitArgs,
     /// Only one connection is accepted.
     once: bool,

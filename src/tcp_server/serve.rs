@@ -7,14 +7,16 @@ use std::time::Instant;
 use super::Server;
 use super::connection::{Connection, Ended};
 use super::connections::Permit;
+use super::turns::Turn;
 use crate::exit::Failure;
 use crate::net::stream::Stream;
 use crate::tap::Tap;
 use crate::wait::lock;
 
 impl Server {
-    /// Serves a connection and closes it. Blocks until it has ended.
-    pub fn serve(&self, stream: Arc<Stream>, peer: SocketAddr, permit: Permit) {
+    /// Serves a connection and closes it. Blocks until it has ended. `turn` is its turn to start a
+    /// program.
+    pub fn serve(&self, stream: Arc<Stream>, peer: SocketAddr, permit: Permit, turn: Option<Turn>) {
         if self.once {
             self.stop_accepting();
         }
@@ -23,7 +25,7 @@ impl Server {
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
         let tap = self.tap(number);
         let connection = Connection::new(number, stream, peer, &self.limits, tap);
-        let ended = self.handler.handle(&connection);
+        let ended = self.handler.handle(&connection, turn);
         // The client may connect again as soon as it sees the end.
         let was_cut_off = permit.release();
         let is_orderly = ended.as_ref().err().is_none_or(Ended::is_orderly);

@@ -133,6 +133,15 @@ impl Program {
     }
 }
 
+/// Whether a program could not start since the system, or this process, was out of descriptors,
+/// processes or memory. It may start later.
+pub fn is_scarcity(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM)
+    )
+}
+
 /// Starts a process that leads a session and a process group of its own. The group can be ended as a
 /// whole. The terminal's Ctrl-C does not reach it, and a read of the terminal does not stop it (SIGTTIN).
 fn start_session(mut command: Command) -> io::Result<Child> {

@@ -4,27 +4,29 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::exit::{Exit, OrFail as _};
+use rustix::io::Errno;
+
+use crate::exit::{Exit, Failure, cause};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
-use crate::server::program::{GRACE, Program, Running, naps};
+use crate::server::program::{GRACE, Program, Running, is_scarcity, naps};
 use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::turns::Turn;
 use crate::wait::{Deadline, pause};
 
 /// Blocks until the program's output has ended and it has been reaped, then ends its process group.
 /// The client's end of input closes only the program's input.
 // Stack budget: see pool.
 #[inline(never)]
-pub fn handle(program: &Program, connection: &Connection, args: &StreamArgs) -> Result<(), Ended> {
-    let open = |null| if null { Stdio::null() } else { Stdio::piped() };
-    let (stdin, stdout) = (open(args.send_only), open(args.recv_only));
-    // A program is told the right peer, or not started.
-    let ends = connection.ends().map_err(Ended::Failed)?;
-    let mut running = program
-        .start(&ends, stdin, stdout)
-        .or_fail(Exit::Local, || format!("could not run {program}"))
-        .map_err(Ended::Local)?;
+pub fn handle(
+    program: &Program,
+    connection: &Connection,
+    args: &StreamArgs,
+    turn: Option<Turn>,
+) -> Result<(), Ended> {
+    let mut running = start(program, connection, args, turn.as_ref())?;
+    drop(turn);
     let child = &mut running.child;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     // Whether the client sees an end depends on how the program ends.
@@ -54,6 +56,42 @@ pub fn handle(program: &Program, connection: &Connection, args: &StreamArgs) -> 
         }
         _ => Ok(()),
     }
+}
+
+/// Starts the program. While the system is out of descriptors, processes or memory, this blocks and
+/// keeps the `turn`, so that no more connections are accepted.
+fn start(
+    program: &Program,
+    connection: &Connection,
+    args: &StreamArgs,
+    turn: Option<&Turn>,
+) -> Result<Running, Ended> {
+    let open = |null| if null { Stdio::null() } else { Stdio::piped() };
+    // A program is told the right peer, or not started.
+    let ends = connection.ends().map_err(Ended::Failed)?;
+    let limit = connection.limit();
+    for nap in naps() {
+        if turn.is_none_or(Turn::has_come) {
+            let (stdin, stdout) = (open(args.send_only), open(args.recv_only));
+            let error = match program.start(&ends, stdin, stdout) {
+                Ok(running) => return Ok(running),
+                Err(error) => error,
+            };
+            let what = format!("could not run {program}");
+            if !is_scarcity(&error) {
+                return Err(Ended::Local(Failure::of(Exit::Local, what, &error)));
+            }
+            if turn.is_some_and(Turn::has_to_wait) {
+                let cause = cause(&error);
+                tracing::error!("{what}: {cause}; new connections have to wait");
+            }
+        }
+        connection.check(limit)?;
+        if connection.is_gone_by(Deadline::after(nap))? {
+            break;
+        }
+    }
+    Err(Ended::Failed(Errno::CONNRESET.into()))
 }
 
 /// Blocks until the program has ended, or the client has been gone for [`GRACE`]. A program that goes

@@ -25,6 +25,7 @@ use hello::HelloArgs;
 
 use super::connection::{Connection, Ended};
 use super::modes;
+use super::turns::Turn;
 use crate::exit::Failure;
 use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
@@ -164,8 +165,9 @@ impl Handler {
         }
     }
 
-    /// Blocks until the service is done with the connection. The caller closes it.
-    pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
+    /// Blocks until the service is done with the connection. The caller closes it. `turn` is its turn
+    /// to start a program.
+    pub fn handle(&self, connection: &Connection, turn: Option<Turn>) -> Result<(), Ended> {
         match self {
             Self::Hello(args) => hello::handle(connection, args),
             Self::Echo => echo::handle(connection),
@@ -173,7 +175,7 @@ impl Handler {
             Self::Chargen => chargen::handle(connection),
             Self::Stdio(args) => stdio::handle(connection, args),
             Self::Broker(broker) => broker.handle(connection),
-            Self::Exec(program, args) => exec::handle(program, connection, args),
+            Self::Exec(program, args) => exec::handle(program, connection, args, turn),
             Self::Forward(forward) => forward.handle(connection),
         }
     }

@@ -282,6 +282,43 @@ fn a_program_that_ignores_sigterm_is_killed() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_server_short_of_descriptors_serves_all_clients_and_tells_it_once() {
+    const CLIENTS: usize = 100;
+    let server = tcp_server(["-e", "/bin/cat"]).ulimit("-n 64").listen();
+    // All are connected before the first sends: most wait in the backlog.
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    server.wait_for_line(
+        "netkit: could not run /bin/cat: too many open files; new connections have to wait",
+    );
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(number.to_string());
+        client.shutdown();
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.expect(number.to_string());
+        client.expect_eof();
+    }
+    server.wait_for_lines("Connection from {*} closed.", CLIENTS);
+    let log = server.log();
+    assert_eq!(log.matches("could not run").count(), 1, "{log}");
+    assert_eq!(server.children(), []);
+}
+
+#[test]
+fn a_connection_that_waits_for_its_program_keeps_its_limits() {
+    // Not even one program can start.
+    let server = tcp_server(["--max-session", "0.2", "-e", "/bin/cat"])
+        .ulimit("-n 20")
+        .listen();
+    let mut client = server.connect();
+    client.drain();
+    server.wait_for_line("Connection from {*} closed: open for 200ms (--max-session).");
+    drop(server.connect());
+    server.wait_for_lines("Connection from {*} closed: {*}", 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn many_connections_leave_no_process_and_no_descriptor() {
     let server = tcp_server(["--exec", "/bin/cat"]).listen();
     let mut first = None;
