@@ -116,8 +116,8 @@ fn programs_that_sigterm_does_not_end_are_killed_and_counted() {
 
 #[test]
 fn a_program_that_needs_most_of_the_drain_timeout_is_not_ended() {
-    let command = "read x; read y; sleep 0.7; echo done";
-    let server = udp_server(["--drain-timeout", "1", "--sh-exec", command]).listen();
+    let command = "read x; read y; sleep 2.1; echo done";
+    let server = udp_server(["--drain-timeout", "4", "--sh-exec", command]).listen();
     let client = mailbox();
     send(&client, "x\n", target(&server));
     server.wait_for_line("Started {*}");
