@@ -52,8 +52,8 @@ pub struct Args {
     send: Vec<Bytes>,
     /// Send the next --send or line after an answer
     ///
-    /// An answer is over when the peer has been silent for TIME [200ms]. A greeting is waited for as
-    /// long.
+    /// An answer is over when the peer has been silent for TIME (200 ms if none is given). A
+    /// greeting is waited for as long.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "200ms", value_parser = positive_duration, conflicts_with_all = ["recv_only", "line_delay"])]
     lockstep: Option<Duration>,
     /// Send a line, wait TIME (nc -i)

@@ -1,7 +1,7 @@
 //! `udp-client --ping`: sends numbered datagrams and times the answers.
 //!
-//! [`schedule`] says when a probe is sent, and [`probes`] which probe an answer belongs to. This file
-//! sends and receives. [`crate::ping`] counts and prints.
+//! [`crate::ping::schedule`] says when a probe is sent, and [`probes`] which probe an answer belongs to.
+//! This file sends and receives. [`crate::ping`] counts and prints.
 
 mod candidates;
 mod probes;
