@@ -96,7 +96,7 @@ fn a_server_without_threads_closes_connections_and_recovers() {
         let server = program(copy, ["tcp-server", "-p", "0"])
             .through(
                 "exec setpriv --reuid=48123 --regid=48123 --clear-groups \
-                 bash -c 'ulimit -u 3; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
+                 bash -c 'ulimit -u 4; exec \"$0\" \"$@\"' \"$0\" \"$@\"",
             )
             .any_stderr()
             .listen();
