@@ -1,0 +1,126 @@
+//! One end of a session: a connection, standard input and output, or a program.
+
+mod reader;
+mod writer;
+
+use std::io::{self, IsTerminal as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+
+use crate::exit::Failure;
+use crate::input;
+use crate::tap::{self, Direction, Tap};
+pub use reader::Reader;
+pub use writer::{Encoding, WhenClosed, Writer};
+
+/// A reader, and a writer that can finish.
+pub struct Duplex {
+    pub reader: Reader,
+    pub writer: Writer,
+}
+
+impl Duplex {
+    /// A connected socket, which becomes non-blocking. It closes when both halves and every other
+    /// owner have dropped it.
+    pub fn of_socket(socket: Arc<dyn AsFd + Send + Sync>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let kind = Kind::Socket;
+        let socket = Descriptor { fd: socket, kind };
+        Ok(Self {
+            reader: Reader::of(socket.clone()),
+            writer: Writer::of(socket),
+        })
+    }
+
+    /// Has `tap` record what passes.
+    pub fn record(&mut self, tap: &Tap) {
+        self.reader.tap = Some(tap.clone());
+        self.writer.tap = Some(tap.clone());
+    }
+}
+
+/// An open descriptor and its kind, which decides how bytes are moved.
+#[derive(Clone)]
+pub struct Descriptor {
+    fd: Arc<dyn AsFd + Send + Sync>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Pipe,
+    /// Non-blocking.
+    Socket,
+    /// A file or `/dev/null`: it is always ready.
+    File,
+    Terminal,
+    /// An inherited socket.
+    Other,
+}
+
+impl Descriptor {
+    /// A copy of an inherited descriptor. Its flags do not change: other programs may share it.
+    pub fn inherited(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let kind = match FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) {
+            FileType::Fifo => Kind::Pipe,
+            FileType::Socket => Kind::Other,
+            _ if fd.is_terminal() => Kind::Terminal,
+            _ => Kind::File,
+        };
+        Ok(Self::new(fd.try_clone_to_owned()?, kind))
+    }
+
+    fn new(fd: OwnedFd, kind: Kind) -> Self {
+        let fd = Arc::new(fd);
+        Self { fd, kind }
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Which part of a direction failed.
+#[derive(Debug)]
+pub enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+    /// The dump or the record could not be written.
+    Tap(io::Error),
+}
+
+impl Fault {
+    /// A fault of the local end. Messages call its halves `input` and `output`.
+    pub fn failure(&self, input: &str, output: &str) -> Failure {
+        match self {
+            Self::Read(error) => input::unreadable(input, error),
+            Self::Write(error) => Failure::of_output(output, error),
+            Self::Tap(error) => tap::failure(error),
+        }
+    }
+}
+
+/// Whether the reader of a pipe, or the peer of a connection, has gone.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Lets `tap` record the first `count` of `bytes`. Returns `count`.
+fn note(
+    tap: &mut Option<Tap>,
+    direction: Direction,
+    bytes: &[u8],
+    count: Option<usize>,
+) -> Result<Option<usize>, Fault> {
+    if let (Some(tap), Some(count @ 1..)) = (tap, count) {
+        tap.passed(direction, &bytes[..count]).map_err(Fault::Tap)?;
+    }
+    Ok(count)
+}
