@@ -9,7 +9,6 @@ mod raw;
 
 use std::cell::RefCell;
 use std::io;
-use std::mem;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -186,10 +185,12 @@ impl Outbox {
         for (place, owed) in self.places().into_iter().zip(&mut *owed) {
             let Some(place) = place else { continue };
             if !owed.bytes.is_empty() {
-                let bytes = mem::take(&mut owed.bytes);
-                match place.put(&bytes)? {
-                    Some(number) => owed.taken = number,
-                    None => owed.bytes = bytes,
+                let put = place.put(&owed.bytes);
+                if !matches!(put, Ok(None)) {
+                    owed.bytes.clear();
+                }
+                if let Some(number) = put? {
+                    owed.taken = number;
                 }
             }
             is_all &= owed.bytes.is_empty() && place.write_on(owed.taken)?;
@@ -222,14 +223,6 @@ impl Outbox {
         }
         self.flush()
     }
-
-    fn push(&self, dump: Option<String>, record: Option<Vec<u8>>) -> io::Result<bool> {
-        let mut owed = lock(&self.owed);
-        owed[0].bytes.extend(dump.unwrap_or_default().into_bytes());
-        owed[1].bytes.extend(record.unwrap_or_default());
-        drop(owed);
-        self.flush()
-    }
 }
 
 /// Records one session.
@@ -257,18 +250,26 @@ impl Tap {
         let head = self
             .number
             .map(|number| raw::head(number, direction, time, bytes.len()));
+        let head = head.unwrap_or_default();
         let offset = &mut self.offsets[direction as usize];
         let taps = &self.outbox.taps;
-        let dump = taps.dump.as_ref().map(|(_, has_colours)| {
-            let dump = hex::dump(direction, time, *offset, bytes, *has_colours);
-            head.clone().unwrap_or_default() + &dump
-        });
-        let record = taps.record.as_ref().map(|_| match &head {
-            Some(head) => [head.as_bytes(), bytes, b"\n"].concat(),
-            None => bytes.to_vec(),
-        });
+        let mut owed = lock(&self.outbox.owed);
+        let [dump, record] = &mut *owed;
+        if let Some((_, has_colours)) = &taps.dump {
+            dump.bytes.extend_from_slice(head.as_bytes());
+            let lines = hex::dump(direction, time, *offset, bytes, *has_colours);
+            dump.bytes.extend_from_slice(lines.as_bytes());
+        }
+        if taps.record.is_some() {
+            record.bytes.extend_from_slice(head.as_bytes());
+            record.bytes.extend_from_slice(bytes);
+            if self.number.is_some() {
+                record.bytes.push(b'\n');
+            }
+        }
+        drop(owed);
         *offset += bytes.len() as u64;
-        self.outbox.push(dump, record)
+        self.outbox.flush()
     }
 
     /// Counts bytes that are not written down.

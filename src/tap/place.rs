@@ -41,7 +41,11 @@ impl Place {
     /// As [`Self::has_written`], after writing what can be written. Fails if a piece could not be.
     pub fn write_on(&self, number: u64) -> io::Result<bool> {
         match self {
-            Self::File(file) => drop(file.write_rest(&mut lock(&file.state))?),
+            Self::File(file) => {
+                if let Some(opened) = file.file()? {
+                    lock(&file.state).write_rest(opened)?;
+                }
+            }
             Self::Stderr(dumps) => dumps.check()?,
         }
         Ok(self.has_written(number))
@@ -129,6 +133,16 @@ struct State {
     taken: u64,
 }
 
+impl State {
+    /// Writes what `file` takes; whether that is all. What the file refuses is lost.
+    fn write_rest(&mut self, file: &File) -> io::Result<bool> {
+        let mut rest = mem::take(&mut self.rest);
+        rest.drain(..write_now(file, &rest)?);
+        self.rest = rest;
+        Ok(self.rest.is_empty())
+    }
+}
+
 impl TapFile {
     /// Opens or creates the file, and changes nothing in it.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -171,13 +185,16 @@ impl TapFile {
     }
 
     fn put(&self, piece: &[u8]) -> io::Result<Option<u64>> {
+        let Some(file) = self.file()? else {
+            return Ok(None);
+        };
         let mut state = lock(&self.state);
-        if !self.write_rest(&mut state)? {
+        if !state.write_rest(file)? {
             return Ok(None);
         }
-        state.rest = piece.to_vec();
+        let count = write_now(file, piece)?;
+        state.rest = piece[count..].to_vec();
         state.taken += 1;
-        self.write_rest(&mut state)?;
         Ok(Some(state.taken))
     }
 
@@ -186,29 +203,25 @@ impl TapFile {
         state.taken > number || state.rest.is_empty()
     }
 
-    /// Writes what is taken; whether that is all. What a file refuses is lost.
-    fn write_rest(&self, state: &mut State) -> io::Result<bool> {
-        let Some(file) = self.file()? else {
-            return Ok(false);
-        };
-        let mut rest = mem::take(&mut state.rest);
-        while !rest.is_empty() {
-            let written = retry_on_intr(|| rustix::io::write(file, &rest));
-            match if_ready(written.map_err(Into::into))? {
-                Some(count) => drop(rest.drain(..count)),
-                None => break,
-            }
-        }
-        state.rest = rest;
-        Ok(state.rest.is_empty())
-    }
-
     fn room(&self) -> (BorrowedFd<'_>, PollFlags) {
         match (&self.file, self.file()) {
             (Opened::At(file), _) | (_, Ok(Some(file))) => (file.as_fd(), OUT),
             (Opened::WithReader { opened, .. }, _) => (opened.as_fd(), IN),
         }
     }
+}
+
+/// Writes as much as `file` takes without blocking. Returns how much.
+fn write_now(file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < bytes.len() {
+        let written = retry_on_intr(|| rustix::io::write(file, &bytes[count..]));
+        match if_ready(written.map_err(Into::into))? {
+            Some(more) => count += more,
+            None => break,
+        }
+    }
+    Ok(count)
 }
 
 /// A file that only the user reads.
