@@ -1,11 +1,14 @@
 //! Standard input: how it is read, what it means that it cannot be read, and the newlines that `-C`
 //! makes of its own.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::sync::Once;
 
 use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::termios::tcgetpgrp;
 
 use crate::exit::{Exit, Failure, Worst, cause};
 use crate::wait::if_ready;
@@ -27,6 +30,30 @@ pub fn read_or_end(buffer: &mut [u8], worst: &mut Worst) -> Option<usize> {
         worst.add(failure.exit);
         Some(0)
     })
+}
+
+/// As [`read_or_end`], for one datagram: at most as many bytes as `buffer` has, newlines by `crlf`
+/// included. An empty one is the end.
+pub fn read_datagram<'a>(
+    buffer: &'a mut [u8],
+    crlf: Option<&mut Crlf>,
+    worst: &mut Worst,
+) -> Option<Cow<'a, [u8]>> {
+    let Some(crlf) = crlf else {
+        let count = read_or_end(buffer, worst)?;
+        return Some(Cow::Borrowed(&buffer[..count]));
+    };
+    let half = buffer.len() / 2;
+    let count = read_or_end(&mut buffer[..half], worst)?;
+    let mut payload = Vec::with_capacity(2 * count);
+    crlf.push(&buffer[..count], &mut payload);
+    Some(Cow::Owned(payload))
+}
+
+/// Whether this process may read standard input. In the background a terminal would stop it (SIGTTIN,
+/// tty(4)). What is no terminal, or one of another session, has no foreground.
+pub fn is_in_foreground() -> bool {
+    tcgetpgrp(io::stdin()).map_or(true, |group| group == getpgrp())
 }
 
 /// Makes an end of a read that failed because there is no input: it is closed or only open for writing

@@ -164,6 +164,11 @@ pub fn has_colour(stream: &impl IsTerminal) -> bool {
         && variable("TERM").is_none_or(|value| value != "dumb")
 }
 
+/// Whether a person types at the terminal that shows messages: standard input and standard error are one.
+pub fn is_at_terminal() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 fn stderr() -> &'static Stderr {
     STDERR.get_or_init(|| Stderr {
         way: Way::of_stderr(),

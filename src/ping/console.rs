@@ -1,11 +1,12 @@
 //! Waits for answers, and meanwhile for the user, standard output and the time.
 
 use std::io::{self, IsTerminal as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
 use crate::exit::{Exit, Failure};
+use crate::input::is_in_foreground;
 use crate::output::{self, Queue};
 use crate::signal::{SIGINT, SIGQUIT, Signals};
 use crate::wait::{Deadline, IN, Ready, Set};
@@ -82,7 +83,7 @@ impl Console {
     /// of standard output has left.
     pub fn wait(&mut self, answers: Set<'_>) -> Result<Woken, Failure> {
         let stdin = io::stdin();
-        let listens = self.has_keyboard && is_foreground(stdin.as_fd());
+        let listens = self.has_keyboard && is_in_foreground();
         let mut set = answers;
         let signal = set.add(self.signals.as_fd(), IN);
         let keyboard = set.add(listens.then(|| stdin.as_fd()), IN);
@@ -140,10 +141,4 @@ impl Console {
         }
         Ok(())
     }
-}
-
-/// Whether this process may read from `terminal`. In the background it would be stopped (SIGTTIN).
-/// A terminal of another session has no foreground.
-fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
-    rustix::termios::tcgetpgrp(terminal).map_or(true, |group| group == rustix::process::getpgrp())
 }

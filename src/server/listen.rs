@@ -1,6 +1,6 @@
 //! Where a server listens, and how it tells that it is ready.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
@@ -12,6 +12,7 @@ use crate::net::address::{self, HostPort, is_numeric};
 use crate::net::resolve::ResolveArgs;
 use crate::net::services::Protocol;
 use crate::output;
+use crate::stderr::is_at_terminal;
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -161,7 +162,6 @@ impl Place {
         for address in &locals {
             tracing::info!(%address, "Listening on {address}");
         }
-        let is_at_terminal = || io::stdin().is_terminal() && io::stderr().is_terminal();
         if like_netcat && !self.has_address() && is_at_terminal() {
             tracing::info!("This machine only; -b any for all.");
         }

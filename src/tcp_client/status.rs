@@ -1,12 +1,12 @@
 //! What a client tells about its connection: to a person at a terminal, or with `-v`.
 
-use std::io::{self, IsTerminal as _};
 use std::time::Instant;
 
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::race::Connected;
 use crate::relay::Traffic;
+use crate::stderr::is_at_terminal;
 
 pub struct Status {
     audience: Audience,
@@ -26,7 +26,7 @@ impl Status {
     pub fn new(logging: &LoggingArgs) -> Self {
         let audience = if logging.verbose > 0 {
             Audience::Verbose
-        } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        } else if is_at_terminal() {
             Audience::Person
         } else {
             Audience::Nobody

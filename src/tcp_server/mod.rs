@@ -15,7 +15,6 @@ mod serve;
 mod service;
 mod turns;
 
-use std::io::{self, IsTerminal as _};
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, RwLock};
@@ -34,6 +33,7 @@ use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
 use crate::server::listen::ListenArgs;
 use crate::server::stop::Stop;
+use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
 use crate::units::positive_duration;
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
@@ -251,7 +251,7 @@ impl Server {
         if open > 0 {
             let s = if open == 1 { "" } else { "s" };
             let mut limit = format!("{:?} at most", self.limits.drain_timeout);
-            if io::stdin().is_terminal() && io::stderr().is_terminal() {
+            if is_at_terminal() {
                 // The terminal shows what was typed.
                 output::shown(b"^C");
                 limit.push_str("; Ctrl-C again to stop now");

@@ -72,9 +72,9 @@ pub fn run(
             silence.is_broken();
         }
         if ready[input]
-            && let Some(count) = relay.send_input(&mut buffer)
+            && let Some(is_end) = relay.send_input(&mut buffer)
         {
-            silence.is_after_eof = count == 0;
+            silence.is_after_eof = is_end;
             silence.is_broken();
         }
         if hold.has_passed() {
@@ -160,23 +160,15 @@ impl<'a> Relay<'a> {
         })
     }
 
-    /// Reads standard input once, and sends that as one datagram. Returns as [`input::read`] does.
-    fn send_input(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let largest = PIECE;
-        let Some(crlf) = &mut self.crlf else {
-            let count = input::read_or_end(&mut buffer[..largest], &mut self.worst);
-            if let Some(count @ 1..) = count {
-                self.send(&buffer[..count]);
-            }
-            return count;
-        };
-        let count = input::read_or_end(&mut buffer[..largest / 2], &mut self.worst);
-        if let Some(count @ 1..) = count {
-            let mut payload = Vec::with_capacity(2 * count);
-            crlf.push(&buffer[..count], &mut payload);
+    /// Reads standard input once, and sends that as one datagram. Returns whether that was the end.
+    /// `None`: nothing is there yet.
+    fn send_input(&mut self, buffer: &mut [u8]) -> Option<bool> {
+        let (buffer, crlf) = (&mut buffer[..PIECE], self.crlf.as_mut());
+        let payload = input::read_datagram(buffer, crlf, &mut self.worst)?;
+        if !payload.is_empty() {
             self.send(&payload);
         }
-        count
+        Some(payload.is_empty())
     }
 
     fn send(&mut self, payload: &[u8]) {

@@ -195,25 +195,15 @@ impl Stdio {
         let Some(talk) = &mut self.talk else {
             return;
         };
-        let largest = PIECE;
-        let most = largest / if self.crlf.is_some() { 2 } else { 1 };
-        let buffer = &mut self.buffer[..most];
-        let Some(count) = input::read_or_end(buffer, &mut self.worst) else {
+        let crlf = self.crlf.as_mut();
+        let Some(payload) = input::read_datagram(&mut self.buffer, crlf, &mut self.worst) else {
             return;
         };
-        if count == 0 {
+        if payload.is_empty() {
             self.stdin = None;
             return;
         }
-        let mut text = Vec::new();
-        let payload = match &mut self.crlf {
-            Some(crlf) => {
-                crlf.push(&buffer[..count], &mut text);
-                &text
-            }
-            None => &buffer[..count],
-        };
-        guard.send(payload, &talk.peer, None);
+        guard.send(&payload, &talk.peer, None);
         talk.pacing.sent(payload.len());
         talk.hold = talk.pacing.hold(talk.peer.address);
         self.silence.is_broken();

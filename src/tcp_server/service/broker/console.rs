@@ -8,9 +8,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::getpgrp;
-use rustix::termios::tcgetpgrp;
-
 use super::messages::{Messages, READ};
 use super::{Broker, Kind, Message, RETRY, SERVER};
 use crate::exit::{Exit, Failure};
@@ -63,20 +60,17 @@ fn unsendable(ended: &Ended) -> Failure {
     )
 }
 
-/// Blocks until standard input has something, and this process may read it: a terminal stops a process
-/// in the background that reads (tty(4), SIGTTIN).
+/// Blocks until standard input has something, and this process may read it.
 fn wait_for_input() -> io::Result<()> {
     /// No event tells that this process has come to the foreground.
     const LOOK_AGAIN: Duration = Duration::from_millis(500);
     let stdin = io::stdin();
     loop {
         while !wait_for(stdin.as_fd(), IN, Deadline::NEVER)? {}
-        // It fails for what is no terminal, or not that of this session.
-        if tcgetpgrp(&stdin).is_ok_and(|group| group != getpgrp()) {
-            pause(Deadline::after(LOOK_AGAIN))?;
-        } else {
+        if input::is_in_foreground() {
             return Ok(());
         }
+        pause(Deadline::after(LOOK_AGAIN))?;
     }
 }
 
