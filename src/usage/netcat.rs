@@ -68,11 +68,6 @@ const ROWS: &[Row] = &[
         "write --idle-timeout TIME",
     ),
     (
-        &["--idle-timeout"],
-        "write --deadline TIME",
-        "it is for -e and --sh-exec",
-    ),
-    (
         &["-I"],
         "write --recv-buffer SIZE",
         "write --recv-buffer SIZE",
@@ -86,7 +81,7 @@ const ROWS: &[Row] = &[
     (&["-T"], "write --dscp NAME", "write --dscp NAME"),
     (
         &["-m"],
-        "netkit sees no hop limit of what arrives",
+        "netkit takes packets of any hop limit",
         "write --max-peers N",
     ),
     (&["--max-conns"], SERVERS, "write --max-connections N"),
@@ -115,11 +110,6 @@ const ROWS: &[Row] = &[
     (&["--allowfile"], SERVERS, "write --allow @FILE"),
     (&["--denyfile"], SERVERS, "write --deny @FILE"),
     (&["-z"], "write -z", CLIENTS),
-    (
-        &["-C", "--crlf"],
-        "netkit sends datagrams as they are",
-        "netkit sends datagrams as they are",
-    ),
     (
         &["--send-only"],
         "write --no-wait",
