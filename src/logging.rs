@@ -16,7 +16,6 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::escape::{self, OneLine};
-
 use crate::stderr;
 
 #[derive(clap::Args, Default)]

@@ -2,8 +2,8 @@
 //!
 //! `main` parses the command line, sets up the log, runs one subcommand, and turns its result into
 //! the exit code. Each subcommand has a folder; so has what they share: `relay` (moves the bytes of
-//! a session), `ping` (numbers and text of pings), `server` (what servers share) and `net`
-//! (addresses and sockets). Dependencies run one way, in that order.
+//! a session), `check` (asks many ports), `ping` (numbers and text of pings), `server` (what servers
+//! share) and `net` (addresses and sockets). Dependencies run one way, in that order.
 
 mod check;
 mod cli;

@@ -14,8 +14,9 @@
 //! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
-//! `ending` says when a session is over, `pace` when the next piece of input is sent. `duplex` has the ends, `pump` moves the bytes of one
-//! direction, `splice` has the system calls that do so without a copy.
+//! `ending` says when a session is over, `pace` when the next piece of input is sent. `duplex` has the
+//! ends, `pump` moves the bytes of one direction, `splice` has the system calls that do so without a
+//! copy.
 
 pub mod duplex;
 mod ending;
@@ -281,9 +282,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Blocks until the remote has acknowledged our end or reset the connection, for
-    /// `half_close_wait` at most and, if that is longer, for [`HALF_CLOSE_WAIT`]. Only once both have
-    /// ended: the remote answers bytes that come after it has gone with a reset.
+    /// Blocks until the remote has acknowledged our end or reset the connection, for the shorter of
+    /// `half_close_wait` and [`HALF_CLOSE_WAIT`] at most. Only once both have ended: the remote answers
+    /// bytes that come after it has gone with a reset.
     fn await_acknowledgement(&self) -> io::Result<()> {
         /// poll(2) cannot wait for that: a connection that has ended is always ready.
         const LOOK_AGAIN: Duration = Duration::from_millis(1);

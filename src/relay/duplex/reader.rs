@@ -112,10 +112,8 @@ impl Reader {
 
     /// Reads once. 0 is the end, `None`: there is nothing yet. Does not block once `fd` is readable.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Fault> {
-        if self
-            .pieces
-            .as_ref()
-            .is_some_and(|pieces| !pieces.is_ready())
+        if let Some(pieces) = &self.pieces
+            && !pieces.is_ready()
         {
             self.fill()?;
         }

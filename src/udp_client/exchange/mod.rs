@@ -65,8 +65,8 @@ pub struct ExchangeArgs {
 /// belong to other datagrams. A server that answers twice does so in one go.
 const SURPLUS_WAIT: Duration = Duration::from_millis(50);
 
-/// Ends when every datagram has been answered or given up, or at `limit`. Each failure is logged when it happens;
-/// the error at the end carries only the exit code.
+/// Ends when every datagram has been answered or given up, or at `limit`. Each failure is logged when it
+/// happens; the error at the end carries only the exit code.
 pub fn run(
     target: Target<'_>,
     payloads: &mut Payloads,
