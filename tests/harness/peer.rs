@@ -100,12 +100,23 @@ impl Connection {
         Self::new(stream)
     }
 
-    /// A server at `address` must reset a new connection. That may come before connect(2) returns.
+    /// To a server that may reset a new connection. `None`: it did so before connect(2) returned.
+    #[track_caller]
+    pub fn unless_reset(address: SocketAddr) -> Option<Self> {
+        match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => Some(Self::new(stream)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                None
+            }
+        }
+    }
+
+    /// A server at `address` must reset a new connection.
     #[track_caller]
     pub fn rejected_by(address: SocketAddr) {
-        match TcpStream::connect_timeout(&address, DEADLINE) {
-            Ok(stream) => Self::new(stream).expect_reset(),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        if let Some(mut connection) = Self::unless_reset(address) {
+            connection.expect_reset();
         }
     }
 

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -13,6 +14,17 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use super::capture::Capture;
 use super::text::{matches, shown};
 use super::{DEADLINE, spawn};
+
+/// A shell starts background jobs with SIGINT ignored, and programs inherit that. A signal that this
+/// process catches has its default action in the programs that it starts (execve(2)).
+fn take_back_interrupt() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let always = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, always)
+            .unwrap();
+    });
+}
 
 /// The program under test.
 pub fn netkit<I>(arguments: I) -> Program
@@ -207,6 +219,7 @@ impl Program {
             Input::Bytes(bytes) => (Stdio::piped(), Some(Some(bytes))),
             Input::Given(stdio) => (stdio, None),
         };
+        take_back_interrupt();
         let mut child = Command::new(&self.words[0])
             .args(&self.words[1..])
             .env_remove("NO_COLOR")

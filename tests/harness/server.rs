@@ -56,6 +56,12 @@ impl Server {
         Connection::to(self.address)
     }
 
+    /// `None`: the server has reset the connection at once.
+    #[track_caller]
+    pub fn connect_unless_reset(&self) -> Option<Connection> {
+        Connection::unless_reset(self.address)
+    }
+
     /// The server must reset a new connection.
     #[track_caller]
     pub fn expect_rejection(&self) {

@@ -14,7 +14,7 @@ fn json_logs_a_connection_as_events() {
     let address = event["address"].as_str().unwrap().parse().unwrap();
     let mut client = Connection::to(address);
     client.expect("Welcome!");
-    Connection::to(address).drain();
+    Connection::rejected_by(address);
     server.wait_for_line("{*}\"event\":\"limit\"{*}");
     client.send("abc");
     client.expect("Hello, abc!");

@@ -4,7 +4,9 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::{Program, Server, Terminal, netkit, program, tcp_server, temporary_folder};
+use crate::harness::{
+    Connection, Program, Server, Terminal, netkit, program, tcp_server, temporary_folder,
+};
 
 #[test]
 fn the_end_of_input_ends_only_the_programs_input() {
@@ -263,7 +265,10 @@ fn the_exit_status_of_a_failed_program_is_logged() {
 #[test]
 fn once_fails_when_its_program_was_deleted() {
     let server = server_without_its_program(&["--once"], 2);
-    server.connect().drain();
+    server
+        .connect_unless_reset()
+        .iter_mut()
+        .for_each(Connection::drain);
     server.wait_for_line("netkit: could not run ./program: no such file or directory");
     server.finish();
 }
