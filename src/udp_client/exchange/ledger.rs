@@ -151,10 +151,7 @@ impl Ledger {
             return Arrival::Unexpected;
         };
         let (arrival, index) = judge(asked, received, awaited, policy, now);
-        let is_owed = match arrival {
-            Arrival::Second(_) if asked[index].owed == 0 => false,
-            _ => count(asked, index),
-        };
+        let is_owed = count(asked, index, &arrival, awaited);
         if let Some(further) = gathering.and_then(|number| further(asked, &arrival, number, now)) {
             return further;
         }
@@ -304,14 +301,22 @@ fn further(asked: &[Asked], arrival: &Arrival, number: u64, now: Instant) -> Opt
     Some(Arrival::Answer { number, rtt })
 }
 
-/// Counts an arrival for the datagram at `index`; whether an answer was owed. If that datagram is owed
-/// none, an earlier arrival was counted for the wrong one: this one counts for the oldest that is.
-fn count(asked: &mut [Asked], index: usize) -> bool {
-    let index = match asked[index].owed {
-        0 => asked.iter().position(|asked| asked.owed > 0),
-        _ => Some(index),
+/// Counts `arrival` for the datagram at `index`; whether an answer was owed. If that datagram is owed
+/// none, an earlier arrival was counted for the wrong one: this one counts for the newest that is, and
+/// last for the awaited one. A second answer never counts for that: then it was not asked for.
+fn count(asked: &mut [Asked], index: usize, arrival: &Arrival, awaited: Option<u64>) -> bool {
+    let is_owed = |asked: &Asked| asked.owed > 0;
+    let is_earlier = |asked: &Asked| Some(asked.payload.number) != awaited;
+    let counted = if is_owed(&asked[index]) {
+        Some(index)
+    } else {
+        let earlier = asked
+            .iter()
+            .rposition(|asked| is_owed(asked) && is_earlier(asked));
+        let is_second = matches!(arrival, Arrival::Second(_));
+        earlier.or_else(|| asked.iter().rposition(is_owed).filter(|_| !is_second))
     };
-    index.map(|index| asked[index].owed -= 1).is_some()
+    counted.map(|index| asked[index].owed -= 1).is_some()
 }
 
 fn owes(asked: &[Asked]) -> bool {
@@ -602,6 +607,31 @@ mod tests {
         assert_eq!(arrive(&mut ledger, 0, b"to two"), ("answer", 2));
         assert_eq!(arrive(&mut ledger, 0, b"to one"), ("second", 1));
         assert_eq!(arrive(&mut ledger, 0, b"to two"), ("answer", 2));
+    }
+
+    #[test]
+    fn an_owed_answer_that_was_counted_for_another_datagram_is_no_surplus() {
+        let mut ledger = Ledger::new(PortPolicy::Keep, false);
+        let send = |ledger: &mut Ledger, number, bytes: &[u8], times| {
+            ledger.give_up();
+            for _ in 0..times {
+                ledger.sent(port(0), &question(number, bytes), Instant::now());
+            }
+        };
+        send(&mut ledger, 1, b"1", 1);
+        assert_eq!(arrive(&mut ledger, 0, b"a"), ("answer", 1));
+        send(&mut ledger, 2, b"1", 1);
+        assert_eq!(arrive(&mut ledger, 0, b"aa"), ("answer", 2));
+        send(&mut ledger, 3, b"2", 2);
+        send(&mut ledger, 4, b"11", 2);
+        assert_eq!(arrive(&mut ledger, 0, &hello(b"2")), ("late", 3));
+        assert_eq!(arrive(&mut ledger, 0, b"aaaa"), ("doubtful", 4));
+        send(&mut ledger, 5, b"3", 1);
+        // Counted for the fifth, though the fourth is answered. Then the fifth takes the third's place.
+        assert_eq!(arrive(&mut ledger, 0, b"aaaa"), ("doubtful", 5));
+        assert_eq!(arrive(&mut ledger, 0, &hello(b"3")), ("answer", 5));
+        assert_eq!(arrive(&mut ledger, 0, &hello(b"2")), ("second", 3));
+        assert_eq!(ledger.take_suspect(), None);
     }
 
     /// Questions that no part of a greeting can be mistaken for.
