@@ -1,11 +1,15 @@
 //! The command line: the options that all subcommands share, and the subcommands.
 
-use clap::{Arg, ArgMatches, Args, FromArgMatches as _, Id, Subcommand};
+mod pages;
 
-use crate::exit::{self, Failure};
+use std::ffi::OsString;
+
+use clap::{Arg, ArgMatches, Args, FromArgMatches as _, Subcommand};
+
+use crate::exit::{self, Exit, Failure};
 use crate::logging::{self, LoggingArgs};
 use crate::usage::{self, Typed};
-use crate::{output, tcp_client, tcp_server, udp_client, udp_server};
+use crate::{output, stderr, tcp_client, tcp_server, udp_client, udp_server};
 
 pub struct Cli {
     pub logging: LoggingArgs,
@@ -42,49 +46,15 @@ impl Command {
     }
 }
 
-/// Options, and headings of options, that `-h` leaves to `--help`, in every subcommand.
-const RARE: &[&str] = &[
-    "Socket options",
-    "Broadcast and multicast",
-    "With `--service hello`",
-    "With `--service stdio`",
-    "target",
-    "send_only",
-    "recv_only",
-    "raw",
-    "no_shutdown",
-    "lockstep",
-    "line_delay",
-    "accept_timeout",
-    "half_close_wait",
-    "wait_after_eof",
-    "record",
-    "append",
-    "parallel",
-    "wait",
-    "ipv4",
-    "ipv6",
-    "numeric",
-    "connect_timeout",
-    "retry_delay",
-    "max_loss",
-    "source",
-    "source_port",
-    "backlog",
-    "max_connections_per_ip",
-    "max_session",
-    "timestamp",
-    "report_missing",
-    "adaptive",
-    "log_format",
-];
-
 fn command() -> clap::Command {
     let netkit = clap::Command::new("netkit")
         .version(env!("CARGO_PKG_VERSION"))
         .propagate_version(true)
         .about("TCP and UDP clients and servers for the command line")
-        .after_help("`netkit SUBCOMMAND --help` explains a subcommand.")
+        .max_term_width(100)
+        .after_help(
+            "`netkit SUBCOMMAND -h` explains a subcommand. tcp and udp are short for the\nclients.",
+        )
         .after_long_help(exit::TABLE)
         .disable_help_subcommand(true)
         .subcommand_required(true)
@@ -110,46 +80,76 @@ fn command() -> clap::Command {
                 "Listen on PORT and answer every datagram",
             ),
         ]);
-    LoggingArgs::augment_args(netkit).mut_args(adjusted)
+    LoggingArgs::augment_args(netkit).mut_arg("log_format", |option| option.hide_short_help(true))
 }
 
 /// A subcommand whose options clap builds only when it is chosen: building those of all four takes as
 /// long as the rest of a short session.
 fn subcommand<A: Args>(name: &'static str, about: &'static str) -> clap::Command {
-    clap::Command::new(name).about(about).defer(|command| {
-        // `augment_args` replaces it by the documentation of an option group.
-        let about = command.get_about().cloned().unwrap_or_default();
-        let shared: Vec<Id> = command.get_arguments().map(Arg::get_id).cloned().collect();
-        let command = A::augment_args(command).about(about).mut_args(adjusted);
-        // clap has put the shared options first. `mut_arg` moves an option to the end.
-        shared
-            .iter()
-            .fold(command, |command, id| command.mut_arg(id, |option| option))
-    })
+    clap::Command::new(name)
+        .about(about)
+        .display_name("netkit")
+        .defer(|command| {
+            // `augment_args` replaces it by the documentation of an option group.
+            let about = command.get_about().cloned().unwrap_or_default();
+            let command = A::augment_args(command)
+                .about(about)
+                .disable_help_flag(true)
+                .disable_version_flag(true)
+                .args(pages::help_and_version());
+            pages::arranged(command).mut_args(adjusted)
+        })
 }
 
-/// Hides a rare option from `-h`, and lets an option have a negative number as its value.
+/// Lets an option have a negative number as its value: its own parser then says what is wrong with it.
 fn adjusted(option: Arg) -> Arg {
-    let is_rare = option.is_hide_short_help_set()
-        || RARE.contains(&option.get_id().as_str())
-        || option
-            .get_help_heading()
-            .is_some_and(|heading| RARE.contains(&heading));
-    // The option's own parser then says what is wrong with the number. After an option that can do
-    // without a value, `-4` is an option.
+    // After an option that can do without a value, `-4` is an option.
     let takes_value = option.get_action().takes_values() && !option.is_positional();
     let may_be_alone = option
         .get_num_args()
         .is_some_and(|range| range.min_values() == 0);
-    option
-        .hide_short_help(is_rare)
-        .allow_negative_numbers(takes_value && !may_be_alone)
+    option.allow_negative_numbers(takes_value && !may_be_alone)
+}
+
+/// The command line, with `help [SUBCOMMAND]` as `[SUBCOMMAND] --help`.
+fn words() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.truncate(2);
+        words.push("--help".into());
+    }
+    words
+}
+
+/// What is told where only the name of the program, or of a subcommand too, was typed: the short help,
+/// or the usage and the examples.
+fn introduction(words: &[OsString]) -> Option<String> {
+    let name = match words {
+        [_] => return Some(command().render_help().to_string()),
+        [_, word] => word.to_str().filter(|word| !word.starts_with('-'))?,
+        _ => return None,
+    };
+    let mut netkit = command();
+    netkit.build();
+    let subcommand = netkit.find_subcommand_mut(name)?;
+    let name = subcommand.get_name().to_owned();
+    let examples = subcommand.get_after_help().cloned().unwrap_or_default();
+    let usage = subcommand.render_usage();
+    Some(format!(
+        "{usage}\n\n{examples}\n\n`netkit {name} -h` explains the options.\n"
+    ))
 }
 
 /// Reads the command line. `None` after help or the version, which it prints.
 pub fn parse() -> Result<Option<Cli>, Failure> {
+    let words = words();
+    if let Some(text) = introduction(&words) {
+        stderr::write_line(text.as_bytes());
+        return Err(Failure::announced(Exit::Local));
+    }
     let mut all = command();
-    let matches = all.try_get_matches_from_mut(std::env::args_os());
+    let matches = all.try_get_matches_from_mut(&words);
     let parsed = matches.and_then(|mut matches| {
         let typed = Typed::of(&all, &matches);
         let cli = Cli {
@@ -174,7 +174,7 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
     }
     // clap understands what stands before the error.
     let command = command().ignore_errors(true).disable_help_flag(true);
-    let understood = command.try_get_matches().ok();
+    let understood = command.try_get_matches_from(&words).ok();
     let understood = understood.as_ref();
     let logging = understood.and_then(|matches| LoggingArgs::from_arg_matches(matches).ok());
     logging::init(&logging.unwrap_or_default());
@@ -207,6 +207,21 @@ mod tests {
             options.sort_unstable();
             in_rows.sort_unstable();
             assert_eq!(options, in_rows, "write a row for it in {name}'s modes.rs");
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_group() {
+        let mut netkit = command();
+        netkit.build();
+        for subcommand in netkit.get_subcommands() {
+            let groups = pages::groups(subcommand.get_name());
+            for option in subcommand.get_arguments() {
+                let id = option.get_id().as_str();
+                let count = groups.iter().filter(|(_, ids)| ids.contains(&id)).count();
+                let expected = usize::from(!option.is_positional() || id == "place");
+                assert_eq!(count, expected, "write {id} into cli/pages.rs once");
+            }
         }
     }
 

@@ -24,12 +24,16 @@ pub enum Exit {
 /// The table as `--help` prints it.
 pub const TABLE: &str = "\
 Exit codes:
-    0  done; for pings: every probe was answered; a server was stopped by SIGINT or SIGTERM and all its connections had ended
-    1  the network said no: refused, reset, unreachable, no answer, loss above --max-loss
-    2  the command line or this machine said no: bad usage, address in use, no permission, file or disk trouble
+    0  done; for pings: every probe was answered; for servers: stopped by
+       SIGINT or SIGTERM, and all connections had ended
+    1  the network said no: refused, reset, unreachable, no answer, loss above
+       --max-loss
+    2  the command line or this machine said no: bad usage, address in use, no
+       permission, file or disk trouble
     3  the host name could not be resolved
     4  a time limit passed
-  130, 141, 143  a client ended by SIGINT, by a closed standard output, by SIGTERM";
+  130, 141, 143
+       a client ended by SIGINT, by a closed standard output, by SIGTERM";
 
 /// Why something could not be done: a finished sentence for the user, and the exit code.
 #[derive(Debug)]

@@ -28,16 +28,6 @@ fn broken_pipe() -> std::io::PipeWriter {
 }
 
 #[test]
-fn the_short_help_of_a_subcommand_fits_a_screen() {
-    for subcommand in ["tcp-client", "tcp-server", "udp-client", "udp-server"] {
-        let help = netkit([subcommand, "-h"]).any_stdout().run().stdout;
-        let help = String::from_utf8(help).unwrap();
-        assert!(help.lines().count() <= 46, "{help}");
-        assert!(help.contains("\nExamples:\n"), "{help}");
-    }
-}
-
-#[test]
 fn the_long_help_of_a_subcommand_has_the_exit_codes() {
     for subcommand in ["tcp-client", "tcp-server", "udp-client", "udp-server"] {
         let help = netkit([subcommand, "--help"]).any_stdout().run().stdout;
@@ -50,7 +40,7 @@ fn the_long_help_of_a_subcommand_has_the_exit_codes() {
 fn a_bad_address_is_refused_with_a_correct_example() {
     let cases: [(&[&str], &str); 10] = [
         (
-            &[],
+            &["-C"],
             "no address; write HOST:PORT, for example localhost:9999",
         ),
         (
@@ -161,11 +151,6 @@ fn an_argument_need_not_be_text() {
 fn a_usage_error_points_to_the_help() {
     let cases = [
         (
-            "",
-            "which subcommand? there are tcp-client, tcp-server, udp-client and udp-server; \
-             see 'netkit -h'",
-        ),
-        (
             "tcp-sever -p 1",
             "unrecognized subcommand 'tcp-sever'; \
              tip: some similar subcommands exist: 'tcp', 'udp-server', 'tcp-server'; see 'netkit -h'",
@@ -188,7 +173,12 @@ fn a_usage_error_points_to_the_help() {
             "unexpected argument '--zzz' found; see 'netkit tcp-client -h'",
         ),
         (
-            "tcp-server",
+            "-q",
+            "which subcommand? there are tcp-client, tcp-server, udp-client and udp-server; \
+             see 'netkit -h'",
+        ),
+        (
+            "tcp-server -m 5",
             "which port? write --port 9999, or --port 0 for a free one; \
              see 'netkit tcp-server -h'",
         ),

@@ -15,9 +15,8 @@ use crate::units::positive_duration;
 use crate::wait::{Deadline, Set};
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Connecting")]
 pub struct ConnectArgs {
-    /// Give up if not connected after TIME [default: 10s]
+    /// Give up connecting after TIME [default: 10s]
     ///
     /// In a ping this is --deadline.
     #[arg(short = 'w', value_name = "TIME", value_parser = positive_duration, conflicts_with = "connect_timeout")]

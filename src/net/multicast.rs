@@ -128,7 +128,6 @@ fn is_of_one_link(ip: IpAddr) -> bool {
 
 /// How a client sends to many at once.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Broadcast and multicast")]
 pub struct GroupArgs {
     /// Send to a broadcast address; every receiver may answer
     #[arg(long)]

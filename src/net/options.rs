@@ -59,7 +59,6 @@ impl SourceArgs {
 
 /// Options of any socket. If the kernel refuses one, the error names it.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "Socket options")]
 pub struct SocketArgs {
     /// Use the network interface NAME
     #[arg(long, value_name = "NAME")]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::units::{count, positive_duration};
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Ping and check")]
 pub struct PingArgs {
     /// Ping: send probes, time the answers
     ///

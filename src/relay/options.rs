@@ -29,13 +29,13 @@ pub struct StreamArgs {
     /// Keep the sending side open when input ends
     #[arg(long)]
     pub no_shutdown: bool,
-    /// After the peer ends, stop once input is silent for TIME
+    /// After the peer's end, leave a silent input
     ///
-    /// `0` leaves at once, `forever` waits for the end of input. By default a terminal, or an input
+    /// After TIME of silence: `0` leaves at once, `forever` waits for the end of input. By default a terminal, or an input
     /// that has delivered nothing, is left after 0.5s. Any other input is sent to its end.
     #[arg(long, value_name = "TIME", value_parser = patience)]
     half_close_wait: Option<Patience>,
-    /// After input ends, wait at most TIME for the answer
+    /// Wait at most TIME for the peer after input ends
     #[arg(long, value_name = "TIME", value_parser = duration)]
     wait_after_eof: Option<Duration>,
     #[command(flatten)]

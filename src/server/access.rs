@@ -19,7 +19,7 @@ use crate::wait::{Deadline, lock};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct AccessArgs {
-    /// Serve only PEER: a network, address, name or @FILE
+    /// Serve only PEER: network, address, name, @FILE
     ///
     /// May be repeated. A file has one or several peers on a line, and `#` starts a comment; SIGHUP
     /// reads it again.

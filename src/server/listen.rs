@@ -16,12 +16,11 @@ use crate::stderr::is_at_terminal;
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Listening")]
 pub struct ListenArgs {
     // Not a doc comment: rustdoc would look for what is in brackets.
     #[arg(
-        help = "Where to listen: 9999, 0.0.0.0:9999 or [::]:9999",
-        value_name = "[ADDRESS:]PORT"
+        help = "9999, 0.0.0.0:9999 or [::]:9999; a port alone is this machine",
+        value_name = "ADDRESS:PORT"
     )]
     place: Option<String>,
     /// Listen on port N; 0 takes a free one
@@ -32,7 +31,7 @@ pub struct ListenArgs {
     /// A name works too. May be repeated. With -6 the default is `::1`.
     #[arg(short, long, value_name = "ADDRESS", visible_alias = "host")]
     pub bind: Vec<String>,
-    /// Print the port as the first line of standard output
+    /// Print the port first on standard output
     #[arg(long)]
     print_port: bool,
     #[command(flatten)]

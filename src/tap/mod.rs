@@ -24,7 +24,7 @@ use place::{Place, TapFile};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct TapArgs {
-    /// Hex-dump traffic to FILE [default: standard error]
+    /// Hex-dump traffic to FILE or standard error
     ///
     /// Each line has the direction, the time in UTC, the offset and 16 bytes.
     #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1, value_parser = file())]

@@ -19,7 +19,6 @@ use crate::units::{ip, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Ping and check")]
 pub struct CheckArgs {
     /// Say which of HOST:22,80,8000-8010 are open
     ///

@@ -29,7 +29,7 @@ use status::Status;
 const EXAMPLES: &str = "\
 Examples:
   netkit tcp-client 127.0.0.1:9999                talk to a server
-  netkit tcp-client www.sina.com.cn:80            fetch a page
+  netkit tcp-client http://www.sina.com.cn/       fetch a page
   netkit tcp-client --get /robots.txt HOST 8080   fetch another page
   printf 'exit\\n' | netkit tcp-client HOST 9999   send a pipe, print the answer
   netkit tcp-client -z HOST:22,80,8000-8010       say which ports are open";
@@ -45,9 +45,9 @@ pub struct Args {
     #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..)]
     target: Vec<String>,
 
-    /// Send TEXT instead of standard input (escapes: \r \n \t \0 \\ \xHH)
+    /// Send TEXT instead of standard input
     ///
-    /// Several texts are sent one after another.
+    /// Escapes: \r \n \t \0 \\ \xHH. Several texts are sent one after another.
     #[arg(long, value_name = "TEXT", value_parser = escape::unescape, allow_hyphen_values = true)]
     send: Vec<Bytes>,
     /// Send the next --send or line after an answer
@@ -59,17 +59,17 @@ pub struct Args {
     /// Send a line, wait TIME (nc -i)
     #[arg(long, value_name = "TIME", value_parser = positive_duration, conflicts_with = "recv_only")]
     line_delay: Option<Duration>,
-    /// Request PATH over HTTP instead of sending input [default: /]
+    /// Request PATH over HTTP [default: /]
     #[arg(long, value_name = "PATH", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "absent, without a path, with a path")]
     get: Option<Option<String>>,
-    /// On port 80: send what I type, do not fetch a page
+    /// On port 80: send what I type, fetch nothing
     #[arg(long, conflicts_with = "recv_only")]
     interactive: bool,
     #[command(flatten)]
     stream: StreamArgs,
 
-    /// Give up after TIME without data in either direction
+    /// Give up after TIME without data
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Give up after TIME in total

@@ -44,12 +44,14 @@ use turns::Turns;
 
 const EXAMPLES: &str = "\
 Examples:
-  netkit tcp-server --port 9999                  greet everybody who connects
-  netkit tcp-server -p 9999 --service stdio      talk to one connection (nc -l)
-  netkit tcp-server -p 9999 -b any -e /bin/cat   run a program for each";
+  netkit tcp-server 9999                         greet everybody who connects
+  netkit tcp-server -l 9999                      talk to one connection (nc -l)
+  netkit tcp-server 9999 -b any -e /bin/cat      run a program for each
+  netkit tcp-server 9999 --forward HOST:80 -x    see what a client and a server say";
 
 #[derive(Clone, clap::Args)]
 #[command(
+    override_usage = "netkit tcp-server [OPTIONS] [ADDRESS:]PORT",
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
@@ -57,14 +59,11 @@ pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
     /// Let up to N connections wait to be accepted
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..), help_heading = "Listening")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
     #[command(flatten)]
     service: ServiceArgs,
-    #[command(
-        flatten,
-        next_help_heading = "With `--service stdio`, --exec and --sh-exec"
-    )]
+    #[command(flatten)]
     stream: StreamArgs,
     #[command(flatten)]
     limits: LimitArgs,
@@ -75,18 +74,17 @@ pub struct Args {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// Serve one connection, then exit
     #[arg(short = '1', long, conflicts_with_all = ["keep_open", "max_connections", "max_connections_per_ip"])]
     once: bool,
-    /// With --service stdio: serve one after another
+    /// With -l: serve one connection after another
     #[arg(short, long)]
     keep_open: bool,
-    /// Serve at most N connections at once; reset others
+    /// Serve at most N at once; reset others
     #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
-    /// Serve at most N connections of one host [default: 3/4 of -m]
+    /// Serve at most N of one host [default: 3/4 of -m]
     ///
     /// An IPv6 host is a /64. By default loopback may have all of -m. Others are reset.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -97,7 +95,7 @@ struct LimitArgs {
     /// Close a connection after TIME in total
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     max_session: Option<Duration>,
-    /// Give up when nobody has connected for TIME since the start
+    /// Give up when nobody has connected within TIME
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     accept_timeout: Option<Duration>,
     /// On SIGINT or SIGTERM, finish within TIME

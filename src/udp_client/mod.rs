@@ -28,9 +28,9 @@ use target::{Target, TargetArgs};
 const EXAMPLES: &str = "\
 Examples:
   netkit udp-client 127.0.0.1:9999 Michael Tracy     two datagrams, two answers
+  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes and statistics
   printf 'a\\nb\\n' | netkit udp-client HOST 9999      every line is a datagram
-  echo 'x:1|c' | netkit udp-client --no-wait :8125   send, do not wait (statsd)
-  netkit udp-client -c 5 -i 0.2 HOST:9999            five probes and statistics";
+  echo 'x:1|c' | netkit udp-client --no-wait :8125   send, do not wait (statsd)";
 
 #[derive(clap::Args)]
 #[command(
@@ -54,7 +54,7 @@ pub struct Args {
     /// Exit 4. A ping ends with its statistics: exit 1 if fewer than -c N were answered.
     #[arg(short = 'w', long, value_name = "TIME", value_parser = positive_duration)]
     deadline: Option<Duration>,
-    /// Say if the port is open, closed or open|filtered
+    /// Say which ports are open, or open|filtered
     ///
     /// Sends an empty datagram. A port that does not answer is open|filtered.
     #[arg(short = 'z', long)]

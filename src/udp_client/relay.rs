@@ -19,19 +19,21 @@ use crate::wait::{Deadline, IN, Set, is_wait};
 
 #[derive(clap::Args)]
 pub struct RelayArgs {
-    /// Send each read of input, print what arrives (nc -u)
+    /// Send input, print what arrives, as nc -u
     ///
     /// Reads at most 8192 bytes, which other netcats receive whole too.
     #[arg(long)]
     pub relay: bool,
     /// With --relay: send \r\n for \n
-    #[arg(short = 'C', long, hide_short_help = true)]
+    #[arg(short = 'C', long)]
     crlf: bool,
-    /// With --relay: after input ends, stop once nothing arrives for TIME [default: 1s]
+    /// Wait at most TIME for the peer after input ends
+    ///
+    /// Each arrival starts it again [default: 1s].
     #[arg(long, value_name = "TIME", value_parser = duration)]
     wait_after_eof: Option<Duration>,
-    /// With --relay: stop once nothing was sent or received for TIME
-    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = positive_duration)]
+    /// End a relay after TIME without data
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
 }
 

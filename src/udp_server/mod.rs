@@ -44,13 +44,14 @@ use stdio::{Stdio, StdioArgs};
 
 const EXAMPLES: &str = "\
 Examples:
-  netkit udp-server --port 9999                     answer X with Hello, X!
-  netkit udp-server -p 9999 --service stdio         talk to one peer (nc -lu)
-  netkit udp-server -p 9999 -e /bin/cat             run a program for each peer
-  netkit udp-server -p 9999 --service echo -b any   echo for other machines";
+  netkit udp-server 9999                            answer X with Hello, X!
+  netkit udp-server -l 9999                         talk to one peer (nc -lu)
+  netkit udp-server 9999 -e /bin/cat                run a program for each peer
+  netkit udp-server 9999 --service echo -b any      echo for other machines";
 
 #[derive(clap::Args)]
 #[command(
+    override_usage = "netkit udp-server [OPTIONS] [ADDRESS:]PORT",
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{}", exit::TABLE)
 )]
@@ -61,10 +62,10 @@ pub struct Args {
     /// Talk to the first peer, as nc -lu
     #[arg(short = 'l', long, conflicts_with_all = ["service", "exec", "sh_exec"])]
     stdio: bool,
-    /// Run PROGRAM for each peer; must come last
+    /// Run PROGRAM [ARG]... for each; must come last
     ///
     /// It reads the peer's datagrams, and what it prints is sent back.
-    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec"])]
+    #[arg(short, long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec"])]
     exec: Option<Vec<OsString>>,
     /// Run COMMAND with /bin/sh in the same way
     #[arg(long, value_name = "COMMAND", conflicts_with = "service")]
@@ -74,7 +75,7 @@ pub struct Args {
     /// With --service stdio: end once nothing moved for TIME after the first datagram [default: never].
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
-    /// Run at most N programs at once (3/4 of them per host) [default: 256]
+    /// Run at most N programs at once (3/4 per host) [default: 256]
     ///
     /// Peers on loopback may have all of them.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -95,7 +96,7 @@ pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
     /// Receive from a multicast group; without --bind, only that
-    #[arg(long, value_name = "GROUP[%INTERFACE]", help_heading = "Listening")]
+    #[arg(long, value_name = "GROUP[%INTERFACE]")]
     join: Vec<Group>,
     #[command(flatten)]
     access: AccessArgs,

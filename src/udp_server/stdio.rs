@@ -19,7 +19,6 @@ use crate::wait::{Deadline, IN, Key, Ready, Set};
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(next_help_heading = "With `--service stdio`")]
 pub struct StdioArgs {
     /// Talk to the last peer heard, not to the first
     #[arg(short, long)]
@@ -29,7 +28,7 @@ pub struct StdioArgs {
     /// On a terminal that is the default.
     #[arg(long, conflicts_with_all = ["raw", "json"])]
     lines: bool,
-    /// Print JSON, one object per datagram
+    /// Print JSON, one object per line
     #[arg(long, conflicts_with = "raw")]
     json: bool,
     /// Send \r\n for \n

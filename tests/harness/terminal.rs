@@ -9,7 +9,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, OptionalActions, OutputModes, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use super::DEADLINE;
 use super::capture::Capture;
@@ -42,6 +44,14 @@ impl Terminal {
     /// The keyboard and the device of a terminal whose screen nobody reads: it takes a few kilobytes.
     pub fn unread() -> (File, File) {
         open_pair()
+    }
+
+    /// Tells programs how many columns they have.
+    pub fn with_columns(self, columns: u16) -> Self {
+        let mut size = tcgetwinsize(&self.device).unwrap();
+        (size.ws_col, size.ws_row) = (columns, 24);
+        tcsetwinsize(&self.device, size).unwrap();
+        self
     }
 
     /// For a standard stream of a program.
@@ -88,6 +98,12 @@ impl Terminal {
     /// Asserts that nothing more is shown. Call it when the programs on the terminal have ended.
     #[track_caller]
     pub fn finish(self) {
+        let rest = self.rest();
+        assert!(rest.is_empty(), "the terminal shows {} too", shown(&rest));
+    }
+
+    /// What is shown that no test has expected yet. Call it when the programs on the terminal have ended.
+    pub fn rest(self) -> Vec<u8> {
         let Self {
             device,
             screen,
@@ -96,8 +112,7 @@ impl Terminal {
         } = self;
         drop(device);
         screen.wait(Instant::now() + DEADLINE, |_| None::<()>);
-        let rest = &screen.bytes()[seen..];
-        assert!(rest.is_empty(), "the terminal shows {} too", shown(rest));
+        screen.bytes()[seen..].to_vec()
     }
 }
 

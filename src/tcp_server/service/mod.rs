@@ -34,18 +34,19 @@ use crate::server::program::Program;
 use crate::usage::Mode;
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
     /// Choose what to do with a connection
     #[arg(long, value_name = "NAME", default_value = "hello")]
     service: Service,
-    /// Talk to one connection, as nc -l; with -e: serve one
+    /// Talk to one connection, as nc -l
+    ///
+    /// With -e or --sh-exec: serve one connection, then exit. -k goes on.
     #[arg(short = 'l', long, conflicts_with_all = ["service", "forward"])]
     pub stdio: bool,
-    /// Run PROGRAM for each connection; must come last
+    /// Run PROGRAM [ARG]... for each; must come last
     ///
     /// The connection is its standard input and output.
-    #[arg(short, long, value_names = ["PROGRAM", "ARG"], num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]
+    #[arg(short, long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]
     exec: Option<Vec<OsString>>,
     /// Run COMMAND with /bin/sh in the same way
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["service", "forward"])]
@@ -53,7 +54,7 @@ pub struct ServiceArgs {
     /// Forward every connection to HOST:PORT
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "service")]
     forward: Option<HostPort>,
-    #[command(flatten, next_help_heading = "With `--service hello`")]
+    #[command(flatten)]
     hello: HelloArgs,
 }
 

@@ -52,7 +52,7 @@ pub struct ExchangeArgs {
     ///
     /// The default for a multicast group and with --broadcast. Each answer of a group follows its
     /// sender and a tab.
-    #[arg(long, hide_short_help = true)]
+    #[arg(long)]
     all: bool,
     /// Print answers as they are, even on a terminal
     ///

@@ -18,9 +18,9 @@ use crate::wait::{Deadline, IN, wait_for};
 /// What is sent, beside DATA, and how standard input is cut.
 #[derive(clap::Args)]
 pub struct InputArgs {
-    /// Send TEXT as a datagram (escapes: \r \n \t \0 \\ \xHH)
+    /// Send TEXT as a datagram
     ///
-    /// May be repeated. DATA is sent first. Standard input is not read.
+    /// Escapes: \r \n \t \0 \\ \xHH. May be repeated. DATA is sent first. Standard input is not read.
     #[arg(long, value_name = "TEXT", value_parser = unescape, allow_hyphen_values = true)]
     send: Vec<Bytes>,
     /// Send all of standard input as one datagram

@@ -28,7 +28,6 @@ use candidates::{Candidate, choose};
 use probes::{LEAST, Probes};
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "Ping and check")]
 pub struct ProbeArgs {
     #[command(flatten)]
     ping: PingArgs,

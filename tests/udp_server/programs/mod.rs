@@ -289,6 +289,6 @@ fn options_of_programs_are_refused_without_a_program() {
     );
     is_wrong_usage(
         "--sh-exec x -e y",
-        "the argument '--sh-exec <COMMAND>' cannot be used with '--exec <PROGRAM> [ARG]...'",
+        "the argument '--sh-exec <COMMAND>' cannot be used with '--exec <PROGRAM>...'",
     );
 }
