@@ -18,6 +18,13 @@ pub const OUT: PollFlags = PollFlags::OUT;
 /// Nothing but an error or a hang-up, which poll(2) reports unasked.
 pub const GONE: PollFlags = PollFlags::empty();
 
+/// The peer of a connection has ended its data, though there may be some to be read.
+#[cfg(target_os = "linux")]
+pub const FINISHED: PollFlags = PollFlags::RDHUP;
+/// Other systems do not tell.
+#[cfg(not(target_os = "linux"))]
+pub const FINISHED: PollFlags = PollFlags::empty();
+
 /// The descriptors of one wait. Each gets a key, by which [`Ready`] knows it after the wait.
 #[derive(Default)]
 pub struct Set<'a>(Vec<PollFd<'a>>);

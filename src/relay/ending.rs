@@ -20,8 +20,8 @@ const UNREADABLE_WAIT: Duration = Duration::from_secs(1);
 pub struct Rules {
     pub no_input: NoInput,
     /// How long local input may be silent after the remote has ended. `None`: an input that has
-    /// delivered something is read to its end, unless it is a terminal. Any other is left after
-    /// [`HALF_CLOSE_WAIT`].
+    /// delivered something is read to its end, unless it is a terminal or is for the next session too.
+    /// Any other is left after [`HALF_CLOSE_WAIT`].
     pub half_close_wait: Option<Patience>,
     /// How long the remote may take to end after local input has ended. Reaching it is no error.
     pub wait_after_eof: Option<Duration>,
@@ -86,7 +86,8 @@ impl Session<'_> {
 
     /// Whether local input is read to its end though the remote has ended.
     fn is_transfer(&self) -> bool {
-        self.outgoing.first_move.is_some() && !self.outgoing.pump.reader.is_terminal()
+        let reader = &self.outgoing.pump.reader;
+        self.outgoing.first_move.is_some() && !reader.is_terminal() && reader.leftover.is_none()
     }
 
     /// Whether local input has ended without a byte, and the remote sees no end of it.

@@ -14,12 +14,13 @@
 //! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
-//! `ending` says when a session is over, `pace` when the next piece of input is sent. `duplex` has the
-//! ends, `pump` moves the bytes of one direction, `splice` has the system calls that do so without a
-//! copy.
+//! `ending` says when a session is over, `pace` when the next piece of input is sent, `leftover` what the
+//! next session gets of it. `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has
+//! the system calls that do so without a copy.
 
 pub mod duplex;
 mod ending;
+mod leftover;
 pub mod options;
 pub mod pace;
 mod pump;
@@ -33,6 +34,7 @@ use crate::wait::{Deadline, GONE, IN, Key, Set, pause};
 use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
 use ending::HALF_CLOSE_WAIT;
 pub use ending::{NoInput, Rules};
+pub use leftover::Leftover;
 use pump::Pump;
 use splice::Step;
 
@@ -69,6 +71,7 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         outgoing: Direction::new(local.reader, remote.writer),
         incoming: Direction::new(remote.reader, local.writer),
         has_hinted: false,
+        awaits_end: false,
         unread_at: Deadline::NEVER,
     };
     let result = session.run();
@@ -93,6 +96,8 @@ struct Session<'a> {
     incoming: Direction,
     /// The user has been told what the session waits for.
     has_hinted: bool,
+    /// No input is sent before the end of the remote has been read.
+    awaits_end: bool,
     /// When the session fails as nobody reads its output. Never, while somebody does.
     unread_at: Deadline,
 }
@@ -161,7 +166,9 @@ impl Session<'_> {
         let held_until = self.held_until();
         let is_held = !held_until.has_passed();
         let mut set = Set::new();
-        let outgoing = if is_held {
+        let outgoing = if is_receiving && self.awaits_end {
+            Some(Key::ABSENT)
+        } else if is_held {
             Some(set.add(self.outgoing.pump.reader.fd(), IN))
         } else {
             self.outgoing.wait_in(&mut set)
@@ -203,6 +210,9 @@ impl Session<'_> {
     }
 
     fn send(&mut self) -> Result<(), Broken> {
+        if self.outgoing.pump.reader.leftover.is_some() && !self.may_send_to_this_remote()? {
+            return Ok(());
+        }
         match self.outgoing.step() {
             Ok(false) => {}
             Ok(true) => self.input_ended()?,
@@ -270,6 +280,9 @@ impl Session<'_> {
         if !self.outgoing.has_ended() && self.rules.half_close_wait.is_none() {
             self.outgoing.pump.writer.probe_peer();
         }
+        if !self.outgoing.has_ended() && self.outgoing.pump.reader.leftover.is_some() {
+            self.outgoing.pump.keep();
+        }
     }
 
     /// Local output cannot be written any more: does what its [`WhenClosed`] says.
@@ -307,6 +320,9 @@ impl Session<'_> {
         let mut sending = self.outgoing.failure.take();
         if sending.is_none() && self.incoming.has_ended() {
             sending = self.outgoing.pump.writer.take_error().map(Fault::Write);
+        }
+        if matches!(sending, Some(Fault::Write(_))) && self.leave_to_the_next() {
+            sending = None;
         }
         match (sending, self.incoming.failure.take()) {
             (Some(Fault::Write(error)), _) => Err(Broken::Send(error)),

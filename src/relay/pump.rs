@@ -22,6 +22,8 @@ pub struct Pump {
     pending: Range<usize>,
     reader_ended: bool,
     pub written: u64,
+    /// What was read lately, as it was read. `None`: nobody wants to know.
+    kept: Option<Vec<u8>>,
 }
 
 /// How the bytes go. The kinds of the two descriptors decide it, once.
@@ -64,7 +66,28 @@ impl Pump {
             pending: 0..0,
             reader_ended: false,
             written: 0,
+            kept: None,
         }
+    }
+
+    /// Keeps what is read from now on, and what is still to be written. Forgets what it has kept before.
+    pub fn keep(&mut self) {
+        self.way = Way::Copy;
+        self.kept = Some(self.buffer[self.pending.clone()].to_vec());
+    }
+
+    /// How much is kept.
+    pub fn kept(&self) -> usize {
+        self.kept.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Takes what was kept out of what counts as written.
+    pub fn take_kept(&mut self) -> Vec<u8> {
+        let kept = self.kept.take().unwrap_or_default();
+        let unwritten = self.pending.len();
+        let written = kept.len().saturating_sub(unwritten) as u64;
+        self.written = self.written.saturating_sub(written);
+        kept
     }
 
     /// Throws away what has been read and what is to come.
@@ -155,6 +178,9 @@ impl Pump {
         };
         self.reader_ended = count == 0;
         self.pending = 0..count;
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.buffer[..count]);
+        }
         if !self.writer.is_plain() {
             self.buffer = self.writer.encode(&self.buffer[..count]);
             self.pending = 0..self.buffer.len();

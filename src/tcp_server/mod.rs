@@ -118,7 +118,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let listeners = place.open(&place.candidates()?, |address| {
         socket::listen(address, args.backlog, &args.socket)
     })?;
-    let handler = Handler::new(&args.service, &args.stream, connect, &listeners)?;
+    let handler = Handler::new(
+        &args.service,
+        &args.stream,
+        args.limits.keep_open,
+        connect,
+        &listeners,
+    )?;
     // Programs inherit the limit, and select(2) of some fails above 1024.
     if handler.program().is_none() {
         raise_descriptor_limit(args.limits.max_connections);

@@ -4,18 +4,23 @@ use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStdout;
+use std::sync::Arc;
 
 use super::{Descriptor, Fault, Kind, note};
 use crate::input;
+use crate::relay::leftover::Leftover;
 use crate::relay::pace::Pieces;
 use crate::tap::{Direction, Tap};
-use crate::wait::if_ready;
+use crate::wait::{if_ready, lock};
 
 /// The half that bytes come from.
 pub struct Reader {
     /// `None`: only `bytes` are delivered.
     source: Option<Descriptor>,
+    /// They come first.
     bytes: VecDeque<u8>,
+    /// Another session reads on where this one ends.
+    pub leftover: Option<Leftover>,
     /// Whether the writer of this direction finishes at the end of the reader.
     pub finishes: bool,
     /// Whether it is standard input. The session goes on if that cannot be read.
@@ -44,6 +49,16 @@ impl Reader {
         })
     }
 
+    /// Standard input for one session after another. Each gets what those before it have left.
+    pub fn shared_stdin(leftover: &Leftover) -> io::Result<Self> {
+        let bytes = std::mem::take(&mut *lock(leftover));
+        Ok(Self {
+            bytes,
+            leftover: Some(Arc::clone(leftover)),
+            ..Self::stdin()?
+        })
+    }
+
     /// The output of a child.
     pub fn child(stdout: ChildStdout) -> Self {
         Self::of(Descriptor::new(stdout.into(), Kind::Pipe))
@@ -54,6 +69,7 @@ impl Reader {
         Self {
             source: None,
             bytes: bytes.into(),
+            leftover: None,
             finishes: true,
             is_input: false,
             tap: None,
@@ -80,7 +96,7 @@ impl Reader {
 
     /// The descriptor, if bytes may leave it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
-        let is_free = self.tap.is_none() && self.pieces.is_none();
+        let is_free = self.tap.is_none() && self.pieces.is_none() && self.bytes.is_empty();
         self.source.as_ref().filter(|_| is_free)
     }
 
@@ -91,7 +107,7 @@ impl Reader {
 
     /// What to wait for before reading. `None`: reading never waits.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        let is_ready = self.pieces.as_ref().is_some_and(Pieces::is_ready);
+        let is_ready = !self.bytes.is_empty() || self.pieces.as_ref().is_some_and(Pieces::is_ready);
         let source = self.source.as_ref().filter(|_| !is_ready);
         source.map(AsFd::as_fd)
     }
@@ -122,8 +138,8 @@ impl Reader {
             return note(&mut self.tap, Direction::Received, buffer, count);
         }
         let result = match &self.source {
-            Some(source) => read_source(source, buffer, self.is_input),
-            None => self.bytes.read(buffer),
+            Some(source) if self.bytes.is_empty() => read_source(source, buffer, self.is_input),
+            _ => self.bytes.read(buffer),
         };
         let count = if_ready(result).map_err(Fault::Read)?;
         note(&mut self.tap, Direction::Received, buffer, count)

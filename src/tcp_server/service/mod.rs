@@ -22,6 +22,7 @@ use clap::ValueEnum;
 use broker::Broker;
 use forward::Forward;
 use hello::HelloArgs;
+use stdio::Stdio;
 
 use super::connection::{Connection, Ended};
 use super::modes;
@@ -116,7 +117,7 @@ pub enum Handler {
     Echo,
     Discard,
     Chargen,
-    Stdio(StreamArgs),
+    Stdio(Stdio),
     Broker(Arc<Broker>),
     Exec(Program, StreamArgs),
     Forward(Forward),
@@ -127,6 +128,7 @@ impl Handler {
     pub fn new(
         args: &ServiceArgs,
         stream: &StreamArgs,
+        keeps_open: bool,
         connect: ConnectArgs,
         listeners: &[TcpListener],
     ) -> Result<Self, Failure> {
@@ -147,7 +149,7 @@ impl Handler {
             Service::Echo => Self::Echo,
             Service::Discard => Self::Discard,
             Service::Chargen => Self::Chargen,
-            Service::Stdio => Self::Stdio(stream.clone()),
+            Service::Stdio => Self::Stdio(Stdio::new(stream.clone(), keeps_open)),
             Service::Broker => Self::Broker(Broker::start(broker::Kind::Bytes)?),
             Service::Chat => Self::Broker(Broker::start(broker::Kind::Chat)?),
         })
@@ -174,7 +176,7 @@ impl Handler {
             Self::Echo => echo::handle(connection),
             Self::Discard => discard::handle(connection),
             Self::Chargen => chargen::handle(connection),
-            Self::Stdio(args) => stdio::handle(connection, args),
+            Self::Stdio(stdio) => stdio.handle(connection),
             Self::Broker(broker) => broker.handle(connection),
             Self::Exec(program, args) => exec::handle(program, connection, args, turn),
             Self::Forward(forward) => forward.handle(connection),

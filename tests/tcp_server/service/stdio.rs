@@ -230,6 +230,54 @@ fn keep_open_serves_one_connection_after_another() {
 }
 
 #[test]
+fn with_keep_open_what_input_says_after_a_client_has_left_is_for_the_next() {
+    let mut server = tcp_server(["--service", "stdio", "-k"])
+        .stdin_open()
+        .any_stdout()
+        .listen();
+    for turn in 0..5 {
+        let mut first = server.connect();
+        server.send("for the first\n");
+        first.expect("for the first\n");
+        first.send("bye\n");
+        server.receive("bye\n");
+        drop(first);
+        // The server still waits for more input.
+        let (one, two) = (format!("for the next {turn}\n"), random_bytes(10_000));
+        server.send(&one);
+        server.send(&two);
+        let mut next = server.connect();
+        next.expect(&one);
+        next.expect(&two);
+        drop(next);
+        let ended = 2 * (turn + 1);
+        server.wait_for_lines("Connection from {*} closed.", ended);
+    }
+    server.stop();
+}
+
+#[test]
+fn with_keep_open_a_client_that_has_half_closed_gets_its_answer() {
+    let mut server = tcp_server(["--service", "stdio", "-k"])
+        .stdin_open()
+        .any_stdout()
+        .listen();
+    let mut first = server.connect();
+    first.send("question");
+    first.shutdown();
+    server.receive("question");
+    server.send("answer");
+    first.expect("answer");
+    // Half a second later.
+    first.expect_eof();
+    let mut second = server.connect();
+    server.send("not the answer again");
+    second.expect("not the answer again");
+    drop(second);
+    server.stop();
+}
+
+#[test]
 fn the_second_connection_waits_for_the_first_at_any_address() {
     let both = ["-b", "127.0.0.1", "-b", "127.0.0.2"];
     let mut server = tcp_server(["--service", "stdio", "-k"].into_iter().chain(both))
