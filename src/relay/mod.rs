@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use crate::units::Patience;
 use crate::wait::{Deadline, GONE, IN, Key, Set, pause};
-use duplex::{Duplex, Fault, Reader, WhenClosed, Writer, is_gone};
+use duplex::{Duplex, Fault, HEAD, Reader, WhenClosed, Writer, is_gone};
 use ending::HALF_CLOSE_WAIT;
 pub use ending::{NoInput, Rules};
 pub use leftover::Leftover;
@@ -61,6 +61,10 @@ pub struct Traffic {
     pub first_received: Option<Instant>,
     /// The remote has ended, in order or by a reset.
     pub peer_ended: bool,
+    /// The remote has seen the end of what was sent.
+    pub half_closed: bool,
+    /// The first bytes of input, if its reader remembers them.
+    pub head: [u8; HEAD],
 }
 
 /// Joins `local` and `remote` until both directions have ended, and drops both. After an error each
@@ -85,6 +89,8 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         received: session.incoming.pump.written,
         first_received: session.incoming.first_move,
         peer_ended: session.incoming.has_ended(),
+        half_closed: session.outgoing.pump.writer.is_finished(),
+        head: session.outgoing.pump.reader.head.unwrap_or_default(),
     };
     (traffic, result)
 }

@@ -141,6 +141,9 @@ impl Pump {
         };
         let step = match &mut self.way {
             Way::Copy | Way::CopyUntilBulk => return self.copy(),
+            Way::Splice { .. } if self.written == 0 && self.reader.head.is_some() => {
+                return self.copy();
+            }
             Way::Splice { waits_for_writer } => {
                 let step = splice(waits_for_writer, from, to)?;
                 if let Step::Moved(count) = step {

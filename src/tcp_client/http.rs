@@ -1,6 +1,9 @@
 //! The HTTP request that netkit sends for a page.
 
+use std::fmt::Display;
+
 use crate::net::address::HostPort;
+use crate::relay::Traffic;
 
 /// A request for `path` (RFC 9112). The server is asked to close after its answer.
 pub fn get(target: &HostPort, path: &str) -> Vec<u8> {
@@ -9,6 +12,27 @@ pub fn get(target: &HostPort, path: &str) -> Vec<u8> {
         target.host_field()
     )
     .into_bytes()
+}
+
+/// Says what helps if `peer` has ended without a byte after a request and our end of input.
+pub fn explain_silence(traffic: &Traffic, peer: impl Display) {
+    let is_silent = traffic.peer_ended && traffic.received == 0;
+    if is_silent && traffic.half_closed && is_request(&traffic.head) {
+        tracing::warn!(
+            "{peer} ended without an answer; some proxies take the end of input for a hang-up: \
+             try --no-shutdown"
+        );
+    }
+}
+
+/// Whether `head` is the beginning of an HTTP/1 request line (RFC 9112, section 3).
+fn is_request(head: &[u8]) -> bool {
+    const METHODS: [&str; 9] = [
+        "GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "CONNECT ", "OPTIONS ", "TRACE ", "PATCH ",
+    ];
+    METHODS
+        .iter()
+        .any(|method| head.starts_with(method.as_bytes()))
 }
 
 /// Whether `word` is a URL.
@@ -114,6 +138,20 @@ mod tests {
         #[test]
         fn any_url_is_answered_without_a_panic(rest in "([:/?#@\\[\\]a1.]|\\PC)*") {
             let _ = read_url(&format!("http://{rest}"));
+        }
+    }
+
+    #[test]
+    fn a_request_is_known_by_its_method() {
+        assert!(is_request(b"GET / HT"));
+        assert!(is_request(b"OPTIONS "));
+        for head in [
+            &b"GETTING "[..],
+            b"get / ht",
+            b"GET\0\0\0\0\0",
+            b"\0\0\0\0\0\0\0\0",
+        ] {
+            assert!(!is_request(head));
         }
     }
 

@@ -130,6 +130,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     }
     let remote = args.stream.remote(remote);
     let writer = Writer::stdout(args.stream.raw)?;
+    let reader = reader.with_head();
     let local = args.stream.local(Duplex { reader, writer });
     let (traffic, result) = match connection.reset {
         Some(error) => (Traffic::default(), Err(Broken::Receive(error))),
@@ -145,6 +146,9 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
             first_byte.as_deref().unwrap_or("none"),
             since_start(Instant::now()),
         );
+    }
+    if result.is_ok() {
+        http::explain_silence(&traffic, target.at(peer));
     }
     status.ended(&traffic, connection.established, result.is_err());
     result.map_err(|broken| failure(target.at(peer), &broken, traffic.sent))

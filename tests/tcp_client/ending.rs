@@ -396,6 +396,43 @@ fn no_shutdown_keeps_the_sending_side_open() {
 }
 
 #[test]
+fn a_peer_that_takes_our_end_for_a_hang_up_is_explained() {
+    let hang_up = || {
+        Peer::listen(|mut connection| {
+            connection.receive_all();
+        })
+    };
+    let request = "GET / HTTP/1.0\r\n\r\n";
+    let explained = "netkit: {*} ended without an answer; some proxies take the end of input for a \
+                     hang-up: try --no-shutdown\n";
+    let peer = hang_up();
+    netkit(["tcp-client", peer.address()])
+        .stdin(request)
+        .stderr(explained)
+        .run();
+    let peer = hang_up();
+    netkit(["tcp-client", peer.address()])
+        .args(["--send", r"POST / HTTP/1.0\r\n\r\n"])
+        .stderr(explained)
+        .run();
+    // What is no request, or has an answer, needs no explanation.
+    let peer = hang_up();
+    netkit(["tcp-client", peer.address()]).stdin("data").run();
+    let peer = Peer::listen(|mut connection| {
+        connection.receive_all();
+        connection.send("HTTP/1.0 200 OK\r\n\r\n");
+    });
+    netkit(["tcp-client", peer.address()])
+        .stdin(request)
+        .stdout("HTTP/1.0 200 OK\r\n\r\n")
+        .run();
+    let peer = Peer::listen(move |mut connection| connection.expect(request));
+    netkit(["tcp-client", "--no-shutdown", peer.address()])
+        .stdin(request)
+        .run();
+}
+
+#[test]
 fn wait_after_eof_leaves_a_peer_that_does_not_end() {
     let (left, go_on) = event();
     let peer = Peer::listen(move |mut connection| {

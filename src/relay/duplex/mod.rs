@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 use crate::exit::Failure;
 use crate::input;
 use crate::tap::{self, Direction, Tap};
-pub use reader::Reader;
+pub use reader::{HEAD, Reader};
 pub use writer::{Encoding, WhenClosed, Writer};
 
 /// A reader, and a writer that can finish.

@@ -13,12 +13,17 @@ use crate::relay::pace::Pieces;
 use crate::tap::{Direction, Tap};
 use crate::wait::{if_ready, lock};
 
+/// How many of the first bytes tell what is sent.
+pub const HEAD: usize = 8;
+
 /// The half that bytes come from.
 pub struct Reader {
     /// `None`: only `bytes` are delivered.
     source: Option<Descriptor>,
     /// They come first.
     bytes: VecDeque<u8>,
+    /// The first bytes, once some have been read. `None`: nobody wants to know them.
+    pub head: Option<[u8; HEAD]>,
     /// Another session reads on where this one ends.
     pub leftover: Option<Leftover>,
     /// Whether the writer of this direction finishes at the end of the reader.
@@ -70,6 +75,7 @@ impl Reader {
             source: None,
             bytes: bytes.into(),
             leftover: None,
+            head: None,
             finishes: true,
             is_input: false,
             tap: None,
@@ -85,6 +91,12 @@ impl Reader {
     /// The writer of this direction stays open at the end of the reader.
     pub fn without_finish(mut self) -> Self {
         self.finishes = false;
+        self
+    }
+
+    /// The first bytes are read into a buffer of this process, and remembered.
+    pub fn with_head(mut self) -> Self {
+        self.head = Some([0; HEAD]);
         self
     }
 
@@ -133,15 +145,18 @@ impl Reader {
         {
             self.fill()?;
         }
-        if let Some(pieces) = &mut self.pieces {
-            let count = pieces.take(buffer);
-            return note(&mut self.tap, Direction::Received, buffer, count);
-        }
-        let result = match &self.source {
-            Some(source) if self.bytes.is_empty() => read_source(source, buffer, self.is_input),
-            _ => self.bytes.read(buffer),
+        let result = match (&mut self.pieces, &self.source) {
+            (Some(pieces), _) => Ok(pieces.take(buffer)),
+            (None, Some(source)) if self.bytes.is_empty() => {
+                if_ready(read_source(source, buffer, self.is_input))
+            }
+            (None, _) => if_ready(self.bytes.read(buffer)),
         };
-        let count = if_ready(result).map_err(Fault::Read)?;
+        let count = result.map_err(Fault::Read)?;
+        if let (Some(head @ [0, ..]), Some(count)) = (&mut self.head, count) {
+            let count = count.min(HEAD);
+            head[..count].copy_from_slice(&buffer[..count]);
+        }
         note(&mut self.tap, Direction::Received, buffer, count)
     }
 }

@@ -164,6 +164,11 @@ impl Writer {
         }
     }
 
+    /// Whether no more bytes come, and the peer sees that.
+    pub fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
     /// Makes closing reset a connection (`SO_LINGER` 0): its peer sees no end.
     pub fn reset_on_close(&self) {
         if let Some(socket) = self.sink_of(Kind::Socket) {
