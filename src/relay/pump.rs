@@ -6,11 +6,15 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::duplex::{Descriptor, Fault, Kind, Reader, Writer};
 use super::splice::{self, BULK, Channel, Step};
+use crate::memory;
 use crate::tap::Outbox;
 use crate::wait::{IN, OUT, PollFlags};
 
-/// So large that a system call costs little per byte. Its pages take no memory until they are filled.
+/// So large that a system call costs little per byte.
 const BUFFER: usize = 256 << 10;
+
+/// How much larger a buffer is than one that was filled by a read: most sessions move little.
+const GROWTH: usize = 8;
 
 /// Holds at most one buffer or one pipe of bytes.
 pub struct Pump {
@@ -18,6 +22,8 @@ pub struct Pump {
     pub writer: Writer,
     way: Way,
     buffer: Vec<u8>,
+    /// The size of the next buffer.
+    size: usize,
     /// The part of `buffer` that is still to be written.
     pending: Range<usize>,
     reader_ended: bool,
@@ -63,6 +69,7 @@ impl Pump {
             reader,
             writer,
             buffer: Vec::new(),
+            size: memory::SMALL,
             pending: 0..0,
             reader_ended: false,
             written: 0,
@@ -173,12 +180,15 @@ impl Pump {
 
     /// Reads once, and writes what the writer takes.
     fn copy(&mut self) -> Result<Step, Fault> {
-        if self.buffer.len() < BUFFER {
-            self.buffer = vec![0; BUFFER];
+        if self.buffer.len() < self.size {
+            self.buffer = memory::zeroed(self.size).map_err(Fault::Read)?;
         }
         let Some(count) = self.reader.read(&mut self.buffer)? else {
             return Ok(Step::ReaderNotReady);
         };
+        if count == self.buffer.len() {
+            self.size = (count * GROWTH).min(BUFFER);
+        }
         self.reader_ended = count == 0;
         self.pending = 0..count;
         if let Some(kept) = &mut self.kept {

@@ -23,6 +23,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit::{self, Exit, Failure, OrFail as _};
+use crate::memory;
 use crate::net::connect::ConnectArgs;
 use crate::net::options::TcpSocketArgs;
 use crate::net::services::Protocol;
@@ -147,6 +148,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         exhausted: Mutex::default(),
         failure: Mutex::default(),
     });
+    memory::keep_spare();
     let like_netcat = args.service.stdio;
     place.announce(&server.listeners(), "connect", like_netcat)?;
     tracing::info!("Waiting for connection...");

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::exit::cause;
+use crate::memory;
 use crate::server::episode::Episode;
 use crate::wait::lock;
 
@@ -146,11 +147,8 @@ fn run(job: Job) {
 }
 
 fn spawn(life: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
-        .name("connection".to_owned())
-        .stack_size(STACK)
-        .spawn(life)
-        .map(drop)
+    let thread = thread::Builder::new().name("connection".to_owned());
+    memory::take(|| thread.stack_size(STACK).spawn(life).map(drop))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::guard::Guard;
 use super::refusal::Refusal;
 use super::socket::Peer;
 use crate::exit::{Exit, Failure};
+use crate::memory;
 use crate::net::datagram::{LARGEST, largest};
 use crate::server::host::{host, is_loopback, share};
 use crate::server::program::{Ends, GRACE, Program, Running};
@@ -272,11 +273,15 @@ impl Session {
 
     /// Gives a datagram to the program, whole or not at all; whether it has been taken.
     fn give(&mut self, payload: &[u8]) -> bool {
-        let has_room = self.rest.is_empty();
-        let taken = has_room.then(|| self.write(payload)).flatten();
-        if let Some(count) = taken {
-            // pipe(7): of more than PIPE_BUF bytes, a pipe may take a part.
-            self.rest = payload[count..].to_vec();
+        // pipe(7): of more than PIPE_BUF bytes, a pipe may take a part.
+        let mut rest = Vec::new();
+        if !self.rest.is_empty() || memory::reserve(&mut rest, payload.len()).is_err() {
+            return false;
+        }
+        let taken = self.write(payload);
+        if let Some(count) = taken.filter(|&count| count < payload.len()) {
+            rest.extend_from_slice(&payload[count..]);
+            self.rest = rest;
         }
         taken.is_some()
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::escape;
+use crate::memory;
 use crate::tcp_server::connection::{Connection, Ended};
 use crate::units::{duration, size};
 
@@ -20,12 +21,21 @@ pub struct HelloArgs {
     #[arg(long, value_name = "FRAMING")]
     framing: Option<Framing>,
     /// Answer no message longer than SIZE [default: 64k]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = message_size)]
     max_message: Option<usize>,
 }
 
 /// The bytes of `--welcome`. `Option<Vec<_>>` is another thing to clap.
 type Bytes = Vec<u8>;
+
+/// The size of the longest message. It has to fit into memory, together with its answer.
+fn message_size(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1 << 30;
+    match size(text)? {
+        size if size <= MOST => Ok(size),
+        _ => Err(format!("'{text}' is too large; at most 1G is possible")),
+    }
+}
 
 /// What one message is. TCP has no boundaries between messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,6 +93,7 @@ fn read<'a>(
         *large = Vec::new();
         return Ok(&small[..count]);
     }
+    memory::reserve(large, MOST - large.len()).map_err(Ended::Failed)?;
     large.resize(MOST, 0);
     large[..count].copy_from_slice(small);
     let more = connection.try_read(&mut large[count..])?;
@@ -104,7 +115,7 @@ impl Answers<'_> {
             self.connection.pause(self.delay)?;
         }
         for part in [b"Hello, ", text, b"!", end] {
-            self.pending.extend_from_slice(part);
+            memory::append(&mut self.pending, part).map_err(Ended::Failed)?;
         }
         if !self.delay.is_zero() || self.pending.len() >= MOST {
             self.flush()?;
@@ -156,7 +167,7 @@ impl Messages {
             return self.message(read, b"", &mut answer);
         }
         for piece in read.split_inclusive(|&byte| byte == b'\n') {
-            self.partial.extend_from_slice(piece);
+            memory::append(&mut self.partial, piece).map_err(Ended::Failed)?;
             let (text, end): (&[u8], &[u8]) = match &self.partial[..] {
                 [text @ .., b'\r', b'\n'] => (text, b"\r\n"),
                 [text @ .., b'\n'] => (text, b"\n"),

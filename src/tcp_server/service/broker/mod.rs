@@ -193,8 +193,15 @@ impl Backlog {
     /// Adds a message, if there is room; whether there was.
     fn push(&mut self, message: &Message) -> bool {
         let size = self.size + size_of(message);
-        if size > BACKLOG || self.messages.try_reserve(1).is_err() {
+        if size > BACKLOG {
             return false;
+        }
+        if self.messages.len() == self.messages.capacity() {
+            let messages = &mut self.messages;
+            let reserved = memory::take(|| messages.try_reserve(1).map_err(io::Error::from));
+            if reserved.is_err() {
+                return false;
+            }
         }
         self.size = size;
         self.messages.push_back(Arc::clone(message));
