@@ -4,6 +4,7 @@ mod pages;
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, FromArgMatches as _, Subcommand};
 
 use crate::exit::{self, Exit, Failure};
@@ -46,7 +47,17 @@ impl Command {
     }
 }
 
-fn command() -> clap::Command {
+/// What a `clap::Command` is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Options stand as they are declared, without groups.
+    Parse,
+    /// Options stand in the groups of the help pages. To arrange them takes longer than all else that
+    /// a short session does before it connects.
+    Show,
+}
+
+fn command(purpose: Purpose) -> clap::Command {
     let netkit = clap::Command::new("netkit")
         .version(env!("CARGO_PKG_VERSION"))
         .propagate_version(true)
@@ -62,20 +73,24 @@ fn command() -> clap::Command {
         .subcommand_help_heading("Subcommands")
         .subcommands([
             subcommand::<tcp_client::Args>(
+                purpose,
                 "tcp-client",
                 "Connect to HOST:PORT: send standard input, print the answer",
             )
             .alias("tcp"),
             subcommand::<tcp_server::Args>(
+                purpose,
                 "tcp-server",
                 "Listen on PORT and serve every connection",
             ),
             subcommand::<udp_client::Args>(
+                purpose,
                 "udp-client",
                 "Send datagrams to HOST:PORT and print the answers; or ping it",
             )
             .alias("udp"),
             subcommand::<udp_server::Args>(
+                purpose,
                 "udp-server",
                 "Listen on PORT and answer every datagram",
             ),
@@ -85,20 +100,25 @@ fn command() -> clap::Command {
 
 /// A subcommand whose options clap builds only when it is chosen: building those of all four takes as
 /// long as the rest of a short session.
-fn subcommand<A: Args>(name: &'static str, about: &'static str) -> clap::Command {
+fn subcommand<A: Args>(purpose: Purpose, name: &'static str, about: &'static str) -> clap::Command {
     clap::Command::new(name)
         .about(about)
         .display_name("netkit")
-        .defer(|command| {
-            // `augment_args` replaces it by the documentation of an option group.
-            let about = command.get_about().cloned().unwrap_or_default();
-            let command = A::augment_args(command)
-                .about(about)
-                .disable_help_flag(true)
-                .disable_version_flag(true)
-                .args(pages::help_and_version());
-            pages::arranged(command).mut_args(adjusted)
+        .defer(match purpose {
+            Purpose::Parse => with_options::<A>,
+            Purpose::Show => |command| pages::arranged(with_options::<A>(command)),
         })
+}
+
+fn with_options<A: Args>(command: clap::Command) -> clap::Command {
+    // `augment_args` replaces it by the documentation of an option group.
+    let about = command.get_about().cloned().unwrap_or_default();
+    A::augment_args(command)
+        .about(about)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(pages::help_and_version())
+        .mut_args(adjusted)
 }
 
 /// Lets an option have a negative number as its value: its own parser then says what is wrong with it.
@@ -126,11 +146,11 @@ fn words() -> Vec<OsString> {
 /// or the usage and the examples.
 fn introduction(words: &[OsString]) -> Option<String> {
     let name = match words {
-        [_] => return Some(command().render_help().to_string()),
+        [_] => return Some(command(Purpose::Show).render_help().to_string()),
         [_, word] => word.to_str().filter(|word| !word.starts_with('-'))?,
         _ => return None,
     };
-    let mut netkit = command();
+    let mut netkit = command(Purpose::Show);
     netkit.build();
     let subcommand = netkit.find_subcommand_mut(name)?;
     let name = subcommand.get_name().to_owned();
@@ -148,7 +168,7 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
         stderr::write_line(text.as_bytes());
         return Err(Failure::announced(Exit::Local));
     }
-    let mut all = command();
+    let mut all = command(Purpose::Parse);
     let matches = all.try_get_matches_from_mut(&words);
     let parsed = matches.and_then(|mut matches| {
         let typed = Typed::of(&all, &matches);
@@ -169,11 +189,20 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
     };
     if !error.use_stderr() {
         logging::init(&LoggingArgs::default());
+        let error = match error.kind() {
+            ErrorKind::DisplayHelp => {
+                let shown = command(Purpose::Show).try_get_matches_from(&words);
+                shown.err().unwrap_or(error)
+            }
+            _ => error,
+        };
         output::write_once(error.render().to_string().as_bytes())?;
         return Ok(None);
     }
     // clap understands what stands before the error.
-    let command = command().ignore_errors(true).disable_help_flag(true);
+    let command = command(Purpose::Parse)
+        .ignore_errors(true)
+        .disable_help_flag(true);
     let understood = command.try_get_matches_from(&words).ok();
     let understood = understood.as_ref();
     let logging = understood.and_then(|matches| LoggingArgs::from_arg_matches(matches).ok());
@@ -188,12 +217,12 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        command().debug_assert();
+        command(Purpose::Show).debug_assert();
     }
 
     #[test]
     fn every_option_says_in_which_modes_it_does_something() {
-        let mut netkit = command();
+        let mut netkit = command(Purpose::Show);
         netkit.build();
         for (name, rows) in [
             ("tcp-client", tcp_client::modes::OPTIONS),
@@ -212,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_option_has_a_group() {
-        let mut netkit = command();
+        let mut netkit = command(Purpose::Show);
         netkit.build();
         for subcommand in netkit.get_subcommands() {
             let groups = pages::groups(subcommand.get_name());
@@ -271,7 +300,10 @@ mod tests {
         ];
         for (line, expected) in cases {
             let words = ["netkit"].into_iter().chain(line.split(' '));
-            let error = command().try_get_matches_from(words).err().unwrap();
+            let error = command(Purpose::Parse)
+                .try_get_matches_from(words)
+                .err()
+                .unwrap();
             let subcommand = line.split(' ').next().filter(|word| word.contains("p-"));
             assert_eq!(usage::line(&error, subcommand), expected, "{line}");
         }
