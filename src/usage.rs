@@ -5,6 +5,7 @@
 //! option conflicts with another that was given.
 
 mod netcat;
+mod ping;
 
 use std::error::Error as _;
 
@@ -194,7 +195,10 @@ fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
     let argument = text(error, ContextKind::InvalidArg);
     let name = argument.split(' ').next().unwrap_or_default();
     let advice = match (error.kind(), subcommand) {
-        (ErrorKind::UnknownArgument, Some(subcommand)) => netcat::advice(name, subcommand),
+        (ErrorKind::UnknownArgument, Some(subcommand)) => {
+            let pings = ping::advice(name, subcommand, &arguments());
+            pings.or_else(|| netcat::advice(name, subcommand))
+        }
         (ErrorKind::ValueValidation, _) => {
             netcat::other_meaning(name, &text(error, ContextKind::InvalidValue))
         }

@@ -222,11 +222,32 @@ fn a_ping_refuses_what_does_nothing_in_it() {
             .code(2)
             .run();
     }
-    for options in ["-c 1 -s 1", "-c 1 -A", "-c 1 -f"] {
+}
+
+#[test]
+fn an_option_of_ping_that_a_tcp_ping_lacks_is_refused_with_what_to_do() {
+    let size = "a TCP ping connects and sends no data; -s is for udp-client";
+    let pace = |option| {
+        format!("a TCP ping connects at its interval; write -i TIME; {option} is for udp-client")
+    };
+    for (options, unexpected, advice) in [
+        ("-c 1 -s 1", "-s", size.to_owned()),
+        ("--ping --size=1", "--size", size.to_owned()),
+        ("-s 1", "-s", "write --source IP".to_owned()),
+        ("-c 1 -A", "-A", pace("-A")),
+        ("--adaptive", "--adaptive", pace("-A")),
+        ("-i 1 -f", "-f", pace("-f")),
+        ("-c1 -t 9", "-t", "write --ttl N".to_owned()),
+        ("-t 9", "-t", "netkit answers no Telnet options".to_owned()),
+    ] {
         let words = ["tcp-client", "127.0.0.1:9"].into_iter();
-        let client = netkit(words.chain(options.split(' ')));
-        let stderr = client.any_stderr().code(2).run().stderr;
-        assert!(stderr.contains(&options[5..7]), "{stderr}");
+        netkit(words.chain(options.split(' ')))
+            .stderr(format!(
+                "netkit: unexpected argument '{unexpected}' found; {advice}; \
+                 see 'netkit tcp-client -h'\n"
+            ))
+            .code(2)
+            .run();
     }
 }
 
