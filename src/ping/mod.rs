@@ -6,6 +6,7 @@
 
 mod alarm;
 pub mod console;
+mod events;
 pub mod options;
 pub mod report;
 pub mod schedule;

@@ -7,10 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::io::Errno;
 
 use crate::exit::cause;
-use crate::json::{Event, milliseconds};
 use crate::logging;
 use crate::ping::statistics::Statistics;
-use crate::ping::{Answer, Arrival, Kind, text};
+use crate::ping::{Answer, Arrival, Kind, events, text};
 use crate::units::ip;
 
 /// Makes the text of a ping. Where a method returns an empty text, nothing is to be printed.
@@ -66,12 +65,7 @@ impl Report {
         let target = self.target.as_str();
         let ip = self.ip();
         if self.style == Style::Events {
-            return Event::start(target)
-                .with("address", ip)
-                .with("port", self.address.port())
-                .with("size_bytes", size)
-                .with("timeout_ms", milliseconds(timeout))
-                .line();
+            return events::start(target, &ip, self.address.port(), size, timeout);
         }
         // ping(8) words the two families differently, and jc tells them apart by that.
         if self.address.is_ipv4() {
@@ -91,11 +85,6 @@ impl Report {
 
     /// `arrival` is the answer to a probe.
     pub fn answer(&self, answer: &Answer, arrival: &Arrival) -> String {
-        let name = match answer.kind {
-            Kind::Reply => "reply",
-            Kind::Late => "late",
-            Kind::Duplicate => "duplicate",
-        };
         match self.style {
             _ if self.quiet => String::new(),
             Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}"),
@@ -104,26 +93,20 @@ impl Report {
                 let from = self.from(arrival.source);
                 self.line(&text::reply(answer, arrival, &from, self.protocol.label()))
             }
-            Style::Events => Event::new(name)
-                .with("seq", answer.number)
-                .with_address(&arrival.source)
-                .with("size_bytes", arrival.size)
-                .with("ttl", arrival.hop_limit)
-                .with("rtt_ms", milliseconds(answer.time))
-                .line(),
+            Style::Events => events::answer(answer, arrival),
         }
     }
 
     /// The time limit of a probe has passed.
     pub fn lost(&self, number: u64) -> String {
-        self.event(Event::new("lost").with("seq", number))
+        self.event(|| events::lost(number))
     }
 
     /// A probe is not answered, and the next is about to be sent. Told also when quiet, as ping(8)
     /// does.
     pub fn missing(&self, number: u64) -> String {
         if self.style == Style::Events {
-            return Event::new("missing").with("seq", number).line();
+            return events::missing(number);
         }
         self.stamped(&format!(
             "no answer yet for {}={number}",
@@ -145,22 +128,18 @@ impl Report {
 
     /// A probe was not sent, or did not arrive. The caller has told people why.
     pub fn failed(&self, number: u64, error: &str) -> String {
-        let event = Event::new("error").with("seq", number);
-        self.dot("\u{8}E") + &self.event(event.with("error", error))
+        self.dot("\u{8}E") + &self.event(|| events::error(number, error))
     }
 
     /// A datagram that answers no probe has arrived.
     pub fn unexpected(&self, arrival: &Arrival, received: &[u8]) -> String {
-        let event = Event::new("unexpected")
-            .with_address(&arrival.source)
-            .with("size_bytes", arrival.size);
-        self.event(event.with_data(received))
+        self.event(|| events::unexpected(arrival, received))
     }
 
     /// The statistics of a run that goes on. For people they go to standard error, at once.
     pub fn interim(&self, statistics: &Statistics) -> String {
         if self.style == Style::Events {
-            return numbers(Event::new("interim"), statistics).line();
+            return events::statistics("interim", statistics);
         }
         logging::print(&text::interim(statistics));
         String::new()
@@ -169,7 +148,7 @@ impl Report {
     /// The statistics at the end.
     pub fn summary(&self, statistics: &Statistics) -> String {
         if self.style == Style::Events {
-            return numbers(Event::new("summary"), statistics).line();
+            return events::statistics("summary", statistics);
         }
         text::summary(statistics, &self.target, self.verbose)
     }
@@ -243,11 +222,11 @@ impl Report {
         text.to_owned()
     }
 
-    fn event(&self, event: Event) -> String {
+    fn event(&self, event: impl FnOnce() -> String) -> String {
         if self.quiet || self.style != Style::Events {
             return String::new();
         }
-        event.line()
+        event()
     }
 
     fn stamped(&self, line: &str) -> String {
@@ -258,28 +237,6 @@ impl Report {
         }
         format!("{line}\n")
     }
-}
-
-fn numbers(event: Event, statistics: &Statistics) -> Event {
-    let times = &statistics.times;
-    let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
-    event
-        .with("transmitted", statistics.transmitted)
-        .with("received", statistics.received)
-        .with("lost", statistics.lost())
-        .with("loss_percent", statistics.loss_percent())
-        .with("duplicates", statistics.duplicates)
-        .with("errors", statistics.errors)
-        .with("late", statistics.late)
-        .with("time_ms", milliseconds(statistics.time))
-        .with("rtt_min_ms", rtt(times.min))
-        .with("rtt_avg_ms", rtt(times.mean()))
-        .with("rtt_max_ms", rtt(times.max))
-        .with("rtt_mdev_ms", rtt(times.mdev()))
-        .with("rtt_p50_ms", rtt(times.percentile(50)))
-        .with("rtt_p95_ms", rtt(times.percentile(95)))
-        .with("rtt_p99_ms", rtt(times.percentile(99)))
-        .with("jitter_ms", rtt(times.jitter()))
 }
 
 #[cfg(test)]
@@ -444,7 +401,7 @@ mod tests {
                     let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
                     statistics.times.add(time);
                 }
-                let event = numbers(Event::new("summary"), &statistics).line();
+                let event = events::statistics("summary", &statistics);
                 let event: Value = serde_json::from_str(&event).unwrap();
                 let text = format!(
                     "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",

@@ -1,0 +1,81 @@
+//! The events that a ping prints for programs, one object a line.
+
+use std::time::Duration;
+
+use crate::json::{Event, milliseconds};
+use crate::ping::statistics::Statistics;
+use crate::ping::{Answer, Arrival, Kind};
+
+/// The first event. `size` is the size of a probe without headers, in bytes.
+pub fn start(target: &str, address: &str, port: u16, size: usize, timeout: Duration) -> String {
+    Event::start(target)
+        .with("address", address)
+        .with("port", port)
+        .with("size_bytes", size)
+        .with("timeout_ms", milliseconds(timeout))
+        .line()
+}
+
+pub fn answer(answer: &Answer, arrival: &Arrival) -> String {
+    let name = match answer.kind {
+        Kind::Reply => "reply",
+        Kind::Late => "late",
+        Kind::Duplicate => "duplicate",
+    };
+    Event::new(name)
+        .with("seq", answer.number)
+        .with_address(&arrival.source)
+        .with("size_bytes", arrival.size)
+        .with("ttl", arrival.hop_limit)
+        .with("rtt_ms", milliseconds(answer.time))
+        .line()
+}
+
+/// The time limit of a probe has passed.
+pub fn lost(number: u64) -> String {
+    Event::new("lost").with("seq", number).line()
+}
+
+/// A probe is not answered, and the next is about to be sent.
+pub fn missing(number: u64) -> String {
+    Event::new("missing").with("seq", number).line()
+}
+
+/// A probe was not sent, or did not arrive.
+pub fn error(number: u64, error: &str) -> String {
+    let event = Event::new("error").with("seq", number);
+    event.with("error", error).line()
+}
+
+/// A datagram that answers no probe.
+pub fn unexpected(arrival: &Arrival, received: &[u8]) -> String {
+    Event::new("unexpected")
+        .with_address(&arrival.source)
+        .with("size_bytes", arrival.size)
+        .with_data(received)
+        .line()
+}
+
+/// The statistics of a run that goes on (`interim`), or at its end (`summary`).
+pub fn statistics(name: &str, statistics: &Statistics) -> String {
+    let times = &statistics.times;
+    let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
+    Event::new(name)
+        .with("transmitted", statistics.transmitted)
+        .with("received", statistics.received)
+        .with("lost", statistics.lost())
+        .with("loss_percent", statistics.loss_percent())
+        .with("duplicates", statistics.duplicates)
+        .with("errors", statistics.errors)
+        .with("late", statistics.late)
+        .with("time_ms", milliseconds(statistics.time))
+        .with("rtt_min_ms", rtt(times.min))
+        .with("rtt_avg_ms", rtt(times.mean()))
+        .with("rtt_max_ms", rtt(times.max))
+        .with("rtt_mdev_ms", rtt(times.mdev()))
+        .with("rtt_p50_ms", rtt(times.percentile(50)))
+        .with("rtt_p95_ms", rtt(times.percentile(95)))
+        .with("rtt_p99_ms", rtt(times.percentile(99)))
+        .with("jitter_ms", rtt(times.jitter()))
+        .line()
+}
