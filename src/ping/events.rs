@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::clock::rfc3339;
+use super::outages::{Change, Outage};
 use crate::json::{Event, milliseconds};
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Arrival, Kind};
@@ -56,9 +60,44 @@ pub fn unexpected(arrival: &Arrival, received: &[u8]) -> String {
         .line()
 }
 
+/// An outage has begun or ended.
+pub fn change(change: &Change) -> String {
+    let (name, outage) = match change {
+        Change::Down(outage) => ("down", outage),
+        Change::Up(outage) => ("up", outage),
+    };
+    let event = Event::new(name)
+        .with("start", rfc3339(outage.start.clock))
+        .with("first_seq", outage.first);
+    let Some(end) = outage.end else {
+        return event.line();
+    };
+    event
+        .with("end", rfc3339(end.clock))
+        .with("seconds", seconds(outage.time()))
+        .with("last_seq", outage.last)
+        .line()
+}
+
+fn outage(outage: &Outage) -> Value {
+    let end = outage.end;
+    json!({
+        "start": rfc3339(outage.start.clock),
+        "end": end.map(|end| rfc3339(end.clock)),
+        "seconds": end.map(|_| seconds(outage.time())),
+        "first_seq": outage.first,
+        "last_seq": outage.last,
+    })
+}
+
+/// Seconds, rounded to the microsecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e6
+}
+
 /// The statistics of a run that goes on (`interim`), or at its end (`summary`).
 pub fn statistics(name: &str, statistics: &Statistics) -> String {
-    let times = &statistics.times;
+    let (times, outages) = (&statistics.times, &statistics.outages);
     let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
     Event::new(name)
         .with("transmitted", statistics.transmitted)
@@ -77,5 +116,15 @@ pub fn statistics(name: &str, statistics: &Statistics) -> String {
         .with("rtt_p95_ms", rtt(times.percentile(95)))
         .with("rtt_p99_ms", rtt(times.percentile(99)))
         .with("jitter_ms", rtt(times.jitter()))
+        .with("jitter_rfc3550_ms", rtt(times.jitter_rfc3550()))
+        .with("loss_bursts", outages.bursts)
+        .with("longest_loss_burst", outages.longest_burst)
+        .with(
+            "outages",
+            outages.first_ones().map(outage).collect::<Value>(),
+        )
+        .with("outages_total", outages.total())
+        .with("reordered", statistics.order.reordered)
+        .with("reorder_extent", statistics.order.extent)
         .line()
 }

@@ -5,9 +5,13 @@
 //! [`session::Session`] each [`Answer`], which counts and prints it.
 
 mod alarm;
+mod clock;
 pub mod console;
 mod events;
+mod findings;
 pub mod options;
+mod order;
+mod outages;
 pub mod report;
 pub mod schedule;
 pub mod session;

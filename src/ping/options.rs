@@ -10,7 +10,10 @@ pub struct PingArgs {
     ///
     /// -c and -i imply it. At the end, and at Ctrl-C, it prints statistics; SIGQUIT or Enter prints interim ones. -q
     /// prints only the statistics and what -O reports. -v adds percentiles (accurate to 0.5 %) and
-    /// jitter (how much one time differs from the one before), also to -q.
+    /// jitter (how much one time differs from the one before; RFC 3550's too), also to -q.
+    ///
+    /// Before the statistics stand outages (two probes or more that were lost in a row), the longest run
+    /// of losses, and how many answers came out of order (RFC 4737). -v tells an outage as it happens.
     ///
     /// Over UDP, every answer that contains the probe counts. One that is late is printed, but its probe
     /// is lost; at the end, late answers are waited for as long again (2s at most).

@@ -2,14 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
 use crate::exit::cause;
 use crate::logging;
+use crate::ping::outages::Change;
 use crate::ping::statistics::Statistics;
-use crate::ping::{Answer, Arrival, Kind, events, text};
+use crate::ping::{Answer, Arrival, Kind, events, findings, text};
 use crate::units::ip;
 
 /// Makes the text of a ping. Where a method returns an empty text, nothing is to be printed.
@@ -145,12 +146,29 @@ impl Report {
         String::new()
     }
 
-    /// The statistics at the end.
-    pub fn summary(&self, statistics: &Statistics) -> String {
+    /// The statistics at the end. `is_adaptive`: probes followed answers.
+    pub fn summary(&self, statistics: &Statistics, is_adaptive: bool) -> String {
         if self.style == Style::Events {
             return events::statistics("summary", statistics);
         }
-        text::summary(statistics, &self.target, self.verbose)
+        let now = SystemTime::now();
+        // Of a run without an answer, the loss of 100 % says all.
+        let findings = if statistics.received > 0 {
+            findings::block(&statistics.outages, &statistics.order, now)
+        } else {
+            String::new()
+        };
+        let has_gap = is_adaptive || self.style == Style::Dots;
+        findings + &text::summary(statistics, &self.target, self.verbose, has_gap)
+    }
+
+    /// An outage has begun or ended. For people it goes to standard error, at once.
+    pub fn changed(&self, change: &Change) -> String {
+        if self.verbose {
+            let text = findings::change(&self.target, change, SystemTime::now());
+            tracing::info!("{text}");
+        }
+        self.event(|| events::change(change))
     }
 
     /// The peer as ping(8) shows it: as typed, and its address if that is another text. A member of a
@@ -244,10 +262,12 @@ mod tests {
     use std::io::Write as _;
 
     use std::process::{Command, Stdio};
+    use std::time::Instant;
 
     use serde_json::Value;
 
     use super::*;
+    use crate::ping::outages::Moment;
 
     /// What `program` makes of `text`; `None`, where it is not installed and need not be.
     fn parse(program: &str, argument: &str, text: &str) -> Option<Value> {
@@ -393,7 +413,6 @@ mod tests {
                     errors,
                     late,
                     pipe: errors + late,
-                    is_adaptive: duplicates > 0,
                     time: Duration::from_millis(6012),
                     ..Statistics::default()
                 };
@@ -401,11 +420,22 @@ mod tests {
                     let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
                     statistics.times.add(time);
                 }
+                for number in 1..=statistics.transmitted {
+                    let outages = &mut statistics.outages;
+                    outages.sent(Moment::of(Instant::now()));
+                    if number > received {
+                        outages.lost(number);
+                    }
+                }
+                for number in (1..=received).rev() {
+                    statistics.outages.answered(number);
+                    statistics.order.arrived(number);
+                }
                 let event = events::statistics("summary", &statistics);
                 let event: Value = serde_json::from_str(&event).unwrap();
                 let text = format!(
                     "PING {target} (127.0.0.1) 56(84) bytes of data.\n{}",
-                    text::summary(&statistics, target, false)
+                    report(target, "127.0.0.1:9999").summary(&statistics, duplicates > 0)
                 );
                 let Some(parsed) = parse(program, argument, &text) else {
                     return;

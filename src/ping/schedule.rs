@@ -34,6 +34,10 @@ impl Schedule {
         }
     }
 
+    pub fn is_adaptive(&self) -> bool {
+        matches!(self.pace, Pace::Answers { .. })
+    }
+
     /// When the next probe is due. `None`: at once.
     pub fn due(&self) -> Option<Instant> {
         self.due

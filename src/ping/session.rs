@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::console::Console;
 use super::options::PingArgs;
+use super::outages::{Change, Moment};
 use super::report::Report;
 use super::schedule::Schedule;
 use super::statistics::{Statistics, percent};
@@ -16,7 +17,9 @@ pub struct Session<'a> {
     pub console: Console,
     pub report: Report,
     schedule: Schedule,
-    pub statistics: Statistics,
+    statistics: Statistics,
+    /// Datagrams that answered no probe.
+    pub unexpected: u64,
     worst: Worst,
 }
 
@@ -28,6 +31,7 @@ impl<'a> Session<'a> {
             report,
             schedule,
             statistics: Statistics::default(),
+            unexpected: 0,
             worst: Worst::default(),
         }
     }
@@ -56,9 +60,10 @@ impl<'a> Session<'a> {
     }
 
     /// Counts a probe that is sent at `at`. Returns when the next is due.
-    pub fn sent(&mut self, at: Instant) -> Instant {
-        self.statistics.sent(at);
-        self.schedule.sent(at)
+    pub fn sent(&mut self, at: Instant) -> Result<Instant, Failure> {
+        let changes = self.statistics.sent(Moment::of(at));
+        self.tell(changes)?;
+        Ok(self.schedule.sent(at))
     }
 
     /// Whether an unanswered probe is told.
@@ -84,33 +89,46 @@ impl<'a> Session<'a> {
         if answer.kind == Kind::Reply {
             self.schedule.answered();
         }
-        self.statistics.answered(answer, at);
-        self.console.print(&self.report.answer(&answer, arrival))
+        let changes = self.statistics.answered(answer, at);
+        self.console.print(&self.report.answer(&answer, arrival))?;
+        self.tell(changes)
     }
 
+    /// The time limit of a probe has passed.
     pub fn lost(&mut self, number: u64) -> Result<(), Failure> {
-        self.console.print(&self.report.lost(number))
+        let changes = self.statistics.outages.lost(number);
+        self.console.print(&self.report.lost(number))?;
+        self.tell(changes)
     }
 
     pub fn unexpected(&mut self, arrival: &Arrival, received: &[u8]) -> Result<(), Failure> {
-        self.statistics.unexpected += 1;
+        self.unexpected += 1;
         self.console
             .print(&self.report.unexpected(arrival, received))
     }
 
     /// The network says that probe `number` did not arrive.
     pub fn refused(&mut self, number: u64, error: &io::Error) -> Result<(), Failure> {
-        self.statistics.refused(number, Instant::now());
-        self.console.print(&self.report.refused(number, error))
+        let changes = self.statistics.refused(number, Instant::now());
+        self.console.print(&self.report.refused(number, error))?;
+        self.tell(changes)
     }
 
     /// The probe could not be sent. The caller has told people why.
     pub fn unsent(&mut self, number: u64, blame: Exit, cause: &str) -> Result<(), Failure> {
-        self.statistics.errors += 1;
+        let changes = self.statistics.unsent(number);
         if blame == Exit::Local {
             self.worst.add(Exit::Local);
         }
-        self.console.print(&self.report.failed(number, cause))
+        self.console.print(&self.report.failed(number, cause))?;
+        self.tell(changes)
+    }
+
+    fn tell(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
+        for change in changes {
+            self.console.print(&self.report.changed(&change))?;
+        }
+        Ok(())
     }
 
     /// The user asks for statistics.
@@ -121,14 +139,17 @@ impl<'a> Session<'a> {
     /// Prints the statistics. The error carries the exit code of the losses. `in_flight` probes were
     /// neither answered nor given up: they count as if they had not been sent.
     pub fn finish(mut self, in_flight: u64) -> Result<(), Failure> {
-        self.statistics.transmitted -= in_flight;
+        let changes = self.statistics.finish(in_flight);
+        self.tell(changes)?;
         let sent = self.statistics.transmitted;
         // The deadline may have left no time for some of `-c N` probes.
         let wanted = match self.args.count {
             Some(count) if self.console.is_past_deadline() => count,
             _ => sent,
         };
-        self.console.print(&self.report.summary(&self.statistics))?;
+        let is_adaptive = self.schedule.is_adaptive();
+        let summary = self.report.summary(&self.statistics, is_adaptive);
+        self.console.print(&summary)?;
         self.console.finish()?;
         let loss = percent(wanted.saturating_sub(self.statistics.received), wanted);
         let most = self.args.max_loss.unwrap_or(0.0);

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::order::Order;
+use super::outages::{Change, Moment, Outages};
 use crate::ping::{Answer, Kind};
 
 /// The result of one run so far.
@@ -19,14 +21,13 @@ pub struct Statistics {
     pub errors: u64,
     /// Probes that were answered after the time limit. They are lost nevertheless.
     pub late: u64,
-    /// Datagrams that answered no probe.
-    pub unexpected: u64,
     /// The most probes that were under way when one of them was answered or refused.
     pub pipe: u64,
-    /// Probes follow answers, not a clock.
-    pub is_adaptive: bool,
     /// The times of answers in time.
     pub times: Times,
+    pub outages: Outages,
+    /// The order of answers in time.
+    pub order: Order,
     /// When the first probe was sent.
     pub began: Option<Instant>,
     /// From then to what was last sent or received.
@@ -35,28 +36,45 @@ pub struct Statistics {
 
 impl Statistics {
     /// A probe was sent at `at`, or could not be sent.
-    pub fn sent(&mut self, at: Instant) {
+    pub fn sent(&mut self, at: Moment) -> Vec<Change> {
         self.transmitted += 1;
-        self.extend(at);
+        self.extend(at.at);
+        self.outages.sent(at)
     }
 
     /// An answer came at `at`.
-    pub fn answered(&mut self, answer: Answer, at: Instant) {
+    pub fn answered(&mut self, answer: Answer, at: Instant) -> Vec<Change> {
+        self.heard_of(answer.number, at);
         match answer.kind {
             Kind::Reply => {
                 self.received += 1;
                 self.times.add(answer.time);
+                self.order.arrived(answer.number);
+                return self.outages.answered(answer.number);
             }
             Kind::Late => self.late += 1,
             Kind::Duplicate => self.duplicates += 1,
         }
-        self.heard_of(answer.number, at);
+        Vec::new()
     }
 
     /// At `at` the network said that the probe `number` did not arrive.
-    pub fn refused(&mut self, number: u64, at: Instant) {
+    pub fn refused(&mut self, number: u64, at: Instant) -> Vec<Change> {
         self.errors += 1;
         self.heard_of(number, at);
+        self.outages.lost(number)
+    }
+
+    /// The probe `number` could not be sent.
+    pub fn unsent(&mut self, number: u64) -> Vec<Change> {
+        self.errors += 1;
+        self.outages.lost(number)
+    }
+
+    /// `in_flight` probes were neither answered nor given up: they count as if they had not been sent.
+    pub fn finish(&mut self, in_flight: u64) -> Vec<Change> {
+        self.transmitted -= in_flight;
+        self.outages.finish()
     }
 
     fn heard_of(&mut self, number: u64, at: Instant) {
@@ -69,11 +87,10 @@ impl Statistics {
         self.time = at.saturating_duration_since(began);
     }
 
-    /// The mean time from one probe to the next. `None`: the user chose it, or fewer than two were
-    /// sent.
+    /// The mean time from one probe to the next. `None`: fewer than two were sent.
     pub fn gap(&self) -> Option<Duration> {
-        let is_known = self.is_adaptive && self.transmitted > 1;
-        is_known.then(|| self.time.div_f64(float(self.transmitted - 1)))
+        let gaps = self.transmitted.checked_sub(1).filter(|gaps| *gaps > 0)?;
+        Some(self.time.div_f64(float(gaps)))
     }
 
     /// Probes without an answer in time.
@@ -102,6 +119,8 @@ pub struct Times {
     last: f64,
     /// The sum of the differences between one and the next.
     changes: f64,
+    /// The jitter of RFC 3550, section 6.4.1.
+    filtered: f64,
     /// How many times fell into each [`step`].
     histogram: Vec<u64>,
 }
@@ -122,7 +141,9 @@ impl Times {
         self.mean += distance / float(self.count);
         self.squares += distance * (value - self.mean);
         self.ewma += (value - self.ewma) / 8.0;
-        self.changes += (value - self.last).abs();
+        let change = (value - self.last).abs();
+        self.changes += change;
+        self.filtered += (change - self.filtered) / 16.0;
         self.last = value;
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.histogram[step(nanoseconds)] += 1;
@@ -148,6 +169,12 @@ impl Times {
     /// The mean difference between one time and the one before it.
     pub fn jitter(&self) -> Duration {
         nanoseconds(self.changes / float(self.count.saturating_sub(1).max(1)))
+    }
+
+    /// The interarrival jitter of RFC 3550, section 6.4.1, with the round trip as the transit: each new
+    /// difference counts for a sixteenth.
+    pub fn jitter_rfc3550(&self) -> Duration {
+        nanoseconds(self.filtered)
     }
 
     /// The time that `rank` percent do not exceed, exact to half a percent: the middle of its step.
@@ -206,7 +233,7 @@ mod tests {
         let now = Instant::now();
         let mut statistics = Statistics::default();
         for _ in 0..3 {
-            statistics.sent(now);
+            statistics.sent(Moment::of(now));
         }
         let answer = Answer {
             kind: Kind::Reply,
@@ -225,7 +252,7 @@ mod tests {
         let mut statistics = Statistics::default();
         assert_eq!(statistics.time, Duration::ZERO);
         for second in [1, 2] {
-            statistics.sent(start + Duration::from_secs(second));
+            statistics.sent(Moment::of(start + Duration::from_secs(second)));
         }
         assert_eq!(statistics.time, Duration::from_secs(1));
         statistics.refused(2, start + Duration::from_secs(5));
@@ -247,12 +274,16 @@ mod tests {
             let variance = floats.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
             let changes: f64 = floats.windows(2).map(|pair| (pair[1] - pair[0]).abs()).sum();
             let jitter = changes / (count - 1.0).max(1.0);
+            let filtered = floats.windows(2).fold(0.0, |jitter, pair| {
+                jitter + ((pair[1] - pair[0]).abs() - jitter) / 16.0
+            });
             let is_near = |time: Duration, expected: f64| {
                 (time.as_secs_f64() * 1e9 - expected).abs() <= 1.0 + expected * 1e-9
             };
             prop_assert!(is_near(times.mean(), mean));
             prop_assert!(is_near(times.mdev(), variance.sqrt()));
             prop_assert!(is_near(times.jitter(), jitter));
+            prop_assert!(is_near(times.jitter_rfc3550(), filtered));
             prop_assert_eq!(times.min, Duration::from_nanos(*values.iter().min().unwrap()));
             prop_assert_eq!(times.max, Duration::from_nanos(*values.iter().max().unwrap()));
         }

@@ -20,8 +20,9 @@ pub fn reply(answer: &Answer, arrival: &Arrival, from: &str, label: &str) -> Str
     format!("{size} bytes from {from}: {label}={number}{ttl} time={time} ms{mark}")
 }
 
-/// The block at the end. `name` is what was probed.
-pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
+/// The block at the end. `name` is what was probed. `has_gap`: the time
+/// between probes was not chosen.
+pub fn summary(statistics: &Statistics, name: &str, verbose: bool, has_gap: bool) -> String {
     let (transmitted, received) = (statistics.transmitted, statistics.received);
     let times = &statistics.times;
     let mut text = format!(
@@ -52,7 +53,7 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     if statistics.pipe > 1 {
         parts.push(format!("pipe {}", statistics.pipe));
     }
-    if let Some(gap) = statistics.gap().filter(|_| !times.is_empty()) {
+    if let Some(gap) = statistics.gap().filter(|_| has_gap && !times.is_empty()) {
         let [gap, ewma] = [gap, times.ewma()].map(milliseconds);
         parts.push(format!("ipg/ewma {gap}/{ewma} ms"));
     }
@@ -61,10 +62,10 @@ pub fn summary(statistics: &Statistics, name: &str, verbose: bool) -> String {
     text.push('\n');
     if verbose && !times.is_empty() {
         let [p50, p95, p99] = [50, 95, 99].map(|rank| milliseconds(times.percentile(rank)));
-        let jitter = milliseconds(times.jitter());
+        let [jitter, filtered] = [times.jitter(), times.jitter_rfc3550()].map(milliseconds);
         let _ = writeln!(
             text,
-            "rtt p50/p95/p99/jitter = {p50}/{p95}/{p99}/{jitter} ms"
+            "rtt p50/p95/p99/jitter = {p50}/{p95}/{p99}/{jitter} ms, RFC 3550 jitter {filtered} ms"
         );
     }
     text
@@ -150,9 +151,13 @@ mod tests {
         let text = "\n--- 127.0.0.1:9999 ping statistics ---\n\
             2 packets transmitted, 2 received, 0% packet loss, time 1001ms\n\
             rtt min/avg/max/mdev = 0.039/0.056/0.072/0.017 ms\n";
-        assert_eq!(summary(&statistics, name, false), text);
-        let more = "rtt p50/p95/p99/jitter = 0.039/0.072/0.072/0.033 ms\n";
-        assert_eq!(summary(&statistics, name, true), [text, more].concat());
+        assert_eq!(summary(&statistics, name, false, false), text);
+        let more =
+            "rtt p50/p95/p99/jitter = 0.039/0.072/0.072/0.033 ms, RFC 3550 jitter 0.002 ms\n";
+        assert_eq!(
+            summary(&statistics, name, true, false),
+            [text, more].concat()
+        );
         assert_eq!(
             interim(&statistics),
             "2/2 packets, 0% loss, min/avg/ewma/max = 0.039/0.056/0.068/0.072 ms\n"
@@ -170,7 +175,7 @@ mod tests {
             times: times(&[1000, 1000]),
             ..Statistics::default()
         };
-        assert!(summary(&statistics, "db:7", false).contains(
+        assert!(summary(&statistics, "db:7", false, false).contains(
             "3 packets transmitted, 2 received, +1 duplicates, +4 errors, +5 late, \
              33.3333% packet loss, time 0ms\n"
         ));
@@ -185,29 +190,27 @@ mod tests {
             transmitted: 3,
             received: 2,
             pipe: 1,
-            is_adaptive: true,
             time: Duration::from_millis(5),
             ..Statistics::default()
         };
-        let last = |statistics: &Statistics| {
-            let summary = summary(statistics, "db:7", false);
+        let last = |statistics: &Statistics, is_adaptive| {
+            let summary = summary(statistics, "db:7", false, is_adaptive);
             summary.lines().last().unwrap().to_owned()
         };
-        assert_eq!(last(&statistics), "");
+        assert_eq!(last(&statistics, true), "");
         statistics.pipe = 2;
-        assert_eq!(last(&statistics), "pipe 2");
+        assert_eq!(last(&statistics, true), "pipe 2");
         statistics.times = times(&[1000, 1800]);
         let rtt = "rtt min/avg/max/mdev = 1.000/1.400/1.800/0.400 ms";
         let ipg = "ipg/ewma 2.500/1.100 ms";
-        assert_eq!(last(&statistics), format!("{rtt}, pipe 2, {ipg}"));
-        statistics.is_adaptive = false;
-        assert_eq!(last(&statistics), format!("{rtt}, pipe 2"));
+        assert_eq!(last(&statistics, true), format!("{rtt}, pipe 2, {ipg}"));
+        assert_eq!(last(&statistics, false), format!("{rtt}, pipe 2"));
     }
 
     #[test]
     fn nothing_sent_is_no_loss() {
         assert_eq!(
-            summary(&Statistics::default(), "x", true),
+            summary(&Statistics::default(), "x", true, true),
             "\n--- x ping statistics ---\n0 packets transmitted, 0 received\n\n"
         );
         assert_eq!(interim(&Statistics::default()), "0/0 packets, 0% loss\n");

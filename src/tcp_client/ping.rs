@@ -125,7 +125,7 @@ impl Ping<'_> {
         self.session.sending(self.sent, self.awaits_last)?;
         self.awaits_last = true;
         let now = Instant::now();
-        let next = self.session.sent(now);
+        let next = self.session.sent(now)?;
         // Arm the timer before connecting, so that nothing delays seeing the answer.
         self.session.console.set_alarm(next)?;
         self.probes.push_back(Probe {

@@ -13,6 +13,7 @@
 
 mod capture;
 pub mod datagrams;
+mod findings;
 mod folder;
 mod full_pipe;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use datagrams::{closed_port, mailbox};
+pub use findings::{check_changes, check_findings};
 #[cfg(target_os = "linux")]
 pub use folder::Folder;
 pub use folder::temporary_folder;

@@ -124,11 +124,10 @@ pub fn run(
         address: socket.address,
     };
     let mut session = Session::new(&args.ping, console, report, Schedule::new(args.pace()));
-    session.statistics.is_adaptive = args.adaptive || args.flood;
     session.start(size, timeout)?;
     if let Some(at) = sent {
         session.sending(1, false)?;
-        session.sent(at);
+        session.sent(at)?;
         probes.send(at);
     }
     let mut ping = Ping {
@@ -193,7 +192,7 @@ impl Ping<'_> {
         let number = self.probes.sent() + 1;
         self.session.sending(number, self.probes.awaits_last())?;
         let now = Instant::now();
-        let next = self.session.sent(now);
+        let next = self.session.sent(now)?;
         // Arm the timer before sending, so that nothing delays reading the answer.
         self.session.console.set_alarm(next)?;
         let sent = match self.socket.send(self.probes.payload()) {
@@ -255,7 +254,7 @@ impl Ping<'_> {
             self.target.name(arrival.source)
         };
         let text = quoted(received);
-        if self.session.statistics.unexpected > 0 {
+        if self.session.unexpected > 0 {
             tracing::debug!("unexpected datagram from {name}: {text}");
         } else {
             tracing::warn!(

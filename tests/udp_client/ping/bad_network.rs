@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{events, expect_event, numbers, ping, send_back};
 use crate::harness::datagrams::{address, receive};
-use crate::harness::{DEADLINE, mailbox, spawn};
+use crate::harness::{DEADLINE, check_changes, check_findings, mailbox, spawn};
 
 const COUNT: usize = 20;
 
@@ -17,7 +17,12 @@ struct Fates {
     replied: Vec<u64>,
     late: Vec<u64>,
     duplicated: Vec<u64>,
+    /// As `replied`, in the order of the answers.
+    order: Vec<u64>,
 }
+
+/// When to send which answer, to whom.
+type Answer = (Instant, u64, Vec<u8>, SocketAddr);
 
 /// An answer is late after this many milliseconds. A shorter limit would take a slow machine for a
 /// slow network.
@@ -34,7 +39,7 @@ fn relay(socket: &UdpSocket, mut seed: u64) -> Fates {
         (seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % below
     };
     let mut fates = Fates::default();
-    let mut queue: BinaryHeap<Reverse<(Instant, Vec<u8>, SocketAddr)>> = BinaryHeap::new();
+    let mut queue: BinaryHeap<Reverse<Answer>> = BinaryHeap::new();
     let mut number = 0;
     loop {
         let due = queue.peek().map(|Reverse((due, ..))| *due);
@@ -42,10 +47,14 @@ fn relay(socket: &UdpSocket, mut seed: u64) -> Fates {
             due.saturating_duration_since(Instant::now())
         });
         if wait.is_zero() {
-            let Some(Reverse((_, answer, source))) = queue.pop() else {
+            let Some(Reverse((_, answered, answer, source))) = queue.pop() else {
                 break;
             };
             let _ = socket.send_to(&answer, source);
+            let is_reply = fates.replied.contains(&answered);
+            if is_reply && !fates.order.contains(&answered) {
+                fates.order.push(answered);
+            }
             if queue.is_empty() && number == COUNT as u64 {
                 break;
             }
@@ -71,10 +80,10 @@ fn relay(socket: &UdpSocket, mut seed: u64) -> Fates {
         }
         let now = Instant::now();
         let at = |delay| now + Duration::from_millis(delay);
-        queue.push(Reverse((at(delay), answer.clone(), source)));
+        queue.push(Reverse((at(delay), number, answer.clone(), source)));
         if random(4) == 0 && delay < LIMIT + 200 {
             fates.duplicated.push(number);
-            queue.push(Reverse((at(delay + random(20)), answer, source)));
+            queue.push(Reverse((at(delay + random(20)), number, answer, source)));
         }
     }
     fates.duplicated.sort_unstable();
@@ -94,6 +103,7 @@ fn check_events(stdout: &[u8], fates: &Fates) {
         replied: sorted("reply"),
         late: sorted("late"),
         duplicated: sorted("duplicate"),
+        order: numbers(&events, "reply"),
     };
     assert_eq!(seen, *fates);
     let lost = COUNT - fates.replied.len();
@@ -111,6 +121,8 @@ fn check_events(stdout: &[u8], fates: &Fates) {
     }
     let percent = u32::try_from(lost * 100 / COUNT).unwrap();
     assert_eq!(summary["loss_percent"], f64::from(percent));
+    check_findings(summary, COUNT as u64, &fates.order);
+    check_changes(&events);
 }
 
 /// The printed text must be that of `fates`.
@@ -131,6 +143,7 @@ fn check_text(stdout: &[u8], fates: &Fates) {
         };
         numbers.push(number.parse().unwrap());
     }
+    seen.order = seen.replied.clone();
     for numbers in [&mut seen.replied, &mut seen.late, &mut seen.duplicated] {
         numbers.sort_unstable();
     }
@@ -148,6 +161,22 @@ fn check_text(stdout: &[u8], fates: &Fates) {
          loss, time "
     );
     assert!(text.contains(&counts), "{counts}{text}");
+    check_findings_text(text, fates);
+}
+
+/// The lines before the statistics must be those of `fates`. Their numbers are checked as events.
+#[track_caller]
+fn check_findings_text(text: &str, fates: &Fates) {
+    let (before, _) = text.split_once("\n---").unwrap();
+    let is_answered = |number: &u64| fates.replied.contains(number);
+    let numbers: Vec<u64> = (1..=COUNT as u64).collect();
+    let runs = numbers.chunk_by(|a, b| is_answered(a) == is_answered(b));
+    let lost = runs.filter(|run| !is_answered(&run[0]));
+    let longest = lost.map(<[u64]>::len).max().unwrap_or(0);
+    let line = format!("\nlongest run of losses {longest}\n");
+    assert_eq!(before.contains(&line), longest > 1, "{before}");
+    let is_sorted = fates.order.is_sorted();
+    assert_eq!(before.contains(" reordered, by "), !is_sorted, "{before}");
 }
 
 #[test]
@@ -199,6 +228,9 @@ fn answers_of_a_late_server_are_reported_lost_and_then_late() {
     let probes = [(); 3].map(|()| receive(&server));
     for number in 1..=3 {
         assert_eq!(expect_event(&mut client, "lost")["seq"], number);
+        if number == 2 {
+            assert_eq!(expect_event(&mut client, "down")["first_seq"], 1);
+        }
     }
     for probe in &probes {
         send_back(&server, probe);

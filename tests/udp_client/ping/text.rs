@@ -66,7 +66,7 @@ fn quiet_prints_only_statistics_and_verbose_adds_percentiles() {
     ping(&target, ["-c", "1", "-q"])
         .stdout([header.as_str(), &summary].concat())
         .run();
-    let more = "rtt p50/p95/p99/jitter = {N}/{N}/{N}/{N} ms\n";
+    let more = "rtt p50/p95/p99/jitter = {N}/{N}/{N}/{N} ms, RFC 3550 jitter {N} ms\n";
     let reply = format!("64 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms\n");
     ping(&target, ["-c", "1", "-v"])
         .stdout([header.as_str(), &reply, &summary, more].concat())
@@ -217,4 +217,39 @@ fn a_flood_prints_dots_that_answers_erase() {
         assert!(open >= 0);
     }
     assert_eq!((open, shown.len()), (0, 1000));
+}
+
+/// The second and the third probe are lost, the fourth is answered before the others.
+#[test]
+fn outages_runs_of_losses_and_reordering_stand_before_the_statistics() {
+    let server = mailbox();
+    let target = address(&server);
+    let arguments = ["-c", "5", "-i", "0.01", "-W", "1", "-v"];
+    let client = ping(&target, arguments).env("TZ", "UTC").stdout(format!(
+        "PING {target} (127.0.0.1) 56(84) bytes of data.\n\
+         64 bytes from {target}: udp_seq=4 ttl={{N}} time={{N}} ms\n\
+         64 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms\n\
+         64 bytes from {target}: udp_seq=5 ttl={{N}} time={{N}} ms\n\
+         \n\
+         1 outage, 0.{{N}} s: {{N}}:{{N}}:{{N}} to {{N}}:{{N}}:{{N}} (probes 2-3)\n\
+         longest run of losses 2\n\
+         1 reordered, by 1 at most\n\
+         \n\
+         --- {target} ping statistics ---\n\
+         5 packets transmitted, 3 received, 40% packet loss, time {{N}}ms\n\
+         rtt min/avg/max/mdev = {{N}}/{{N}}/{{N}}/{{N}} ms{{*}}\n\
+         rtt p50/p95/p99/jitter = {{N}}/{{N}}/{{N}}/{{N}} ms, RFC 3550 jitter {{N}} ms\n"
+    ));
+    let mut client = client.any_stderr().code(1).start();
+    let probes = [(); 5].map(|()| receive(&server));
+    for number in [4, 1, 5] {
+        let (probe, source) = &probes[number - 1];
+        let answer = [b"Hello, ", probe.as_slice(), b"!"].concat();
+        server.send_to(&answer, source).unwrap();
+    }
+    let since = "has not answered since {N}:{N}:{N} (probes 2-3){*}";
+    client.expect_line(&format!("{{*}}INFO {target} {since}"));
+    let after = "after 0.{N} s: {N}:{N}:{N} to {N}:{N}:{N} (probes 2-3){*}";
+    client.expect_line(&format!("{{*}}INFO {target} answers again {after}"));
+    client.finish();
 }
