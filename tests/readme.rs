@@ -1,6 +1,6 @@
 //! The console blocks of the README show what the commands print.
 
-use crate::harness::{Server, program, tcp_server, udp_server};
+use crate::harness::{Server, program, tcp_server, temporary_folder, udp_server};
 
 const README: &str = include_str!("../README.md");
 
@@ -10,10 +10,22 @@ struct Shown {
     output: String,
 }
 
+/// The columns of a block: two where terminals stand side by side.
+fn columns(block: &str) -> Vec<String> {
+    const BORDER: &str = " │ ";
+    if !block.contains(BORDER) {
+        return vec![block.to_owned()];
+    }
+    let rows = block.lines().map(|row| row.split_once(BORDER).unwrap());
+    let (left, right): (Vec<_>, Vec<_>) = rows.map(|(l, r)| (l.trim_end(), r)).unzip();
+    vec![left.join("\n"), right.join("\n")]
+}
+
 fn blocks() -> Vec<Vec<Shown>> {
     let blocks = README.split("```console\n").skip(1);
     let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
     blocks
+        .flat_map(columns)
         .map(|block| {
             let commands = block
                 .strip_prefix("$ ")
@@ -122,6 +134,7 @@ fn every_console_block_shows_what_is_printed() {
             .any_stdout()
             .run();
         let printed = String::from_utf8(finished.stdout).unwrap();
+        let printed = printed.replace(&format!(":{}", server.port()), ":9999");
         assert_eq!(
             without_numbers_of_the_day(&printed),
             without_numbers_of_the_day(&shown.output),
@@ -168,4 +181,43 @@ fn the_exit_codes_of_the_readme_are_those_of_the_help() {
         codes += 1;
     }
     assert_eq!(codes, 6);
+}
+
+/// The commands of the right column of the recipes and of what other tools do.
+fn commands_of_tables() -> Vec<String> {
+    let rows = README.lines().filter(|line| line.starts_with("| "));
+    // A bar inside of a command is escaped.
+    let rows = rows.filter_map(|row| row.trim_end_matches(" |").rsplit_once(" | "));
+    rows.flat_map(|(_, right)| right.split('`').skip(1).step_by(2))
+        .filter(|command| command.contains("netkit "))
+        .map(|command| command.replace("\\|", "|"))
+        .collect()
+}
+
+#[test]
+fn every_command_of_the_tables_is_understood() {
+    // Without descriptors netkit ends as soon as it has understood its command line.
+    let netkit = format!(
+        "netkit() {{ (ulimit -n 4; exec '{}' \"$@\"); }}",
+        env!("CARGO_BIN_EXE_netkit")
+    );
+    let folder = temporary_folder();
+    std::fs::write(folder.path().join("file"), "data").unwrap();
+    let commands = commands_of_tables();
+    assert!(commands.len() > 30, "{commands:#?}");
+    for command in commands {
+        let typed = command.replace("HOST", "127.0.0.1").replace("PORT", "1");
+        let typed = typed.replace("www.sina.com.cn", "127.0.0.1");
+        let finished = program("sh", ["-c", &format!("{netkit}\n{typed}")])
+            .current_dir(folder.path())
+            .any_stderr()
+            .any_code()
+            .run();
+        let is_understood = !finished.stderr.contains("; see 'netkit");
+        assert!(is_understood, "$ {command}\n{}", finished.stderr);
+        assert!(
+            finished.stderr.starts_with("netkit: could not "),
+            "$ {command}"
+        );
+    }
 }
