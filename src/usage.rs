@@ -72,6 +72,20 @@ impl Typed {
         }
     }
 
+    /// Refuses `options`, by their ids, if `other`, by its id and name, was typed.
+    pub fn exclude_with(
+        &self,
+        options: &[&str],
+        (other, other_name): (&str, &str),
+    ) -> Result<(), Failure> {
+        let is_typed = self.0.iter().any(|(id, _)| id == other);
+        if is_typed {
+            self.exclude(options, other_name)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Refuses `options`, by their ids, beside the option `other`.
     pub fn exclude(&self, options: &[&str], other: &str) -> Result<(), Failure> {
         match self.0.iter().find(|(id, _)| options.contains(&&id[..])) {

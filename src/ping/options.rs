@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::units::{count, positive_duration};
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each option")]
 pub struct PingArgs {
     /// Ping: send probes, time the answers
     ///
@@ -34,9 +35,23 @@ pub struct PingArgs {
     /// Report an unanswered probe at the next one
     #[arg(short = 'O', long)]
     pub report_missing: bool,
+    /// Ring the terminal's bell at each answer
+    #[arg(short, long, conflicts_with = "json")]
+    pub audible: bool,
 }
 
 impl PingArgs {
+    #[cfg(test)]
+    pub const DEFAULT: Self = Self {
+        ping: false,
+        count: None,
+        interval: None,
+        max_loss: None,
+        timestamp: false,
+        report_missing: false,
+        audible: false,
+    };
+
     pub fn is_wanted(&self) -> bool {
         self.ping || self.count.is_some() || self.interval.is_some()
     }

@@ -6,26 +6,29 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+use super::options::PingArgs;
+use super::screen::{self, Bars};
 use crate::exit::cause;
-use crate::logging;
+use crate::logging::{self, LoggingArgs};
 use crate::ping::outages::Change;
 use crate::ping::statistics::Statistics;
-use crate::ping::{Answer, Arrival, Kind, events, findings, text};
+use crate::ping::{Answer, Arrival, Kind, events, findings, histogram, text};
 use crate::units::ip;
 
 /// Makes the text of a ping. Where a method returns an empty text, nothing is to be printed.
-pub struct Report {
+pub struct Report<'a> {
     pub style: Style,
+    protocol: Protocol,
+    args: &'a PingArgs,
     /// Print only the first line, the statistics and what `-O` asks for.
-    pub quiet: bool,
-    pub protocol: Protocol,
+    quiet: bool,
     /// Print percentiles too.
-    pub verbose: bool,
-    /// Print the time of each line.
-    pub timestamps: bool,
+    verbose: bool,
     /// As typed: `HOST:PORT`, `[IPv6]:PORT`.
-    pub target: String,
+    target: String,
     pub address: SocketAddr,
+    /// Of the histogram. `None`: people do not look at it.
+    bars: Option<Bars>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,28 @@ pub enum Style {
     Events,
 }
 
-impl Report {
+impl<'a> Report<'a> {
+    /// `target` stands as typed, and `address` is one of its addresses.
+    pub fn new(
+        style: Style,
+        protocol: Protocol,
+        args: &'a PingArgs,
+        logging: &LoggingArgs,
+        target: String,
+        address: SocketAddr,
+    ) -> Self {
+        Self {
+            style,
+            protocol,
+            args,
+            quiet: logging.quiet,
+            verbose: logging.verbose > 0,
+            target,
+            address,
+            bars: screen::bars(),
+        }
+    }
+
     /// The first line. `size` is the size of a probe without headers, in bytes.
     pub fn start(&self, size: usize, timeout: Duration) -> String {
         let target = self.target.as_str();
@@ -88,11 +112,12 @@ impl Report {
     pub fn answer(&self, answer: &Answer, arrival: &Arrival) -> String {
         match self.style {
             _ if self.quiet => String::new(),
-            Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}"),
+            Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}") + self.bell(),
             Style::Dots => String::new(),
             Style::Lines => {
                 let from = self.from(arrival.source);
-                self.line(&text::reply(answer, arrival, &from, self.protocol.label()))
+                let line = text::reply(answer, arrival, &from, self.protocol.label());
+                self.line(&(line + self.bell()))
             }
             Style::Events => events::answer(answer, arrival),
         }
@@ -159,7 +184,11 @@ impl Report {
             String::new()
         };
         let has_gap = is_adaptive || self.style == Style::Dots;
-        findings + &text::summary(statistics, &self.target, self.verbose, has_gap)
+        let summary = text::summary(statistics, &self.target, self.verbose, has_gap);
+        let bars = self.bars.as_ref();
+        let histogram =
+            bars.and_then(|bars| histogram::line(&statistics.times, bars, screen::columns()));
+        findings + &summary + &histogram.unwrap_or_default()
     }
 
     /// An outage has begun or ended. For people it goes to standard error, at once.
@@ -226,6 +255,11 @@ impl Report {
         }
     }
 
+    /// What `-a` adds to an answer.
+    fn bell(&self) -> &'static str {
+        if self.args.audible { "\u{7}" } else { "" }
+    }
+
     fn line(&self, line: &str) -> String {
         if self.quiet || self.style != Style::Lines {
             return String::new();
@@ -248,7 +282,7 @@ impl Report {
     }
 
     fn stamped(&self, line: &str) -> String {
-        if self.timestamps {
+        if self.args.timestamp {
             let time = UNIX_EPOCH.elapsed().unwrap_or_default();
             let (seconds, micros) = (time.as_secs(), time.subsec_micros());
             return format!("[{seconds}.{micros:06}] {line}\n");
@@ -288,15 +322,22 @@ mod tests {
         Some(serde_json::from_slice(&output.stdout).unwrap())
     }
 
-    fn report(target: &str, address: &str) -> Report {
+    fn report(target: &str, address: &str) -> Report<'static> {
+        static ARGS: PingArgs = PingArgs::DEFAULT;
+        let address = address.parse().unwrap();
+        let logging = LoggingArgs::default();
+        let target = target.to_owned();
+        let report = Report::new(
+            Style::Lines,
+            Protocol::Udp,
+            &ARGS,
+            &logging,
+            target,
+            address,
+        );
         Report {
-            style: Style::Lines,
-            quiet: false,
-            protocol: Protocol::Udp,
-            verbose: false,
-            timestamps: false,
-            target: target.to_owned(),
-            address: address.parse().unwrap(),
+            bars: None,
+            ..report
         }
     }
 

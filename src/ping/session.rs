@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure, Worst};
 pub struct Session<'a> {
     args: &'a PingArgs,
     pub console: Console,
-    pub report: Report,
+    pub report: Report<'a>,
     schedule: Schedule,
     statistics: Statistics,
     /// Datagrams that answered no probe.
@@ -24,7 +24,12 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(args: &'a PingArgs, console: Console, report: Report, schedule: Schedule) -> Self {
+    pub fn new(
+        args: &'a PingArgs,
+        console: Console,
+        report: Report<'a>,
+        schedule: Schedule,
+    ) -> Self {
         Self {
             args,
             console,

@@ -190,6 +190,52 @@ impl Times {
     }
 }
 
+impl Times {
+    /// How many times there are in each of `parts` equal parts from the shortest to the longest, or in
+    /// fewer, if they would be narrower than a step. On a wider scale than one to ten each part is the
+    /// same multiple of the one before. `None`: no times or no parts.
+    pub fn spread(&self, parts: usize) -> Option<Vec<u64>> {
+        let [min, max] = [self.min, self.max].map(|time| time.as_secs_f64() * 1e9);
+        let is_wide = max > 10.0 * min.max(1.0);
+        let scale = |value: f64| if is_wide { value.max(1.0).ln() } else { value };
+        let steps = self.histogram.iter().enumerate();
+        let full: Vec<(usize, u64)> = steps
+            .filter(|(_, count)| **count > 0)
+            .map(|(step, count)| (step, *count))
+            .collect();
+        let [(first, _), .., (last, _)] = full[..] else {
+            let (_, count) = full.first()?;
+            return (parts > 0).then(|| vec![*count]);
+        };
+        let parts = parts.min(last - first + 1);
+        let [low, high] = [min, max].map(scale);
+        let mut counts = vec![0; parts];
+        for (step, count) in full {
+            // Steps of values below the width of the first have their value as their middle.
+            let share = (scale(float(middle(step)).clamp(min, max)) - low) / (high - low);
+            let index = position(share, parts);
+            let index = match step {
+                _ if step == first => 0,
+                _ if step == last => parts - 1,
+                _ => index,
+            };
+            *counts.get_mut(index)? += count;
+        }
+        Some(counts)
+    }
+}
+
+/// Which of `parts` equal parts `share` falls into.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "from 0 to a number of columns"
+)]
+fn position(share: f64, parts: usize) -> usize {
+    ((share * parts as f64) as usize).min(parts.saturating_sub(1))
+}
+
 /// Steps grow with the values in them: each power of two has 128, less than a percent wide.
 const STEP_BITS: usize = 7;
 

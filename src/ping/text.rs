@@ -109,6 +109,22 @@ pub fn three_digits(time: Duration) -> String {
     }
 }
 
+/// Milliseconds with two significant digits and no zeros at the end; whole ones from 10 on.
+pub fn two_digits(time: Duration) -> String {
+    let micros = micros(time);
+    if micros >= 9_950 {
+        return ((micros + 500) / 1000).to_string();
+    }
+    let unit = match micros {
+        0..100 => 1,
+        100..995 => 10,
+        _ => 100,
+    };
+    let rounded = (micros + unit / 2) / unit * unit;
+    let text = format!("{}.{:03}", rounded / 1000, rounded % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn micros(time: Duration) -> u128 {
     (time.as_nanos() + 500) / 1000
 }
@@ -231,6 +247,25 @@ mod tests {
         ];
         for (micros, text) in cases {
             assert_eq!(three_digits(Duration::from_micros(micros)), text);
+        }
+    }
+
+    #[test]
+    fn a_rough_time_is_shown_with_two_digits() {
+        let cases = [
+            (0, "0"),
+            (7, "0.007"),
+            (72, "0.072"),
+            (100, "0.1"),
+            (194, "0.19"),
+            (996, "1"),
+            (1_234, "1.2"),
+            (9_949, "9.9"),
+            (9_950, "10"),
+            (123_456, "123"),
+        ];
+        for (micros, text) in cases {
+            assert_eq!(two_digits(Duration::from_micros(micros)), text);
         }
     }
 

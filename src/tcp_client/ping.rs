@@ -27,19 +27,20 @@ pub fn run(
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
     let addresses = connect.addresses(target, deadline)?;
-    let report = Report {
-        style: if args.json {
-            Style::Events
-        } else {
-            Style::Lines
-        },
-        quiet: logging.quiet,
-        protocol: Protocol::Tcp,
-        verbose: logging.verbose > 0,
-        timestamps: args.ping.timestamp,
-        target: target.to_string(),
-        address: addresses[0],
+    let style = if args.json {
+        Style::Events
+    } else {
+        Style::Lines
     };
+    let typed = target.to_string();
+    let report = Report::new(
+        style,
+        Protocol::Tcp,
+        &args.ping,
+        logging,
+        typed,
+        addresses[0],
+    );
     let interval = args.ping.interval.unwrap_or(Duration::from_secs(1));
     let schedule = Schedule::new(Pace::Every(interval));
     let console = Console::new(deadline)?;

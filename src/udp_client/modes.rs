@@ -35,7 +35,13 @@ pub const OPTIONS: &Rows = &[
     (&["check"], &[CHECK]),
     (&["ping", "count", "interval", "size", "max_loss"], &[PING]),
     (
-        &["timestamp", "report_missing", "adaptive", "flood"],
+        &[
+            "timestamp",
+            "report_missing",
+            "audible",
+            "adaptive",
+            "flood",
+        ],
         &[PING],
     ),
 ];
@@ -43,7 +49,8 @@ pub const OPTIONS: &Rows = &[
 impl Args {
     /// Refuses options that do nothing in this combination.
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
-        typed.check(self.mode(), OPTIONS)
+        typed.check(self.mode(), OPTIONS)?;
+        typed.exclude_with(&["audible"], ("quiet", "-q"))
     }
 
     fn mode(&self) -> Mode {

@@ -191,7 +191,7 @@ fn a_refused_probe_is_an_error_in_a_line_of_its_own() {
             "PING {address} (127.0.0.1) 0(40) bytes of data.\n\
              From 127.0.0.1 tcp_seq=1 Connection refused\n\n\
              --- {address} ping statistics ---\n\
-             1 packets transmitted, 0 received, +1 errors, 100% packet loss, time 0ms\n\n"
+             1 packets transmitted, 0 received, +1 errors, 100% packet loss, time {{N}}ms\n\n"
         ))
         .code(1)
         .run();

@@ -110,19 +110,14 @@ pub fn run(
     let console = Console::new(deadline)?;
     let mut probes = Probes::new(size, timeout);
     let Candidate { socket, sent } = choose(target, probes.payload(), &console)?;
-    let report = Report {
-        style: match (json, args.flood) {
-            (true, _) => Style::Events,
-            (false, true) => Style::Dots,
-            (false, false) => Style::Lines,
-        },
-        quiet: logging.quiet,
-        protocol: Protocol::Udp,
-        verbose: logging.verbose > 0,
-        timestamps: args.ping.timestamp,
-        target: target.typed.to_string(),
-        address: socket.address,
+    let style = match (json, args.flood) {
+        (true, _) => Style::Events,
+        (false, true) => Style::Dots,
+        (false, false) => Style::Lines,
     };
+    let typed = target.typed.to_string();
+    let address = socket.address;
+    let report = Report::new(style, Protocol::Udp, &args.ping, logging, typed, address);
     let mut session = Session::new(&args.ping, console, report, Schedule::new(args.pace()));
     session.start(size, timeout)?;
     if let Some(at) = sent {

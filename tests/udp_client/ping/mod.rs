@@ -5,6 +5,7 @@ mod ending;
 mod events;
 mod interop;
 mod meanwhile;
+mod screen;
 mod text;
 mod usage;
 
