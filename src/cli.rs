@@ -255,6 +255,41 @@ mod tests {
     }
 
     #[test]
+    fn advice_on_an_option_of_netcat_names_options_that_exist() {
+        let mut netkit = command(Purpose::Show);
+        netkit.build();
+        for subcommand in netkit.get_subcommands() {
+            let name = subcommand.get_name();
+            let has = |option: &str| {
+                let mut options = subcommand.get_arguments();
+                options.any(|known| {
+                    let short = known.get_short().map(|short| format!("-{short}"));
+                    let long = known.get_long().map(|long| format!("--{long}"));
+                    [short, long]
+                        .into_iter()
+                        .flatten()
+                        .any(|known| known == option)
+                })
+            };
+            for option in usage::netcat_options().filter(|option| !has(option)) {
+                let words = ["netkit", name, option];
+                let error = command(Purpose::Parse).try_get_matches_from(words);
+                let line = usage::line(&error.err().unwrap(), Some(name));
+                let advice = line.split("; ").nth(1).unwrap();
+                assert!(!advice.starts_with("tip"), "{line}");
+                // Another subcommand stands in quotes.
+                let advice = advice.split('\'').next().unwrap();
+                for word in advice
+                    .split([' ', ','])
+                    .filter(|word| word.starts_with('-'))
+                {
+                    assert!(has(word), "{name} has no {word}: {line}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_usage_error_is_one_line() {
         let cases = [
             (

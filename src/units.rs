@@ -2,6 +2,7 @@
 //! addresses as people read them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Ten years: added to a point in time it cannot overflow.
@@ -58,6 +59,22 @@ pub fn count(text: &str) -> Result<u64, String> {
         Ok(0) => Err(format!("'{text}' must be more than zero")),
         Ok(count) => Ok(count),
         Err(_) => Err(format!("'{text}' is too large")),
+    }
+}
+
+/// Reads a whole number of `range`.
+pub fn number<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
+    move |text| {
+        let number = Some(text).filter(|text| is_digits(text));
+        let number = number.and_then(|text| text.parse().ok());
+        let number = number.filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            format!("'{text}' is not a whole number from {least} to {most}")
+        })
     }
 }
 

@@ -7,10 +7,13 @@
 mod netcat;
 mod ping;
 
+#[cfg(test)]
+pub use netcat::options as netcat_options;
+
 use std::error::Error as _;
 
 use clap::ArgMatches;
-use clap::error::{ContextKind, Error, ErrorKind};
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;
 
 use crate::exit::Failure;
@@ -121,6 +124,8 @@ impl Typed {
     }
 }
 
+const SUBCOMMANDS: &str = "there are tcp-client, tcp-server, udp-client and udp-server";
+
 /// The arguments, as text.
 fn arguments() -> Vec<String> {
     let arguments = std::env::args_os().skip(1);
@@ -192,13 +197,13 @@ fn reason(error: &Error) -> String {
         ErrorKind::ArgumentConflict => {
             format!("the argument '{argument}' cannot be used with '{prior}'")
         }
-        ErrorKind::MissingSubcommand => {
-            "which subcommand? there are tcp-client, tcp-server, udp-client and udp-server"
-                .to_owned()
-        }
+        ErrorKind::MissingSubcommand => format!("which subcommand? {SUBCOMMANDS}"),
         ErrorKind::InvalidSubcommand => {
             let subcommand = text(error, ContextKind::InvalidSubcommand);
-            format!("unrecognized subcommand '{subcommand}'")
+            match suggestion(error, ContextKind::SuggestedSubcommand) {
+                Some(_) => format!("unrecognized subcommand '{subcommand}'"),
+                None => format!("unrecognized subcommand '{subcommand}'; {SUBCOMMANDS}"),
+            }
         }
         kind => kind.to_string(),
     }
@@ -238,17 +243,22 @@ fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
         (ContextKind::SuggestedArg, "argument"),
         (ContextKind::SuggestedValue, "value"),
     ] {
-        let names = text(error, kind).replace(", ", "', '");
-        if names.contains(", ") {
-            return Some(format!("tip: some similar {what}s exist: '{names}'; "));
-        }
-        if !names.is_empty() {
-            return Some(format!("tip: a similar {what} exists: '{names}'; "));
+        if let Some(name) = suggestion(error, kind) {
+            return Some(format!("tip: a similar {what} exists: '{name}'; "));
         }
     }
     // To a subcommand clap suggests passing the option's name as an address.
     let other = text(error, ContextKind::Suggested);
     (subcommand.is_none() && !other.is_empty()).then(|| format!("tip: {other}; "))
+}
+
+/// The most similar name of `kind`: clap puts it last.
+fn suggestion(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::Strings(names) => names.last().cloned(),
+        ContextValue::String(name) => Some(name.clone()),
+        _ => None,
+    }
 }
 
 /// The context of `kind`: several values are separated by `, `.

@@ -113,7 +113,29 @@ fn a_bad_value_is_refused_with_a_correct_example() {
         ),
         (
             "tcp-client --source here a:1",
-            "invalid value 'here' for '--source <IP>': invalid IP address syntax",
+            "invalid value 'here' for '--source <IP>': 'here' is not an IP address; \
+             write 10.0.0.2 or fd00::2",
+        ),
+        (
+            "udp-client --ttl 300 a:1",
+            "invalid value '300' for '--ttl <N>': '300' is not a whole number from 1 to 255",
+        ),
+        (
+            "tcp-server --mss x 1",
+            "invalid value 'x' for '--mss <N>': 'x' is not a whole number from 1 to 65535",
+        ),
+        (
+            "udp-client --multicast-ttl -1 a:1",
+            "invalid value '-1' for '--multicast-ttl <N>': '-1' is not a whole number from 0 to 255",
+        ),
+        (
+            "tcp-client --retry 1.5 a:1",
+            "invalid value '1.5' for '--retry <N>': \
+             '1.5' is not a whole number from 0 to 4294967295",
+        ),
+        (
+            "udp-client 8000 hello",
+            "'8000' is only a port; write :8000 or HOST:8000",
         ),
         (
             "tcp-client -w",
@@ -142,7 +164,10 @@ fn a_bad_value_is_refused_with_a_correct_example() {
 #[test]
 fn an_argument_need_not_be_text() {
     netkit([OsStr::from_bytes(b"\xff")])
-        .stderr("netkit: unrecognized subcommand '\u{fffd}'; see 'netkit -h'\n")
+        .stderr(
+            "netkit: unrecognized subcommand '\u{fffd}'; there are tcp-client, tcp-server, \
+             udp-client and udp-server; see 'netkit -h'\n",
+        )
         .code(2)
         .run();
 }
@@ -153,7 +178,7 @@ fn a_usage_error_points_to_the_help() {
         (
             "tcp-sever -p 1",
             "unrecognized subcommand 'tcp-sever'; \
-             tip: some similar subcommands exist: 'tcp', 'udp-server', 'tcp-server'; see 'netkit -h'",
+             tip: a similar subcommand exists: 'tcp-server'; see 'netkit -h'",
         ),
         (
             "tcp-client -4 -6 a:1",

@@ -161,7 +161,10 @@ fn help_is_a_subcommand_too() {
         assert_eq!(words("help", ""), words("", "--help"), "{name}");
     }
     netkit(["help", "nonsense"])
-        .stderr("netkit: unrecognized subcommand 'nonsense'; see 'netkit -h'\n")
+        .stderr(
+            "netkit: unrecognized subcommand 'nonsense'; there are tcp-client, tcp-server, \
+             udp-client and udp-server; see 'netkit -h'\n",
+        )
         .code(2)
         .run();
 }

@@ -31,7 +31,9 @@ impl HostPort {
             ((host, None), Some((second, rest))) => match port(second) {
                 Ok(port) => Ok((Self { host, port }, rest)),
                 // `::1:9999` is an address by itself. A next word that is no port shows that 9999 was one.
-                Err(_) if glued_port(first).is_some() => Err(without_port(first)),
+                Err(_) if glued_port(first).is_some() || is_only_port(first) => {
+                    Err(without_port(first))
+                }
                 Err(error) => Err(error),
             },
         }
@@ -93,6 +95,28 @@ impl HostPort {
         } else {
             format!("{typed} ({})", ip(&address))
         }
+    }
+
+    /// The target, every address that was tried, and why each failed. Equal causes stand once.
+    pub fn tried(&self, failures: impl IntoIterator<Item = (SocketAddr, String)>) -> String {
+        let mut causes: Vec<(String, Vec<SocketAddr>)> = Vec::new();
+        for (address, cause) in failures {
+            match causes.iter_mut().find(|(other, _)| *other == cause) {
+                Some((_, addresses)) => addresses.push(address),
+                None => causes.push((cause, vec![address])),
+            }
+        }
+        if let [(cause, addresses)] = &causes[..]
+            && let [address] = addresses[..]
+        {
+            return format!("{}: {cause}", self.at(address));
+        }
+        let each = causes.iter().map(|(cause, addresses)| {
+            let ips: Vec<String> = addresses.iter().map(ip).collect();
+            format!("{} {cause}", ips.join(", "))
+        });
+        let each: Vec<String> = each.collect();
+        format!("{self}: {}", each.join("; "))
     }
 
     /// The value of an HTTP `Host` field (RFC 9110, section 7.2): without port 80, and without a zone,
@@ -329,6 +353,10 @@ fn glued_port(word: &str) -> Option<(&str, &str)> {
 }
 
 /// What to write in place of `word`, a host without a port.
+fn is_only_port(word: &str) -> bool {
+    port(word).is_ok()
+}
+
 fn without_port(word: &str) -> String {
     let word = word.trim_start_matches('[').trim_end_matches(']');
     if let Some((address, digits)) = glued_port(word) {
@@ -338,7 +366,7 @@ fn without_port(word: &str) -> String {
     }
     if word.contains(':') {
         format!("'{word}' has no port; write [{word}]:9999")
-    } else if port(word).is_ok() {
+    } else if is_only_port(word) {
         format!("'{word}' is only a port; write :{word} or HOST:{word}")
     } else {
         format!("'{word}' has no port; write {word}:9999")

@@ -11,7 +11,7 @@ use crate::net::address::HostPort;
 use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::race::{Connected, Race};
 use crate::net::resolve::ResolveArgs;
-use crate::units::positive_duration;
+use crate::units::{number, positive_duration};
 use crate::wait::{Deadline, Set};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub struct ConnectArgs {
     #[command(flatten)]
     pub resolve: ResolveArgs,
     /// Retry a failed connection up to N times [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(0..=u32::MAX.into()))]
     retry: Option<u32>,
     /// Wait TIME before trying again [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = crate::units::duration)]

@@ -133,7 +133,7 @@ pub struct GroupArgs {
     #[arg(long)]
     broadcast: bool,
     /// Set the hop limit (TTL) of multicast packets [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = crate::units::number::<u8>(0..=255))]
     multicast_ttl: Option<u8>,
     /// Send multicast packets from the network interface NAME
     #[arg(long, value_name = "NAME")]

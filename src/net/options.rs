@@ -8,12 +8,13 @@ use std::time::Duration;
 use socket2::{Socket, TcpKeepalive, Type};
 
 use crate::exit::cause;
+use crate::units::number;
 
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
     /// Send from the local address IP
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip_address)]
     pub source: Option<IpAddr>,
     /// Send from the local port N
     #[arg(long, value_name = "N", value_parser = crate::net::address::port)]
@@ -64,7 +65,7 @@ pub struct SocketArgs {
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
     /// Set the hop limit (TTL) of packets
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u8>(1..=255))]
     ttl: Option<u8>,
     /// Set the DSCP: 0-63, cs0-cs7, af11-af43, ef, va, le
     #[arg(long, value_name = "NAME|N", value_parser = dscp)]
@@ -86,7 +87,7 @@ pub struct TcpSocketArgs {
     #[command(flatten)]
     any: SocketArgs,
     /// Limit TCP segments to N bytes, in both directions
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u16>(1..=65535))]
     mss: Option<u16>,
     /// Probe a silent peer after TIME (whole seconds)
     #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
@@ -210,6 +211,11 @@ fn bind_to_interface(socket: &Socket, name: &str) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn bind_to_interface(_socket: &Socket, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+fn ip_address(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse();
+    address.map_err(|_| format!("'{text}' is not an IP address; write 10.0.0.2 or fd00::2"))
 }
 
 /// A class of RFC 2474 (cs), RFC 2597 (af), RFC 3246 (ef), RFC 5865 (va) or RFC 8622 (le).

@@ -15,7 +15,6 @@ use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
 use crate::net::socket;
 use crate::net::stream::Stream;
-use crate::units::ip;
 use crate::wait::{Deadline, Key, OUT, Ready, Set};
 
 /// A connection, and when each step to it was done.
@@ -168,33 +167,19 @@ impl<'a> Race<'a> {
     pub fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
         let silent = self.attempts.iter().map(|attempt| &attempt.address);
         let silent: Vec<_> = silent.chain(&self.waiting).copied().collect();
-        let mut causes: Vec<(String, Vec<SocketAddr>)> = Vec::new();
-        for (address, error) in &self.failures {
-            let cause = cause(error);
-            match causes.iter_mut().find(|(other, _)| *other == cause) {
-                Some((_, addresses)) => addresses.push(*address),
-                None => causes.push((cause, vec![*address])),
-            }
-        }
         let blamed = self.failures.iter().map(|(_, error)| blame(error));
         let mut exit = blamed.max_by_key(|exit| *exit == Exit::Network);
         if !silent.is_empty() {
-            causes.push((format!("no answer within {:?}", limit.length()), silent));
             exit = Some(Exit::Timeout);
         }
-        let message = match &causes[..] {
-            [(cause, addresses)] if addresses.len() == 1 => {
-                format!("could not connect to {}: {cause}", target.at(addresses[0]))
-            }
-            causes => {
-                let each = causes.iter().map(|(cause, addresses)| {
-                    let ips: Vec<String> = addresses.iter().map(ip).collect();
-                    format!("{} {cause}", ips.join(", "))
-                });
-                let each: Vec<String> = each.collect();
-                format!("could not connect to {target}: {}", each.join("; "))
-            }
-        };
+        let failures = self.failures.iter();
+        let failures = failures.map(|(address, error)| (*address, cause(error)));
+        let no_answer = format!("no answer within {:?}", limit.length());
+        let silent = silent
+            .into_iter()
+            .map(|address| (address, no_answer.clone()));
+        let tried = target.tried(failures.chain(silent));
+        let message = format!("could not connect to {tried}");
         Failure::new(exit.unwrap_or(Exit::Local), message)
     }
 }

@@ -15,7 +15,7 @@ use crate::net::connect::ConnectArgs;
 use crate::net::race::Race;
 use crate::net::services::Protocol;
 use crate::ping::options::PingArgs;
-use crate::units::{ip, positive_duration};
+use crate::units::{ip, number, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
 
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ pub struct CheckArgs {
     #[arg(short = 'z', long)]
     check: bool,
     /// Try N ports at a time [default: 64]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u16>(1..=65535))]
     parallel: Option<u16>,
     /// Check again until all are open, for TIME
     ///

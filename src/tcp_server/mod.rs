@@ -36,7 +36,7 @@ use crate::server::listen::ListenArgs;
 use crate::server::stop::Stop;
 use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
-use crate::units::positive_duration;
+use crate::units::{number, positive_duration};
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
 use connections::Connections;
@@ -60,7 +60,7 @@ pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
     /// Let up to N connections wait to be accepted
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = number::<i32>(1..=i32::MAX as u64))]
     backlog: i32,
     #[command(flatten)]
     service: ServiceArgs,
@@ -83,12 +83,12 @@ struct LimitArgs {
     #[arg(short, long)]
     keep_open: bool,
     /// Serve at most N at once; reset others
-    #[arg(short, long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value = "1024", value_parser = number::<u32>(1..=u32::MAX.into()))]
     max_connections: u32,
     /// Serve at most N of one host [default: 3/4 of -m]
     ///
     /// An IPv6 host is a /64. By default loopback may have all of -m. Others are reset.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=u32::MAX.into()))]
     max_connections_per_ip: Option<u32>,
     /// Close a connection after TIME without data
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]

@@ -31,7 +31,7 @@ use crate::server::listen::{Candidate, ListenArgs, Place};
 use crate::server::program::Program;
 use crate::server::stop::Stop;
 use crate::tap::TapArgs;
-use crate::units::{duration, positive_duration};
+use crate::units::{duration, number, positive_duration};
 use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
 use guard::Guard;
 use limit::Limiter;
@@ -78,7 +78,7 @@ pub struct Args {
     /// Run at most N programs at once (3/4 per host) [default: 256]
     ///
     /// Peers on loopback may have all of them.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u32>(1..=u32::MAX.into()))]
     max_peers: Option<u32>,
     /// Answer a host at most N times per second [default: 10000]
     ///

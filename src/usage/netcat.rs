@@ -11,6 +11,21 @@ const NO_ROUTE: &str = "routers drop packets with a route of their own (source r
 const CLIENTS: &str = "it is for the clients, tcp-client and udp-client";
 const SERVERS: &str = "it is for the servers, tcp-server and udp-server";
 
+/// The rows that differ for UDP.
+const UDP_ROWS: &[Row] = &[
+    (
+        &["-d"],
+        "write 'netkit udp-server -l PORT'",
+        "write -l, and < /dev/null",
+    ),
+    (
+        &["--delay"],
+        "a datagram waits for the answer to the one before",
+        "netkit answers at once",
+    ),
+    (&["--max-conns"], SERVERS, "write --max-peers N"),
+];
+
 const ROWS: &[Row] = &[
     (
         &["-N"],
@@ -62,11 +77,7 @@ const ROWS: &[Row] = &[
         "write --deadline TIME",
         "write --idle-timeout TIME",
     ),
-    (
-        &["--wait"],
-        "write --connect-timeout TIME",
-        "write --idle-timeout TIME",
-    ),
+    (&["--wait"], "write -W TIME", "write --idle-timeout TIME"),
     (
         &["-I"],
         "write --recv-buffer SIZE",
@@ -178,9 +189,21 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+/// The options of all rows.
+#[cfg(test)]
+pub fn options() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().flat_map(|(names, ..)| *names).copied()
+}
+
 /// What to write in place of `option`, which `subcommand` does not have.
 pub fn advice(option: &str, subcommand: &str) -> Option<&'static str> {
-    let (_, client, server) = ROWS.iter().find(|(names, ..)| names.contains(&option))?;
+    let of_udp: &[Row] = if subcommand.starts_with("udp") {
+        UDP_ROWS
+    } else {
+        &[]
+    };
+    let mut rows = of_udp.iter().chain(ROWS);
+    let (_, client, server) = rows.find(|(names, ..)| names.contains(&option))?;
     Some(if subcommand.ends_with("client") {
         client
     } else {

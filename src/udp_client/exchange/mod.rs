@@ -24,6 +24,7 @@ use crate::net::datagram::BUFFER;
 use crate::net::race::ATTEMPT_DELAY;
 use crate::signal::{SIGINT, Signals, end_by};
 use crate::udp_client::target::Target;
+use crate::units::number;
 use crate::wait::{Deadline, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
@@ -40,7 +41,7 @@ pub struct ExchangeArgs {
     #[arg(short = 'W', long, value_name = "TIME", default_value = "1s", value_parser = crate::units::positive_duration)]
     pub timeout: Duration,
     /// Send again up to N times if unanswered
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u32>(0..=u32::MAX.into()))]
     retries: u32,
     /// Only send; do not wait for answers
     ///

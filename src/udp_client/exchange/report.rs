@@ -65,14 +65,8 @@ impl Causes {
 
     /// The addresses as typed and as resolved, and what happened at each.
     pub fn list(&self, target: &HostPort) -> String {
-        if let [(address, cause)] = self.0.as_slice() {
-            return format!("{}: {cause}", target.at(*address));
-        }
-        let each = self.0.iter();
-        let each: Vec<_> = each
-            .map(|(address, cause)| format!("{address}: {cause}"))
-            .collect();
-        format!("{target}: {}", each.join("; "))
+        let failures = self.0.iter();
+        target.tried(failures.map(|(address, cause)| (*address, cause.to_string())))
     }
 }
 

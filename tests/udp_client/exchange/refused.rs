@@ -1,5 +1,6 @@
 //! A datagram that an unreachable port refuses.
 
+use std::net::{Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use crate::harness::datagrams::{address, expect, send};
@@ -19,6 +20,24 @@ fn a_refusal_is_an_error_at_once() {
         .code(1)
         .run();
     assert!(client.took < DEADLINE / 2, "{client:?}");
+}
+
+#[test]
+fn addresses_with_the_same_cause_stand_together() {
+    let closed = closed_port();
+    let port = closed.local_addr().unwrap().port();
+    let Ok(reserved) = UdpSocket::bind((Ipv6Addr::LOCALHOST, port)) else {
+        return;
+    };
+    // A connected socket hears only its peer.
+    reserved.connect(reserved.local_addr().unwrap()).unwrap();
+    netkit(["udp-client", &format!(":{port}"), "a"])
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"a\" from localhost:{port}: \
+             127.0.0.1, ::1 connection refused\n"
+        ))
+        .code(1)
+        .run();
 }
 
 #[test]
