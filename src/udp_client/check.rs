@@ -89,10 +89,15 @@ impl Asking<'_> {
         }
     }
 
-    /// Keeps `checked` unless the result of an earlier address says more.
+    /// Keeps `checked` if it says more than the results of the addresses before.
     fn keep(&mut self, checked: Checked) {
-        let is_silent = |checked: &Checked| checked.state == State::Silent;
-        if !self.found.as_ref().is_some_and(is_silent) {
+        let says = |state| match state {
+            State::Open | State::Silent => 2,
+            State::Closed => 1,
+            State::Failed => 0,
+        };
+        let found = self.found.as_ref();
+        if found.is_none_or(|found| says(found.state) < says(checked.state)) {
             self.found = Some(checked);
         }
     }

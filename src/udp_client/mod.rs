@@ -96,7 +96,11 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let watch = Rc::clone(&target.watch);
     let timeout = args.exchange.timeout;
     let result = if let Some(mut payloads) = payloads {
-        exchange::run(target, &mut payloads, &args.exchange, args.json, deadline)
+        let style = exchange::Style {
+            json: args.json,
+            verbose: logging.verbose > 0,
+        };
+        exchange::run(target, &mut payloads, &args.exchange, style, deadline)
     } else if args.ping.is_wanted() {
         ping::run(&target, timeout, deadline, &args.ping, args.json, logging)
     } else {

@@ -29,6 +29,16 @@ fn a_port_that_is_unreachable_is_closed() {
 }
 
 #[test]
+fn a_closed_port_of_several_addresses_is_told_of_the_first() {
+    let closed = closed_port();
+    let port = closed.local_addr().unwrap().port();
+    netkit(["udp-client", "-z", &format!(":{port}")])
+        .stdout(format!("localhost:{port} (127.0.0.1) closed, {{N}} ms\n"))
+        .code(1)
+        .run();
+}
+
+#[test]
 fn a_silent_port_is_open_or_filtered() {
     let silent = mailbox();
     let target = address(&silent);

@@ -28,6 +28,7 @@ use crate::units::number;
 use crate::wait::{Deadline, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
+pub use report::Style;
 use report::{Cause, Causes, Frame, Report};
 use sockets::Sockets;
 
@@ -72,7 +73,7 @@ pub fn run(
     target: Target<'_>,
     payloads: &mut Payloads,
     args: &ExchangeArgs,
-    json: bool,
+    style: Style,
     limit: Deadline,
 ) -> Result<(), Failure> {
     let is_group = target.is_group();
@@ -83,7 +84,7 @@ pub fn run(
     } else {
         Frame::Line
     };
-    let report = Report::start(target.typed, args.raw, frame, json)?;
+    let report = Report::start(target.typed, args.raw, frame, style)?;
     let sockets = Sockets::new(target);
     if args.no_wait {
         return send_only::run(sockets, payloads, report, limit);
@@ -100,7 +101,10 @@ pub fn run(
         sockets,
         ledger: Ledger::new(policy, gathers),
         report,
-        interrupt: json.then(|| Signals::catch(&[SIGINT], &[])).transpose()?,
+        interrupt: style
+            .json
+            .then(|| Signals::catch(&[SIGINT], &[]))
+            .transpose()?,
         buffer: vec![0; BUFFER],
     };
     let asked = exchange.ask_all(payloads);
@@ -117,6 +121,7 @@ pub fn run(
     } else {
         limit
     };
+    exchange.report.say_counts();
     let finished = exchange.report.finish(limit);
     let finished = finished.map_err(|failure| match failure.exit {
         Exit::Timeout if gave_up => Failure::announced(Exit::Timeout),

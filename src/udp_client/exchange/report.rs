@@ -80,9 +80,18 @@ pub enum Frame {
     Sender,
 }
 
+/// How the exchange is told.
+#[derive(Clone, Copy)]
+pub struct Style {
+    /// As events on standard output.
+    pub json: bool,
+    /// With a message for each answer, and one at the end.
+    pub verbose: bool,
+}
+
 /// Prints answers, one a line, or with `--json` events; logs the rest; and keeps the exit code.
 pub struct Report {
-    json: bool,
+    style: Style,
     /// What standard output has not taken yet.
     pub stdout: Queue,
     frame: Frame,
@@ -94,9 +103,14 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn start(target: &HostPort, raw: bool, frame: Frame, json: bool) -> Result<Self, Failure> {
+    pub fn start(
+        target: &HostPort,
+        raw: bool,
+        frame: Frame,
+        style: Style,
+    ) -> Result<Self, Failure> {
         let mut report = Self {
-            json,
+            style,
             stdout: Queue::open(raw)?,
             frame,
             sent: 0,
@@ -104,7 +118,7 @@ impl Report {
             last_answered: None,
             worst: Worst::default(),
         };
-        if json {
+        if style.json {
             report.print(Event::start(&target.to_string()))?;
         }
         Ok(report)
@@ -126,7 +140,12 @@ impl Report {
         if self.last_answered.replace(number) != Some(number) {
             self.answered += 1;
         }
-        if !self.json {
+        if self.style.verbose {
+            let time = rtt.map(|rtt| format!(" in {:.1} ms", json::milliseconds(rtt)));
+            let (time, size) = (time.unwrap_or_default(), answer.len());
+            tracing::info!("datagram {number} was answered by {address}{time}: {size} bytes");
+        }
+        if !self.style.json {
             return match self.frame {
                 Frame::None => self.stdout.push(answer),
                 Frame::Line => self.stdout.push_between("", answer, "\n"),
@@ -173,7 +192,7 @@ impl Report {
             );
             self.worst.add(Exit::Network);
         }
-        if !self.json {
+        if !self.style.json {
             return Ok(());
         }
         let mut event = Event::new(name).with("seq", number);
@@ -188,7 +207,7 @@ impl Report {
 
     /// The datagram with this number has no answer.
     pub fn unanswered(&mut self, number: u64, list: String) -> Result<(), Failure> {
-        if !self.json {
+        if !self.style.json {
             return Ok(());
         }
         let event = Event::new("unanswered").with("seq", number);
@@ -201,9 +220,17 @@ impl Report {
         self.worst.add(exit);
     }
 
+    /// With -v, at the end.
+    pub fn say_counts(&self) {
+        if self.style.verbose {
+            let (sent, answered) = (self.sent, self.answered);
+            tracing::info!("{sent} sent, {answered} answered");
+        }
+    }
+
     /// Blocks until all is printed, or fails at `limit`. Otherwise the error carries only the exit code.
     pub fn finish(mut self, limit: Deadline) -> Result<(), Failure> {
-        if self.json {
+        if self.style.json {
             let event = Event::new("summary")
                 .with("sent", self.sent)
                 .with("answered", self.answered)

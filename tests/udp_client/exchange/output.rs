@@ -122,3 +122,25 @@ fn answers_wait_for_a_slow_reader() {
     assert!(answers == format!("{large}\n").repeat(3).as_bytes());
     client.finish();
 }
+
+#[test]
+fn verbose_tells_the_time_of_each_answer_and_the_counts() {
+    let server = udp_server([]).listen();
+    let target = server.address();
+    netkit(["udp-client", "-v", &target, "a", "bc"])
+        .stdout("Hello, a!\nHello, bc!\n")
+        .stderr(format!(
+            "{{*}}  INFO datagram 1 was answered by {target} in {{N}} ms: 9 bytes\n\
+             {{*}}  INFO datagram 2 was answered by {target} in {{N}} ms: 10 bytes\n\
+             {{*}}  INFO 2 sent, 2 answered\n"
+        ))
+        .run();
+    let silent = mailbox();
+    let target = address(&silent);
+    netkit(["udp-client", "-v", "-W", "0.1", &target, "a"])
+        .stderr(format!(
+            "{{*}} ERROR no answer from {target} to \"a\" within 100ms\n{{*}}  INFO 1 sent, 0 answered\n"
+        ))
+        .code(1)
+        .run();
+}
