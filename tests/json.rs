@@ -58,6 +58,10 @@ const FIELDS: &[&str] = &[
     "seconds",
     "first_seq",
     "last_seq",
+    // A path MTU.
+    "mtu_bytes",
+    "payload_bytes",
+    "interface_mtu_bytes",
     // The summary of a check, and of an exchange.
     "open",
     "closed",

@@ -106,6 +106,8 @@ pub const CLIENT: &Groups = &[
             "timestamp",
             "report_missing",
             "audible",
+            "dont_fragment",
+            "mtu",
             "json",
         ],
     ),

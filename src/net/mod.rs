@@ -10,6 +10,7 @@ pub mod headers;
 pub mod multicast;
 pub mod options;
 pub mod pacing;
+pub mod path_mtu;
 pub mod race;
 pub mod resolve;
 pub mod services;

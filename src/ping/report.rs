@@ -143,7 +143,10 @@ impl<'a> Report<'a> {
     /// The network said that a probe did not arrive.
     pub fn refused(&self, number: u64, error: &io::Error) -> String {
         let cause = cause(error);
-        let what = self.unreachable(error).unwrap_or(&cause);
+        // One that is not the system's is in ping's words already.
+        let own = error.raw_os_error().is_none().then(|| error.to_string());
+        let what = own.as_deref().or_else(|| self.unreachable(error));
+        let what = what.unwrap_or(&cause);
         let line = format!(
             "From {} {}={number} {what}",
             self.ip(),

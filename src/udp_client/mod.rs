@@ -3,10 +3,12 @@
 mod check;
 mod exchange;
 pub mod modes;
+mod mtu;
 mod ping;
 mod relay;
 mod socket;
 mod target;
+mod token;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -59,6 +61,12 @@ pub struct Args {
     /// Sends an empty datagram. A port that does not answer is open|filtered.
     #[arg(short = 'z', long)]
     check: bool,
+    /// Find the largest packet that arrives whole
+    ///
+    /// That is the path MTU. The target has to answer, as for a ping; what routers tell by ICMP is only a
+    /// hint. A size is tried 3 times. -v tells each try. Linux only.
+    #[arg(long)]
+    mtu: bool,
     /// Print JSON, one object per line
     #[arg(long, conflicts_with = "raw")]
     json: bool,
@@ -88,14 +96,16 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         return Err(Failure::usage(message));
     }
     let mut target = Target::new(&typed, &args.target, deadline)?;
-    let is_exchange = !args.ping.is_wanted() && !args.relay.relay;
+    let is_exchange = !args.ping.is_wanted() && !args.relay.relay && !args.mtu;
     let payloads = is_exchange.then(|| Payloads::new(&data, &args.input));
     let payloads = payloads.transpose()?;
     args.ping.check_size(&target)?;
     target.record(deadline)?;
     let watch = Rc::clone(&target.watch);
     let timeout = args.exchange.timeout;
-    let result = if let Some(mut payloads) = payloads {
+    let result = if args.mtu {
+        mtu::run(&target, timeout, deadline, args.json, logging.verbose > 0)
+    } else if let Some(mut payloads) = payloads {
         let style = exchange::Style {
             json: args.json,
             verbose: logging.verbose > 0,
@@ -114,7 +124,9 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
 impl Args {
     /// Why nothing can be done with DATA, if so.
     fn mode_without_data(&self) -> Option<&'static str> {
-        if self.ping.is_wanted() {
+        if self.mtu {
+            Some("--mtu sends probes of its own")
+        } else if self.ping.is_wanted() {
             Some("a ping, which -c and -i imply, sends probes of its own")
         } else if self.relay.relay {
             Some("--relay sends standard input")

@@ -9,9 +9,10 @@ const EXCHANGE: Mode = Mode(&[]);
 const NO_WAIT: Mode = Mode(&["--no-wait"]);
 const RELAY: Mode = Mode(&["--relay"]);
 const CHECK: Mode = Mode(&["-z"]);
+const MTU: Mode = Mode(&["--mtu"]);
 const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 
-const ALL: &[Mode] = &[EXCHANGE, NO_WAIT, RELAY, CHECK, PING];
+const ALL: &[Mode] = &[EXCHANGE, NO_WAIT, RELAY, CHECK, MTU, PING];
 
 pub const OPTIONS: &Rows = &[
     (&["help", "version", "verbose", "quiet", "log_format"], ALL),
@@ -21,18 +22,20 @@ pub const OPTIONS: &Rows = &[
     (&["broadcast", "multicast_ttl", "multicast_interface"], ALL),
     (&["no_multicast_loop"], ALL),
     (&["hex_dump", "record", "append"], ALL),
-    (&["timeout"], &[EXCHANGE, CHECK, PING]),
-    (&["deadline"], &[EXCHANGE, NO_WAIT, RELAY, PING]),
+    (&["timeout"], &[EXCHANGE, CHECK, MTU, PING]),
+    (&["deadline"], &[EXCHANGE, NO_WAIT, RELAY, MTU, PING]),
     (&["retries", "all"], &[EXCHANGE]),
     (&["raw"], &[EXCHANGE, RELAY]),
     (&["send", "whole", "chunk"], &[EXCHANGE, NO_WAIT]),
-    (&["json"], &[EXCHANGE, CHECK, PING]),
+    (&["json"], &[EXCHANGE, CHECK, MTU, PING]),
     (&["no_wait"], &[NO_WAIT]),
     (
         &["relay", "crlf", "wait_after_eof", "idle_timeout"],
         &[RELAY],
     ),
     (&["check"], &[CHECK]),
+    (&["mtu"], &[MTU]),
+    (&["dont_fragment"], &[PING]),
     (&["ping", "count", "interval", "size", "max_loss"], &[PING]),
     (
         &[
@@ -54,7 +57,9 @@ impl Args {
     }
 
     fn mode(&self) -> Mode {
-        if self.ping.is_wanted() {
+        if self.mtu {
+            MTU
+        } else if self.ping.is_wanted() {
             PING
         } else if self.check {
             CHECK

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use crate::net::headers;
+use crate::net::{headers, path_mtu};
 use crate::ping::Arrival;
 use crate::tap::{DatagramTap, Direction};
 use crate::wait::{Deadline, OUT, Set};
@@ -84,6 +84,16 @@ impl ClientSocket {
             size,
             hop_limit: headers.hop_limit,
         })
+    }
+
+    /// Makes datagrams leave in one piece from now on. Linux only.
+    pub fn forbid_fragments(&self) -> io::Result<()> {
+        path_mtu::forbid_fragments(&self.socket, &self.address)
+    }
+
+    /// See [`path_mtu::believed`]. `None`: the system does not tell it.
+    pub fn path_mtu(&self) -> Option<usize> {
+        path_mtu::believed(&self.socket, &self.address).ok()
     }
 
     /// The ICMP error that has arrived since the last call.

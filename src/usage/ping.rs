@@ -25,6 +25,11 @@ const ROWS: &[Row] = &[
         "write --source IP or --interface NAME",
     ),
     (&["-t"], "write --ttl N", "write --ttl N"),
+    (
+        &["-M"],
+        "a TCP ping connects and sends no data; --mtu is for udp-client",
+        "write --dont-fragment, or --mtu",
+    ),
     (&["-Q"], "write --dscp NAME", "write --dscp NAME"),
     (
         &["-S"],

@@ -70,6 +70,40 @@ impl Host {
         host
     }
 
+    /// A further host, which this host routes to over a wire that carries packets of `mtu` bytes: it has
+    /// `198.51.100.2` and `2001:db8:1::2`.
+    pub fn route_to_next(&self, mtu: u16) -> Self {
+        let name = new_name();
+        ip(&format!("netns add {name}"));
+        let next = Self { name };
+        let (here, there) = (format!("-n {} ", self.name), format!("-n {} ", next.name));
+        ip(&format!(
+            "{here}link add out type veth peer name in netns {}",
+            next.name
+        ));
+        for (on, end, number) in [(&here, "out", 1), (&there, "in", 2)] {
+            ip(&format!("{on}link set lo up"));
+            ip(&format!("{on}link set {end} addrgenmode none mtu {mtu}"));
+            ip(&format!("{on}link set {end} up"));
+            ip(&format!("{on}address add 198.51.100.{number}/24 dev {end}"));
+            // The kernel looks for neighbours from a link-local address only.
+            for prefix in ["2001:db8:1::", "fe80::1:"] {
+                let address = format!("{prefix}{number}");
+                ip(&format!("{on}address add {address}/64 dev {end} nodad"));
+                wait_for_route(on, &address);
+            }
+        }
+        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            let set = format!("{key}=1");
+            program("sysctl", ["-qw", &set]).on(self).run();
+        }
+        ip("route add 198.51.100.0/24 via 192.0.2.2");
+        ip("-6 route add 2001:db8:1::/64 via 2001:db8::2");
+        ip(&format!("{there}route add default via 198.51.100.1"));
+        ip(&format!("{there}-6 route add default via 2001:db8:1::1"));
+        next
+    }
+
     /// The name of its network namespace, for ip(8).
     pub fn name(&self) -> &str {
         &self.name
@@ -116,6 +150,13 @@ pub fn black_hole(network: &str) {
         "table inet hole_{family} {{\nchain input {{\n\
          type filter hook input priority 0\n{family} daddr {network} drop\n}}\n}}\n"
     );
+    program("nft", ["-f", "-"]).stdin(rules).run();
+}
+
+/// From now on the kernel drops what routers tell of packets that are too large.
+pub fn drop_too_large() {
+    let rules = "table inet quiet {\nchain input {\ntype filter hook input priority 0\n\
+                 icmp type destination-unreachable drop\nicmpv6 type packet-too-big drop\n}\n}\n";
     program("nft", ["-f", "-"]).stdin(rules).run();
 }
 

@@ -8,6 +8,7 @@ mod fetching;
 mod groups;
 mod link_local;
 mod listening;
+mod mtu;
 mod process_1;
 mod resolving;
 mod udp_client;

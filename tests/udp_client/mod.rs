@@ -3,6 +3,7 @@
 mod check;
 mod exchange;
 mod groups;
+mod mtu;
 mod options;
 mod ping;
 mod relay;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure, OrFail as _};
 use crate::net::race::ATTEMPT_DELAY;
 use crate::ping::console::Console;
 use crate::udp_client::socket::ClientSocket;
@@ -18,10 +18,12 @@ pub struct Candidate {
 }
 
 /// Sends the first probe to one address after another until one answers. If none does, takes the
-/// first that did not refuse it, or else the last. With one address, sends nothing.
+/// first that did not refuse it, or else the last. With one address, sends nothing. `whole`: datagrams
+/// leave in one piece.
 pub fn choose(
     target: &Target<'_>,
     payload: &[u8],
+    whole: bool,
     console: &Console,
 ) -> Result<Candidate, Failure> {
     let mut candidates = Vec::new();
@@ -29,7 +31,7 @@ pub fn choose(
     for &address in &target.addresses {
         match target.open(address) {
             Ok(socket) => {
-                socket.ask_for_hop_limit();
+                prepare(&socket, whole)?;
                 candidates.push(Candidate { socket, sent: None });
             }
             Err(error) => failure = target.failure(address, &error),
@@ -48,6 +50,16 @@ pub fn choose(
     let is_silent = |candidate: &Candidate| candidate.sent.is_some();
     let silent = candidates.iter().position(is_silent);
     Ok(candidates.swap_remove(silent.unwrap_or(last)))
+}
+
+/// Makes `socket` one for probes.
+pub fn prepare(socket: &ClientSocket, whole: bool) -> Result<(), Failure> {
+    socket.ask_for_hop_limit();
+    if whole {
+        let set = socket.forbid_fragments();
+        set.or_fail(Exit::Local, || "could not set --dont-fragment")?;
+    }
+    Ok(())
 }
 
 /// Waits for an answer until the last candidate refuses its probe, or its head start ends (RFC 8305,

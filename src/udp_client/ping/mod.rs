@@ -11,8 +11,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use crate::escape::quoted;
-use crate::exit::{Failure, blame, cause};
+use crate::exit::{Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::datagram::{BUFFER, largest, payload_size};
 use crate::ping::Arrival;
@@ -23,9 +25,10 @@ use crate::ping::schedule::{Pace, Schedule};
 use crate::ping::session::Session;
 use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
+use crate::udp_client::token::LEAST;
 use crate::wait::{Deadline, IN, Set, is_wait};
 use candidates::{Candidate, choose};
-use probes::{LEAST, Probes};
+use probes::Probes;
 
 #[derive(clap::Args)]
 pub struct ProbeArgs {
@@ -42,6 +45,11 @@ pub struct ProbeArgs {
     /// Send at each answer, or 100/s; print dots
     #[arg(short = 'f', long, conflicts_with_all = ["adaptive", "timestamp", "report_missing"])]
     flood: bool,
+    /// Set "don't fragment" on each probe
+    ///
+    /// Linux only.
+    #[arg(long)]
+    dont_fragment: bool,
 }
 
 fn probe_size(text: &str) -> Result<usize, String> {
@@ -109,7 +117,8 @@ pub fn run(
     let size = args.payload();
     let console = Console::new(deadline)?;
     let mut probes = Probes::new(size, timeout);
-    let Candidate { socket, sent } = choose(target, probes.payload(), &console)?;
+    let whole = args.dont_fragment;
+    let Candidate { socket, sent } = choose(target, probes.payload(), whole, &console)?;
     let style = match (json, args.flood) {
         (true, _) => Style::Events,
         (false, true) => Style::Dots,
@@ -191,10 +200,18 @@ impl Ping<'_> {
         // Arm the timer before sending, so that nothing delays reading the answer.
         self.session.console.set_alarm(next)?;
         let sent = match self.socket.send(self.probes.payload()) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                // An earlier probe was refused, and this one was not sent (udp(7)).
-                self.refused(&error)?;
-                self.socket.send(self.probes.payload())
+            Err(error) if is_about_earlier(&error) => {
+                // This one was not sent (udp(7)).
+                match self.socket.send(self.probes.payload()) {
+                    // The interface does not take it.
+                    Err(again) if again.kind() == error.kind() && is_too_large(&error) => {
+                        Err(again)
+                    }
+                    sent => {
+                        self.refused(&error)?;
+                        sent
+                    }
+                }
             }
             sent => sent,
         };
@@ -211,8 +228,13 @@ impl Ping<'_> {
         self.probes.refuse_last();
         let name = self.target.name(self.socket.address);
         let cause = cause(error);
-        tracing::error!("could not send probe {number} to {name}: {cause}");
-        self.session.unsent(number, blame(error), &cause)
+        let (why, blame) = if is_too_large(error) {
+            (" (--dont-fragment)", Exit::Local)
+        } else {
+            ("", blame(error))
+        };
+        tracing::error!("could not send probe {number} to {name}: {cause}{why}");
+        self.session.unsent(number, blame, &cause)
     }
 
     /// Takes what has arrived, the first datagram at `at`.
@@ -266,7 +288,9 @@ impl Ping<'_> {
             tracing::debug!("{name}: {}", cause(error));
             return Ok(());
         };
-        self.session.refused(number, error)
+        let mtu = self.socket.path_mtu().filter(|_| is_too_large(error));
+        let told = mtu.map(|mtu| too_large(&self.socket.address, mtu));
+        self.session.refused(number, told.as_ref().unwrap_or(error))
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Failure> {
@@ -275,4 +299,22 @@ impl Ping<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether an error of send(2) may be about a probe that was sent before: the network refused it.
+fn is_about_earlier(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused || is_too_large(error)
+}
+
+fn is_too_large(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MSGSIZE)
+}
+
+/// In ping(8)'s words: a router passes on no more than `mtu` bytes in one piece.
+fn too_large(address: &SocketAddr, mtu: usize) -> io::Error {
+    io::Error::other(if address.is_ipv4() {
+        format!("Frag needed and DF set (mtu = {mtu})")
+    } else {
+        format!("Packet too big: mtu={mtu}")
+    })
 }

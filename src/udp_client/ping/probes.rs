@@ -1,21 +1,10 @@
 //! Which probe an answer belongs to, and which probes are still awaited.
-//!
-//! A payload starts with a token: the name of this run and the number of the probe. An answer belongs
-//! to the probe whose token it contains, wherever that stands. A payload is text, so that servers for
-//! text pass it on.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::ping::{Answer, Kind};
-
-/// The digits of a run's name and of a probe's number. Each has 36^8 (3 million million) values.
-const RUN: usize = 8;
-const NUMBER: usize = 8;
-
-/// The smallest payload: a token and nothing else.
-pub const LEAST: usize = RUN + NUMBER;
+use crate::udp_client::token::Tokens;
 
 /// How many probes are remembered. With the default time limit no awaited probe is forgotten while
 /// fewer than this are sent in a second.
@@ -26,12 +15,9 @@ const MOST: usize = 1 << 17;
 const LINGER: Duration = Duration::from_secs(2);
 const MOST_LINGER: Duration = Duration::from_secs(10);
 
-const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-
 /// All probes of one run. Reads no clock.
 pub struct Probes {
-    run: [u8; RUN],
-    payload: Vec<u8>,
+    tokens: Tokens,
     timeout: Duration,
     /// The last that were sent, in order.
     window: VecDeque<Probe>,
@@ -61,15 +47,8 @@ enum State {
 impl Probes {
     /// Probes of `size` bytes, at least [`LEAST`]. One is lost `timeout` after it was sent.
     pub fn new(size: usize, timeout: Duration) -> Self {
-        // The system seeds it at random.
-        let run = digits(RandomState::new().hash_one(std::process::id()));
-        let mut payload = run.to_vec();
-        payload.resize(LEAST, b'0');
-        // No part of these digits looks like a token.
-        payload.extend(DIGITS.iter().cycle().take(size.saturating_sub(LEAST)));
         Self {
-            run,
-            payload,
+            tokens: Tokens::new(size),
             timeout,
             window: VecDeque::new(),
             forgotten: 0,
@@ -91,9 +70,7 @@ impl Probes {
 
     /// The payload of the next probe.
     pub fn payload(&mut self) -> &[u8] {
-        let number = digits(self.sent() + 1);
-        self.payload[RUN..LEAST].copy_from_slice(&number);
-        &self.payload
+        self.tokens.payload(self.sent() + 1)
     }
 
     /// The next probe was sent at `at`.
@@ -151,11 +128,8 @@ impl Probes {
     /// The answers in `received`, which arrived at `at`: one for each known probe whose token it
     /// contains. Some servers send several back at once. Call [`Self::expire`] for `at` before.
     pub fn answers(&mut self, received: &[u8], at: Instant) -> Vec<Answer> {
-        let tokens = received.windows(LEAST);
-        let numbers = tokens.filter_map(|token| number(token.strip_prefix(&self.run)?));
-        let numbers: Vec<u64> = numbers.collect();
-        let answers = numbers.into_iter();
-        answers
+        let numbers = self.tokens.numbers(received).into_iter();
+        numbers
             .filter_map(|number| self.answer(number, at))
             .collect()
     }
@@ -197,20 +171,6 @@ impl Probes {
     }
 }
 
-/// The last digits of `number`.
-fn digits(mut number: u64) -> [u8; NUMBER] {
-    let mut digits = [b'0'; NUMBER];
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS[(number % 36) as usize];
-        number /= 36;
-    }
-    digits
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 36).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
@@ -218,6 +178,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::udp_client::token::LEAST;
 
     const TIMEOUT: Duration = Duration::from_millis(10);
 
@@ -236,16 +197,6 @@ mod tests {
     fn answer(kind: Kind, number: u64, millis: u64) -> Answer {
         let time = Duration::from_millis(millis);
         Answer { kind, number, time }
-    }
-
-    #[test]
-    fn a_payload_has_the_size_asked_for_and_is_text() {
-        for size in [LEAST, 56, 1000] {
-            let mut probes = Probes::new(size, TIMEOUT);
-            let payload = probes.payload();
-            assert_eq!(payload.len(), size);
-            assert!(payload.is_ascii());
-        }
     }
 
     #[test]
@@ -346,11 +297,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn a_number_is_read_back(expected in 0_u64..36_u64.pow(8)) {
-            prop_assert_eq!(number(&digits(expected)), Some(expected));
-        }
-
         #[test]
         fn any_datagram_is_answered_without_a_panic(received: Vec<u8>, cut: prop::sample::Index) {
             let mut probes = Probes::new(56, TIMEOUT);
