@@ -66,6 +66,7 @@ pub fn milliseconds(time: std::time::Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_event_is_one_object_in_order() {
@@ -83,5 +84,24 @@ mod tests {
             ":1,\"rtt_ms\":0.143,\"host\":\"a\\\"\\n\\u001b\",\"address\":\"fe80::1%2\",\"port\":7,\
              \"hex\":\"ff00\"}"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_peer_sent_can_be_read_back(bytes in prop_oneof![any::<Vec<u8>>(), "\\PC*|[\0-\u{a0}\u{2020}-\u{2070}]*".prop_map(String::into_bytes)]) {
+            let line = Event::new("x").with_data(&bytes).line();
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let event: Value = serde_json::from_str(&line).unwrap();
+            let back = match (&event["text"], &event["hex"]) {
+                (Value::String(text), Value::Null) => text.clone().into_bytes(),
+                (Value::Null, Value::String(hex)) => {
+                    let (pairs, _) = hex.as_bytes().as_chunks::<2>();
+                    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+                    pairs.iter().map(|pair| byte(pair.as_slice())).collect()
+                }
+                other => panic!("{other:?}"),
+            };
+            prop_assert_eq!(back, bytes);
+        }
     }
 }

@@ -107,6 +107,7 @@ impl<'a> Socket<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::net::UdpSocket;
 
     const TABLE: &str = "\
@@ -146,6 +147,26 @@ mod tests {
             assert!(backlog.unwrap().queued > 0, "{ip}");
             assert_eq!(Backlog::of(&socket), backlog, "{ip}");
             assert_eq!(Backlog::of(&sender), Some(Backlog::default()), "{ip}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_is_read_without_a_panic(table in "([0-9A-F: \n]|\\PC)*") {
+            let keys = keys("127.0.0.1:1".parse().unwrap());
+            prop_assert_eq!(sum(table.lines(), &keys), None);
+        }
+
+        #[test]
+        fn a_queue_is_read_as_the_kernel_writes_it(ip: IpAddr, port: u16, queued: u32, dropped: u32, inode: u32) {
+            let line = format!(
+                "  1: {} 0:0 07 00000000:{queued:08X} 00:00000000 00000000     0        0 {inode} 2 0 {dropped}",
+                key(ip, port)
+            );
+            let keys = keys(SocketAddr::new(ip, port));
+            let backlog = Backlog { queued: queued.into(), dropped: dropped.into() };
+            prop_assert_eq!(sum([line.as_str()].into_iter(), &keys), Some(backlog));
+            prop_assert_eq!(Socket::read(&line).unwrap().inode, u64::from(inode));
         }
     }
 }

@@ -228,6 +228,7 @@ pub(super) fn hear_own_groups_only(_socket: &Socket, _address: &SocketAddr) {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_group_is_a_multicast_address_and_perhaps_an_interface() {
@@ -263,5 +264,15 @@ mod tests {
         assert!(!group.suits(&"127.0.0.1:1".parse().unwrap()));
         assert!(group.suits(&"239.1.2.3:1".parse().unwrap()));
         assert!(!group.suits(&"239.1.2.4:1".parse().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_group_that_is_taken_is_shown_as_it_is_read(text in "(2[23][0-9]|ff[01][0-9a-f]|[0-9.:%]|\\PC){0,12}|ff0[0-9a-f]::[0-9a-f]{0,4}%\\PC{0,9}") {
+            if let Ok(group) = text.parse::<Group>() {
+                prop_assert!(group.ip.is_multicast());
+                prop_assert_eq!(group.to_string().parse(), Ok(group));
+            }
+        }
     }
 }

@@ -250,6 +250,7 @@ fn whole_seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn service_classes_have_names_and_numbers() {
@@ -267,6 +268,14 @@ mod tests {
         }
         for text in ["", "64", "-1", "cs8", "af14", "af50", "xx"] {
             assert!(dscp(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_answered_without_a_panic(text in "(cs|af|ef|[0-9kMG.hms]|\\PC){0,6}") {
+            prop_assert!(dscp(&text).is_ok_and(|class| class < 64) || dscp(&text).is_err());
+            let _ = (buffer_size(&text), whole_seconds(&text));
         }
     }
 }

@@ -79,7 +79,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_file_is_read_without_a_panic(file in "([a-z0-9#/ \\t\\n]|\\PC)*", name in "\\PC{0,4}") {
-            let _ = find(&file, &name, "tcp");
+            if let Some(port) = find(&file, &name, "tcp") {
+                prop_assert!(file.contains(&name) && port > 0);
+            }
+        }
+
+        #[test]
+        fn a_line_among_others_is_found(before in "([a-z0-9#/ \\t]|\\PC)*", port in 1_u16.., name in "[a-z]{1,9}-x") {
+            let file = format!("{before}\n{name}\t{port}/udp # comment\n");
+            prop_assert_eq!(find(&file, &name, "udp"), Some(port));
         }
     }
 }

@@ -89,6 +89,7 @@ pub fn check_path(path: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_request_asks_for_the_end_of_the_connection() {
@@ -134,10 +135,23 @@ mod tests {
         }
     }
 
-    proptest::proptest! {
+    proptest! {
         #[test]
         fn any_url_is_answered_without_a_panic(rest in "([:/?#@\\[\\]a1.]|\\PC)*") {
             let _ = read_url(&format!("http://{rest}"));
+        }
+
+        /// The server reads one request with one `Host`, whatever the URL is.
+        #[test]
+        fn a_url_cannot_add_a_line_to_the_request(host in "([a.:\\[\\]\u{0}-\u{20}\u{7f}]|\\PC){1,9}", path in "([/a?\r\n\t ]|\\PC){0,9}") {
+            if let Ok((target, path)) = read_url(&format!("http://{host}/{path}"))
+                && check_path(&path).is_ok()
+            {
+                let request = String::from_utf8(get(&target, &path)).unwrap();
+                let lines: Vec<_> = request.split("\r\n").collect();
+                prop_assert_eq!(lines.len(), 5);
+                prop_assert!(!lines.concat().contains(char::is_control), "{}", request.escape_debug());
+            }
         }
     }
 

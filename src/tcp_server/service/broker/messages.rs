@@ -82,6 +82,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_chat_sends_lines_with_names_and_without_control() {
@@ -106,5 +107,39 @@ mod tests {
     fn a_broker_passes_bytes_as_they_are() {
         let mut messages = Messages::new(Kind::Bytes, String::new());
         assert_eq!(messages.push(b"\0\xff\n").unwrap(), b"\0\xff\n");
+    }
+
+    /// What the others get of `reads`, and of the end of input.
+    fn heard(kind: Kind, reads: &[&[u8]]) -> Vec<u8> {
+        let mut messages = Messages::new(kind, "user1".to_owned());
+        let mut heard = Vec::new();
+        for read in reads.iter().filter(|read| !read.is_empty()) {
+            heard.extend(messages.push(read).unwrap());
+        }
+        heard.extend(messages.push(b"").unwrap());
+        heard
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_others_get_does_not_depend_on_how_it_is_cut(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..60),
+            cut: prop::sample::Index,
+        ) {
+            let (one, other) = bytes.split_at(cut.index(bytes.len() + 1));
+            for kind in [Kind::Chat, Kind::Bytes] {
+                prop_assert_eq!(heard(kind, &[one, other]), heard(kind, &[&bytes]));
+            }
+            prop_assert_eq!(heard(Kind::Bytes, &[one, other]), bytes);
+        }
+
+        #[test]
+        fn a_member_cannot_speak_as_another(bytes: Vec<u8>) {
+            let heard = String::from_utf8_lossy(&heard(Kind::Chat, &[&bytes])).into_owned();
+            for line in heard.split_terminator('\n') {
+                prop_assert!(line.starts_with("<user1> "), "{line}");
+                prop_assert!(!line.contains(|c: char| c.is_control() && c != '\t'), "{line:?}");
+            }
+        }
     }
 }
