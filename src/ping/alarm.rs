@@ -12,6 +12,8 @@ pub struct Alarm {
     /// `None` before the first deadline, and on systems without timerfd: poll(2) gets the timeout.
     timer: Option<OwnedFd>,
     deadline: Deadline,
+    /// A wait has ended after the deadline. Until then even a deadline that has passed stays.
+    is_over: bool,
 }
 
 impl Alarm {
@@ -19,27 +21,32 @@ impl Alarm {
         Self {
             timer: None,
             deadline: Deadline::NEVER,
+            is_over: false,
         }
     }
 
     /// Makes waits end at `deadline`, or earlier: an alarm that comes sooner stays, as setting it for
     /// every probe would cost a system call each.
     pub fn set(&mut self, deadline: Deadline) -> io::Result<()> {
-        if self.deadline.min(deadline) == self.deadline && !self.deadline.has_passed() {
+        if self.deadline.min(deadline) == self.deadline && !self.is_over {
             return Ok(());
         }
         self.deadline = deadline;
+        self.is_over = false;
         arm(&mut self.timer, deadline.left())
     }
 
     /// Blocks until a descriptor of `set` is ready or the deadline has passed. A signal or an earlier
     /// alarm ends the wait early.
-    pub fn wait<'a>(&'a self, mut set: Set<'a>) -> io::Result<Ready> {
-        let Some(timer) = &self.timer else {
-            return set.wait(self.deadline);
+    pub fn wait<'a>(&'a mut self, mut set: Set<'a>) -> io::Result<Ready> {
+        let ready = if let Some(timer) = &self.timer {
+            set.add(timer.as_fd(), IN);
+            set.wait(Deadline::NEVER)
+        } else {
+            set.wait(self.deadline)
         };
-        set.add(timer.as_fd(), IN);
-        set.wait(Deadline::NEVER)
+        self.is_over = self.deadline.has_passed();
+        ready
     }
 }
 
@@ -69,4 +76,21 @@ fn arm(timer: &mut Option<OwnedFd>, left: Option<Duration>) -> io::Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn arm(_timer: &mut Option<OwnedFd>, _left: Option<Duration>) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_has_passed_before_the_wait_ends_it() {
+        let mut alarm = Alarm::new();
+        let later = Deadline::after(Duration::from_secs(10));
+        for _ in 0..2 {
+            alarm.set(Deadline::after(Duration::ZERO)).unwrap();
+            alarm.set(later).unwrap();
+            alarm.wait(Set::new()).unwrap();
+            assert!(!later.has_passed());
+        }
+    }
 }
