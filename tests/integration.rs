@@ -14,6 +14,7 @@
 //! | `tcp_server` | services, limits, access, where it listens, how it stops |
 //! | `udp_client` | datagrams and their answers, pings, a relay, a check |
 //! | `udp_server` | services, access, the log, programs, multicast |
+//! | `torture` | each system call fails once; `cargo test -- --ignored torture` |
 //! | `interop` | real peers, in both directions |
 //! | `privileged` | what needs root: port 80, other networks; `cargo test -- --ignored privileged` |
 
@@ -33,5 +34,7 @@ mod relay;
 mod tap;
 mod tcp_client;
 mod tcp_server;
+#[cfg(target_os = "linux")]
+mod torture;
 mod udp_client;
 mod udp_server;

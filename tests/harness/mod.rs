@@ -37,7 +37,7 @@ pub use folder::Folder;
 pub use folder::temporary_folder;
 pub use full_pipe::{FullPipe, named_pipe};
 pub use peer::{Connection, Peer};
-pub use program::{Process, Program, netkit, program};
+pub use program::{Finished, Process, Program, netkit, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
 pub use text::{bytes_of_dump, matches, random_bytes};

@@ -310,6 +310,7 @@ pub struct Process {
 pub struct Finished {
     pub stdout: Vec<u8>,
     pub stderr: String,
+    pub status: ExitStatus,
     pub took: Duration,
 }
 
@@ -430,6 +431,15 @@ impl Process {
         })
     }
 
+    /// Waits for the first line of standard error. `None`: it ended without one.
+    pub fn first_line(&self) -> Option<String> {
+        let first = self.stderr.wait(self.deadline, |state| {
+            let line = next_line(&state.bytes, 0);
+            (line.is_some() || state.ended).then_some(line)
+        });
+        first.flatten()
+    }
+
     /// All of standard error so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes()).into_owned()
@@ -466,6 +476,11 @@ impl Process {
         list.unwrap().count()
     }
 
+    /// Waits for the end of the program, for `time` at most. Returns whether it has ended.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        self.ended.recv_timeout(time) != Err(mpsc::RecvTimeoutError::Timeout)
+    }
+
     /// Whether the program has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
@@ -476,7 +491,7 @@ impl Process {
     #[track_caller]
     pub fn finish(mut self) -> Finished {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        if self.ended.recv_timeout(left(self.deadline)).is_err() {
+        if !self.ends_within(left(self.deadline)) {
             self.fail("it should have ended by now");
         }
         let took = self.started.elapsed();
@@ -489,6 +504,7 @@ impl Process {
         let finished = Finished {
             stdout: self.stdout.bytes(),
             stderr: self.log(),
+            status,
             took,
         };
         let end = status
