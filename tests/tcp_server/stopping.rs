@@ -236,3 +236,13 @@ fn programs_do_not_outlive_a_server_that_a_signal_ends() {
         }
     }
 }
+
+#[test]
+fn the_input_of_a_program_ends_with_a_server_that_is_killed() {
+    let server = tcp_server(["--sh-exec", "cat; echo the program has ended >&2"]).listen();
+    let mut client = server.connect();
+    client.send("x");
+    client.expect("x");
+    server.signal(Signal::KILL);
+    server.wait_for_line("the program has ended");
+}
