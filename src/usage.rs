@@ -25,8 +25,16 @@ pub struct Mode(pub &'static [&'static str]);
 /// Options by their ids, with the modes in which they do something. Every option has a row.
 pub type Rows = [(&'static [&'static str], &'static [Mode])];
 
-/// The options that were typed, in the order of `--help`: id, and name as in `-c` or `--count`.
-pub struct Typed(Vec<(String, String)>);
+/// The options that were typed, in the order of their declaration.
+pub struct Typed(Vec<TypedOption>);
+
+struct TypedOption {
+    id: String,
+    /// `-c` if it has a letter, or else `--count`.
+    name: String,
+    /// As it was typed.
+    spelled: String,
+}
 
 impl Typed {
     /// Those of the subcommand that `matches` names.
@@ -39,23 +47,32 @@ impl Typed {
         let Some((options, matches)) = chosen else {
             return Self(Vec::new());
         };
+        let words = arguments();
+        let is_word = |name: &String| {
+            words
+                .iter()
+                .any(|word| word.split('=').next() == Some(name))
+        };
         let typed = options.filter_map(|option| {
             let id = option.get_id().as_str();
+            if matches.value_source(id) != Some(ValueSource::CommandLine) {
+                return None;
+            }
             let long = option.get_long().map(|long| format!("--{long}"));
-            let name = option
-                .get_short()
-                .map(|short| format!("-{short}"))
-                .or(long)?;
-            let is_typed = matches.value_source(id) == Some(ValueSource::CommandLine);
-            is_typed.then(|| (id.to_owned(), name))
+            let short = option.get_short().map(|short| format!("-{short}"));
+            let name = short.or(long.clone())?;
+            let spelled = long.filter(is_word).unwrap_or_else(|| name.clone());
+            let id = id.to_owned();
+            Some(TypedOption { id, name, spelled })
         });
         Self(typed.collect())
     }
 
     /// Refuses the first option that does nothing in `mode`.
     pub fn check(&self, mode: Mode, rows: &Rows) -> Result<(), Failure> {
-        for (id, option) in &self.0 {
-            let row = rows.iter().find(|(ids, _)| ids.contains(&id.as_str()));
+        for option in &self.0 {
+            let mut rows = rows.iter();
+            let row = rows.find(|(ids, _)| ids.contains(&&option.id[..]));
             let Some((_, modes)) = row else { continue };
             if !modes.contains(&mode) {
                 return Err(Failure::usage(self.refusal(option, mode, modes)));
@@ -66,10 +83,11 @@ impl Typed {
 
     /// Refuses `option`, by its id, where `other`, by its id and name, was not typed.
     pub fn require(&self, option: &str, (other, other_name): (&str, &str)) -> Result<(), Failure> {
-        let name = |id: &str| self.0.iter().find(|(typed, _)| typed == id);
-        match (name(option), name(other)) {
-            (Some((_, option)), None) => {
-                Err(Failure::usage(format!("{option} needs {other_name}")))
+        let find = |id: &str| self.0.iter().find(|typed| typed.id == id);
+        match (find(option), find(other)) {
+            (Some(option), None) => {
+                let message = format!("{} needs {other_name}", option.spelled);
+                Err(Failure::usage(message))
             }
             _ => Ok(()),
         }
@@ -81,7 +99,7 @@ impl Typed {
         options: &[&str],
         (other, other_name): (&str, &str),
     ) -> Result<(), Failure> {
-        let is_typed = self.0.iter().any(|(id, _)| id == other);
+        let is_typed = self.0.iter().any(|typed| typed.id == other);
         if is_typed {
             self.exclude(options, other_name)
         } else {
@@ -91,20 +109,22 @@ impl Typed {
 
     /// Refuses `options`, by their ids, beside the option `other`.
     pub fn exclude(&self, options: &[&str], other: &str) -> Result<(), Failure> {
-        match self.0.iter().find(|(id, _)| options.contains(&&id[..])) {
-            Some((_, option)) => {
-                let message = format!("{option} does nothing with {other}");
+        let mut typed = self.0.iter();
+        match typed.find(|typed| options.contains(&&typed.id[..])) {
+            Some(option) => {
+                let message = format!("{} does nothing with {other}", option.spelled);
                 Err(Failure::usage(message))
             }
             None => Ok(()),
         }
     }
 
-    fn refusal(&self, option: &str, mode: Mode, modes: &[Mode]) -> String {
+    fn refusal(&self, option: &TypedOption, mode: Mode, modes: &[Mode]) -> String {
         /// More names would hide what is wrong.
         const MOST_NAMES: usize = 4;
         let names: Vec<&str> = modes.iter().flat_map(|mode| mode.0).copied().collect();
-        let is_choice = modes.contains(&Mode(&[])) || names.contains(&option);
+        let is_choice = modes.contains(&Mode(&[])) || names.contains(&&option.name[..]);
+        let option = &option.spelled;
         match &names[..] {
             [others @ .., last] if !is_choice && names.len() <= MOST_NAMES => {
                 let others = others.join(", ");
@@ -112,12 +132,13 @@ impl Typed {
                 format!("{option} needs {others}{or}{last}")
             }
             _ => {
-                let is_typed = |name: &&&str| {
-                    let option = name.split(' ').next();
-                    self.0.iter().any(|(_, typed)| Some(&typed[..]) == option)
-                };
-                let chosen_by = mode.0.iter().find(is_typed).or(mode.0.first());
-                let chosen_by = chosen_by.copied().unwrap_or_default();
+                let typed = mode.0.iter().find_map(|name| {
+                    let (option, value) = name.split_at(name.find(' ').unwrap_or(name.len()));
+                    let typed = self.0.iter().find(|typed| typed.name == option)?;
+                    Some(format!("{}{value}", typed.spelled))
+                });
+                let first = || mode.0.first().copied().unwrap_or_default().to_owned();
+                let chosen_by = typed.unwrap_or_else(first);
                 format!("{option} does nothing with {chosen_by}")
             }
         }

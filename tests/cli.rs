@@ -133,6 +133,15 @@ fn a_bad_value_is_refused_with_a_correct_example() {
             "invalid value '1.5' for '--retry <N>': \
              '1.5' is not a whole number from 0 to 4294967295",
         ),
+        // As typed: not -W, not -c.
+        (
+            "tcp-client --timeout 3 a:1",
+            "--timeout needs --ping, -c or -i",
+        ),
+        (
+            "udp-client --raw --count=1 a:1",
+            "--raw does nothing with --count",
+        ),
         (
             "udp-client 8000 hello",
             "'8000' is only a port; write :8000 or HOST:8000",
