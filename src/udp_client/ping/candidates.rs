@@ -18,8 +18,8 @@ pub struct Candidate {
 }
 
 /// Sends the first probe to one address after another until one answers. If none does, takes the
-/// first that did not refuse it, or else the last. With one address, sends nothing. `whole`: datagrams
-/// leave in one piece.
+/// first that did not refuse it, or else the first of all. With one address, sends nothing. `whole`:
+/// datagrams leave in one piece.
 pub fn choose(
     target: &Target<'_>,
     payload: &[u8],
@@ -49,7 +49,7 @@ pub fn choose(
     }
     let is_silent = |candidate: &Candidate| candidate.sent.is_some();
     let silent = candidates.iter().position(is_silent);
-    Ok(candidates.swap_remove(silent.unwrap_or(last)))
+    Ok(candidates.swap_remove(silent.unwrap_or(0)))
 }
 
 /// Makes `socket` one for probes.

@@ -176,6 +176,22 @@ fn an_unreachable_port_is_an_error_and_no_answer() {
 }
 
 #[test]
+fn of_addresses_that_all_refuse_the_first_is_pinged() {
+    let closed = closed_port();
+    let port = closed.local_addr().unwrap().port();
+    ping(&format!(":{port}"), ["-c", "1"])
+        .stdout(format!(
+            "PING localhost:{port} (127.0.0.1) 56(84) bytes of data.\n\
+             From 127.0.0.1 udp_seq=1 Destination Port Unreachable\n\
+             \n\
+             --- localhost:{port} ping statistics ---\n\
+             1 packets transmitted, 0 received, +1 errors, 100% packet loss, time {{N}}ms\n\n"
+        ))
+        .code(1)
+        .run();
+}
+
+#[test]
 fn a_datagram_without_a_probe_is_no_answer() {
     let server = mailbox();
     let target = address(&server);
