@@ -161,8 +161,14 @@ fn fault(clean: &Outcome, outcome: &Outcome, most: usize, trace: &Trace) -> Opti
     }
     // Standard output's reader has gone: a quiet end.
     let quiet = ended_by(Signal::PIPE) || status.code() == Some(141);
-    let is_new = |line: &str| !clean.finished.stderr.contains(line);
-    let has_told = stderr.lines().any(is_new) || outcome.tells_on_stdout();
+    let is_new =
+        |line: &str| !clean.finished.stderr.contains(line) && !line.contains(" late answer ");
+    let told = stderr.lines().filter(|line| is_new(line)).count();
+    let has_told = told > 0 || outcome.tells_on_stdout();
+    // What a server logs may be told in several lines.
+    if told > 1 && clean.finished.stderr.is_empty() {
+        return Some(format!("{status} with {told} messages: {stderr}"));
+    }
     if asked || quiet || has_told || trace.failed("write(2,") {
         return None;
     }
