@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{FileType, OFlags};
 
@@ -42,9 +42,33 @@ fn shares_terminal() -> bool {
     stdout.is_terminal() && stderr.is_terminal() && device(stdout.as_fd()) == device(stderr.as_fd())
 }
 
-/// Whether a message has to begin with a newline. It is told once: then the message has ended the line.
-pub fn close_line() -> bool {
-    LINE_IS_OPEN.load(Ordering::Relaxed) && LINE_IS_OPEN.swap(false, Ordering::Relaxed)
+/// Whether a status line stands below the line that is open.
+static HAS_STATUS: AtomicBool = AtomicBool::new(false);
+
+/// How many messages have closed an open line.
+static INTERRUPTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on a message erases what stands below an open line.
+pub fn show_status() {
+    HAS_STATUS.store(true, Ordering::Relaxed);
+}
+
+/// How many messages were written where a line was open.
+pub fn interruptions() -> usize {
+    INTERRUPTIONS.load(Ordering::Relaxed)
+}
+
+/// What a message has to begin with. It is told once: then the message has ended the line.
+pub fn close_line() -> &'static [u8] {
+    if !LINE_IS_OPEN.load(Ordering::Relaxed) || !LINE_IS_OPEN.swap(false, Ordering::Relaxed) {
+        return b"";
+    }
+    INTERRUPTIONS.fetch_add(1, Ordering::Relaxed);
+    if HAS_STATUS.load(Ordering::Relaxed) {
+        b"\x1b[J\n"
+    } else {
+        b"\n"
+    }
 }
 
 /// Writes `bytes` and nothing else, at once.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
-pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+pub use signal_hook::consts::{
+    SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH,
+};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::{flag, low_level};
 
@@ -133,6 +135,11 @@ pub fn end_by(signal: c_int) -> io::Result<()> {
         low_level::exit(code(signal));
     }
     low_level::emulate_default_handler(signal)
+}
+
+/// Stops the process, as SIGTSTP does that is not caught. Returns once it goes on.
+pub fn stop() -> io::Result<()> {
+    low_level::emulate_default_handler(SIGTSTP)
 }
 
 fn is_process_1() -> bool {

@@ -75,8 +75,9 @@ impl State {
 /// standard error refuses is lost: there is nowhere left to say so. If the same terminal is in the
 /// middle of a line of data, the log line begins on the next.
 pub fn write_line(line: &[u8]) {
-    if close_line() {
-        return write_line(&[b"\n", line].concat());
+    let end = close_line();
+    if !end.is_empty() {
+        return write_line(&[end, line].concat());
     }
     let stderr = stderr();
     let mut state = lock(&stderr.state);
@@ -130,10 +131,11 @@ impl Dumps {
             return Ok(None);
         }
         // As a log line does.
-        let lines = if close_line() {
-            Cow::from([b"\n", dump].concat())
-        } else {
+        let end = close_line();
+        let lines = if end.is_empty() {
             Cow::from(dump)
+        } else {
+            Cow::from([end, dump].concat())
         };
         let count = self.stderr.write_now(&lines)?;
         state.taken += 1;

@@ -105,6 +105,7 @@ pub const CLIENT: &Groups = &[
             "max_loss",
             "timestamp",
             "report_missing",
+            "live",
             "audible",
             "dont_fragment",
             "mtu",

@@ -10,6 +10,7 @@ pub mod console;
 mod events;
 mod findings;
 mod histogram;
+mod live;
 pub mod options;
 mod order;
 mod outages;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::screen;
+use crate::exit::Failure;
 use crate::units::{count, positive_duration};
 
 #[derive(clap::Args)]
@@ -35,6 +37,12 @@ pub struct PingArgs {
     /// Report an unanswered probe at the next one
     #[arg(short = 'O', long)]
     pub report_missing: bool,
+    /// Draw a strip, a character for each probe
+    ///
+    /// The higher the bar the longer the time, on a logarithmic scale that each row of 60 chooses anew; !
+    /// is lost, ~ late, + answered twice. A status line stands below. Terminals only.
+    #[arg(long, conflicts_with_all = ["json", "timestamp", "report_missing"])]
+    pub live: bool,
     /// Ring the terminal's bell at each answer
     #[arg(short, long, conflicts_with = "json")]
     pub audible: bool,
@@ -49,11 +57,23 @@ impl PingArgs {
         max_loss: None,
         timestamp: false,
         report_missing: false,
+        live: false,
         audible: false,
     };
 
     pub fn is_wanted(&self) -> bool {
         self.ping || self.count.is_some() || self.interval.is_some()
+    }
+
+    /// Fails if `--live` has no terminal to draw on.
+    pub fn check_terminal(&self) -> Result<(), Failure> {
+        let message = match screen::bars() {
+            _ if !self.live => return Ok(()),
+            Some(_) if screen::has_cursor() => return Ok(()),
+            Some(_) => "--live needs a terminal that can move its cursor, and TERM is dumb",
+            None => "--live needs a terminal as standard output",
+        };
+        Err(Failure::usage(message))
     }
 
     /// Whether nothing but `-i` asks for a ping.

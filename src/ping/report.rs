@@ -61,6 +61,8 @@ pub enum Style {
     /// A dot for each probe. Its answer erases the dot.
     Dots,
     Events,
+    /// Nothing: a strip shows each probe.
+    Live,
 }
 
 impl<'a> Report<'a> {
@@ -113,7 +115,7 @@ impl<'a> Report<'a> {
         match self.style {
             _ if self.quiet => String::new(),
             Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}") + self.bell(),
-            Style::Dots => String::new(),
+            Style::Dots | Style::Live => String::new(),
             Style::Lines => {
                 let from = self.from(arrival.source);
                 let line = text::reply(answer, arrival, &from, self.protocol.label());
@@ -190,7 +192,7 @@ impl<'a> Report<'a> {
         let summary = text::summary(statistics, &self.target, self.verbose, has_gap);
         let bars = self.bars.as_ref();
         let histogram =
-            bars.and_then(|bars| histogram::line(&statistics.times, bars, screen::columns()));
+            bars.and_then(|bars| histogram::line(&statistics.times, bars, screen::size().0));
         findings + &summary + &histogram.unwrap_or_default()
     }
 

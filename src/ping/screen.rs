@@ -1,8 +1,9 @@
-//! Standard output as a terminal: how wide it is, and which bars it can show.
+//! Standard output as a terminal: its size, and which bars it can show.
 
 use std::io::{self, IsTerminal as _};
 
-use rustix::termios::tcgetwinsize;
+use rustix::process::getpgrp;
+use rustix::termios::{tcgetpgrp, tcgetwinsize};
 
 /// From low to high.
 pub type Bars = [char; 8];
@@ -16,11 +17,25 @@ pub fn bars() -> Option<Bars> {
     io::stdout().is_terminal().then_some(bars)
 }
 
-/// How many columns standard output has now.
-pub fn columns() -> usize {
-    let size = tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_col);
-    // A terminal that does not tell its size has the usual one.
-    if size == 0 { 80 } else { size.into() }
+/// How many columns and lines standard output has now.
+pub fn size() -> (usize, usize) {
+    let size = tcgetwinsize(io::stdout());
+    let size = size.map_or((0, 0), |size| (size.ws_col, size.ws_row));
+    match size {
+        // A terminal that does not tell its size has the usual one.
+        (0, _) | (_, 0) => (80, 24),
+        (columns, lines) => (columns.into(), lines.into()),
+    }
+}
+
+/// Whether this process may draw on the terminal: it is not in the background.
+pub fn is_in_foreground() -> bool {
+    tcgetpgrp(io::stdout()).map_or(true, |group| group == getpgrp())
+}
+
+/// Whether the terminal moves its cursor where it is told to.
+pub fn has_cursor() -> bool {
+    std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// Whether the locale's characters are those of UTF-8: locale(7).

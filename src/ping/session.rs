@@ -3,14 +3,19 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::console::Console;
+use super::console::{Console, Woken};
+use super::live::Live;
+use super::live::job::Happened;
 use super::options::PingArgs;
 use super::outages::{Change, Moment};
 use super::report::Report;
 use super::schedule::Schedule;
+use super::screen;
 use super::statistics::{Statistics, percent};
 use super::{Answer, Arrival, Kind};
 use crate::exit::{Exit, Failure, Worst};
+use crate::signal;
+use crate::wait::Set;
 
 pub struct Session<'a> {
     args: &'a PingArgs,
@@ -18,6 +23,7 @@ pub struct Session<'a> {
     pub report: Report<'a>,
     schedule: Schedule,
     statistics: Statistics,
+    live: Option<Live>,
     /// Datagrams that answered no probe.
     pub unexpected: u64,
     worst: Worst,
@@ -29,8 +35,10 @@ impl<'a> Session<'a> {
         console: Console,
         report: Report<'a>,
         schedule: Schedule,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Failure> {
+        let bars = screen::bars().filter(|_| args.live);
+        Ok(Self {
+            live: bars.map(Live::new).transpose()?,
             args,
             console,
             report,
@@ -38,7 +46,7 @@ impl<'a> Session<'a> {
             statistics: Statistics::default(),
             unexpected: 0,
             worst: Worst::default(),
-        }
+        })
     }
 
     /// Whether a probe follows those that were `sent`.
@@ -67,6 +75,9 @@ impl<'a> Session<'a> {
     /// Counts a probe that is sent at `at`. Returns when the next is due.
     pub fn sent(&mut self, at: Instant) -> Result<Instant, Failure> {
         let changes = self.statistics.sent(Moment::of(at));
+        if let Some(live) = &mut self.live {
+            live.sent(self.statistics.transmitted, &self.statistics.times);
+        }
         self.tell(changes)?;
         Ok(self.schedule.sent(at))
     }
@@ -95,6 +106,9 @@ impl<'a> Session<'a> {
             self.schedule.answered();
         }
         let changes = self.statistics.answered(answer, at);
+        if let Some(live) = &mut self.live {
+            live.answered(answer.number, answer.kind, answer.time, self.args.audible);
+        }
         self.console.print(&self.report.answer(&answer, arrival))?;
         self.tell(changes)
     }
@@ -102,6 +116,7 @@ impl<'a> Session<'a> {
     /// The time limit of a probe has passed.
     pub fn lost(&mut self, number: u64) -> Result<(), Failure> {
         let changes = self.statistics.outages.lost(number);
+        self.draw_lost(number);
         self.console.print(&self.report.lost(number))?;
         self.tell(changes)
     }
@@ -115,6 +130,7 @@ impl<'a> Session<'a> {
     /// The network says that probe `number` did not arrive.
     pub fn refused(&mut self, number: u64, error: &io::Error) -> Result<(), Failure> {
         let changes = self.statistics.refused(number, Instant::now());
+        self.draw_lost(number);
         self.console.print(&self.report.refused(number, error))?;
         self.tell(changes)
     }
@@ -122,11 +138,18 @@ impl<'a> Session<'a> {
     /// The probe could not be sent. The caller has told people why.
     pub fn unsent(&mut self, number: u64, blame: Exit, cause: &str) -> Result<(), Failure> {
         let changes = self.statistics.unsent(number);
+        self.draw_lost(number);
         if blame == Exit::Local {
             self.worst.add(Exit::Local);
         }
         self.console.print(&self.report.failed(number, cause))?;
         self.tell(changes)
+    }
+
+    fn draw_lost(&mut self, number: u64) {
+        if let Some(live) = &mut self.live {
+            live.lost(number);
+        }
     }
 
     fn tell(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
@@ -136,9 +159,52 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The user asks for statistics.
-    pub fn interim(&mut self) -> Result<(), Failure> {
-        self.console.print(&self.report.interim(&self.statistics))
+    /// Blocks until the alarm, or until something happens, to `answers` or else. Tells statistics if the
+    /// user asks for them, and stops this process if the user wants it. Fails when the reader of standard
+    /// output has left.
+    pub fn wait(&mut self, answers: Set<'_>) -> Result<Woken, Failure> {
+        self.draw()?;
+        let mut set = answers;
+        let keys = self.live.as_ref().map(|live| live.job.watch(&mut set));
+        let woken = self.console.wait(set)?;
+        if let (Some(live), Some(keys)) = (&mut self.live, keys) {
+            let times = &self.statistics.times;
+            match live.job.happened(&keys, &woken.ready) {
+                Happened::Nothing => {}
+                Happened::Stop => {
+                    self.console.print(live.suspend(times))?;
+                    signal::stop()?;
+                }
+                Happened::Resumed => live.abandon(times),
+                Happened::Resized => self.console.print(&live.draw(times, woken.at))?,
+            }
+        }
+        if woken.asks {
+            self.leave_strip()?;
+            self.console.print(&self.report.interim(&self.statistics))?;
+        }
+        Ok(woken)
+    }
+
+    /// Draws what `--live` shows, if it is due, or makes the next wait end when it is.
+    fn draw(&mut self) -> Result<(), Failure> {
+        let Some(live) = &mut self.live else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        match live.due(now) {
+            Some(due) if due > now => Ok(self.console.set_alarm(due)?),
+            Some(_) => self.console.print(&live.draw(&self.statistics.times, now)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes place for other text.
+    fn leave_strip(&mut self) -> Result<(), Failure> {
+        match &mut self.live {
+            Some(live) => self.console.print(&live.leave(&self.statistics.times)),
+            None => Ok(()),
+        }
     }
 
     /// Prints the statistics. The error carries the exit code of the losses. `in_flight` probes were
@@ -146,6 +212,11 @@ impl<'a> Session<'a> {
     pub fn finish(mut self, in_flight: u64) -> Result<(), Failure> {
         let changes = self.statistics.finish(in_flight);
         self.tell(changes)?;
+        if let Some(live) = &mut self.live {
+            let last = live.draw(&self.statistics.times, Instant::now());
+            self.console.print(&last)?;
+        }
+        self.leave_strip()?;
         let sent = self.statistics.transmitted;
         // The deadline may have left no time for some of `-c N` probes.
         let wanted = match self.args.count {

@@ -232,7 +232,7 @@ impl Times {
     clippy::cast_precision_loss,
     reason = "from 0 to a number of columns"
 )]
-fn position(share: f64, parts: usize) -> usize {
+pub fn position(share: f64, parts: usize) -> usize {
     ((share * parts as f64) as usize).min(parts.saturating_sub(1))
 }
 
@@ -271,7 +271,7 @@ fn nanoseconds(value: f64) -> Duration {
 
 /// The binary logarithm of a normal positive number, to 0.001: `f64::log2` would link libm, which takes a
 /// tenth of the time of `netkit --version` to load.
-fn log2(value: f64) -> f64 {
+pub fn log2(value: f64) -> f64 {
     const MANTISSA: u64 = (1 << 52) - 1;
     let bits = value.to_bits();
     let exponent = f64::from(u16::try_from(bits >> 52).unwrap_or(u16::MAX)) - 1023.0;

@@ -36,7 +36,7 @@ pub const OPTIONS: &Rows = &[
         &["ping", "count", "interval", "timeout", "max_loss"],
         &[PING],
     ),
-    (&["timestamp", "report_missing", "audible"], &[PING]),
+    (&["timestamp", "report_missing", "live", "audible"], &[PING]),
     (&["json"], &[CHECK, PING]),
 ];
 
@@ -44,7 +44,7 @@ impl Args {
     /// Refuses options that do nothing in this combination.
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         typed.check(self.mode(), OPTIONS)?;
-        typed.exclude_with(&["audible"], ("quiet", "-q"))?;
+        typed.exclude_with(&["live", "audible"], ("quiet", "-q"))?;
         if self.check.is_repeated() {
             return Ok(());
         }

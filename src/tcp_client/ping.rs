@@ -26,11 +26,12 @@ pub fn run(
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
+    args.ping.check_terminal()?;
     let addresses = connect.addresses(target, deadline)?;
-    let style = if args.json {
-        Style::Events
-    } else {
-        Style::Lines
+    let style = match (args.json, args.ping.live) {
+        (true, _) => Style::Events,
+        (false, true) => Style::Live,
+        (false, false) => Style::Lines,
     };
     let typed = target.to_string();
     let report = Report::new(
@@ -48,7 +49,7 @@ pub fn run(
         target,
         connect,
         timeout: args.timeout.unwrap_or(Duration::from_secs(1)),
-        session: Session::new(&args.ping, console, report, schedule),
+        session: Session::new(&args.ping, console, report, schedule)?,
         has_started: false,
         sent: 0,
         awaits_last: false,
@@ -102,9 +103,6 @@ impl Ping<'_> {
             let (keys, woken) = self.wait()?;
             self.receive(&keys, &woken)?;
             self.expire(Instant::now())?;
-            if woken.asks {
-                self.session.interim()?;
-            }
         }
         Ok(())
     }
@@ -161,15 +159,14 @@ impl Ping<'_> {
         };
         let races = self.probes.iter().map(|probe| &probe.race);
         let next_start = races.fold(Deadline::NEVER, |next, race| next.min(race.next_start()));
-        let console = &mut self.session.console;
         if let Some(until) = until {
-            console.set_alarm(until)?;
+            self.session.console.set_alarm(until)?;
         }
-        console.end_wait_at(next_start)?;
+        self.session.console.end_wait_at(next_start)?;
         let mut set = Set::new();
         let keys = self.probes.iter().map(|probe| probe.race.watch(&mut set));
         let keys = keys.collect();
-        Ok((keys, console.wait(set)?))
+        Ok((keys, self.session.wait(set)?))
     }
 
     fn receive(&mut self, keys: &[Vec<Key>], woken: &Woken) -> Result<(), Failure> {

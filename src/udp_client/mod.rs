@@ -95,6 +95,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         let message = format!("could not send DATA: {mode}");
         return Err(Failure::usage(message));
     }
+    args.ping.check_terminal()?;
     let mut target = Target::new(&typed, &args.target, deadline)?;
     let is_exchange = !args.ping.is_wanted() && !args.relay.relay && !args.mtu;
     let payloads = is_exchange.then(|| Payloads::new(&data, &args.input));

@@ -41,6 +41,7 @@ pub const OPTIONS: &Rows = &[
         &[
             "timestamp",
             "report_missing",
+            "live",
             "audible",
             "adaptive",
             "flood",
@@ -53,7 +54,7 @@ impl Args {
     /// Refuses options that do nothing in this combination.
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         typed.check(self.mode(), OPTIONS)?;
-        typed.exclude_with(&["audible"], ("quiet", "-q"))
+        typed.exclude_with(&["live", "audible"], ("quiet", "-q"))
     }
 
     fn mode(&self) -> Mode {

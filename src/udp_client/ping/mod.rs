@@ -43,7 +43,7 @@ pub struct ProbeArgs {
     #[arg(short = 'A', long)]
     adaptive: bool,
     /// Send at each answer, or 100/s; print dots
-    #[arg(short = 'f', long, conflicts_with_all = ["adaptive", "timestamp", "report_missing"])]
+    #[arg(short = 'f', long, conflicts_with_all = ["adaptive", "timestamp", "report_missing", "live"])]
     flood: bool,
     /// Set "don't fragment" on each probe
     ///
@@ -65,6 +65,11 @@ fn probe_size(text: &str) -> Result<usize, String> {
 impl ProbeArgs {
     pub fn is_wanted(&self) -> bool {
         self.ping.is_wanted()
+    }
+
+    /// See [`PingArgs::check_terminal`].
+    pub fn check_terminal(&self) -> Result<(), Failure> {
+        self.ping.check_terminal()
     }
 
     fn payload(&self) -> usize {
@@ -122,12 +127,13 @@ pub fn run(
     let style = match (json, args.flood) {
         (true, _) => Style::Events,
         (false, true) => Style::Dots,
+        (false, false) if args.ping.live => Style::Live,
         (false, false) => Style::Lines,
     };
     let typed = target.typed.to_string();
     let address = socket.address;
     let report = Report::new(style, Protocol::Udp, &args.ping, logging, typed, address);
-    let mut session = Session::new(&args.ping, console, report, Schedule::new(args.pace()));
+    let mut session = Session::new(&args.ping, console, report, Schedule::new(args.pace()))?;
     session.start(size, timeout)?;
     if let Some(at) = sent {
         session.sending(1, false)?;
@@ -165,14 +171,11 @@ impl Ping<'_> {
             self.session.console.set_alarm(until)?;
             let mut set = Set::new();
             let answers = set.add(self.socket.as_fd(), IN);
-            let woken = self.session.console.wait(set)?;
+            let woken = self.session.wait(set)?;
             if woken.ready[answers] {
                 self.receive(&mut buffer, woken.at)?;
             }
             self.expire(Instant::now())?;
-            if woken.asks {
-                self.session.interim()?;
-            }
             self.target.watch.check()?;
         }
         Ok(())
