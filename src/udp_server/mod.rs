@@ -225,10 +225,10 @@ impl Handler {
         })
     }
 
-    /// Whether two such servers could answer each other without end. Then an answer has one hop less
-    /// left than its datagram.
+    /// Whether it answers by itself, so that two servers could answer each other without end. Then an
+    /// answer has one hop less left than its datagram.
     fn counts_hops(&self) -> bool {
-        matches!(self, Self::Echo | Self::Programs(_))
+        matches!(self, Self::Hello | Self::Echo | Self::Programs(_))
     }
 
     /// The program that it runs for each peer.

@@ -1,6 +1,5 @@
 //! A socket of the server. An answer leaves from the address that the datagram was sent to.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +15,10 @@ use crate::server::busy_poll::BusyPoll;
 
 /// The longest that a call blocks: a receive without a datagram, or a send without room.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// The hops that most answers have if hops are counted: datagrams of this machine arrive with 64, those
+/// of others with fewer or, from some systems, more.
+const COUNTED_HOPS: u8 = 63;
 
 /// The receive buffer that a socket asks for: room for a burst while the server is busy.
 pub const ROOM: usize = 4 << 20;
@@ -51,9 +54,10 @@ pub struct ServerSocket {
     /// Whether anything but payload and source is received.
     reads_headers: bool,
     busy_poll: BusyPoll,
+    /// The most hops that an answer may have.
+    most_hops: u8,
+    /// The hop limit of answers that are sent without one.
     usual_hops: u8,
-    /// The hop limit that is set.
-    hops: Cell<u8>,
 }
 
 impl ServerSocket {
@@ -73,15 +77,22 @@ impl ServerSocket {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let local = socket.local_addr()?;
-        let usual_hops = socket::hop_limit(&socket, &local)?;
+        let most_hops = socket::hop_limit(&socket, &local)?;
+        // An answer with the hop limit of its socket needs no control message.
+        let usual_hops = if counts_hops {
+            most_hops.min(COUNTED_HOPS)
+        } else {
+            most_hops
+        };
+        socket::set_hop_limit(&socket, &local, usual_hops)?;
         Ok(Self {
             socket,
             local,
             room,
             reads_headers: destination || counts_hops,
             busy_poll: BusyPoll::default(),
+            most_hops,
             usual_hops,
-            hops: Cell::new(usual_hops),
         })
     }
 
@@ -100,7 +111,7 @@ impl ServerSocket {
         } else {
             receive(RecvFlags::DONTWAIT)?
         };
-        let left = |limit: u8| limit.saturating_sub(1).min(self.usual_hops);
+        let left = |limit: u8| limit.saturating_sub(1).min(self.most_hops);
         Ok(Received {
             size,
             source,
@@ -112,16 +123,8 @@ impl ServerSocket {
     /// Sends `payload` with the hop limit `hops`, or the usual one. Blocks for [`PATIENCE`] at most;
     /// meanwhile no other peer is served.
     pub fn send(&self, payload: &[u8], peer: &Peer, hops: Option<u8>) -> io::Result<usize> {
-        let hops = hops.unwrap_or(self.usual_hops);
-        // Only when it changes: that saves a control message per datagram.
-        if self.hops.get() != hops {
-            socket::set_hop_limit(&self.socket, &self.local, hops)?;
-            self.hops.set(hops);
-        }
-        match peer.local {
-            Some(local) => headers::send(&self.socket, payload, peer.address, local),
-            None => self.socket.send_to(payload, peer.address),
-        }
+        let hops = hops.filter(|hops| *hops != self.usual_hops);
+        headers::send(&self.socket, payload, peer.address, peer.local, hops)
     }
 }
 

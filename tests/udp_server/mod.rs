@@ -7,6 +7,8 @@ mod addresses;
 mod bursts;
 mod listening;
 mod log;
+#[cfg(target_os = "linux")]
+mod loops;
 mod multicast;
 mod programs;
 mod service;

@@ -79,16 +79,20 @@ pub fn receive(
     Ok((message.bytes, source, headers))
 }
 
-/// As `send_to`, from `local`.
+/// As `send_to`, from `local` and with the hop limit `hops`, where they are given.
 pub fn send(
     socket: &UdpSocket,
     payload: &[u8],
     peer: SocketAddr,
-    local: SocketAddr,
+    local: Option<SocketAddr>,
+    hops: Option<u8>,
 ) -> io::Result<usize> {
+    if local.is_none() && hops.is_none() {
+        return socket.send_to(payload, peer);
+    }
     let (v4, v6);
     let from = match local {
-        SocketAddr::V4(local) => {
+        Some(SocketAddr::V4(local)) => {
             v4 = in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: in_addr {
@@ -96,22 +100,29 @@ pub fn send(
                 },
                 ipi_addr: in_addr { s_addr: 0 },
             };
-            ControlMessage::Ipv4PacketInfo(&v4)
+            Some(ControlMessage::Ipv4PacketInfo(&v4))
         }
-        SocketAddr::V6(local) => {
+        Some(SocketAddr::V6(local)) => {
             v6 = in6_pktinfo {
                 ipi6_addr: in6_addr {
                     s6_addr: local.ip().octets(),
                 },
                 ipi6_ifindex: local.scope_id(),
             };
-            ControlMessage::Ipv6PacketInfo(&v6)
+            Some(ControlMessage::Ipv6PacketInfo(&v6))
         }
+        None => None,
     };
+    let hops = hops.map(c_int::from);
+    let hops = hops.as_ref().map(|hops| match peer {
+        SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(hops),
+        SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(hops),
+    });
+    let control: Vec<ControlMessage<'_>> = from.into_iter().chain(hops).collect();
     let count = sendmsg(
         socket.as_raw_fd(),
         &[IoSlice::new(payload)],
-        &[from],
+        &control,
         MsgFlags::empty(),
         Some(&SockaddrStorage::from(peer)),
     )?;

@@ -26,7 +26,8 @@ pub fn send(
     socket: &UdpSocket,
     payload: &[u8],
     peer: SocketAddr,
-    _local: SocketAddr,
+    _local: Option<SocketAddr>,
+    _hops: Option<u8>,
 ) -> io::Result<usize> {
     socket.send_to(payload, peer)
 }
