@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::net::address::HostPort;
+use crate::net::follow::Follower;
 use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::race::{Connected, Race};
 use crate::net::resolve::ResolveArgs;
@@ -54,6 +55,11 @@ impl ConnectArgs {
             socket: TcpSocketArgs::default(),
             is_verbose: false,
         }
+    }
+
+    /// What follows `target` to a new address.
+    pub fn follower<'a>(&'a self, target: &'a HostPort) -> Follower<'a> {
+        Follower::new(target, &self.resolve, &self.source)
     }
 
     /// How often a connection is tried, at most.

@@ -6,6 +6,7 @@ pub mod address;
 pub mod backlog;
 pub mod connect;
 pub mod datagram;
+pub mod follow;
 pub mod headers;
 pub mod multicast;
 pub mod options;

@@ -17,6 +17,7 @@ pub struct PingArgs {
     ///
     /// Before the statistics stand outages (two probes or more that were lost in a row), the longest run
     /// of losses, and how many answers came out of order (RFC 4737). -v tells an outage as it happens.
+    /// When nothing has answered 10 probes, the name is resolved again, and a new address is pinged.
     ///
     /// Over UDP, every answer that contains the probe counts. One that is late is printed, but its probe
     /// is lost; at the end, late answers are waited for as long again (2s at most).

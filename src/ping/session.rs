@@ -26,6 +26,8 @@ pub struct Session<'a> {
     live: Option<Live>,
     /// Datagrams that answered no probe.
     pub unexpected: u64,
+    /// Probes that were lost since anything was answered, or since they were last asked for.
+    unanswered: u64,
     worst: Worst,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Session<'a> {
             schedule,
             statistics: Statistics::default(),
             unexpected: 0,
+            unanswered: 0,
             worst: Worst::default(),
         })
     }
@@ -105,6 +108,7 @@ impl<'a> Session<'a> {
         if answer.kind == Kind::Reply {
             self.schedule.answered();
         }
+        self.unanswered = 0;
         let changes = self.statistics.answered(answer, at);
         if let Some(live) = &mut self.live {
             live.answered(answer.number, answer.kind, answer.time, self.args.audible);
@@ -116,7 +120,7 @@ impl<'a> Session<'a> {
     /// The time limit of a probe has passed.
     pub fn lost(&mut self, number: u64) -> Result<(), Failure> {
         let changes = self.statistics.outages.lost(number);
-        self.draw_lost(number);
+        self.note_lost(number);
         self.console.print(&self.report.lost(number))?;
         self.tell(changes)
     }
@@ -130,7 +134,7 @@ impl<'a> Session<'a> {
     /// The network says that probe `number` did not arrive.
     pub fn refused(&mut self, number: u64, error: &io::Error) -> Result<(), Failure> {
         let changes = self.statistics.refused(number, Instant::now());
-        self.draw_lost(number);
+        self.note_lost(number);
         self.console.print(&self.report.refused(number, error))?;
         self.tell(changes)
     }
@@ -138,7 +142,7 @@ impl<'a> Session<'a> {
     /// The probe could not be sent. The caller has told people why.
     pub fn unsent(&mut self, number: u64, blame: Exit, cause: &str) -> Result<(), Failure> {
         let changes = self.statistics.unsent(number);
-        self.draw_lost(number);
+        self.note_lost(number);
         if blame == Exit::Local {
             self.worst.add(Exit::Local);
         }
@@ -146,7 +150,18 @@ impl<'a> Session<'a> {
         self.tell(changes)
     }
 
-    fn draw_lost(&mut self, number: u64) {
+    /// Whether ten probes were lost and nothing was answered, since this was last so.
+    pub fn has_long_silence(&mut self) -> bool {
+        const MANY: u64 = 10;
+        let is_long = self.unanswered >= MANY;
+        if is_long {
+            self.unanswered = 0;
+        }
+        is_long
+    }
+
+    fn note_lost(&mut self, number: u64) {
+        self.unanswered += 1;
         if let Some(live) = &mut self.live {
             live.lost(number);
         }

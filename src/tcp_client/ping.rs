@@ -9,13 +9,14 @@ use crate::exit::{Exit, Failure, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
+use crate::net::follow::Follower;
 use crate::net::race::{Connected, Race};
 use crate::ping::console::{Console, Woken};
 use crate::ping::report::{Protocol, Report, Style};
 use crate::ping::schedule::{Pace, Schedule};
 use crate::ping::session::Session;
 use crate::ping::{Answer, Arrival, Kind};
-use crate::wait::{Deadline, Key, Set};
+use crate::wait::{Deadline, IN, Key, Set};
 
 /// Ends when the last attempt is over; at `deadline`; and at SIGINT. If too many attempts failed, the
 /// error carries only the exit code.
@@ -55,6 +56,7 @@ pub fn run(
         awaits_last: false,
         probes: VecDeque::new(),
         addresses,
+        follower: connect.follower(target),
     };
     if ping.addresses.len() == 1 {
         ping.start()?;
@@ -81,6 +83,7 @@ struct Ping<'a> {
     probes: VecDeque<Probe<'a>>,
     /// All that the target has, until one of them answers: then that one.
     addresses: Vec<SocketAddr>,
+    follower: Follower<'a>,
 }
 
 struct Probe<'a> {
@@ -100,9 +103,18 @@ impl Ping<'_> {
             if self.probes.is_empty() && !self.session.has_more(self.sent) {
                 return Ok(());
             }
-            let (keys, woken) = self.wait()?;
+            let (keys, news, woken) = self.wait()?;
             self.receive(&keys, &woken)?;
             self.expire(Instant::now())?;
+            if woken.ready[news]
+                && let Some(addresses) = self.follower.moved(&self.addresses)
+            {
+                self.session.report.address = addresses[0];
+                self.addresses = addresses;
+            }
+            if self.session.has_long_silence() {
+                self.follower.start();
+            }
         }
         Ok(())
     }
@@ -149,8 +161,8 @@ impl Ping<'_> {
         Ok(())
     }
 
-    /// Waits for the attempts. Returns the keys of each probe.
-    fn wait(&mut self) -> Result<(Vec<Vec<Key>>, Woken), Failure> {
+    /// Waits for the attempts. Returns the keys of each probe, and that of the look-up.
+    fn wait(&mut self) -> Result<(Vec<Vec<Key>>, Key, Woken), Failure> {
         let expiry = self.probes.front().map(|probe| probe.expiry);
         let until = if self.session.has_more(self.sent) {
             Some(self.session.next_event(expiry))
@@ -166,7 +178,8 @@ impl Ping<'_> {
         let mut set = Set::new();
         let keys = self.probes.iter().map(|probe| probe.race.watch(&mut set));
         let keys = keys.collect();
-        Ok((keys, self.session.wait(set)?))
+        let news = set.add(self.follower.fd(), IN);
+        Ok((keys, news, self.session.wait(set)?))
     }
 
     fn receive(&mut self, keys: &[Vec<Key>], woken: &Woken) -> Result<(), Failure> {

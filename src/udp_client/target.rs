@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::net::address::HostPort;
+use crate::net::follow::Follower;
 use crate::net::multicast::GroupArgs;
 use crate::net::options::{SocketArgs, SourceArgs};
 use crate::net::resolve::ResolveArgs;
@@ -116,6 +117,11 @@ impl<'a> Target<'a> {
             is_group: group.is_group(&address),
             watch: Rc::clone(&self.watch),
         })
+    }
+
+    /// What follows the target to a new address.
+    pub fn follower(&self) -> Follower<'a> {
+        Follower::new(self.typed, &self.args.resolve, &self.args.source)
     }
 
     /// Whether several members of a group may answer one datagram.

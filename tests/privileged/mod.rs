@@ -5,6 +5,7 @@
 mod connecting;
 mod ending;
 mod fetching;
+mod following;
 mod groups;
 mod link_local;
 mod listening;

@@ -17,6 +17,7 @@ use crate::escape::quoted;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::datagram::{BUFFER, largest, payload_size};
+use crate::net::follow::Follower;
 use crate::ping::Arrival;
 use crate::ping::console::Console;
 use crate::ping::options::PingArgs;
@@ -27,7 +28,7 @@ use crate::udp_client::socket::ClientSocket;
 use crate::udp_client::target::Target;
 use crate::udp_client::token::LEAST;
 use crate::wait::{Deadline, IN, Set, is_wait};
-use candidates::{Candidate, choose};
+use candidates::{Candidate, choose, prepare};
 use probes::Probes;
 
 #[derive(clap::Args)]
@@ -143,6 +144,8 @@ pub fn run(
     let mut ping = Ping {
         target,
         socket,
+        whole,
+        follower: target.follower(),
         probes,
         session,
     };
@@ -154,6 +157,9 @@ pub fn run(
 struct Ping<'a> {
     target: &'a Target<'a>,
     socket: ClientSocket,
+    /// Datagrams leave in one piece.
+    whole: bool,
+    follower: Follower<'a>,
     probes: Probes,
     session: Session<'a>,
 }
@@ -171,14 +177,35 @@ impl Ping<'_> {
             self.session.console.set_alarm(until)?;
             let mut set = Set::new();
             let answers = set.add(self.socket.as_fd(), IN);
+            let news = set.add(self.follower.fd(), IN);
             let woken = self.session.wait(set)?;
             if woken.ready[answers] {
                 self.receive(&mut buffer, woken.at)?;
+            }
+            if woken.ready[news] {
+                self.follow();
             }
             self.expire(Instant::now())?;
             self.target.watch.check()?;
         }
         Ok(())
+    }
+
+    /// Sends to the new address of the target, if it has one.
+    fn follow(&mut self) {
+        let Some(addresses) = self.follower.moved(&[self.socket.address]) else {
+            return;
+        };
+        let address = addresses[0];
+        let opened = self.target.open(address);
+        let opened = opened.map_err(|error| self.target.failure(address, &error));
+        match opened.and_then(|socket| prepare(&socket, self.whole).map(|()| socket)) {
+            Ok(socket) => {
+                self.socket = socket;
+                self.session.report.address = address;
+            }
+            Err(failure) => tracing::error!("{failure}"),
+        }
     }
 
     fn is_sending(&self) -> bool {
@@ -299,6 +326,9 @@ impl Ping<'_> {
     fn expire(&mut self, now: Instant) -> Result<(), Failure> {
         while let Some(number) = self.probes.expire(now) {
             self.session.lost(number)?;
+        }
+        if self.session.has_long_silence() {
+            self.follower.start();
         }
         Ok(())
     }
