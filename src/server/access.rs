@@ -140,6 +140,12 @@ impl Gate {
         lock(access).permits(peer)
     }
 
+    /// Whether `--allow` names `peer`. A peer that is only not denied is nobody's choice.
+    pub fn allows_by_name(&self, peer: IpAddr) -> bool {
+        let Lists { args, access, .. } = &*self.lists;
+        !args.allow.is_empty() && lock(access).permits(peer)
+    }
+
     /// Whether SIGHUP reads files again.
     pub fn rereads_lists(&self) -> bool {
         self.lists.args.has_files()

@@ -64,7 +64,9 @@ pub struct Args {
     stdio: bool,
     /// Run PROGRAM [ARG]... for each; must come last
     ///
-    /// It reads the peer's datagrams, and what it prints is sent back.
+    /// It reads the peer's datagrams, and what it prints is sent back. Each datagram lets it send three
+    /// times that size, or 1,400 bytes if that is more. The rest waits for the next datagram. On
+    /// loopback, and for peers that --allow names, there is no limit.
     #[arg(short, long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec"])]
     exec: Option<Vec<OsString>>,
     /// Run COMMAND with /bin/sh in the same way
@@ -77,7 +79,8 @@ pub struct Args {
     idle_timeout: Option<Duration>,
     /// Run at most N programs at once (3/4 per host) [default: 256]
     ///
-    /// Peers on loopback may have all of them.
+    /// Peers on loopback may have all of them. If all are taken, a new peer gets the place of the
+    /// oldest one that has sent a single datagram.
     #[arg(long, value_name = "N", value_parser = number::<u32>(1..=u32::MAX.into()))]
     max_peers: Option<u32>,
     /// Answer a host at most N times per second [default: 10000]

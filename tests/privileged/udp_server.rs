@@ -1,11 +1,14 @@
 //! A UDP server among forged datagrams, many addresses and other hosts.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::time::Duration;
 
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::harness::datagrams::{address, answer_to_x, connected, expect, receive, send, target};
+use crate::harness::datagrams::{
+    address, answer_to_x, connected, expect, expect_nothing, receive, send, target,
+};
 use crate::harness::namespace::{Host, in_namespace, ip};
 use crate::harness::{DEADLINE, Server, mailbox, netkit, udp_server};
 
@@ -191,25 +194,152 @@ fn a_server_answers_from_the_address_that_was_asked() {
 
 #[test]
 #[ignore = "needs root"]
-fn one_host_gets_neither_all_programs_nor_endless_output() {
+fn one_host_does_not_get_all_programs() {
     in_namespace(|| {
         let host = Host::connect();
-        let command = "read x; [ $x = flood ] && exec yes; exec cat";
-        let server = udp_server(["-b", "192.0.2.2", "--max-peers", "4", "--sh-exec", command]);
-        let server = server.on(&host).listen();
+        let options = ["-b", "192.0.2.2", "--max-peers", "4", "-e", "/bin/cat"];
+        let server = udp_server(options).on(&host).listen();
         let clients = [(); 4].map(|()| connected("192.0.2.1:0", target(&server)));
-        for client in &clients {
-            client.send(b"flood\n").unwrap();
+        let [first, .., last] = &clients;
+        for client in &clients[..3] {
+            assert_eq!(answer_to_x(client), "x");
         }
-        let last = address(&clients[3]);
+        // The host has its share: its last peer replaces its first, which has sent one datagram.
+        assert_eq!(answer_to_x(last), "x");
         server.wait_for_line(&format!(
-            "netkit: no answer to a datagram from {last}: its host has its share of \
-             --max-peers"
+            "Ended /bin/cat for {}: {} takes its place (--max-peers).",
+            address(first),
+            address(last)
         ));
-        server.wait_for_line(
-            "netkit: no answer to a datagram from {*}: its program has sent all that it may \
+        for client in &clients[1..] {
+            assert_eq!(answer_to_x(client), "x");
+        }
+        // It does not get the place of another host either.
+        forge("198.51.100.1:5000", &server.address(), b"x");
+        server.wait_for_line("Started /bin/cat for 198.51.100.1:5000.");
+        first.send(b"x").unwrap();
+        server.wait_for_line(&format!(
+            "netkit: no answer to a datagram from {}: its host has its share of --max-peers",
+            address(first)
+        ));
+    });
+}
+
+/// The sizes of answers until a program has sent `total` bytes to `client`.
+#[track_caller]
+fn sizes(client: &UdpSocket, total: usize) -> Vec<usize> {
+    let mut sizes: Vec<usize> = Vec::new();
+    while sizes.iter().sum::<usize>() < total {
+        sizes.push(receive(client).0.len());
+    }
+    sizes
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_datagram_earns_three_times_its_size_or_1400_bytes_and_more_waits() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let options = ["-b", "192.0.2.2", "--sh-exec", "yes"];
+        let server = udp_server(options).on(&host).listen();
+        let client = connected("192.0.2.1:0", target(&server));
+        for (size, earned) in [(1, 1400), (1, 1400), (1000, 3000), (0, 1400)] {
+            client.send(&vec![b'x'; size]).unwrap();
+            assert_eq!(sizes(&client, earned).iter().sum::<usize>(), earned);
+        }
+        server.wait_for_line(&format!(
+            "netkit: no answer to a datagram from {}: its program has sent all that it may \
              before it is heard again",
+            address(&client)
+        ));
+        // What waits costs no processor time, and nothing more has come.
+        expect_nothing(&client);
+        assert!(server.cpu_time() < Duration::from_secs(1));
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_program_printed_in_vain_is_counted_with_it() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let command = ["--sh-exec", "read x; seq 1000"];
+        let server = udp_server(["-b", "192.0.2.2"].into_iter().chain(command));
+        let server = server.on(&host).listen();
+        let client = connected("192.0.2.1:0", target(&server));
+        client.send(b"x\n").unwrap();
+        // seq(1) prints 3893 bytes.
+        server.wait_for_line("Ended {*}: it ended; 2493 bytes that it printed were not sent.");
+        assert_eq!(sizes(&client, 1400).iter().sum::<usize>(), 1400);
+        expect_nothing(&client);
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn on_a_signal_what_waits_is_dropped_so_that_the_program_can_end() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let command = ["--sh-exec", "read x; seq 100000"];
+        let server = udp_server(["-b", "192.0.2.2"].into_iter().chain(command));
+        let server = server.on(&host).listen();
+        let client = connected("192.0.2.1:0", target(&server));
+        client.send(b"x\n").unwrap();
+        server.wait_for_line("netkit: no answer to {*}: its program has sent all {*}");
+        // Its status is 0: the program was not cut off.
+        let log = server.stop().stderr;
+        assert!(
+            log.contains(": it ended; 587495 bytes that it printed were not sent.\n"),
+            "{log}"
         );
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_peer_that_allow_names_is_sent_all_and_one_that_is_only_not_denied_is_not() {
+    in_namespace(|| {
+        let host = Host::connect();
+        for (list, all) in [
+            (["--allow", "192.0.2.0/24"], true),
+            (["--deny", "198.51.100.1"], false),
+        ] {
+            let command = ["-b", "192.0.2.2", "--sh-exec", "read x; seq 1000; exec cat"];
+            let server = udp_server(list.into_iter().chain(command));
+            let server = server.on(&host).listen();
+            let client = connected("192.0.2.1:0", target(&server));
+            client.send(b"x\n").unwrap();
+            let expected = if all { 3893 } else { 1400 };
+            assert_eq!(sizes(&client, expected).iter().sum::<usize>(), expected);
+            let log = server.stop().stderr;
+            assert_eq!(log.contains("has sent all that it may"), !all, "{log}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn forged_peers_do_not_shut_out_a_real_one() {
+    in_namespace(|| {
+        let host = Host::connect();
+        let options = ["-b", "192.0.2.2", "--max-peers", "8", "-e", "/bin/cat"];
+        let server = udp_server(options).on(&host).listen();
+        let to = server.address();
+        for number in 1..=8 {
+            forge(&format!("198.51.100.{number}:5000"), &to, b"x");
+        }
+        server.wait_for_lines("Started {*}", 8);
+        let client = connected("192.0.2.1:0", target(&server));
+        for _ in 0..2 {
+            assert_eq!(answer_to_x(&client), "x");
+        }
+        for number in 9..=16 {
+            forge(&format!("198.51.100.{number}:5000"), &to, b"x");
+        }
+        assert_eq!(answer_to_x(&client), "x");
+        let log = server.stop().stderr;
+        let started = format!("Started /bin/cat for {}.", address(&client));
+        assert_eq!(log.matches(&started).count(), 1, "{log}");
     });
 }
 

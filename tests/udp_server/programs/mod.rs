@@ -171,8 +171,9 @@ fn a_program_that_closes_its_input_gets_no_more_datagrams() {
 fn over_max_peers_no_peer_gets_a_program_until_one_has_ended() {
     let server = udp_server(["--max-peers", "2", "--sh-exec", "exec cat"]).listen();
     let (one, two, three) = (mailbox(), mailbox(), mailbox());
-    ask_from(&one, &server, "a");
-    ask_from(&two, &server, "b");
+    for peer in [&one, &two, &one, &two] {
+        ask_from(peer, &server, "a");
+    }
     send(&three, "c", target(&server));
     server.wait_for_line(&format!(
         "netkit: no answer to a datagram from {}: programs run for as many peers as --max-peers \
@@ -189,6 +190,41 @@ fn over_max_peers_no_peer_gets_a_program_until_one_has_ended() {
         assert_eq!(ask_from(&three, &server, "e"), b"e");
     }
     server.stop();
+}
+
+#[test]
+fn over_max_peers_a_new_peer_replaces_the_oldest_of_a_single_datagram() {
+    let server = udp_server(["--max-peers", "3", "--sh-exec", "exec cat"]).listen();
+    let [steady, old, young, new] = [(); 4].map(|()| mailbox());
+    for peer in [&steady, &old, &young, &steady] {
+        ask_from(peer, &server, "a");
+    }
+    assert_eq!(ask_from(&new, &server, "b"), b"b");
+    server.wait_for_line(&format!(
+        "Ended 'exec cat' for {}: {} takes its place (--max-peers).",
+        address(&old),
+        address(&new)
+    ));
+    for peer in [&steady, &young, &new] {
+        assert_eq!(ask_from(peer, &server, "c"), b"c");
+    }
+    // All go on now.
+    send(&old, "d", target(&server));
+    server.wait_for_line("netkit: no answer to a datagram {*}: programs run for {*}");
+    let log = server.stop().stderr;
+    assert_eq!(log.matches("Started").count(), 4, "{log}");
+}
+
+#[test]
+fn on_loopback_one_datagram_may_cause_any_amount() {
+    let server = running("read x; seq 100000; exec cat").listen();
+    let client = mailbox();
+    send(&client, "x\n", target(&server));
+    let mut size = 0;
+    while size < 588_895 {
+        size += receive(&client).0.len();
+    }
+    assert_eq!(size, 588_895);
 }
 
 #[test]

@@ -1,4 +1,9 @@
 //! Runs a program for every peer: what the peer sends is its input, and what it prints goes back.
+//!
+//! A session is one program and its two pipes; an allowance is what that program may send.
+
+mod allowance;
+mod session;
 
 use std::collections::HashMap;
 use std::io;
@@ -6,19 +11,19 @@ use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::io::{Errno, retry_on_intr};
 use rustix::process::Signal;
+
+use session::{Excess, Session};
 
 use super::guard::Guard;
 use super::refusal::Refusal;
 use super::socket::Peer;
 use crate::exit::{Exit, Failure};
-use crate::memory;
-use crate::net::datagram::{LARGEST, largest};
+use crate::net::datagram::LARGEST;
 use crate::server::host::{host, is_loopback, share};
 use crate::server::program::{Ends, GRACE, Program, Running};
 use crate::signal::{SIGCHLD, Signals};
-use crate::wait::{Deadline, GONE, IN, Key, OUT, Ready, Set};
+use crate::wait::{Deadline, IN, Key, Ready, Set};
 
 /// All programs. One thread serves them, and waits for none of them.
 pub struct Programs {
@@ -32,28 +37,6 @@ pub struct Programs {
     leaving: Vec<Leaving>,
     buffer: Vec<u8>,
 }
-
-/// A program that a peer talks to.
-struct Session {
-    /// Its standard input is `None` once the program reads no more, or is to get no more. Its standard
-    /// output is `None` once it prints no more; it may go on reading.
-    running: Running,
-    input: Key,
-    output: Key,
-    /// The rest of a datagram, if the program's input has taken only its beginning.
-    rest: Vec<u8>,
-    /// The hop limit of answers, by the peer's last datagram.
-    hops: Option<u8>,
-    /// The number of bytes that the program may print before the peer sends again.
-    unasked: usize,
-    /// When the program is idle. Only datagrams move it: a forged peer sends one, however much the
-    /// program prints.
-    idle: Deadline,
-    started: Instant,
-}
-
-/// The address of a peer can be forged. A program that prints without end must not flood it.
-const MOST_UNASKED: usize = 1 << 20;
 
 /// A program that has been told to end.
 struct Leaving {
@@ -95,7 +78,11 @@ impl Programs {
     pub fn take(&mut self, payload: &[u8], peer: Peer, hops: Option<u8>, guard: &mut Guard) {
         if !self.sessions.contains_key(&peer) {
             if let Some(refusal) = self.refusal(&peer) {
-                return guard.refuse(refusal, peer.address);
+                let Some(replaced) = self.replaceable(refusal, &peer) else {
+                    return guard.refuse(refusal, peer.address);
+                };
+                let reason = format!("{} takes its place (--max-peers)", peer.address);
+                self.leave(replaced, &reason, Deadline::after(GRACE));
             }
             match self.start(&peer, guard) {
                 Ok(session) => self.sessions.insert(peer, session),
@@ -107,7 +94,10 @@ impl Programs {
         }
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.hops = hops;
-            session.unasked = MOST_UNASKED;
+            let ip = peer.address.ip();
+            let trusted = is_loopback(ip) || guard.gate.allows_by_name(ip);
+            session.allowance.hear(payload.len(), trusted);
+            session.excess = Excess::Absent;
             if session.give(payload) {
                 session.idle = Deadline::after(self.idle_timeout);
             } else {
@@ -118,16 +108,31 @@ impl Programs {
 
     /// Why no program is started for `peer`.
     fn refusal(&self, peer: &Peer) -> Option<Refusal> {
-        if self.sessions.len() + self.leaving.len() >= self.max_peers as usize {
-            return Some(Refusal::Full);
-        }
         let leaving = self.leaving.iter().map(|leaving| &leaving.peer);
         let peers = self.sessions.keys().chain(leaving);
         // Addresses can be forged, and one host must not shut out all others.
         let own = host(peer.address.ip());
         let same = peers.filter(|other| host(other.address.ip()) == own);
         let most = share(self.max_peers) as usize;
-        (!is_loopback(peer.address.ip()) && same.count() >= most).then_some(Refusal::Crowd)
+        if !is_loopback(peer.address.ip()) && same.count() >= most {
+            return Some(Refusal::Crowd);
+        }
+        let running = self.sessions.len() + self.leaving.len();
+        (running >= self.max_peers as usize).then_some(Refusal::Full)
+    }
+
+    /// The peer whose place a new `peer` gets if `refusal` stands in its way: the oldest of those that
+    /// have sent a single datagram, which may be forged. A host that has its share loses a place of its
+    /// own. The old program may end beside the new one, but few may do so at a time.
+    fn replaceable(&self, refusal: Refusal, peer: &Peer) -> Option<Peer> {
+        let own = host(peer.address.ip());
+        let suits = |other: &Peer| refusal == Refusal::Full || host(other.address.ip()) == own;
+        let peers = self.sessions.iter();
+        let single = peers.filter(|(other, session)| !session.allowance.goes_on() && suits(other));
+        let oldest = single.min_by_key(|(_, session)| session.started);
+        oldest
+            .filter(|_| self.leaving.len() <= self.max_peers as usize / 4)
+            .map(|(other, _)| *other)
     }
 
     fn start(&self, peer: &Peer, guard: &Guard) -> io::Result<Session> {
@@ -144,16 +149,7 @@ impl Programs {
         }
         let pid = running.child.id();
         tracing::info!(event = "start", peer = %source, pid, "Started {} for {source}.", self.program);
-        Ok(Session {
-            running,
-            input: Key::ABSENT,
-            output: Key::ABSENT,
-            rest: Vec::new(),
-            hops: None,
-            unasked: MOST_UNASKED,
-            idle: Deadline::after(self.idle_timeout),
-            started: Instant::now(),
-        })
+        Ok(Session::new(running, Deadline::after(self.idle_timeout)))
     }
 
     /// Sends what the programs print, goes on writing to them, and ends those that are idle.
@@ -200,14 +196,20 @@ impl Programs {
             return;
         };
         let source = peer.address;
+        let unsent = session.unsent();
+        let more = match unsent {
+            0 => String::new(),
+            _ => format!("; {unsent} bytes that it printed were not sent"),
+        };
         let mut running = session.running;
         tracing::info!(
             event = "end",
             peer = %source,
             pid = running.child.id(),
             reason,
+            unsent,
             duration_ms = u64::try_from(session.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "Ended {} for {source}: {reason}.",
+            "Ended {} for {source}: {reason}{more}.",
             self.program
         );
         (running.child.stdin, running.child.stdout) = (None, None);
@@ -230,6 +232,9 @@ impl Programs {
                 "Waiting for {running} program(s) to end..."
             );
         }
+        for session in self.sessions.values_mut() {
+            session.excess = Excess::Dropped(0);
+        }
         let mut ended = 0;
         while !self.sessions.is_empty() || !self.leaving.is_empty() {
             if limit.has_passed() && !self.sessions.is_empty() {
@@ -239,9 +244,7 @@ impl Programs {
                 }
             }
             for session in self.sessions.values_mut() {
-                if session.rest.is_empty() {
-                    session.running.child.stdin = None;
-                }
+                session.end_input();
             }
             let all_told = self.sessions.is_empty();
             let limit = if all_told { Deadline::NEVER } else { limit };
@@ -259,86 +262,5 @@ impl Programs {
         let message =
             format!("ended {ended} {were} still running after {time:?} (--drain-timeout)");
         Err(Failure::new(Exit::Timeout, message))
-    }
-}
-
-impl Session {
-    fn watch<'a>(&'a mut self, set: &mut Set<'a>) {
-        let child = &self.running.child;
-        self.output = set.add(child.stdout.as_ref().map(AsFd::as_fd), IN);
-        // Room for the rest of a datagram. Without a rest, only that the program reads no more.
-        let events = if self.rest.is_empty() { GONE } else { OUT };
-        self.input = set.add(child.stdin.as_ref().map(AsFd::as_fd), events);
-    }
-
-    /// Gives a datagram to the program, whole or not at all; whether it has been taken.
-    fn give(&mut self, payload: &[u8]) -> bool {
-        // pipe(7): of more than PIPE_BUF bytes, a pipe may take a part.
-        let mut rest = Vec::new();
-        if !self.rest.is_empty() || memory::reserve(&mut rest, payload.len()).is_err() {
-            return false;
-        }
-        let taken = self.write(payload);
-        if let Some(count) = taken.filter(|&count| count < payload.len()) {
-            rest.extend_from_slice(&payload[count..]);
-            self.rest = rest;
-        }
-        taken.is_some()
-    }
-
-    /// The program's input is ready: for the rest of a datagram, or because it reads no more.
-    fn go_on(&mut self) {
-        let mut rest = std::mem::take(&mut self.rest);
-        if rest.is_empty() {
-            self.running.child.stdin = None;
-        }
-        let count = self.write(&rest).unwrap_or_default();
-        // A program that reads no more has lost the rest.
-        if self.running.child.stdin.is_some() {
-            rest.drain(..count);
-            self.rest = rest;
-        }
-    }
-
-    /// How much the program's input has taken. `None`: it has no room, or is closed.
-    fn write(&mut self, bytes: &[u8]) -> Option<usize> {
-        let stdin = self.running.child.stdin.as_ref()?;
-        match retry_on_intr(|| rustix::io::write(stdin, bytes)) {
-            Ok(count) => Some(count),
-            Err(error) => {
-                if error != Errno::AGAIN {
-                    self.running.child.stdin = None;
-                }
-                None
-            }
-        }
-    }
-
-    /// Sends what one read of the program's output gives, as one datagram; whether there was any.
-    fn send(&mut self, buffer: &mut [u8], peer: &Peer, guard: &mut Guard) -> bool {
-        let Some(stdout) = &self.running.child.stdout else {
-            return false;
-        };
-        let source = peer.address;
-        let buffer = &mut buffer[..largest(&source)];
-        match retry_on_intr(|| rustix::io::read(stdout, &mut *buffer)) {
-            Err(Errno::AGAIN) => false,
-            Ok(0) | Err(_) => {
-                self.running.child.stdout = None;
-                false
-            }
-            Ok(count) => {
-                let rest = self.unasked.checked_sub(count);
-                if rest.is_none() && !is_loopback(source.ip()) {
-                    guard.refuse(Refusal::Unheard, source);
-                } else if guard.is_over_rate(source) {
-                    guard.refuse(Refusal::Rate, source);
-                } else {
-                    self.unasked = rest.unwrap_or_default();
-                    guard.send(&buffer[..count], peer, self.hops);
-                }
-                true
-            }
-        }
     }
 }
