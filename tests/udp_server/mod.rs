@@ -57,6 +57,45 @@ fn is_wrong_usage(words: &str, message: &str) {
 }
 
 #[test]
+fn options_that_do_nothing_with_a_service_are_refused() {
+    const STDIO: &str = "-l or --service stdio";
+    const PROGRAM: &str = "-e or --sh-exec";
+    let (hello, echo, discard) = ("--service hello", "--service echo", "--service discard");
+    let (stdio, short, program) = ("--service stdio", "-l", "--sh-exec x");
+    let rows: [(&str, &str, &[&str]); 8] = [
+        (
+            "--rate-limit 5",
+            "--service hello, --service echo, -e or --sh-exec",
+            &[discard, stdio, short],
+        ),
+        ("-k", STDIO, &[hello, echo, discard, program]),
+        ("--lines", STDIO, &[hello, echo, discard, program]),
+        ("--json", STDIO, &[hello, echo, discard, program]),
+        ("-C", STDIO, &[hello, echo, discard, program]),
+        ("--raw", STDIO, &[hello, echo, discard, program]),
+        (
+            "--idle-timeout 5",
+            "-l, --service stdio, -e or --sh-exec",
+            &[hello, echo, discard],
+        ),
+        (
+            "--max-peers 5",
+            PROGRAM,
+            &[hello, echo, discard, stdio, short],
+        ),
+    ];
+    for (option, needs, services) in rows {
+        let name = option.split(' ').next().unwrap();
+        for service in services {
+            is_wrong_usage(
+                &format!("{option} {service}"),
+                &format!("{name} needs {needs}"),
+            );
+        }
+    }
+}
+
+#[test]
 fn each_of_a_thousand_peers_is_answered() {
     /// Even a small socket buffer holds this many datagrams, so that none is lost.
     const UNANSWERED: usize = 50;
