@@ -12,5 +12,6 @@ mod listening;
 mod mtu;
 mod process_1;
 mod resolving;
+mod tcp_network;
 mod udp_client;
 mod udp_server;
