@@ -42,6 +42,8 @@ pub struct Failure {
     sentence: String,
     /// The help says what would have been right.
     pub is_usage: bool,
+    /// To try again would not help.
+    pub is_final: bool,
 }
 
 impl Failure {
@@ -50,7 +52,14 @@ impl Failure {
             exit,
             sentence: sentence.into(),
             is_usage: false,
+            is_final: exit == Exit::Local,
         }
+    }
+
+    /// To try again may help: what is missing on this machine may come.
+    pub fn that_may_pass(mut self) -> Self {
+        self.is_final = false;
+        self
     }
 
     /// The command line is wrong: the message ends with where to read more.
@@ -163,10 +172,13 @@ pub fn blame(error: &io::Error) -> Exit {
         | io::ErrorKind::PermissionDenied
         | io::ErrorKind::InvalidInput
         | io::ErrorKind::OutOfMemory
+        // The file of a Unix socket.
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
         | io::ErrorKind::Unsupported => Exit::Local,
         _ => match Errno::from_io_error(error) {
-            // The system has run out of descriptors or buffers.
-            Some(Errno::NFILE | Errno::MFILE | Errno::NOBUFS) => Exit::Local,
+            // The system has run out of descriptors or buffers; a Unix socket is one of datagrams.
+            Some(Errno::NFILE | Errno::MFILE | Errno::NOBUFS | Errno::PROTOTYPE) => Exit::Local,
             _ => Exit::Network,
         },
     }

@@ -15,6 +15,7 @@
 //! | `udp_client` | datagrams and their answers, pings, a relay, a check |
 //! | `udp_server` | services, access, the log, programs, multicast |
 //! | `torture` | each system call fails once; `cargo test -- --ignored torture` |
+//! | `unix` | Unix sockets, and the file of a server |
 //! | `interop` | real peers, in both directions |
 //! | `privileged` | what needs root: port 80, other networks; `cargo test -- --ignored privileged` |
 
@@ -38,3 +39,4 @@ mod tcp_server;
 mod torture;
 mod udp_client;
 mod udp_server;
+mod unix;

@@ -6,6 +6,7 @@
 pub mod report;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::thread;
@@ -15,8 +16,40 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::exit::{Exit, Failure};
 use crate::net::address::HostPort;
+use crate::net::target::Address;
 use crate::wait::{Deadline, Key, Ready, Set};
 use report::Report;
+
+/// What is checked.
+pub trait Target: Display + Sync {
+    /// What is resolved, once for all its ports.
+    fn host(&self) -> String;
+    /// `None`: it has none.
+    fn port(&self) -> Option<u16>;
+}
+
+impl Target for HostPort {
+    fn host(&self) -> String {
+        self.host.clone()
+    }
+
+    fn port(&self) -> Option<u16> {
+        Some(self.port)
+    }
+}
+
+impl Target for Address {
+    fn host(&self) -> String {
+        match self {
+            Self::Inet(address) => address.host.clone(),
+            Self::Unix(name) => name.to_string(),
+        }
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.port()
+    }
+}
 
 /// What is known of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +96,7 @@ impl Checked {
     /// Whether it is of use to ask again.
     fn may_change(&self) -> bool {
         let failure = self.failure.as_ref();
-        failure.is_some_and(|failure| failure.exit != Exit::Local)
+        failure.is_some_and(|failure| !failure.is_final)
     }
 }
 
@@ -127,13 +160,14 @@ pub fn at_a_time(asked: u16, each: usize) -> usize {
     usize::from(asked).min(most / each).max(1)
 }
 
-/// Asks all ports of `report`, each by an attempt that `begin` makes for its addresses. Rounds follow
+/// Asks all ports of `report`, each by an attempt that `begin` makes with what `resolve` has found for
+/// a port of the same host. Rounds follow
 /// until all are open, or until `plan` ends them. The error carries the exit code.
-pub fn run<'a, A: Attempt>(
-    report: Report<'a>,
+pub fn run<'a, T: Target, F: Clone + Send, A: Attempt>(
+    report: Report<'a, T>,
     plan: &'a Plan,
-    resolve: impl Fn(&HostPort) -> Result<Vec<SocketAddr>, Failure> + Sync,
-    begin: impl Fn(&'a HostPort, Vec<SocketAddr>) -> A,
+    resolve: impl Fn(&T) -> Result<F, Failure> + Sync,
+    begin: impl Fn(&'a T, F) -> A,
 ) -> Result<(), Failure> {
     let mut checker = Checker {
         plan,
@@ -168,37 +202,31 @@ pub fn run<'a, A: Attempt>(
     checker.report.finish(plan.deadline)
 }
 
-/// The addresses of each host, or why there are none.
-type Names = BTreeMap<String, Result<Vec<SocketAddr>, (Exit, String)>>;
+/// What was found for each host, or why nothing was.
+type Names<F> = BTreeMap<String, Result<F, (Exit, String)>>;
 
-struct Checker<'a> {
+struct Checker<'a, T, F> {
     plan: &'a Plan,
-    report: Report<'a>,
-    names: Names,
+    report: Report<'a, T>,
+    names: Names<F>,
     is_last_round: bool,
     /// The ports that were not open in this round, and are asked in the next.
     pending: Vec<(usize, Checked)>,
 }
 
-impl<'a> Checker<'a> {
+impl<'a, T: Target, F: Clone + Send> Checker<'a, T, F> {
     /// Looks up the hosts of `ports`, several at a time.
-    fn resolve(
-        &mut self,
-        ports: &[usize],
-        resolve: &(impl Fn(&HostPort) -> Result<Vec<SocketAddr>, Failure> + Sync),
-    ) {
+    fn resolve(&mut self, ports: &[usize], resolve: &(impl Fn(&T) -> Result<F, Failure> + Sync)) {
         /// Each takes a thread.
         const AT_A_TIME: usize = 16;
         let targets = ports.iter().map(|port| &self.report.targets[*port]);
-        let is_unknown = |target: &&HostPort| !matches!(self.names.get(&target.host), Some(Ok(_)));
-        let targets = targets.filter(is_unknown);
-        let hosts: BTreeMap<&str, &HostPort> = targets
-            .map(|target| (target.host.as_str(), target))
-            .collect();
-        let hosts: Vec<&HostPort> = hosts.into_values().collect();
-        let look_up = |target: &HostPort| {
+        let targets = targets.map(|target| (target.host(), target));
+        let is_unknown = |(host, _): &(String, &T)| !matches!(self.names.get(host), Some(Ok(_)));
+        let hosts: BTreeMap<String, &T> = targets.filter(is_unknown).collect();
+        let hosts: Vec<(String, &T)> = hosts.into_iter().collect();
+        let look_up = |(host, target): &(String, &T)| {
             let found = resolve(target).map_err(|failure| (failure.exit, failure.to_string()));
-            (target.host.clone(), found)
+            (host.clone(), found)
         };
         for hosts in hosts.chunks(AT_A_TIME) {
             if let [host] = hosts {
@@ -222,7 +250,7 @@ impl<'a> Checker<'a> {
     fn ask<A: Attempt>(
         &mut self,
         ports: &[usize],
-        begin: &impl Fn(&'a HostPort, Vec<SocketAddr>) -> A,
+        begin: &impl Fn(&'a T, F) -> A,
     ) -> Result<(), Failure> {
         let mut waiting = ports.iter().copied();
         let mut under_way: Vec<(usize, A)> = Vec::new();
@@ -230,10 +258,10 @@ impl<'a> Checker<'a> {
             while under_way.len() < self.plan.at_a_time
                 && let Some(port) = waiting.next()
             {
-                match self.addresses(port) {
-                    Ok(addresses) => {
+                match self.found(port) {
+                    Ok(found) => {
                         let target = &self.report.targets[port];
-                        under_way.push((port, begin(target, addresses)));
+                        under_way.push((port, begin(target, found)));
                     }
                     Err(failure) => self.settle(port, Checked::failed(failure))?,
                 }
@@ -266,23 +294,16 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn addresses(&self, port: usize) -> Result<Vec<SocketAddr>, Failure> {
-        let target = &self.report.targets[port];
-        let mut addresses = match self.names.get(&target.host) {
-            Some(Ok(addresses)) => addresses.clone(),
-            Some(Err((exit, sentence))) => return Err(Failure::new(*exit, sentence.clone())),
+    fn found(&self, port: usize) -> Result<F, Failure> {
+        let host = self.report.targets[port].host();
+        match self.names.get(&host) {
+            Some(Ok(found)) => Ok(found.clone()),
+            Some(Err((exit, sentence))) => Err(Failure::new(*exit, sentence.clone())),
             None => {
-                let message = format!(
-                    "could not resolve {}: no thread could be started",
-                    target.host
-                );
-                return Err(Failure::local(message));
+                let message = format!("could not resolve {host}: no thread could be started");
+                Err(Failure::local(message))
             }
-        };
-        for address in &mut addresses {
-            address.set_port(target.port);
         }
-        Ok(addresses)
     }
 
     fn settle(&mut self, port: usize, checked: Checked) -> Result<(), Failure> {

@@ -2,16 +2,15 @@
 
 use std::time::Instant;
 
-use super::{Checked, State};
+use super::{Checked, State, Target};
 use crate::exit::{Failure, Worst};
 use crate::json::{Event, milliseconds};
-use crate::net::address::HostPort;
 use crate::output::Queue;
 use crate::units::ip;
 use crate::wait::{Deadline, Set};
 
-pub struct Report<'a> {
-    pub targets: &'a [HostPort],
+pub struct Report<'a, T> {
+    pub targets: &'a [T],
     pub stdout: Queue,
     json: bool,
     verbose: bool,
@@ -25,10 +24,10 @@ pub struct Report<'a> {
     failure: Option<Failure>,
 }
 
-impl<'a> Report<'a> {
+impl<'a, T: Target> Report<'a, T> {
     /// Prints the first event. `typed` are the words that name the targets.
     pub fn start(
-        targets: &'a [HostPort],
+        targets: &'a [T],
         typed: &str,
         json: bool,
         verbose: bool,
@@ -123,7 +122,7 @@ impl<'a> Report<'a> {
         self.targets.len() > 1 && !self.json
     }
 
-    fn tell(&mut self, target: &HostPort, checked: Checked) -> Result<(), Failure> {
+    fn tell(&mut self, target: &T, checked: Checked) -> Result<(), Failure> {
         self.counts[checked.state as usize] += 1;
         if let Some(failure) = &checked.failure {
             self.worst.add(failure.exit);
@@ -164,7 +163,7 @@ impl<'a> Report<'a> {
     }
 }
 
-fn event(target: &HostPort, checked: &Checked) -> Event {
+fn event(target: &impl Target, checked: &Checked) -> Event {
     let name = match checked.state {
         State::Open => "open",
         State::Closed => "closed",
@@ -174,7 +173,7 @@ fn event(target: &HostPort, checked: &Checked) -> Event {
     let event = Event::new(name)
         .with("target", target.to_string())
         .with("address", checked.address.as_ref().map(ip))
-        .with("port", target.port)
+        .with("port", target.port())
         .with("rtt_ms", checked.time.map(milliseconds));
     let Some(failure) = &checked.failure else {
         return event;

@@ -11,6 +11,7 @@ const ADDRESS: (&str, &[&str]) = (
         "place",
         "port",
         "bind",
+        "unix_mode",
         "print_port",
         "join",
         "backlog",

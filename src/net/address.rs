@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use crate::escape;
 use crate::net::services::{self, Protocol};
+use crate::net::target::Address;
+use crate::net::unix::UnixName;
 use crate::units::ip;
 
 /// A host, by name or address, and a port that is not zero. Nothing is resolved.
@@ -39,18 +41,10 @@ impl HostPort {
         }
     }
 
-    fn read(text: &str, protocol: Protocol) -> Result<Self, String> {
+    pub(super) fn read(text: &str, protocol: Protocol) -> Result<Self, String> {
         match read(text, |text| read_port(text, protocol))? {
             (host, Some(port)) => Ok(Self { host, port }),
             (_, None) => Err(without_port(text)),
-        }
-    }
-
-    /// Reads an address of TCP that takes all of `words`.
-    pub fn from_words(words: &[String]) -> Result<Self, String> {
-        match Self::take_from(words, Protocol::Tcp)? {
-            (address, []) => Ok(address),
-            (address, [extra, ..]) => Err(too_much(extra, &address)),
         }
     }
 
@@ -71,7 +65,7 @@ impl HostPort {
         let Some(Some(value)) = option else { return };
         let value = text(value.as_ref());
         let with_value = [std::slice::from_ref(&value), &typed].concat();
-        let begins = |words| Self::take_from(words, protocol).is_ok();
+        let begins = |words: &[String]| Address::take_from(words, protocol).is_ok();
         if !begins(&typed) && begins(&with_value) {
             words.insert(0, value.into());
             *option = Some(None);
@@ -153,73 +147,8 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Reads the targets of a check: `HOST:PORTS` each, or `HOST PORTS`. At least one.
-pub fn targets(words: &[String], protocol: Protocol) -> Result<Vec<HostPort>, String> {
-    let ports = |list: &str| ports(list, protocol);
-    if let [first, second] = words
-        && let Ok((host, None)) = read(first, |text| read_port(text, protocol))
-        && glued_port(first).is_none_or(|_| ports(second).is_ok())
-    {
-        return Ok(at_ports(&host, &ports(second)?));
-    }
-    let mut targets = Vec::new();
-    for word in words {
-        let list = word.rsplit_once(':').filter(|(_, list)| {
-            let is_list = list.contains([',', '-']);
-            is_list && !is_ipv6(word) && !word.contains("://")
-        });
-        match list {
-            Some((host, list)) => {
-                let ports = ports(list)?;
-                let one = HostPort::read(&format!("{host}:{}", ports[0]), protocol)?;
-                targets.extend(at_ports(&one.host, &ports));
-            }
-            None => targets.push(HostPort::read(word, protocol)?),
-        }
-    }
-    if targets.is_empty() {
-        return Err(
-            "no address; write HOST:PORTS, for example localhost:22,80,8000-8010".to_owned(),
-        );
-    }
-    Ok(targets)
-}
-
-fn at_ports(host: &str, ports: &[u16]) -> Vec<HostPort> {
-    let at_port = |port: &u16| HostPort {
-        host: host.to_owned(),
-        port: *port,
-    };
-    ports.iter().map(at_port).collect()
-}
-
-fn too_much(word: &str, address: &HostPort) -> String {
+pub(super) fn too_much(word: &str, address: impl fmt::Display) -> String {
     format!("'{word}' is too much: the address is {address} already")
-}
-
-/// Ports typed as `22,80,8000-8010,https`: in that order, none twice.
-fn ports(text: &str, protocol: Protocol) -> Result<Vec<u16>, String> {
-    let mut seen = vec![false; 1 << 16];
-    let mut ports = Vec::new();
-    for part in text.split(',') {
-        // A name may contain a dash: only two numbers are a range.
-        let range = part.split_once('-');
-        let (first, last) = match range.map(|(first, last)| (port(first), port(last))) {
-            Some((Ok(first), Ok(last))) => (first, last),
-            _ => [read_port(part, protocol)?; 2].into(),
-        };
-        if first > last {
-            return Err(format!(
-                "'{part}' ends before it begins; write {last}-{first}"
-            ));
-        }
-        for port in first..=last {
-            if !std::mem::replace(&mut seen[usize::from(port)], true) {
-                ports.push(port);
-            }
-        }
-    }
-    Ok(ports)
 }
 
 /// A port from 1 to 65535, in decimal.
@@ -233,7 +162,7 @@ pub fn port(text: &str) -> Result<u16, String> {
 }
 
 /// As [`port`], or the name of a service of `protocol`.
-fn read_port(text: &str, protocol: Protocol) -> Result<u16, String> {
+pub(super) fn read_port(text: &str, protocol: Protocol) -> Result<u16, String> {
     // RFC 6335, section 5.1: a name has a letter.
     if text.contains(|c: char| c.is_ascii_alphabetic()) {
         return services::port(text, protocol);
@@ -282,10 +211,15 @@ pub fn is_numeric(host: &str) -> bool {
 }
 
 /// Reads a host, and by `port` the port if it has one.
-fn read(
+pub(super) fn read(
     word: &str,
     port: impl Fn(&str) -> Result<u16, String>,
 ) -> Result<(String, Option<u16>), String> {
+    if UnixName::read(word).is_some() {
+        return Err(format!(
+            "'{word}' is a Unix socket, which is for tcp-client and tcp-server"
+        ));
+    }
     if let Some((scheme, rest)) = word.split_once("://") {
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let usual = if scheme == "https" { 443 } else { 80 };
@@ -347,7 +281,7 @@ fn read_host(
 }
 
 /// An IPv6 address that also reads as an address and a port: those two.
-fn glued_port(word: &str) -> Option<(&str, &str)> {
+pub(super) fn glued_port(word: &str) -> Option<(&str, &str)> {
     word.rsplit_once(':')
         .filter(|(address, digits)| is_ipv6(address) && port(digits).is_ok())
 }
@@ -388,7 +322,7 @@ fn host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn is_ipv6(text: &str) -> bool {
+pub(super) fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text
         .split_once('%')
         .map_or((text, None), |(address, zone)| (address, Some(zone)));
@@ -402,6 +336,12 @@ mod tests {
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(ToString::to_string).collect()
+    }
+
+    fn from_words(typed: &[String]) -> Result<HostPort, String> {
+        let (address, rest) = HostPort::take_from(typed, Protocol::Tcp)?;
+        assert_eq!(rest, [] as [String; 0]);
+        Ok(address)
     }
 
     #[test]
@@ -423,11 +363,7 @@ mod tests {
                 host: host.to_owned(),
                 port,
             };
-            assert_eq!(
-                HostPort::from_words(&words(typed)),
-                Ok(expected),
-                "{typed:?}"
-            );
+            assert_eq!(from_words(&words(typed)), Ok(expected), "{typed:?}");
         }
     }
 
@@ -437,7 +373,7 @@ mod tests {
         let (address, rest) = HostPort::take_from(&typed, Protocol::Tcp).unwrap();
         assert_eq!((address.port, rest), (9999, &typed[1..]));
         assert_eq!(
-            HostPort::from_words(&typed),
+            Address::from_words(&typed),
             Err("'5353' is too much: the address is localhost:9999 already".to_owned())
         );
     }
@@ -531,7 +467,7 @@ mod tests {
         ];
         for (typed, message) in cases {
             assert_eq!(
-                HostPort::from_words(&words(typed)),
+                from_words(&words(typed)),
                 Err(message.to_owned()),
                 "{typed:?}"
             );
@@ -546,64 +482,10 @@ mod tests {
         assert_eq!(field("[fe80::1%lo]:81"), "[fe80::1]:81");
     }
 
-    #[test]
-    fn a_list_of_ports_has_ranges_and_keeps_its_order() {
-        assert_eq!(ports("80", Protocol::Tcp), Ok(vec![80]));
-        assert_eq!(
-            ports("443,22,80-82,81", Protocol::Tcp),
-            Ok(vec![443, 22, 80, 81, 82])
-        );
-        assert_eq!(
-            ports("1-65535", Protocol::Tcp).map(|ports| ports.len()),
-            Ok(65535)
-        );
-        for text in [
-            "", ",", "80,", "0", "1-", "-1", "a", "1-2-3", "65536", "9-8", "1 2",
-        ] {
-            assert!(ports(text, Protocol::Tcp).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn ports_to_check_follow_a_host_or_are_part_of_the_address() {
-        let read = |typed: &[&str]| {
-            let targets = targets(&words(typed), Protocol::Tcp)?;
-            Ok::<_, String>(targets.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
-        let cases: [(&[&str], &[&str]); 9] = [
-            (&["db", "1,2"], &["db:1", "db:2"]),
-            (&["db:1,2"], &["db:1", "db:2"]),
-            (&["db:7-9", "db:1"], &["db:7", "db:8", "db:9", "db:1"]),
-            (&["a-b:1", "c-d:2"], &["a-b:1", "c-d:2"]),
-            (&["::1", "7"], &["[::1]:7"]),
-            (&["[::1]:7,9", ":1"], &["[::1]:7", "[::1]:9", "localhost:1"]),
-            (&["[::1]", "7-8"], &["[::1]:7", "[::1]:8"]),
-            (&[":1,2"], &["localhost:1", "localhost:2"]),
-            (&["a:1", "b:1", "c:1"], &["a:1", "b:1", "c:1"]),
-        ];
-        for (typed, expected) in cases {
-            let expected = expected.iter().map(ToString::to_string).collect();
-            assert_eq!(read(typed), Ok(expected), "{typed:?}");
-        }
-        let wrong: [&[&str]; 7] = [
-            &["db:1", "2"],
-            &["db"],
-            &[],
-            &["db:2-1"],
-            &["db:1,"],
-            &["db", "1", "2"],
-            &["http://a-b:80"],
-        ];
-        for typed in wrong {
-            assert!(read(typed).is_err(), "{typed:?}");
-        }
-    }
-
     proptest! {
         #[test]
         fn any_words_are_answered_without_a_panic(typed in proptest::collection::vec("[\\[\\]:%a1.]{0,12}|\\PC{0,9}", 0..4)) {
-            let _ = HostPort::from_words(&typed);
-            let _ = targets(&typed, Protocol::Tcp);
+            let _ = HostPort::take_from(&typed, Protocol::Tcp);
         }
 
         #[test]

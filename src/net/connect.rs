@@ -10,8 +10,10 @@ use crate::exit::{Exit, Failure, OrFail as _};
 use crate::net::address::HostPort;
 use crate::net::follow::Follower;
 use crate::net::options::{SourceArgs, TcpSocketArgs};
+use crate::net::peer::Endpoint;
 use crate::net::race::{Connected, Race};
 use crate::net::resolve::ResolveArgs;
+use crate::net::target::Address;
 use crate::units::{number, positive_duration};
 use crate::wait::{Deadline, Set};
 
@@ -83,7 +85,7 @@ impl ConnectArgs {
         let mut number = 1;
         loop {
             let failure = match attempt() {
-                Err(failure) if number < attempts && failure.exit != Exit::Local => failure,
+                Err(failure) if number < attempts && !failure.is_final => failure,
                 result => return result,
             };
             if self.is_verbose {
@@ -109,7 +111,18 @@ impl ConnectArgs {
     }
 
     /// Resolves `target`: its addresses that these options can connect to, at least one.
-    pub fn addresses(
+    pub fn addresses(&self, target: &Address, limit: Deadline) -> Result<Vec<Endpoint>, Failure> {
+        match target {
+            Address::Inet(target) => {
+                let addresses = self.inet_addresses(target, limit)?;
+                Ok(addresses.into_iter().map(Endpoint::Inet).collect())
+            }
+            Address::Unix(name) => Ok(vec![Endpoint::Unix(name.clone())]),
+        }
+    }
+
+    /// As [`Self::addresses`].
+    pub fn inet_addresses(
         &self,
         target: &HostPort,
         limit: Deadline,
@@ -129,7 +142,7 @@ impl ConnectArgs {
 /// Resolves `target`, connects to the first of its addresses that answers, and drops all other
 /// attempts. Gives up at the connect timeout, at `deadline`, or after `--retry` attempts more.
 pub fn connect(
-    target: &HostPort,
+    target: &Address,
     args: &ConnectArgs,
     deadline: Deadline,
 ) -> Result<Connected, Failure> {
@@ -142,8 +155,8 @@ pub fn connect(
 
 /// As [`connect`], once and with known addresses.
 pub fn connect_to(
-    target: &HostPort,
-    addresses: Vec<SocketAddr>,
+    target: &Address,
+    addresses: Vec<Endpoint>,
     args: &ConnectArgs,
     limit: Deadline,
 ) -> Result<Connected, Failure> {

@@ -10,6 +10,21 @@ use socket2::{Socket, TcpKeepalive, Type};
 use crate::exit::cause;
 use crate::units::number;
 
+/// The ids of the options that mean something to IP only, and nothing to a Unix socket.
+pub const OF_IP: &[&str] = &[
+    "ipv4",
+    "ipv6",
+    "numeric",
+    "source",
+    "source_port",
+    "interface",
+    "ttl",
+    "dscp",
+    "mss",
+    "keepalive",
+    "reuse_port",
+];
+
 /// Where a client's packets come from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SourceArgs {
@@ -112,6 +127,14 @@ impl SocketArgs {
                 SocketAddr::V6(_) => socket.set_tclass_v6(octet),
             }
         })?;
+        self.apply_sizes(socket)?;
+        if self.reuse_port {
+            named("--reuse-port", socket.set_reuse_port(true))?;
+        }
+        Ok(())
+    }
+
+    fn apply_sizes(&self, socket: &Socket) -> io::Result<()> {
         set("--recv-buffer", self.recv_buffer, |size| {
             socket.set_recv_buffer_size(size)?;
             at_least(size, socket.recv_buffer_size()?)
@@ -119,11 +142,7 @@ impl SocketArgs {
         set("--send-buffer", self.send_buffer, |size| {
             socket.set_send_buffer_size(size)?;
             at_least(size, socket.send_buffer_size()?)
-        })?;
-        if self.reuse_port {
-            named("--reuse-port", socket.set_reuse_port(true))?;
-        }
-        Ok(())
+        })
     }
 }
 
@@ -149,6 +168,11 @@ impl SocketArgs {
 const REPORTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
 
 impl TcpSocketArgs {
+    /// Sets the options of any socket that mean something to a Unix socket: the sizes of its buffers.
+    pub(super) fn apply_to_unix(&self, socket: &Socket) -> io::Result<()> {
+        self.any.apply_sizes(socket)
+    }
+
     /// As [`SocketArgs::apply`].
     pub(super) fn apply(&self, socket: &Socket, address: &SocketAddr) -> io::Result<()> {
         self.any.apply(socket, address)?;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -11,17 +10,18 @@ use rustix::net::RecvFlags;
 use socket2::Socket;
 
 use crate::exit::{Exit, Failure, blame, cause};
-use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
+use crate::net::peer::Endpoint;
 use crate::net::socket;
 use crate::net::stream::Stream;
-use crate::wait::{Deadline, Key, OUT, Ready, Set};
+use crate::net::target::Address;
+use crate::wait::{Deadline, Key, OUT, Ready, Set, is_wait};
 
 /// A connection, and when each step to it was done.
 pub struct Connected {
     /// Blocking.
     pub stream: Stream,
-    pub peer: SocketAddr,
+    pub peer: Endpoint,
     /// When the first address was tried.
     pub resolved: Instant,
     /// When `peer` was tried.
@@ -42,28 +42,31 @@ impl Connected {
 /// How long an address is tried alone before the next is tried beside it (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// How long a Unix socket whose backlog is full is left alone.
+const FULL_DELAY: Duration = Duration::from_millis(10);
+
 /// The attempts to connect to one target. Its user calls [`Self::start_due`], waits until
 /// [`Self::next_start`] for what [`Self::watch`] has added, and gives that to [`Self::winner`].
 pub struct Race<'a> {
     args: &'a ConnectArgs,
     began: Instant,
     /// Addresses that have not been tried.
-    waiting: VecDeque<SocketAddr>,
+    waiting: VecDeque<Endpoint>,
     /// When the first of them is tried at the latest.
     next_start: Deadline,
     /// Under way, oldest first. Dropping an attempt ends it.
     attempts: Vec<Attempt>,
-    failures: Vec<(SocketAddr, io::Error)>,
+    failures: Vec<(Endpoint, io::Error)>,
 }
 
 struct Attempt {
-    address: SocketAddr,
+    address: Endpoint,
     socket: Socket,
     began: Instant,
 }
 
 impl<'a> Race<'a> {
-    pub fn new(args: &'a ConnectArgs, addresses: Vec<SocketAddr>) -> Self {
+    pub fn new(args: &'a ConnectArgs, addresses: Vec<Endpoint>) -> Self {
         Self {
             args,
             began: Instant::now(),
@@ -76,11 +79,17 @@ impl<'a> Race<'a> {
 
     /// Starts the attempts that are due. Does not block.
     pub fn start_due(&mut self) {
-        while (self.attempts.is_empty() || self.next_start.has_passed())
+        // A failed attempt makes the next one due at once.
+        while self.next_start.has_passed()
             && let Some(address) = self.waiting.pop_front()
         {
-            match self.start(address) {
+            match self.start(&address) {
                 Ok(()) => self.next_start = Deadline::after(ATTEMPT_DELAY),
+                // The backlog of a Unix socket is full: connect(2) would block, and poll(2) cannot wait.
+                Err(error) if address.inet().is_none() && is_wait(&error) => {
+                    self.waiting.push_front(address);
+                    self.next_start = Deadline::after(FULL_DELAY);
+                }
                 Err(error) => self.failures.push((address, error)),
             }
         }
@@ -146,16 +155,23 @@ impl<'a> Race<'a> {
         Ok(None)
     }
 
-    fn start(&mut self, address: SocketAddr) -> io::Result<()> {
-        let socket = socket::tcp_client(&address, &self.args.source, &self.args.socket)?;
+    fn start(&mut self, address: &Endpoint) -> io::Result<()> {
+        let socket = socket::client(address, &self.args.source, &self.args.socket)?;
         let began = Instant::now();
-        match socket.connect(&address.into()) {
+        let connected = match address {
+            Endpoint::Inet(address) => socket.connect(&(*address).into()),
+            Endpoint::Unix(name) => socket.connect(&name.address()?),
+        };
+        match connected {
             Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
-                return Err(socket::with_advice(&address, error));
+                return Err(match address {
+                    Endpoint::Inet(address) => socket::with_advice(address, error),
+                    Endpoint::Unix(_) => error,
+                });
             }
             // poll(2) shows a socket that is connected already as ready.
             _ => self.attempts.push(Attempt {
-                address,
+                address: address.clone(),
                 socket,
                 began,
             }),
@@ -164,32 +180,39 @@ impl<'a> Race<'a> {
     }
 
     /// Names every address that was tried and why it failed. Equal causes stand once.
-    pub fn failure(&self, target: &HostPort, limit: Deadline) -> Failure {
+    pub fn failure(&self, target: &Address, limit: Deadline) -> Failure {
         let silent = self.attempts.iter().map(|attempt| &attempt.address);
-        let silent: Vec<_> = silent.chain(&self.waiting).copied().collect();
+        let silent: Vec<_> = silent.chain(&self.waiting).cloned().collect();
         let blamed = self.failures.iter().map(|(_, error)| blame(error));
         let mut exit = blamed.max_by_key(|exit| *exit == Exit::Network);
         if !silent.is_empty() {
             exit = Some(Exit::Timeout);
         }
         let failures = self.failures.iter();
-        let failures = failures.map(|(address, error)| (*address, cause(error)));
+        let failures = failures.map(|(address, error)| (address.clone(), cause(error)));
         let no_answer = format!("no answer within {:?}", limit.length());
         let silent = silent
             .into_iter()
             .map(|address| (address, no_answer.clone()));
         let tried = target.tried(failures.chain(silent));
         let message = format!("could not connect to {tried}");
-        Failure::new(exit.unwrap_or(Exit::Local), message)
+        let failure = Failure::new(exit.unwrap_or(Exit::Local), message);
+        let mut errors = self.failures.iter().map(|(_, error)| error.kind());
+        if errors.any(|kind| kind == io::ErrorKind::NotFound) {
+            // A server may create its Unix socket yet.
+            return failure.that_may_pass();
+        }
+        failure
     }
 }
 
 /// Lets the families take turns, beginning with that of the first address (RFC 8305, section 4).
-fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
-    let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+fn interleave(addresses: Vec<Endpoint>) -> VecDeque<Endpoint> {
+    let is_ipv4 = |address: &Endpoint| address.inet().is_some_and(|address| address.is_ipv4());
+    let first_is_ipv4 = addresses.first().is_some_and(is_ipv4);
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) = addresses
         .into_iter()
-        .partition(|address| address.is_ipv4() == first_is_ipv4);
+        .partition(|address| is_ipv4(address) == first_is_ipv4);
     let mut mixed = VecDeque::with_capacity(first.len() + second.len());
     while !first.is_empty() || !second.is_empty() {
         mixed.extend(first.pop_front());
@@ -207,7 +230,8 @@ fn outcome(socket: &Socket) -> io::Result<Option<io::Error>> {
     if let Ok(peer) = socket.peer_addr() {
         // The kernel may choose the target port, if that is ephemeral and on this machine, as our own:
         // then the socket connects to itself (RFC 9293, simultaneous open).
-        if peer.as_socket() == socket.local_addr()?.as_socket() {
+        let peer = peer.as_socket();
+        if peer.is_some() && peer == socket.local_addr()?.as_socket() {
             return Err(Errno::CONNREFUSED.into());
         }
         return Ok(None);
@@ -223,7 +247,7 @@ fn outcome(socket: &Socket) -> io::Result<Option<io::Error>> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
     use super::*;
     use crate::net::options::{SourceArgs, TcpSocketArgs};
@@ -231,8 +255,11 @@ mod tests {
 
     /// An attempt to connect to `address` that is over: it failed, or its connection broke.
     fn broken_attempt(address: SocketAddr, play: impl FnOnce()) -> Socket {
-        let socket =
-            socket::tcp_client(&address, &SourceArgs::default(), &TcpSocketArgs::default());
+        let socket = socket::client(
+            &address.into(),
+            &SourceArgs::default(),
+            &TcpSocketArgs::default(),
+        );
         let socket = socket.unwrap();
         // EINPROGRESS, or an error that `outcome` tells.
         let _ = socket.connect(&address.into());
@@ -288,8 +315,8 @@ mod tests {
         let parse = |texts: &[&str]| {
             texts
                 .iter()
-                .map(|text| text.parse().unwrap())
-                .collect::<Vec<SocketAddr>>()
+                .map(|text| Endpoint::Inet(text.parse().unwrap()))
+                .collect::<Vec<_>>()
         };
         let mixed = interleave(parse(&[
             "[::1]:1",

@@ -1,19 +1,26 @@
 //! Opens sockets with their options set before bind and connect: later is too late for some.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::multicast::{Group, GroupArgs, hear_own_groups_only};
 use super::options::{SocketArgs, SourceArgs, TcpSocketArgs};
+use super::peer::Endpoint;
 
-/// A non-blocking TCP socket that is ready to connect to `target`.
-pub fn tcp_client(
-    target: &SocketAddr,
+/// A non-blocking socket that is ready to connect to `target`.
+pub fn client(
+    target: &Endpoint,
     source: &SourceArgs,
     options: &TcpSocketArgs,
 ) -> io::Result<Socket> {
+    let Endpoint::Inet(target) = target else {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        options.apply_to_unix(&socket)?;
+        return Ok(socket);
+    };
     let socket = Socket::new(Domain::for_address(*target), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -77,23 +84,6 @@ pub fn is_local(mut address: SocketAddr) -> bool {
     }
 }
 
-/// A blocking, listening TCP socket. Its connections inherit its options (tcp(7)), `TCP_NODELAY`
-/// among them. An IPv6 socket takes no IPv4 connections.
-pub fn listen(
-    address: SocketAddr,
-    backlog: i32,
-    options: &TcpSocketArgs,
-) -> io::Result<TcpListener> {
-    let socket = unbound(address, Type::STREAM)?;
-    options.apply(&socket, &address)?;
-    socket.set_tcp_nodelay(true)?;
-    // A server that is started again need not wait for old connections in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
-}
-
 /// A blocking UDP socket for a server, and the size of its receive buffer, which is asked to be `room`
 /// bytes. The socket has joined those of `groups` that it can receive. `prepare` sets more options
 /// before the first datagram can arrive.
@@ -121,13 +111,7 @@ pub fn udp_server(
     Ok((socket.into(), room))
 }
 
-/// Makes accept(2) fail with EINVAL, also one that blocks already, and refuses new connections.
-/// Does so on Linux only.
-pub fn stop_accepting(listener: &TcpListener) {
-    let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
-}
-
-fn unbound(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+pub(super) fn unbound(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         // Otherwise `[::]` takes IPv4 too, and collides with `0.0.0.0`.
@@ -150,24 +134,5 @@ pub fn set_hop_limit(socket: &UdpSocket, local: &SocketAddr, hops: u8) -> io::Re
     match local {
         SocketAddr::V4(_) => socket.set_ttl(hops.into()),
         SocketAddr::V6(_) => SockRef::from(socket).set_unicast_hops_v6(hops.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_send_without_delay() {
-        let listener = listen(
-            (std::net::Ipv4Addr::LOCALHOST, 0).into(),
-            1,
-            &TcpSocketArgs::default(),
-        );
-        let listener = listener.unwrap();
-        let address = listener.local_addr().unwrap();
-        let _client = std::net::TcpStream::connect(address).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        assert!(stream.nodelay().unwrap());
     }
 }

@@ -1,13 +1,14 @@
-//! One connected stream. It is TCP; nothing outside this folder depends on that.
+//! One connected stream, TCP or Unix. Nothing outside this folder depends on which.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::Socket;
 
+use super::peer::{Endpoint, Process};
 use crate::wait::{Deadline, pause};
 
 /// An open connection. It is closed when dropped.
@@ -20,18 +21,9 @@ impl Stream {
         Self(socket)
     }
 
-    /// Accepts a connection: a blocking stream, and its peer. Blocks if `listener` does.
-    pub fn accept(listener: &TcpListener) -> io::Result<(Self, SocketAddr)> {
-        let (stream, peer) = listener.accept()?;
-        Ok((Self(stream.into()), peer))
-    }
-
-    /// The address of this end.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        let local = self.0.local_addr()?;
-        local
-            .as_socket()
-            .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    /// The address of this end. A Unix socket that was not bound has none.
+    pub fn local(&self) -> io::Result<Option<Endpoint>> {
+        Ok(Endpoint::of(&self.0.local_addr()?))
     }
 
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
@@ -108,6 +100,22 @@ fn unacknowledged(socket: &Socket) -> u32 {
 #[cfg(not(target_os = "linux"))]
 fn unacknowledged(_socket: &Socket) -> u32 {
     0
+}
+
+/// The process that has connected `socket`, a Unix socket (`SO_PEERCRED`).
+#[cfg(target_os = "linux")]
+pub(super) fn process(socket: &Socket) -> Option<Process> {
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(Process {
+        pid: peer.pid.as_raw_nonzero().get(),
+        uid: peer.uid.as_raw(),
+    })
+}
+
+/// Elsewhere that is unknown.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn process(_socket: &Socket) -> Option<Process> {
+    None
 }
 
 impl AsFd for Stream {

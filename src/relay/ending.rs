@@ -90,6 +90,11 @@ impl Session<'_> {
         self.outgoing.first_move.is_some() && !reader.is_terminal() && reader.leftover.is_none()
     }
 
+    /// Whether a remote that has gone is an error, though there may be nothing left to be sent.
+    pub(super) fn is_missed(&self) -> bool {
+        self.rules.half_close_wait.is_none() && self.is_transfer()
+    }
+
     /// Whether local input has ended without a byte, and the remote sees no end of it.
     pub(super) fn is_receiver(&self) -> bool {
         matches!(self.rules.no_input, NoInput::Nothing)
@@ -110,11 +115,7 @@ impl Session<'_> {
         let silence = |direction: &Direction, time| Deadline::since(direction.last_move, time);
         match (self.outgoing.end, self.incoming.end) {
             _ if self.has_hinted => (Deadline::NEVER, ""),
-            (None, Some(end))
-                if self.rules.half_close_wait.is_none()
-                    && self.is_transfer()
-                    && !self.outgoing.pump.is_writing() =>
-            {
+            (None, Some(end)) if self.is_missed() && !self.outgoing.pump.is_writing() => {
                 let pause = Deadline::since(end.max(self.outgoing.last_move), OPEN_INPUT);
                 let hint =
                     "the peer has ended; input is still open (--half-close-wait 0 leaves at once)";

@@ -75,6 +75,7 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         outgoing: Direction::new(local.reader, remote.writer),
         incoming: Direction::new(remote.reader, local.writer),
         has_hinted: false,
+        ignores_hang_up: false,
         awaits_end: false,
         unread_at: Deadline::NEVER,
     };
@@ -102,6 +103,8 @@ struct Session<'a> {
     incoming: Direction,
     /// The user has been told what the session waits for.
     has_hinted: bool,
+    /// A remote on a Unix socket has gone. That is no error before bytes cannot be sent.
+    ignores_hang_up: bool,
     /// No input is sent before the end of the remote has been read.
     awaits_end: bool,
     /// When the session fails as nobody reads its output. Never, while somebody does.
@@ -186,7 +189,8 @@ impl Session<'_> {
         let is_read = self.unread_at == Deadline::NEVER;
         let output = set.add(output.filter(|_| is_receiving && is_read), GONE);
         let remote = self.outgoing.pump.writer.fd();
-        let remote = set.add(remote.filter(|_| is_sending && !is_receiving), GONE);
+        let is_watched = is_sending && !is_receiving && !self.ignores_hang_up;
+        let remote = set.add(remote.filter(|_| is_watched), GONE);
         let is_at_once = outgoing.is_none() || incoming.is_none();
         let limit = match (is_at_once, is_held) {
             (true, _) => Deadline::now(),
@@ -201,6 +205,8 @@ impl Session<'_> {
             if !is_held || self.outgoing.pump.reader.fill().is_err() {
                 self.send()?;
             }
+        } else if ready[remote] && !self.is_missed() && self.outgoing.pump.writer.is_unix() {
+            self.ignores_hang_up = true;
         } else if ready[remote] {
             let error = self.outgoing.reset();
             self.outgoing

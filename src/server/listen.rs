@@ -9,8 +9,11 @@ use rustix::net::getsockname;
 
 use crate::exit::{Failure, cause};
 use crate::net::address::{self, HostPort, is_numeric};
+use crate::net::peer::Endpoint;
 use crate::net::resolve::ResolveArgs;
 use crate::net::services::Protocol;
+use crate::net::target::Address;
+use crate::net::unix::UnixName;
 use crate::output;
 use crate::stderr::is_at_terminal;
 use crate::wait::Deadline;
@@ -28,7 +31,8 @@ pub struct ListenArgs {
     port: Option<String>,
     /// Listen on ADDRESS; `any` is all [default: 127.0.0.1]
     ///
-    /// A name works too. May be repeated. With -6 the default is `::1`.
+    /// A name works too. May be repeated. With -6 the default is `::1`. A TCP server listens on a Unix
+    /// socket too: unix:PATH, or unix:@NAME for an abstract name of Linux.
     #[arg(short, long, value_name = "ADDRESS", visible_alias = "host")]
     pub bind: Vec<String>,
     /// Print the port first on standard output
@@ -41,6 +45,61 @@ pub struct ListenArgs {
 impl ListenArgs {
     /// What the options say, for a server of `protocol`. `runs_program`: `-e` may have taken the port.
     pub fn place(&self, protocol: Protocol, runs_program: bool) -> Result<Place, Failure> {
+        let mut hosts = self.bind.clone();
+        let mut port = None;
+        if let Some(operand) = self.unix_operand() {
+            if self.port.is_some() || !hosts.is_empty() {
+                let message = format!("{operand} is the address: leave --port and --bind out");
+                return Err(Failure::usage(message));
+            }
+            hosts.push(operand.to_owned());
+        } else if !self.is_unix_only() {
+            let (host, number) = self.host_and_port(protocol, runs_program)?;
+            hosts.extend(host);
+            port = Some(number);
+        } else if let Some(port) = self.place.as_ref().or(self.port.as_ref()) {
+            let message = format!(
+                "port {port} does nothing with a Unix socket alone; --bind ADDRESS adds one of TCP"
+            );
+            return Err(Failure::usage(message));
+        }
+        let (unix, hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| is_unix(host));
+        let unix = unix.iter().map(|word| {
+            match Address::take_from(std::slice::from_ref(word), protocol)? {
+                (Address::Unix(name), _) => Ok(name),
+                (Address::Inet(address), _) => Err(format!("{address} is not a Unix socket")),
+            }
+        });
+        Ok(Place {
+            port,
+            hosts,
+            unix: unix.collect::<Result<_, _>>().map_err(Failure::usage)?,
+            resolve: self.resolve.clone(),
+            print_port: self.print_port,
+        })
+    }
+
+    /// Whether it listens on Unix sockets, and nowhere else.
+    pub fn is_unix_only(&self) -> bool {
+        let mut hosts = self.bind.iter();
+        let all_are = !self.bind.is_empty() && hosts.all(|host| is_unix(host));
+        self.unix_operand().is_some() || all_are
+    }
+
+    /// Whether one of the places is a Unix socket.
+    pub fn has_unix(&self) -> bool {
+        self.unix_operand().is_some() || self.bind.iter().any(|host| is_unix(host))
+    }
+
+    fn unix_operand(&self) -> Option<&str> {
+        self.place.as_deref().filter(|place| is_unix(place))
+    }
+
+    fn host_and_port(
+        &self,
+        protocol: Protocol,
+        runs_program: bool,
+    ) -> Result<(Option<String>, u16), Failure> {
         let (host, port) = match (&self.place, &self.port) {
             (Some(place), Some(_)) => Err(format!("{place} names the port already: leave --port out")),
             (Some(place), None) => address::place(place, protocol),
@@ -56,20 +115,21 @@ impl ListenArgs {
             let message = format!("{place} names the address already: leave --bind out");
             return Err(Failure::usage(message));
         }
-        Ok(Place {
-            port,
-            hosts: host.map_or_else(|| self.bind.clone(), |host| vec![host]),
-            resolve: self.resolve.clone(),
-            print_port: self.print_port,
-        })
+        Ok((host, port))
     }
+}
+
+fn is_unix(word: &str) -> bool {
+    UnixName::read(word).is_some()
 }
 
 /// Where a server listens.
 pub struct Place {
-    port: u16,
+    /// `None`: on no address of IP.
+    port: Option<u16>,
     /// Names and addresses; none are this machine.
     hosts: Vec<String>,
+    pub unix: Vec<UnixName>,
     resolve: ResolveArgs,
     print_port: bool,
 }
@@ -108,7 +168,7 @@ impl Place {
         loop {
             match self.open_all(candidates, &open) {
                 Err((_, error))
-                    if self.port == 0
+                    if self.port == Some(0)
                         && error.kind() == io::ErrorKind::AddrInUse
                         && more_rounds.next().is_some() => {}
                 result => return result.map_err(|(address, error)| failure(address, &error)),
@@ -121,7 +181,7 @@ impl Place {
         candidates: &[Candidate],
         open: impl Fn(SocketAddr) -> io::Result<S>,
     ) -> Result<Vec<S>, (SocketAddr, io::Error)> {
-        let mut port = self.port;
+        let mut port = self.port.unwrap_or_default();
         let mut sockets: Vec<S> = Vec::with_capacity(candidates.len());
         let mut bound_names = Vec::new();
         let mut missing = Vec::new();
@@ -148,24 +208,24 @@ impl Place {
         }
     }
 
-    /// Tells on standard error, and with `--print-port` on standard output, where `sockets` are
-    /// bound. `act` is what other hosts can do to them, in words. `like_netcat`: who types `-l` expects
-    /// that they can.
+    /// Tells on standard error, and with `--print-port` on standard output, where a server listens:
+    /// at `endpoints`. `act` is what others can do to it, in words. `like_netcat`: who types `-l`
+    /// expects that other hosts can.
     pub fn announce(
         &self,
-        sockets: &[impl AsFd],
+        endpoints: &[Endpoint],
         act: &str,
         like_netcat: bool,
     ) -> Result<(), Failure> {
-        let locals = sockets.iter().map(local).collect::<io::Result<Vec<_>>>()?;
-        for address in &locals {
+        for address in endpoints {
             tracing::info!(%address, "Listening on {address}");
         }
-        if like_netcat && !self.has_address() && is_at_terminal() {
+        let inet: Vec<SocketAddr> = endpoints.iter().filter_map(Endpoint::inet).collect();
+        if like_netcat && !self.has_address() && !inet.is_empty() && is_at_terminal() {
             tracing::info!("This machine only; -b any for all.");
         }
         let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-        if let Some(open) = locals.iter().find(is_open) {
+        if let Some(open) = inet.iter().find(is_open) {
             if open.ip().is_unspecified() {
                 tracing::warn!(
                     "every host that can reach this machine can {act}: it listens on all its addresses"
@@ -174,8 +234,13 @@ impl Place {
                 tracing::warn!("every host that can reach {} can {act}", open.ip());
             }
         }
+        for endpoint in endpoints {
+            if let Endpoint::Unix(name @ UnixName::Abstract(_)) = endpoint {
+                tracing::warn!("every user of this machine can {act}: {name} has no file mode");
+            }
+        }
         if self.print_port
-            && let Some(address) = locals.first()
+            && let Some(address) = inet.first()
         {
             output::write_once(format!("{}\n", address.port()).as_bytes())?;
         }
@@ -189,6 +254,9 @@ impl Place {
             both.into_iter()
                 .filter(|address| self.resolve.allows(address))
         };
+        if self.port.is_none() {
+            return Ok(Vec::new());
+        }
         if self.hosts.is_empty() {
             let loopback = of_wanted_family(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
             return Ok(loopback.take(1).map(Candidate::from).collect());
@@ -227,6 +295,16 @@ fn is_missing(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
     )
+}
+
+/// Says why no socket could be opened at `name`.
+pub fn unix_failure(name: &UnixName, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => " (another program listens there)",
+        _ => "",
+    };
+    let cause = cause(error);
+    Failure::local(format!("could not listen on {name}: {cause}{advice}"))
 }
 
 fn failure(address: SocketAddr, error: &io::Error) -> Failure {

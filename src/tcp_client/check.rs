@@ -10,10 +10,11 @@ use crate::check::{Attempt, Checked, Plan, State, at_a_time};
 use crate::exit::Failure;
 use crate::json::milliseconds;
 use crate::logging::LoggingArgs;
-use crate::net::address::{self, HostPort};
 use crate::net::connect::ConnectArgs;
+use crate::net::peer::Endpoint;
 use crate::net::race::Race;
 use crate::net::services::Protocol;
+use crate::net::target::{self, Address};
 use crate::ping::options::PingArgs;
 use crate::units::{ip, number, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
@@ -89,13 +90,17 @@ pub fn run(
         let message = "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)";
         return Err(Failure::usage(message));
     }
-    let targets = address::targets(words, Protocol::Tcp).map_err(Failure::usage)?;
+    let targets = target::targets(words, Protocol::Tcp).map_err(Failure::usage)?;
     if args.ping.is_wanted() {
         let [target] = &targets[..] else {
             let message = "a ping is of one port; write HOST PORT or HOST:PORT";
             return Err(Failure::usage(message));
         };
         let deadline = deadline.min(Deadline::within(connect.limit));
+        let Address::Inet(target) = target else {
+            let message = format!("a ping is of HOST:PORT; {target} is a Unix socket");
+            return Err(Failure::usage(message));
+        };
         return ping::run(target, args, connect, deadline, logging);
     }
     let plan = args.plan(connect, deadline);
@@ -105,25 +110,42 @@ pub fn run(
         report,
         &plan,
         |target| connect.addresses(target, connect.limit(end)),
-        |target, addresses| Connecting {
-            target,
-            only: match addresses[..] {
-                [address] => Some(address),
-                _ => None,
-            },
-            race: Race::new(connect, addresses),
-            limit: connect.limit(end),
-        },
+        |target, addresses| Connecting::new(target, addresses, connect, connect.limit(end)),
     )
 }
 
 /// One port that is being connected to.
 struct Connecting<'a> {
-    target: &'a HostPort,
+    target: &'a Address,
     /// The address of a host that has but one.
     only: Option<SocketAddr>,
     race: Race<'a>,
     limit: Deadline,
+}
+
+impl<'a> Connecting<'a> {
+    /// `addresses` are those of the host of `target`.
+    fn new(
+        target: &'a Address,
+        mut addresses: Vec<Endpoint>,
+        connect: &'a ConnectArgs,
+        limit: Deadline,
+    ) -> Self {
+        for address in &mut addresses {
+            if let (Endpoint::Inet(address), Some(port)) = (address, target.port()) {
+                address.set_port(port);
+            }
+        }
+        Self {
+            target,
+            only: match &addresses[..] {
+                [address] => address.inet(),
+                _ => None,
+            },
+            race: Race::new(connect, addresses),
+            limit,
+        }
+    }
 }
 
 impl Attempt for Connecting<'_> {
@@ -146,13 +168,18 @@ impl Attempt for Connecting<'_> {
 
     fn result(&mut self, keys: &[Key], ready: &Ready, at: Instant) -> io::Result<Option<Checked>> {
         if let Some(connected) = self.race.winner(keys, ready, at)? {
-            let (peer, time) = (connected.peer, connected.took());
+            let time = connected.took();
+            let peer = connected.peer;
             let (target, millis) = (self.target, milliseconds(time));
+            let at = match &peer {
+                Endpoint::Inet(address) => format!(" ({})", ip(address)),
+                Endpoint::Unix(_) => String::new(),
+            };
             return Ok(Some(Checked {
                 state: State::Open,
-                address: Some(peer),
+                address: peer.inet(),
                 time: Some(time),
-                line: Some(format!("{target} ({}) open, {millis:.3} ms", ip(&peer))),
+                line: Some(format!("{target}{at} open, {millis:.3} ms")),
                 failure: None,
             }));
         }

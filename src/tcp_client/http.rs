@@ -3,10 +3,11 @@
 use std::fmt::Display;
 
 use crate::net::address::HostPort;
+use crate::net::target::Address;
 use crate::relay::Traffic;
 
 /// A request for `path` (RFC 9112). The server is asked to close after its answer.
-pub fn get(target: &HostPort, path: &str) -> Vec<u8> {
+pub fn get(target: &Address, path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
         target.host_field()
@@ -147,7 +148,7 @@ mod tests {
             if let Ok((target, path)) = read_url(&format!("http://{host}/{path}"))
                 && check_path(&path).is_ok()
             {
-                let request = String::from_utf8(get(&target, &path)).unwrap();
+                let request = String::from_utf8(get(&target.into(), &path)).unwrap();
                 let lines: Vec<_> = request.split("\r\n").collect();
                 prop_assert_eq!(lines.len(), 5);
                 prop_assert!(!lines.concat().contains(char::is_control), "{}", request.escape_debug());

@@ -16,6 +16,7 @@ use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
 use crate::net::services::Protocol;
+use crate::net::target::Address;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::pace::{Pace, Pieces};
@@ -42,7 +43,7 @@ Examples:
 )]
 pub struct Args {
     // Not a doc comment: rustdoc would look for what is in brackets.
-    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT or :PORT (localhost)", value_name = "HOST:PORT", num_args = 0..)]
+    #[arg(help = "HOST:PORT, HOST PORT, [IPv6]:PORT, :PORT (localhost) or unix:PATH", value_name = "HOST:PORT", num_args = 0..)]
     target: Vec<String>,
 
     /// Send TEXT instead of standard input
@@ -111,15 +112,15 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         let message = format!("too many arguments: '{word}'; write HOST PORT or HOST:PORT");
         return Err(Failure::usage(message));
     }
-    let target = HostPort::from_words(&args.target).map_err(Failure::usage)?;
-    if args.interactive && target.port != 80 {
+    let target = Address::from_words(&args.target).map_err(Failure::usage)?;
+    if args.interactive && target.port() != Some(80) {
         return Err(Failure::usage("--interactive needs port 80"));
     }
     let mut status = Status::new(logging);
     let reader = args.reader(&target, path, &mut status)?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
-    let peer = connection.peer;
+    let name = target.at(&connection.peer);
     // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;
@@ -148,10 +149,10 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         );
     }
     if result.is_ok() {
-        http::explain_silence(&traffic, target.at(peer));
+        http::explain_silence(&traffic, &name);
     }
     status.ended(&traffic, connection.established, result.is_err());
-    result.map_err(|broken| failure(target.at(peer), &broken, traffic.sent))
+    result.map_err(|broken| failure(&name, &broken, traffic.sent))
 }
 
 impl Args {
@@ -176,12 +177,12 @@ impl Args {
     }
 
     /// Whether a page is requested where input delivers nothing.
-    fn fetches(&self, target: &HostPort) -> bool {
+    fn fetches(&self, target: &Address) -> bool {
         let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;
-        target.port == 80 && is_plain && self.send.is_empty() && self.get.is_none()
+        target.port() == Some(80) && is_plain && self.send.is_empty() && self.get.is_none()
     }
 
-    fn rules(&self, target: &HostPort, deadline: Deadline) -> Rules {
+    fn rules(&self, target: &Address, deadline: Deadline) -> Rules {
         let page = self.fetches(target).then(|| http::get(target, "/"));
         Rules {
             no_input: page.map_or(NoInput::End, NoInput::Bytes),
@@ -200,7 +201,7 @@ impl Args {
     /// What is sent. `path` is that of `--get`.
     fn reader(
         &self,
-        target: &HostPort,
+        target: &Address,
         path: Option<&str>,
         status: &mut Status,
     ) -> io::Result<Reader> {

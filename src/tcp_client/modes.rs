@@ -2,6 +2,8 @@
 
 use super::Args;
 use crate::exit::Failure;
+use crate::net::options::OF_IP;
+use crate::net::unix::UnixName;
 use crate::usage::{Mode, Rows, Typed};
 
 /// Joins the connection to standard input and output.
@@ -45,6 +47,10 @@ impl Args {
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         typed.check(self.mode(), OPTIONS)?;
         typed.exclude_with(&["live", "audible"], ("quiet", "-q"))?;
+        let mut targets = self.target.iter();
+        if !self.target.is_empty() && targets.all(|word| UnixName::read(word).is_some()) {
+            typed.exclude(OF_IP, "a Unix socket")?;
+        }
         if self.check.is_repeated() {
             return Ok(());
         }

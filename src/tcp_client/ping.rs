@@ -10,6 +10,7 @@ use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
 use crate::net::follow::Follower;
+use crate::net::peer::Endpoint;
 use crate::net::race::{Connected, Race};
 use crate::ping::console::{Console, Woken};
 use crate::ping::report::{Protocol, Report, Style};
@@ -28,7 +29,7 @@ pub fn run(
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
     args.ping.check_terminal()?;
-    let addresses = connect.addresses(target, deadline)?;
+    let addresses = connect.inet_addresses(target, deadline)?;
     let style = match (args.json, args.ping.live) {
         (true, _) => Style::Events,
         (false, true) => Style::Live,
@@ -139,10 +140,11 @@ impl Ping<'_> {
         let next = self.session.sent(now)?;
         // Arm the timer before connecting, so that nothing delays seeing the answer.
         self.session.console.set_alarm(next)?;
+        let addresses = self.addresses.iter().copied().map(Endpoint::Inet);
         self.probes.push_back(Probe {
             number: self.sent,
             expiry: now + self.timeout,
-            race: Race::new(self.connect, self.addresses.clone()),
+            race: Race::new(self.connect, addresses.collect()),
         });
         Ok(())
     }
@@ -197,9 +199,11 @@ impl Ping<'_> {
 
     fn answered(&mut self, number: u64, connected: &Connected) -> Result<(), Failure> {
         self.settle(number);
+        let report = &mut self.session.report;
+        report.address = connected.peer.inet().unwrap_or(report.address);
+        let source = report.address;
         if self.addresses.len() > 1 {
-            self.addresses = vec![connected.peer];
-            self.session.report.address = connected.peer;
+            self.addresses = vec![source];
         }
         self.start()?;
         let answer = Answer {
@@ -208,7 +212,7 @@ impl Ping<'_> {
             time: connected.took(),
         };
         let arrival = Arrival {
-            source: connected.peer,
+            source,
             size: 0,
             hop_limit: None,
         };
@@ -221,7 +225,7 @@ impl Ping<'_> {
         self.start()?;
         let failure = probe
             .race
-            .failure(self.target, Deadline::after(self.timeout));
+            .failure(&self.target.clone().into(), Deadline::after(self.timeout));
         match probe.race.last_error() {
             Some(error) if failure.exit != Exit::Local => self.session.refused(probe.number, error),
             error => {

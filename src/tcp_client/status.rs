@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::logging::LoggingArgs;
-use crate::net::address::HostPort;
 use crate::net::race::Connected;
+use crate::net::target::Address;
 use crate::relay::Traffic;
 use crate::stderr::is_at_terminal;
 
@@ -38,7 +38,7 @@ impl Status {
     }
 
     /// A page is requested, since nobody has asked for anything else.
-    pub fn fetching(&mut self, target: &HostPort) {
+    pub fn fetching(&mut self, target: &Address) {
         if self.audience != Audience::Verbose {
             self.has_begun = true;
             tracing::info!(
@@ -49,8 +49,8 @@ impl Status {
     }
 
     /// The connection is there. `reads_input`: what is typed is sent.
-    pub fn connected(&self, target: &HostPort, connection: &Connected, reads_input: bool) {
-        let peer = connection.peer;
+    pub fn connected(&self, target: &Address, connection: &Connected, reads_input: bool) {
+        let peer = &connection.peer;
         let name = target.at(peer);
         match self.audience {
             Audience::Person if !self.has_begun => {
@@ -63,7 +63,12 @@ impl Status {
             }
             Audience::Nobody | Audience::Person => {}
             Audience::Verbose => {
-                let local = connection.stream.local().ok().map(tracing::field::display);
+                let local = connection
+                    .stream
+                    .local()
+                    .ok()
+                    .flatten()
+                    .map(tracing::field::display);
                 let time = connection.took().as_secs_f64() * 1e3;
                 tracing::info!(%peer, local, "connected to {name} in {time:.1} ms");
             }

@@ -5,7 +5,6 @@
 //! connection waits in the backlog.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -15,7 +14,8 @@ use std::time::Duration;
 use super::Server;
 use super::pool::{self, Job, Pool};
 use crate::exit::cause;
-use crate::net::socket;
+use crate::net::listener::Listener;
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::server::episode::Episode;
 use crate::wait::{Deadline, IN, Set, is_wait};
@@ -37,13 +37,13 @@ impl Server {
         if let Some(turns) = &self.turns {
             turns.close();
         }
-        self.listeners().iter().for_each(socket::stop_accepting);
+        self.listeners().iter().for_each(Listener::stop_accepting);
         let listeners = self.listeners.write();
         listeners.unwrap_or_else(PoisonError::into_inner).clear();
         self.admission.connections.close()
     }
 
-    pub fn listeners(&self) -> RwLockReadGuard<'_, Vec<TcpListener>> {
+    pub fn listeners(&self) -> RwLockReadGuard<'_, Vec<Listener>> {
         self.listeners
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -96,9 +96,9 @@ impl Server {
         }
     }
 
-    fn accept(&self, listeners: &[TcpListener]) -> io::Result<(Stream, SocketAddr)> {
+    fn accept(&self, listeners: &[Listener]) -> io::Result<(Stream, Peer)> {
         if may_block(listeners.len()) {
-            return Stream::accept(&listeners[0]);
+            return listeners[0].accept();
         }
         let mut set = Set::new();
         let closing = set.add(self.closing.as_fd(), IN);
@@ -110,7 +110,7 @@ impl Server {
         }
         let listener = listeners.iter().zip(keys).find(|(_, key)| ready[*key]);
         let (listener, _) = listener.ok_or(io::ErrorKind::Interrupted)?;
-        let (stream, peer) = Stream::accept(listener)?;
+        let (stream, peer) = listener.accept()?;
         // On BSD the stream inherits O_NONBLOCK. Clearing it fails if the peer has gone away.
         let blocks = stream.set_nonblocking(false);
         blocks.map_err(|_| io::ErrorKind::ConnectionAborted)?;

@@ -1,11 +1,11 @@
 //! Who may connect: peers that `--allow` and `--deny` permit, while not too many are connected.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::connections::{Connections, Permit};
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
@@ -40,9 +40,9 @@ impl Admission {
     }
 
     /// Counts a connection as open, or rejects it. The caller resets one that is rejected.
-    pub fn admit(&self, stream: &Arc<Stream>, peer: SocketAddr) -> Result<Permit, Rejected> {
-        let ip = peer.ip().to_canonical();
-        if !self.gate.permits(ip) {
+    pub fn admit(&self, stream: &Arc<Stream>, peer: Peer) -> Result<Permit, Rejected> {
+        let ip = peer.ip();
+        if ip.is_some_and(|ip| !self.gate.permits(ip)) {
             return Err(Rejected::Denied(self.gate.option()));
         }
         self.connections.add(stream, ip)
@@ -88,7 +88,7 @@ impl Admission {
 
 impl Rejected {
     /// Logs a rejection. Only the first of an episode is of interest to the user.
-    pub fn log(self, peer: SocketAddr, is_first: bool) {
+    pub fn log(self, peer: Peer, is_first: bool) {
         match self {
             _ if !is_first => {
                 tracing::debug!(event = "reject", %peer, "refused {peer}");
@@ -100,7 +100,7 @@ impl Rejected {
                 tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} (--max-connections {limit})", open(limit));
             }
             Self::FullForHost(limit) => {
-                let host = host::name(peer.ip());
+                let host = peer.ip().map(host::name).unwrap_or_default();
                 tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} from {host} (--max-connections-per-ip {limit})", open(limit));
             }
         }
@@ -118,10 +118,12 @@ fn open(count: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::listener::Listener;
+    use crate::net::options::TcpSocketArgs;
     use crate::net::resolve::ResolveArgs;
     use crate::server::access::AccessArgs;
     use clap::{Args as _, FromArgMatches as _};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpStream};
 
     /// The admission of a server that is started with `arguments`, and an accepted connection.
     fn admission(arguments: &[&str]) -> (Admission, Arc<Stream>) {
@@ -129,17 +131,19 @@ mod tests {
         let access = AccessArgs::from_arg_matches(&command.get_matches_from(arguments)).unwrap();
         let gate = Gate::open(&access, &ResolveArgs::default()).unwrap();
         let connections = Connections::new(2, Some(1)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, _) = Stream::accept(&listener).unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::tcp(address, 1, &TcpSocketArgs::default()).unwrap();
+        let address = listener.endpoint().unwrap().inet().unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        let (stream, _) = listener.accept().unwrap();
         (
             Admission::new(gate, Arc::new(connections)),
             Arc::new(stream),
         )
     }
 
-    fn peer(text: &str) -> SocketAddr {
-        text.parse().unwrap()
+    fn peer(text: &str) -> Peer {
+        Peer::Inet(text.parse::<SocketAddr>().unwrap())
     }
 
     #[test]

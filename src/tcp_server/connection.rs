@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::LimitArgs;
 use crate::exit::{Exit, Failure, blame, cause};
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::relay::duplex::{Duplex, Fault};
 use crate::relay::{Broken, Rules, relay};
@@ -84,7 +85,7 @@ impl fmt::Display for Ended {
 pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
-    peer: SocketAddr,
+    peer: Peer,
     stream: Arc<Stream>,
     /// When `--max-session` ends it.
     pub session_end: Deadline,
@@ -100,7 +101,7 @@ impl Connection {
     pub fn new(
         number: u64,
         stream: Arc<Stream>,
-        peer: SocketAddr,
+        peer: Peer,
         limits: &LimitArgs,
         tap: Option<Tap>,
     ) -> Self {
@@ -120,7 +121,10 @@ impl Connection {
     /// The addresses of both ends.
     pub fn ends(&self) -> io::Result<Ends> {
         Ok(Ends {
-            protocol: "TCP",
+            protocol: match self.peer {
+                Peer::Inet(_) => "TCP",
+                Peer::Unix(_) => "UNIX",
+            },
             remote: self.peer,
             local: self.stream.local()?,
         })

@@ -42,7 +42,8 @@ pub struct Permit {
     connections: Arc<Connections>,
     /// The first connection of a server is 1.
     pub number: u64,
-    host: IpAddr,
+    /// `None`: it is on a Unix socket.
+    host: Option<IpAddr>,
 }
 
 impl Connections {
@@ -57,20 +58,18 @@ impl Connections {
         })
     }
 
-    /// Counts a connection from `ip` as open, unless too many are.
-    pub fn add(self: &Arc<Self>, stream: &Arc<Stream>, ip: IpAddr) -> Result<Permit, Rejected> {
+    /// Counts a connection as open, unless too many are, in all or from the host of `ip`.
+    pub fn add(
+        self: &Arc<Self>,
+        stream: &Arc<Stream>,
+        ip: Option<IpAddr>,
+    ) -> Result<Permit, Rejected> {
         let mut state = lock(&self.state);
         let most = self.most as usize;
         if state.open.len() >= most || state.permits >= most + most.max(MOST_LEAVING) {
             return Err(Rejected::Full(self.most));
         }
-        let host = host(ip);
-        let default = || (!is_loopback(ip)).then(|| share(self.most));
-        let open = state.open_per_host.entry(host).or_default();
-        match self.most_per_host.or_else(default) {
-            Some(most) if *open >= most => return Err(Rejected::FullForHost(most)),
-            _ => *open += 1,
-        }
+        let host = ip.map(|ip| self.add_to_host(&mut state, ip)).transpose()?;
         state.last_number += 1;
         let number = state.last_number;
         state.open.insert(number, Arc::clone(stream));
@@ -80,6 +79,18 @@ impl Connections {
             number,
             host,
         })
+    }
+
+    /// Counts a connection from `ip`, unless too many are open from its host, which this returns.
+    fn add_to_host(&self, state: &mut State, ip: IpAddr) -> Result<IpAddr, Rejected> {
+        let host = host(ip);
+        let default = || (!is_loopback(ip)).then(|| share(self.most));
+        let open = state.open_per_host.entry(host).or_default();
+        match self.most_per_host.or_else(default) {
+            Some(most) if *open >= most => return Err(Rejected::FullForHost(most)),
+            _ => *open += 1,
+        }
+        Ok(host)
     }
 
     /// No more connections are added from now on. Returns how many are open.
@@ -124,11 +135,12 @@ impl Permit {
     pub fn release(&self) -> bool {
         let mut state = lock(&self.connections.state);
         if state.open.remove(&self.number).is_some()
-            && let Some(open) = state.open_per_host.get_mut(&self.host)
+            && let Some(host) = self.host
+            && let Some(open) = state.open_per_host.get_mut(&host)
         {
             *open -= 1;
             if *open == 0 {
-                state.open_per_host.remove(&self.host);
+                state.open_per_host.remove(&host);
             }
         }
         state.is_cut_off
@@ -149,7 +161,10 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use crate::net::listener::Listener;
+    use crate::net::options::TcpSocketArgs;
 
     const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -159,23 +174,24 @@ mod tests {
 
     /// A stream and the client at its other end.
     fn stream() -> (Arc<Stream>, TcpStream) {
-        let listener = TcpListener::bind((IP, 0)).unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (Arc::new(Stream::accept(&listener).unwrap().0), client)
+        let listener = Listener::tcp((IP, 0).into(), 1, &TcpSocketArgs::default()).unwrap();
+        let address = listener.endpoint().unwrap().inet().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        (Arc::new(listener.accept().unwrap().0), client)
     }
 
     #[test]
     fn a_released_place_is_for_the_next_connection() {
         let connections = connections(1, Some(1));
         let (stream, _client) = stream();
-        let first = connections.add(&stream, IP).unwrap();
-        let rejected = connections.add(&stream, IP).err();
+        let first = connections.add(&stream, Some(IP)).unwrap();
+        let rejected = connections.add(&stream, Some(IP)).err();
         assert_eq!(rejected, Some(Rejected::Full(1)));
         assert!(!first.release());
-        let second = connections.add(&stream, IP).unwrap();
+        let second = connections.add(&stream, Some(IP)).unwrap();
         // To release it twice, as the drop does, frees no other place.
         drop(first);
-        assert!(connections.add(&stream, IP).is_err());
+        assert!(connections.add(&stream, Some(IP)).is_err());
         assert_eq!((second.number, connections.close()), (2, 1));
     }
 
@@ -185,13 +201,13 @@ mod tests {
         let (stream, _client) = stream();
         let [one, other] = [IP, Ipv4Addr::new(127, 0, 0, 2).into()];
         let permits: Vec<_> = [one, one, other]
-            .map(|ip| connections.add(&stream, ip).unwrap())
+            .map(|ip| connections.add(&stream, Some(ip)).unwrap())
             .into();
-        let rejected = connections.add(&stream, one).err();
+        let rejected = connections.add(&stream, Some(one)).err();
         assert_eq!(rejected, Some(Rejected::FullForHost(2)));
-        assert!(connections.add(&stream, other).is_ok());
+        assert!(connections.add(&stream, Some(other)).is_ok());
         drop(permits);
-        assert!(connections.add(&stream, one).is_ok());
+        assert!(connections.add(&stream, Some(one)).is_ok());
         assert_eq!(lock(&connections.state).open_per_host.len(), 0);
     }
 
@@ -202,7 +218,7 @@ mod tests {
             let connections = connections(most, given);
             let ip = address.parse().unwrap();
             let permits: Vec<_> = (0..10)
-                .filter_map(|_| connections.add(&stream, ip).ok())
+                .filter_map(|_| connections.add(&stream, Some(ip)).ok())
                 .collect();
             permits.len()
         };
@@ -220,7 +236,7 @@ mod tests {
     fn a_network_of_64_bits_is_one_host() {
         let connections = connections(4, None);
         let (stream, _client) = stream();
-        let add = |ip: &str| connections.add(&stream, ip.parse().unwrap());
+        let add = |ip: &str| connections.add(&stream, Some(ip.parse().unwrap()));
         let permits: Vec<_> = (1..4)
             .map(|number| add(&format!("2001:db8::{number}")).unwrap())
             .collect();
@@ -235,21 +251,21 @@ mod tests {
         let (stream, _client) = stream();
         let mut leaving = Vec::new();
         for _ in 0..=MOST_LEAVING {
-            let permit = connections.add(&stream, IP).unwrap();
+            let permit = connections.add(&stream, Some(IP)).unwrap();
             permit.release();
             leaving.push(permit);
         }
-        let rejected = connections.add(&stream, IP).err();
+        let rejected = connections.add(&stream, Some(IP)).err();
         assert_eq!(rejected, Some(Rejected::Full(1)));
         leaving.pop();
-        assert!(connections.add(&stream, IP).is_ok());
+        assert!(connections.add(&stream, Some(IP)).is_ok());
     }
 
     #[test]
     fn they_have_ended_once_no_more_come_and_every_permit_is_dropped() {
         let connections = connections(1, None);
         let (stream, _client) = stream();
-        let permit = connections.add(&stream, IP).unwrap();
+        let permit = connections.add(&stream, Some(IP)).unwrap();
         assert_eq!(connections.close(), 1);
         assert!(connections.waker.clear());
         permit.release();
@@ -268,7 +284,7 @@ mod tests {
     fn only_open_connections_are_cut_off() {
         let connections = connections(2, None);
         let [(open, open_client), (released, released_client)] = [stream(), stream()];
-        let permits = [&open, &released].map(|stream| connections.add(stream, IP).unwrap());
+        let permits = [&open, &released].map(|stream| connections.add(stream, Some(IP)).unwrap());
         assert!(!permits[1].release());
         assert_eq!(connections.cut_off(), 1);
         assert!(permits[0].release());

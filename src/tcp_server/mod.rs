@@ -15,7 +15,7 @@ mod serve;
 mod service;
 mod turns;
 
-use std::net::TcpListener;
+use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -25,14 +25,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::exit::{self, Exit, Failure, OrFail as _};
 use crate::memory;
 use crate::net::connect::ConnectArgs;
+use crate::net::listener::Listener;
 use crate::net::options::TcpSocketArgs;
+use crate::net::peer::Endpoint;
 use crate::net::services::Protocol;
-use crate::net::socket;
 use crate::output;
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
-use crate::server::listen::ListenArgs;
+use crate::server::listen::{ListenArgs, Place, unix_failure};
 use crate::server::stop::Stop;
 use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
@@ -59,6 +60,9 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
+    /// Set the mode of a Unix socket's file [default: 0600]
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    unix_mode: Option<u32>,
     /// Let up to N connections wait to be accepted
     #[arg(long, value_name = "N", default_value = "1024", value_parser = number::<i32>(1..=i32::MAX as u64))]
     backlog: i32,
@@ -116,9 +120,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let connect = ConnectArgs::new(args.listen.resolve.clone());
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
-    let listeners = place.open(&place.candidates()?, |address| {
-        socket::listen(address, args.backlog, &args.socket)
-    })?;
+    let listeners = args.open(&place)?;
     let handler = Handler::new(
         &args.service,
         &args.stream,
@@ -150,7 +152,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     });
     memory::keep_spare();
     let like_netcat = args.service.stdio;
-    place.announce(&server.listeners(), "connect", like_netcat)?;
+    let endpoints = server.endpoints()?;
+    place.announce(&endpoints, "connect", like_netcat)?;
     tracing::info!("Waiting for connection...");
     server
         .start()
@@ -160,6 +163,31 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     drained?;
     let failure = lock(&server.failure).take();
     failure.map_or(Ok(()), Err)
+}
+
+impl Args {
+    /// Opens a socket for each address. Blocks while names are resolved.
+    fn open(&self, place: &Place) -> Result<Vec<Listener>, Failure> {
+        let (backlog, options) = (self.backlog, &self.socket);
+        let mut listeners = place.open(&place.candidates()?, |address| {
+            Listener::tcp(address, backlog, options)
+        })?;
+        let mode = self.unix_mode.unwrap_or(0o600);
+        for name in &place.unix {
+            let listener = Listener::unix(name, backlog, mode, options);
+            listeners.push(listener.map_err(|error| unix_failure(name, &error))?);
+        }
+        Ok(listeners)
+    }
+}
+
+/// The mode of a file, in octal: `0660`.
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    mode.filter(|mode| *mode <= 0o777 && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| {
+            format!("'{text}' is not a file mode; write one from 0 to 0777, for example 0660")
+        })
 }
 
 /// Raises the limit of descriptors to what `connections` may need, or to the most that is permitted.
@@ -188,7 +216,7 @@ struct Server {
     admission: Admission,
     /// Empty once no more connections are accepted. A thread locks it for reading from before accept(2)
     /// until the connection is counted. So the thread that empties it misses none.
-    listeners: RwLock<Vec<TcpListener>>,
+    listeners: RwLock<Vec<Listener>>,
     /// Readable once the listeners are to be closed.
     closing: Waker,
     /// accept(2) failed, since the system was out of descriptors or memory.
@@ -198,6 +226,11 @@ struct Server {
 }
 
 impl Server {
+    /// Where it listens.
+    fn endpoints(&self) -> io::Result<Vec<Endpoint>> {
+        self.listeners().iter().map(Listener::endpoint).collect()
+    }
+
     /// Blocks until no more connections are accepted and all have ended. After a signal it
     /// cuts off those that are still open at the drain timeout.
     fn wait(&self, stop: &Stop) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::exit::Failure;
+use crate::net::options::OF_IP;
 use crate::usage::{Mode, Rows, Typed};
 
 pub const HELLO: Mode = Mode(&["--service hello"]);
@@ -37,6 +38,7 @@ pub const OPTIONS: &Rows = &[
         ALL,
     ),
     (&["reuse_port", "mss", "keepalive", "backlog"], ALL),
+    (&["unix_mode"], ALL),
     (&["allow", "deny", "idle_timeout", "max_session"], ALL),
     (&["once", "accept_timeout", "drain_timeout"], ALL),
     (
@@ -60,6 +62,13 @@ impl Args {
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         let mode = self.service.mode();
         typed.check(mode, OPTIONS)?;
+        if self.listen.is_unix_only() {
+            typed.exclude(OF_IP, "a Unix socket")?;
+            let others = ["print_port", "max_connections_per_ip", "allow", "deny"];
+            typed.exclude(&others, "a Unix socket")?;
+        } else if !self.listen.has_unix() {
+            typed.require("unix_mode", ("bind", "--bind unix:PATH"))?;
+        }
         if mode != STDIO {
             typed.require("keep_open", ("stdio", "-l"))?;
         }

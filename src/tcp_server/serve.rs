@@ -1,6 +1,5 @@
 //! One connection, from its log line at the start to that at the end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +8,7 @@ use super::connection::{Connection, Ended};
 use super::connections::Permit;
 use super::turns::Turn;
 use crate::exit::Failure;
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::tap::Tap;
 use crate::wait::lock;
@@ -16,7 +16,7 @@ use crate::wait::lock;
 impl Server {
     /// Serves a connection and closes it. Blocks until it has ended. `turn` is its turn to start a
     /// program.
-    pub fn serve(&self, stream: Arc<Stream>, peer: SocketAddr, permit: Permit, turn: Option<Turn>) {
+    pub fn serve(&self, stream: Arc<Stream>, peer: Peer, permit: Permit, turn: Option<Turn>) {
         if self.once {
             self.stop_accepting();
         }
@@ -67,7 +67,7 @@ impl Server {
 
     /// Makes the server fail for `reason`, if it was the server's only connection or if standard input
     /// or output failed.
-    fn fail_with(&self, reason: Ended, peer: SocketAddr, sent: u64) {
+    fn fail_with(&self, reason: Ended, peer: Peer, sent: u64) {
         let is_joined = self.handler.takes_one_at_a_time();
         let failure = match reason {
             Ended::Local(failure) if is_joined || self.once => failure,

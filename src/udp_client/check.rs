@@ -41,12 +41,17 @@ pub fn run(
         report,
         &plan,
         |target| args.addresses(target, Deadline::NEVER),
-        |target, addresses| Asking {
-            target: Target::of(target, addresses, Rc::clone(&watch), args),
-            timeout,
-            next: 0,
-            asked: None,
-            found: None,
+        |target, mut addresses| {
+            for address in &mut addresses {
+                address.set_port(target.port);
+            }
+            Asking {
+                target: Target::of(target, addresses, Rc::clone(&watch), args),
+                timeout,
+                next: 0,
+                asked: None,
+                found: None,
+            }
         },
     );
     watch.finish()?;

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use crate::exit::{self, Failure};
 use crate::logging::LoggingArgs;
-use crate::net::address::{self, HostPort};
+use crate::net::address::HostPort;
 use crate::net::services::Protocol;
+use crate::net::target::udp_targets;
 use crate::units::positive_duration;
 use crate::wait::Deadline;
 use exchange::ExchangeArgs;
@@ -139,7 +140,7 @@ impl Args {
     fn check_ports(&self, logging: &LoggingArgs) -> Result<(), Failure> {
         let words = self.words.iter().map(|word| word.to_string_lossy());
         let words: Vec<String> = words.map(Cow::into_owned).collect();
-        let targets = address::targets(&words, Protocol::Udp).map_err(Failure::usage)?;
+        let targets = udp_targets(&words).map_err(Failure::usage)?;
         let timeout = self.exchange.timeout;
         let verbose = logging.verbose > 0;
         check::run(

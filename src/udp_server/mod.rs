@@ -135,7 +135,8 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     })?;
     // Only now: a server that cannot listen must not empty the record of the one that does.
     let tap = args.tap.open()?.as_ref().map(NumberedTap::new);
-    place.announce(&sockets, "send to it", args.stdio)?;
+    let endpoints = sockets.iter().map(|socket| socket.local.into());
+    place.announce(&endpoints.collect::<Vec<_>>(), "send to it", args.stdio)?;
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }

@@ -3,7 +3,6 @@
 /// Options, and what to do instead: with a client, with a server.
 type Row = (&'static [&'static str], &'static str, &'static str);
 
-const NO_UNIX: &str = "netkit has no Unix sockets yet";
 const NO_PROXY: &str = "netkit connects through no proxy yet";
 const NO_TLS: &str = "netkit does not speak TLS yet";
 const NO_PROTOCOL: &str = "netkit speaks TCP and UDP only";
@@ -158,7 +157,11 @@ const ROWS: &[Row] = &[
         "netkit answers no Telnet options",
         "netkit answers no Telnet options",
     ),
-    (&["-U", "--unixsock"], NO_UNIX, NO_UNIX),
+    (
+        &["-U", "--unixsock"],
+        "write 'netkit tcp-client unix:PATH'",
+        "write unix:PATH as the address",
+    ),
     (&["--vsock", "--sctp", "-Z"], NO_PROTOCOL, NO_PROTOCOL),
     (&["-g", "-G"], NO_ROUTE, NO_ROUTE),
     (

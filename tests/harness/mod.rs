@@ -32,9 +32,7 @@ use std::time::{Duration, Instant};
 
 pub use datagrams::{closed_port, mailbox};
 pub use findings::{check_changes, check_findings};
-#[cfg(target_os = "linux")]
-pub use folder::Folder;
-pub use folder::temporary_folder;
+pub use folder::{Folder, temporary_folder};
 pub use full_pipe::{FullPipe, named_pipe};
 pub use peer::{Connection, Peer};
 pub use program::{Finished, Process, Program, netkit, program};

@@ -6,7 +6,7 @@ use std::process::ChildStdin;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, getpeername, shutdown, sockopt};
 
 use super::{Descriptor, Fault, Kind, note};
 use crate::escape::TerminalEscape;
@@ -198,8 +198,15 @@ impl Writer {
     /// Once the peer has ended: whether this side has finished, and the peer has not acknowledged that
     /// yet. When it has, the connection has no peer (getpeername(2)).
     pub fn is_closing(&self) -> bool {
-        let has_peer = |socket| getpeername(socket).is_ok();
+        // A Unix socket acknowledges nothing, and keeps the name of its peer.
+        let has_peer = |socket| getpeername(socket).is_ok_and(|peer| is_inet(peer.as_ref()));
         self.is_finished && self.sink_of(Kind::Socket).is_some_and(has_peer)
+    }
+
+    /// Whether it is a Unix socket, which keeps the name of a peer that has gone.
+    pub fn is_unix(&self) -> bool {
+        let socket = self.sink_of(Kind::Socket);
+        socket.is_some_and(|socket| getpeername(socket).is_ok_and(|peer| !is_inet(peer.as_ref())))
     }
 
     /// How the connection broke, if it did: its pending error (`SO_ERROR`), which the kernel reports
@@ -208,12 +215,19 @@ impl Writer {
     /// (getpeername(2)), unless it was reset.
     pub fn take_error(&self) -> Option<io::Error> {
         let socket = self.sink_of(Kind::Socket)?;
-        if !self.is_finished && getpeername(socket).is_ok() {
+        let peer = getpeername(socket);
+        let is_unix = peer.as_ref().is_ok_and(|peer| !is_inet(peer.as_ref()));
+        if !self.is_finished && peer.is_ok() && !is_unix {
             return None;
         }
         match sockopt::socket_error(socket) {
             Ok(Err(error)) | Err(error) => Some(error.into()),
-            Ok(Ok(())) => (!self.is_finished).then(|| Errno::CONNRESET.into()),
+            Ok(Ok(())) => (!self.is_finished && !is_unix).then(|| Errno::CONNRESET.into()),
         }
     }
+}
+
+fn is_inet(address: Option<&SocketAddrAny>) -> bool {
+    let family = address.map(SocketAddrAny::address_family);
+    matches!(family, Some(AddressFamily::INET | AddressFamily::INET6))
 }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::exit::{Failure, cause};
+use crate::net::peer::{Endpoint, Peer};
 use crate::units::ip;
 use crate::wait::Deadline;
 use groups::Groups;
@@ -33,13 +34,13 @@ pub struct Program {
     groups: Arc<Groups>,
 }
 
-/// The two addresses of a conversation, which a program finds in its environment.
-#[derive(Clone, Copy, Debug)]
+/// The two ends of a conversation, which a program finds in its environment.
+#[derive(Clone, Debug)]
 pub struct Ends {
-    /// `TCP` or `UDP`.
+    /// `TCP`, `UDP` or `UNIX`.
     pub protocol: &'static str,
-    pub remote: SocketAddr,
-    pub local: SocketAddr,
+    pub remote: Peer,
+    pub local: Option<Endpoint>,
 }
 
 impl Program {
@@ -176,13 +177,28 @@ fn tells_ends(name: &OsStr) -> bool {
 impl Ends {
     /// Each variable stands twice, once with each prefix. A link-local address has its zone.
     fn environment(&self) -> Vec<(String, String)> {
-        let facts = [
-            ("REMOTE_ADDR", shown(&self.remote)),
-            ("REMOTE_PORT", self.remote.port().to_string()),
-            ("LOCAL_ADDR", shown(&self.local)),
-            ("LOCAL_PORT", self.local.port().to_string()),
-            ("PROTO", self.protocol.to_owned()),
-        ];
+        let mut facts = vec![("PROTO", self.protocol.to_owned())];
+        match &self.remote {
+            Peer::Inet(address) => {
+                facts.push(("REMOTE_ADDR", shown(address)));
+                facts.push(("REMOTE_PORT", address.port().to_string()));
+            }
+            peer @ Peer::Unix(process) => {
+                facts.push(("REMOTE_ADDR", peer.to_string()));
+                if let Some(process) = process {
+                    facts.push(("REMOTE_PID", process.pid.to_string()));
+                    facts.push(("REMOTE_UID", process.uid.to_string()));
+                }
+            }
+        }
+        match &self.local {
+            Some(Endpoint::Inet(address)) => {
+                facts.push(("LOCAL_ADDR", shown(address)));
+                facts.push(("LOCAL_PORT", address.port().to_string()));
+            }
+            Some(Endpoint::Unix(name)) => facts.push(("LOCAL_ADDR", name.to_string())),
+            None => {}
+        }
         let both = |(name, value): &(&str, String)| {
             PREFIXES.map(|prefix| (format!("{prefix}{name}"), value.clone()))
         };

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::exit::{Failure, blame};
-use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect_to};
+use crate::net::peer::Endpoint;
 use crate::net::socket::is_local;
 use crate::net::stream::Stream;
+use crate::net::target::Address;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
 use crate::tap;
@@ -17,10 +18,10 @@ use crate::wait::Deadline;
 
 /// Where connections are forwarded to.
 pub struct Forward {
-    pub target: HostPort,
+    pub target: Address,
     pub connect: ConnectArgs,
     /// The addresses of this server. A connection to one of them would be forwarded again, and again.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Endpoint>,
 }
 
 impl Forward {
@@ -53,7 +54,7 @@ impl Forward {
     fn connect(&self, limit: Deadline) -> Result<Stream, Failure> {
         let limit = self.connect.limit(limit);
         let mut addresses = self.connect.addresses(&self.target, limit)?;
-        addresses.retain(|address| !self.is_own(*address));
+        addresses.retain(|address| !self.is_own(address));
         if addresses.is_empty() {
             let sentence = format!(
                 "could not connect to {}: this server listens there",
@@ -68,35 +69,39 @@ impl Forward {
         }
     }
 
-    fn is_own(&self, address: SocketAddr) -> bool {
-        let ip = match address.ip().to_canonical() {
-            // Both reach this machine.
-            ip if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
-            ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        self.listeners.iter().any(|listener| {
-            let takes_any = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
-            listener.port() == address.port()
-                && (listener.ip() == ip || takes_any && is_local(SocketAddr::new(ip, 0)))
-        })
+    fn is_own(&self, endpoint: &Endpoint) -> bool {
+        self.listeners
+            .iter()
+            .any(|listener| match (listener, endpoint) {
+                (Endpoint::Inet(listener), Endpoint::Inet(address)) => takes(*listener, *address),
+                (Endpoint::Unix(listener), Endpoint::Unix(name)) => listener.is_same_as(name),
+                _ => false,
+            })
     }
+}
+
+/// Whether `listener` takes connections to `address`.
+fn takes(listener: SocketAddr, address: SocketAddr) -> bool {
+    let ip = match address.ip().to_canonical() {
+        // Both reach this machine.
+        ip if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+        ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let takes_any = listener.ip().is_unspecified() && listener.is_ipv4() == ip.is_ipv4();
+    listener.port() == address.port()
+        && (listener.ip() == ip || takes_any && is_local(SocketAddr::new(ip, 0)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::resolve::ResolveArgs;
 
     #[test]
     fn an_address_of_this_server_is_known_in_all_its_forms() {
-        let forward = |listeners: &[&str]| Forward {
-            target: "localhost:1".parse().unwrap(),
-            connect: ConnectArgs::new(ResolveArgs::default()),
-            listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
+        let takes = |listener: &str, address: &str| {
+            takes(listener.parse().unwrap(), address.parse().unwrap())
         };
-        let is_own =
-            |listeners: &[&str], address: &str| forward(listeners).is_own(address.parse().unwrap());
         for (listener, own, other) in [
             ("127.0.0.1:9", "127.0.0.1:9", "127.0.0.1:8"),
             ("127.0.0.1:9", "0.0.0.0:9", "127.0.0.2:9"),
@@ -104,8 +109,8 @@ mod tests {
             ("0.0.0.0:9", "127.0.0.2:9", "192.0.2.1:9"),
             ("[::1]:9", "[::]:9", "127.0.0.1:9"),
         ] {
-            assert!(is_own(&[listener], own), "{listener} {own}");
-            assert!(!is_own(&[listener], other), "{listener} {other}");
+            assert!(takes(listener, own), "{listener} {own}");
+            assert!(!takes(listener, other), "{listener} {other}");
         }
     }
 }

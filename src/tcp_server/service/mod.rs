@@ -14,7 +14,6 @@ mod stdio;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -28,8 +27,9 @@ use super::connection::{Connection, Ended};
 use super::modes;
 use super::turns::Turn;
 use crate::exit::Failure;
-use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
+use crate::net::listener::Listener;
+use crate::net::target::Address;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
 use crate::usage::Mode;
@@ -53,8 +53,10 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["service", "forward"])]
     sh_exec: Option<String>,
     /// Forward every connection to HOST:PORT
+    ///
+    /// Or to a Unix socket: unix:PATH.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "service")]
-    forward: Option<HostPort>,
+    forward: Option<Address>,
     #[command(flatten)]
     hello: HelloArgs,
 }
@@ -130,14 +132,14 @@ impl Handler {
         stream: &StreamArgs,
         keeps_open: bool,
         connect: ConnectArgs,
-        listeners: &[TcpListener],
+        listeners: &[Listener],
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         if let Some(program) = program {
             return Ok(Self::Exec(program, stream.clone()));
         }
         if let Some(target) = &args.forward {
-            let own = listeners.iter().map(TcpListener::local_addr);
+            let own = listeners.iter().map(Listener::endpoint);
             return Ok(Self::Forward(Forward {
                 target: target.clone(),
                 connect,

@@ -137,10 +137,11 @@ impl Programs {
 
     fn start(&self, peer: &Peer, guard: &Guard) -> io::Result<Session> {
         let source = peer.address;
+        let local = peer.local.unwrap_or(guard.sockets[peer.socket].local);
         let ends = Ends {
             protocol: "UDP",
-            remote: source,
-            local: peer.local.unwrap_or(guard.sockets[peer.socket].local),
+            remote: source.into(),
+            local: Some(local.into()),
         };
         let running = self.program.start(&ends, Stdio::piped(), Stdio::piped())?;
         if let (Some(stdin), Some(stdout)) = (&running.child.stdin, &running.child.stdout) {
