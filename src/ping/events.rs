@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::clock::rfc3339;
+use super::findings::Findings;
 use super::outages::{Change, Outage};
 use crate::json::{Event, milliseconds};
 use crate::ping::statistics::Statistics;
@@ -97,7 +98,8 @@ fn seconds(time: Duration) -> f64 {
 
 /// The statistics of a run that goes on (`interim`), or at its end (`summary`).
 pub fn statistics(name: &str, statistics: &Statistics) -> String {
-    let (times, outages) = (&statistics.times, &statistics.outages);
+    let times = &statistics.times;
+    let Findings { outages, order } = &statistics.findings;
     let rtt = |time: Duration| (!times.is_empty()).then(|| milliseconds(time));
     Event::new(name)
         .with("transmitted", statistics.transmitted)
@@ -124,7 +126,7 @@ pub fn statistics(name: &str, statistics: &Statistics) -> String {
             outages.first_ones().map(outage).collect::<Value>(),
         )
         .with("outages_total", outages.total())
-        .with("reordered", statistics.order.reordered)
-        .with("reorder_extent", statistics.order.extent)
+        .with("reordered", order.reordered)
+        .with("reorder_extent", order.extent)
         .line()
 }

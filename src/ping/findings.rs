@@ -7,8 +7,17 @@ use super::clock::local;
 use super::order::Order;
 use super::outages::{Change, Outage, Outages};
 
+/// What there is to say beyond ping's own counts.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    pub outages: Outages,
+    /// The order of the answers in time.
+    pub order: Order,
+}
+
 /// The lines before the statistics, after an empty one. Empty if there is nothing to say.
-pub fn block(outages: &Outages, order: &Order, now: SystemTime) -> String {
+pub fn block(findings: &Findings, now: SystemTime) -> String {
+    let Findings { outages, order } = findings;
     let mut text = String::new();
     if let Some(longest) = outages.longest() {
         let _ = writeln!(text, "{}", all(outages, longest, now));
@@ -100,7 +109,7 @@ mod tests {
     use crate::ping::outages::Moment;
 
     /// A run with a probe every `interval`, of which those with an `x` are lost, and its end.
-    fn run(fates: &str, interval: Duration) -> (Outages, SystemTime) {
+    fn run(fates: &str, interval: Duration) -> (Findings, SystemTime) {
         let (at, clock) = (Instant::now(), SystemTime::now());
         let mut outages = Outages::default();
         for (number, fate) in (1..).zip(fates.chars()) {
@@ -115,29 +124,30 @@ mod tests {
                 outages.answered(number);
             }
         }
-        (outages, clock)
+        let order = Order::default();
+        (Findings { outages, order }, clock)
     }
 
     #[test]
     fn nothing_is_said_of_single_losses() {
-        let (outages, now) = run(".x..x", Duration::from_secs(1));
-        assert_eq!(block(&outages, &Order::default(), now), "");
+        let (findings, now) = run(".x..x", Duration::from_secs(1));
+        assert_eq!(block(&findings, now), "");
     }
 
     #[test]
     fn an_outage_is_told_with_its_times_and_probes() {
         let second = Duration::from_secs(1);
-        let (outages, now) = run("..xxxx..", second);
+        let (findings, now) = run("..xxxx..", second);
         let at = |number| local(now + second * number, now, false);
         assert_eq!(
-            block(&outages, &Order::default(), now),
+            block(&findings, now),
             format!(
                 "\n1 outage, 4.0 s: {} to {} (probes 3-6)\nlongest run of losses 4\n",
                 at(3),
                 at(7)
             )
         );
-        let outage = outages.longest().unwrap();
+        let outage = findings.outages.longest().unwrap();
         assert_eq!(
             change("db:7", &Change::Up(*outage), now),
             format!(
@@ -151,9 +161,9 @@ mod tests {
     #[test]
     fn of_several_outages_the_longest_is_told_and_the_last_if_it_lasts() {
         let second = Duration::from_secs(1);
-        let (outages, now) = run(".xx.xxx.", second);
+        let (findings, now) = run(".xx.xxx.", second);
         let at = |number| local(now + second * number, now, false);
-        let text = block(&outages, &Order::default(), now);
+        let text = block(&findings, now);
         let first = text.lines().nth(1).unwrap();
         assert_eq!(
             first,
@@ -163,38 +173,32 @@ mod tests {
                 at(8)
             )
         );
-        let (outages, now) = run("xxx.xx", second);
+        let (findings, now) = run("xxx.xx", second);
         let at = |number| local(now + second * number, now, false);
-        assert!(
-            block(&outages, &Order::default(), now).starts_with(&format!(
-                "\n2 outages, at least 4.0 s in all, the longest 3.0 s: {} to {} (probes 1-3); \
+        assert!(block(&findings, now).starts_with(&format!(
+            "\n2 outages, at least 4.0 s in all, the longest 3.0 s: {} to {} (probes 1-3); \
              the last since {} (probes 5-6)\n",
-                at(1),
-                at(4),
-                at(5)
-            ))
-        );
-        let (outages, now) = run("xxx", second);
-        assert!(
-            block(&outages, &Order::default(), now).starts_with(&format!(
-                "\n1 outage, at least 2.0 s: since {} (probes 1-3)\n",
-                local(now + second, now, false)
-            ))
-        );
+            at(1),
+            at(4),
+            at(5)
+        )));
+        let (findings, now) = run("xxx", second);
+        assert!(block(&findings, now).starts_with(&format!(
+            "\n1 outage, at least 2.0 s: since {} (probes 1-3)\n",
+            local(now + second, now, false)
+        )));
     }
 
     #[test]
     fn a_short_outage_is_told_to_the_millisecond() {
         let interval = Duration::from_millis(10);
-        let (outages, now) = run(".xx.", interval);
+        let (findings, now) = run(".xx.", interval);
         let at = |number| local(now + interval * number, now, true);
-        assert!(
-            block(&outages, &Order::default(), now).starts_with(&format!(
-                "\n1 outage, 0.020 s: {} to {} (probes 2-3)\n",
-                at(2),
-                at(4)
-            ))
-        );
+        assert!(block(&findings, now).starts_with(&format!(
+            "\n1 outage, 0.020 s: {} to {} (probes 2-3)\n",
+            at(2),
+            at(4)
+        )));
     }
 
     #[test]
@@ -203,7 +207,8 @@ mod tests {
         for number in [1, 4, 2, 3] {
             order.arrived(number);
         }
-        let text = block(&Outages::default(), &order, SystemTime::now());
+        let outages = Outages::default();
+        let text = block(&Findings { outages, order }, SystemTime::now());
         assert_eq!(text, "\n2 reordered, by 2 at most\n");
     }
 }

@@ -184,7 +184,7 @@ impl<'a> Report<'a> {
         let now = SystemTime::now();
         // Of a run without an answer, the loss of 100 % says all.
         let findings = if statistics.received > 0 {
-            findings::block(&statistics.outages, &statistics.order, now)
+            findings::block(&statistics.findings, now)
         } else {
             String::new()
         };
@@ -467,15 +467,15 @@ mod tests {
                     statistics.times.add(time);
                 }
                 for number in 1..=statistics.transmitted {
-                    let outages = &mut statistics.outages;
+                    let outages = &mut statistics.findings.outages;
                     outages.sent(Moment::of(Instant::now()));
                     if number > received {
                         outages.lost(number);
                     }
                 }
                 for number in (1..=received).rev() {
-                    statistics.outages.answered(number);
-                    statistics.order.arrived(number);
+                    statistics.findings.outages.answered(number);
+                    statistics.findings.order.arrived(number);
                 }
                 let event = events::statistics("summary", &statistics);
                 let event: Value = serde_json::from_str(&event).unwrap();

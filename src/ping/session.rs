@@ -119,7 +119,7 @@ impl<'a> Session<'a> {
 
     /// The time limit of a probe has passed.
     pub fn lost(&mut self, number: u64) -> Result<(), Failure> {
-        let changes = self.statistics.outages.lost(number);
+        let changes = self.statistics.findings.outages.lost(number);
         self.note_lost(number);
         self.console.print(&self.report.lost(number))?;
         self.tell(changes)

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::order::Order;
-use super::outages::{Change, Moment, Outages};
+use super::findings::Findings;
+use super::outages::{Change, Moment};
 use crate::ping::{Answer, Kind};
 
 /// The result of one run so far.
@@ -25,9 +25,7 @@ pub struct Statistics {
     pub pipe: u64,
     /// The times of answers in time.
     pub times: Times,
-    pub outages: Outages,
-    /// The order of answers in time.
-    pub order: Order,
+    pub findings: Findings,
     /// When the first probe was sent.
     pub began: Option<Instant>,
     /// From then to what was last sent or received.
@@ -39,7 +37,7 @@ impl Statistics {
     pub fn sent(&mut self, at: Moment) -> Vec<Change> {
         self.transmitted += 1;
         self.extend(at.at);
-        self.outages.sent(at)
+        self.findings.outages.sent(at)
     }
 
     /// An answer came at `at`.
@@ -49,8 +47,8 @@ impl Statistics {
             Kind::Reply => {
                 self.received += 1;
                 self.times.add(answer.time);
-                self.order.arrived(answer.number);
-                return self.outages.answered(answer.number);
+                self.findings.order.arrived(answer.number);
+                return self.findings.outages.answered(answer.number);
             }
             Kind::Late => self.late += 1,
             Kind::Duplicate => self.duplicates += 1,
@@ -62,19 +60,19 @@ impl Statistics {
     pub fn refused(&mut self, number: u64, at: Instant) -> Vec<Change> {
         self.errors += 1;
         self.heard_of(number, at);
-        self.outages.lost(number)
+        self.findings.outages.lost(number)
     }
 
     /// The probe `number` could not be sent.
     pub fn unsent(&mut self, number: u64) -> Vec<Change> {
         self.errors += 1;
-        self.outages.lost(number)
+        self.findings.outages.lost(number)
     }
 
     /// `in_flight` probes were neither answered nor given up: they count as if they had not been sent.
     pub fn finish(&mut self, in_flight: u64) -> Vec<Change> {
         self.transmitted -= in_flight;
-        self.outages.finish()
+        self.findings.outages.finish()
     }
 
     fn heard_of(&mut self, number: u64, at: Instant) {
