@@ -23,6 +23,7 @@ mod stderr;
 mod tap;
 mod tcp_client;
 mod tcp_server;
+mod tls;
 mod udp_client;
 mod udp_server;
 mod units;

@@ -27,7 +27,11 @@ pub const FINISHED: PollFlags = PollFlags::empty();
 
 /// The descriptors of one wait. Each gets a key, by which [`Ready`] knows it after the wait.
 #[derive(Default)]
-pub struct Set<'a>(Vec<PollFd<'a>>);
+pub struct Set<'a> {
+    descriptors: Vec<PollFd<'a>>,
+    /// The one that is ready by itself, and how.
+    ready: Option<(usize, PollFlags)>,
+}
 
 /// One descriptor of a [`Set`], or none, which is never ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,18 +54,33 @@ impl<'a> Set<'a> {
     pub fn add(&mut self, fd: impl Into<Option<BorrowedFd<'a>>>, events: PollFlags) -> Key {
         let fd = fd.into();
         Key(fd.map(|fd| {
-            self.0.push(PollFd::from_borrowed_fd(fd, events));
-            self.0.len() - 1
+            self.descriptors.push(PollFd::from_borrowed_fd(fd, events));
+            self.descriptors.len() - 1
         }))
+    }
+
+    /// The descriptor of `key` is ready by `events`, whatever poll(2) finds: the wait does not block.
+    /// One descriptor of a set may be so.
+    pub fn is_ready(&mut self, key: Key, events: PollFlags) {
+        self.ready = key.0.map(|index| (index, events));
     }
 
     /// Blocks until a descriptor is ready or `deadline` has passed. A signal ends the wait early.
     pub fn wait(mut self, deadline: Deadline) -> io::Result<Ready> {
         // A timeout too long for the kernel is as good as none.
-        let timeout = deadline.left();
+        let timeout = match self.ready {
+            Some(_) => Some(Duration::ZERO),
+            None => deadline.left(),
+        };
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-        match rustix::event::poll(&mut self.0, timeout.as_ref()) {
-            Ok(_) => Ok(Ready(self.0.iter().map(PollFd::revents).collect())),
+        match rustix::event::poll(&mut self.descriptors, timeout.as_ref()) {
+            Ok(_) => {
+                let mut found: Vec<_> = self.descriptors.iter().map(PollFd::revents).collect();
+                if let Some((index, events)) = self.ready {
+                    found[index] |= events;
+                }
+                Ok(Ready(found))
+            }
             Err(Errno::INTR) => Ok(Ready(Vec::new())),
             Err(error) => Err(error.into()),
         }

@@ -100,7 +100,7 @@ fn the_texts_of_the_short_help_are_short() {
 
 #[test]
 fn the_groups_stand_in_one_order() {
-    const ORDER: [&str; 8] = [
+    const ORDER: [&str; 9] = [
         "Address:",
         "What to send:",
         "Service:",
@@ -109,6 +109,7 @@ fn the_groups_stand_in_one_order() {
         "Ping and check:",
         "Limits:",
         "Socket:",
+        "TLS and proxy:",
     ];
     for subcommand in SUBCOMMANDS {
         for option in ["-h", "--help"] {

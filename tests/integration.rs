@@ -12,10 +12,12 @@
 //! | `tap` | `-x` and `--record` into files, pipes and terminals; what they hold up |
 //! | `tcp_client` | how a session ends, what is sent and printed; checks and pings |
 //! | `tcp_server` | services, limits, access, where it listens, how it stops |
+//! | `tls` | encrypted sessions: ends, certificates, real peers |
 //! | `udp_client` | datagrams and their answers, pings, a relay, a check |
 //! | `udp_server` | services, access, the log, programs, multicast |
 //! | `torture` | each system call fails once; `cargo test -- --ignored torture` |
 //! | `unix` | Unix sockets, and the file of a server |
+//! | `without_tls` | a netkit that was built without TLS |
 //! | `interop` | real peers, in both directions |
 //! | `privileged` | what needs root: port 80, other networks; `cargo test -- --ignored privileged` |
 
@@ -35,8 +37,12 @@ mod relay;
 mod tap;
 mod tcp_client;
 mod tcp_server;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(target_os = "linux")]
 mod torture;
 mod udp_client;
 mod udp_server;
 mod unix;
+#[cfg(not(feature = "tls"))]
+mod without_tls;

@@ -62,6 +62,27 @@ const SOCKET: (&str, &[&str]) = (
         "no_multicast_loop",
     ],
 );
+const TLS: (&str, &[&str]) = (
+    "TLS and proxy",
+    &[
+        "tls",
+        "tls_ca",
+        "tls_pin",
+        "tls_insecure",
+        "tls_name",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "tls_alpn",
+        "tls_min",
+        "tls_save_chain",
+        "tls_allow_cut",
+        "forward_tls",
+        "forward_tls_name",
+        "forward_tls_ca",
+        "forward_tls_insecure",
+    ],
+);
 const MESSAGES: (&str, &[&str]) = (
     "Messages",
     &["verbose", "quiet", "log_format", "help", "version"],
@@ -114,6 +135,7 @@ pub const CLIENT: &Groups = &[
         ],
     ),
     SOCKET,
+    TLS,
     MESSAGES,
 ];
 
@@ -154,6 +176,7 @@ pub const SERVER: &Groups = &[
         ],
     ),
     SOCKET,
+    TLS,
     MESSAGES,
 ];
 

@@ -115,7 +115,7 @@ impl HostPort {
 
     /// The value of an HTTP `Host` field (RFC 9110, section 7.2): without port 80, and without a zone,
     /// which means nothing outside this machine (RFC 6874).
-    pub fn host_field(&self) -> String {
+    pub fn host_field(&self, default_port: u16) -> String {
         let host = self.host.split('%').next().unwrap_or_default();
         let port = self.port;
         let field = Self {
@@ -123,7 +123,9 @@ impl HostPort {
             port,
         };
         let field = field.to_string();
-        field.strip_suffix(":80").unwrap_or(&field).to_owned()
+        let default_port = format!(":{default_port}");
+        let bare = field.strip_suffix(&default_port);
+        bare.unwrap_or(&field).to_owned()
     }
 }
 
@@ -476,7 +478,7 @@ mod tests {
 
     #[test]
     fn the_host_field_has_a_port_only_where_it_is_not_80() {
-        let field = |text: &str| text.parse::<HostPort>().unwrap().host_field();
+        let field = |text: &str| text.parse::<HostPort>().unwrap().host_field(80);
         assert_eq!(field("www.sina.com.cn:80"), "www.sina.com.cn");
         assert_eq!(field("localhost:8080"), "localhost:8080");
         assert_eq!(field("[fe80::1%lo]:81"), "[fe80::1]:81");

@@ -105,9 +105,14 @@ impl ConnectArgs {
 
     /// The time limit of one attempt that begins now.
     pub fn limit(&self, deadline: Deadline) -> Deadline {
+        self.limit_since(Instant::now(), deadline)
+    }
+
+    /// The time limit of an attempt that began at `start`.
+    pub fn limit_since(&self, start: Instant, deadline: Deadline) -> Deadline {
         const DEFAULT: Duration = Duration::from_secs(10);
         let given = self.connect_timeout.or(self.limit);
-        Deadline::after(given.unwrap_or(DEFAULT)).min(deadline)
+        Deadline::since(start, given.unwrap_or(DEFAULT)).min(deadline)
     }
 
     /// Resolves `target`: its addresses that these options can connect to, at least one.

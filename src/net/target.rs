@@ -43,10 +43,18 @@ impl Address {
         }
     }
 
-    /// The value of an HTTP `Host` field. For a Unix socket it is this machine.
-    pub fn host_field(&self) -> String {
+    /// The host as it was typed. For a Unix socket it is this machine.
+    pub fn host(&self) -> &str {
         match self {
-            Self::Inet(address) => address.host_field(),
+            Self::Inet(address) => &address.host,
+            Self::Unix(_) => "localhost",
+        }
+    }
+
+    /// The value of an HTTP `Host` field. For a Unix socket it is this machine.
+    pub fn host_field(&self, default_port: u16) -> String {
+        match self {
+            Self::Inet(address) => address.host_field(default_port),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }

@@ -30,7 +30,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::units::Patience;
-use crate::wait::{Deadline, GONE, IN, Key, Set, pause};
+use crate::wait::{Deadline, GONE, IN, Key, OUT, Set, pause};
 use duplex::{Duplex, Fault, HEAD, Reader, WhenClosed, Writer, is_gone};
 use ending::HALF_CLOSE_WAIT;
 pub use ending::{NoInput, Rules};
@@ -202,7 +202,9 @@ impl Session<'_> {
         // Input is sent before closed output ends the session.
         if is_ready(outgoing) {
             // Input that cannot be read is an error of `send` too.
-            if !is_held || self.outgoing.pump.reader.fill().is_err() {
+            if !is_sending {
+                self.outgoing.flush();
+            } else if !is_held || self.outgoing.pump.reader.fill().is_err() {
                 self.send()?;
             }
         } else if ready[remote] && !self.is_missed() && self.outgoing.pump.writer.is_unix() {
@@ -217,6 +219,8 @@ impl Session<'_> {
         // `send` may have ended it.
         if is_ready(incoming) && !self.incoming.has_ended() {
             self.receive()?;
+        } else if is_ready(incoming) && !is_receiving {
+            self.incoming.flush();
         }
         Ok(())
     }
@@ -267,6 +271,10 @@ impl Session<'_> {
             Ok(false) => {}
             Ok(true) => self.remote_ended(),
             Err(Fault::Write(error)) => self.output_failed(error)?,
+            // The peer has said by TLS why it takes no more.
+            Err(Fault::Read(error)) if error.kind() == ErrorKind::InvalidData => {
+                return Err(Broken::Receive(error));
+            }
             Err(Fault::Read(error)) => match self.outgoing.failure.take() {
                 // If a write met the reset first, report that: it says that bytes were lost.
                 Some(Fault::Write(error)) => return Err(Broken::Send(error)),
@@ -402,10 +410,17 @@ impl Direction {
         Ok(step == Step::End)
     }
 
+    /// Sends the end that TLS tells.
+    fn flush(&self) {
+        // It fails if the connection is over, which a read shows.
+        let _ = self.pump.writer.flush();
+    }
+
     /// Adds what the next step waits for. `None`: the step is due at once.
     fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
         if self.has_ended() {
-            return Some(Key::ABSENT);
+            let writer = &self.pump.writer;
+            return Some(set.add(writer.fd().filter(|_| writer.is_flushing()), OUT));
         }
         let (fd, events) = self.pump.waits_for()?;
         Some(set.add(fd, events))

@@ -114,7 +114,7 @@ impl Pump {
             Way::Splice { waits_for_writer } => *waits_for_writer,
             Way::Channel(channel) => !channel.is_empty(),
         };
-        way_is_writing || !self.pending.is_empty()
+        way_is_writing || !self.pending.is_empty() || self.writer.is_flushing()
     }
 
     /// What to wait for before the next step. `None`: nothing.
@@ -140,7 +140,7 @@ impl Pump {
         if !outbox.unwrap_or(Ok(true)).map_err(Fault::Tap)? {
             return Ok(Step::WriterNotReady);
         }
-        if !self.pending.is_empty() {
+        if !self.pending.is_empty() || self.writer.is_flushing() {
             return self.flush();
         }
         let Some((from, to)) = self.reader.untapped().zip(self.writer.untapped()) else {
@@ -213,6 +213,7 @@ impl Pump {
     /// Writes what is pending until the writer takes no more.
     fn flush(&mut self) -> Result<Step, Fault> {
         let before = self.pending.len();
+        let mut has_flushed = self.writer.flush()?;
         while !self.pending.is_empty() {
             let Some(count) = self.writer.put(&self.buffer[self.pending.clone()])? else {
                 break;
@@ -220,9 +221,13 @@ impl Pump {
             self.pending.start += count;
             self.written += count as u64;
         }
+        let is_flushing = self.writer.is_flushing();
+        // Otherwise it was a message of TLS itself.
+        has_flushed &= self.written > 0;
         Ok(match before - self.pending.len() {
-            _ if self.pending.is_empty() && self.reader_ended => Step::End,
-            0 if before > 0 => Step::WriterNotReady,
+            _ if self.pending.is_empty() && self.reader_ended && !is_flushing => Step::End,
+            0 if !has_flushed && (before > 0 || is_flushing) => Step::WriterNotReady,
+            0 if !has_flushed => Step::ReaderNotReady,
             count => Step::Moved(count),
         })
     }

@@ -6,11 +6,16 @@ use crate::net::address::HostPort;
 use crate::net::target::Address;
 use crate::relay::Traffic;
 
+/// The port of a URL that names none.
+pub fn default_port(has_tls: bool) -> u16 {
+    if has_tls { 443 } else { 80 }
+}
+
 /// A request for `path` (RFC 9112). The server is asked to close after its answer.
-pub fn get(target: &Address, path: &str) -> Vec<u8> {
+pub fn get(target: &Address, path: &str, has_tls: bool) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        target.host_field()
+        target.host_field(default_port(has_tls))
     )
     .into_bytes()
 }
@@ -41,16 +46,18 @@ pub fn is_url(word: &str) -> bool {
     word.contains("://")
 }
 
-/// The target and the path of an `http://` URL (RFC 9110, section 4.2.1). A query is part of the path.
+/// Whether `url` asks for TLS (RFC 9110, section 4.2.2).
+pub fn is_https(url: &str) -> bool {
+    url.starts_with("https://")
+}
+
+/// The target and the path of an `http://` or `https://` URL (RFC 9110, section 4.2). A query is part
+/// of the path.
 pub fn read_url(url: &str) -> Result<(HostPort, String), String> {
-    if url.starts_with("https://") {
+    let rest = url.strip_prefix("http://");
+    let Some(rest) = rest.or_else(|| url.strip_prefix("https://")) else {
         return Err(format!(
-            "'{url}' needs TLS, which netkit does not speak yet"
-        ));
-    }
-    let Some(rest) = url.strip_prefix("http://") else {
-        return Err(format!(
-            "'{url}' is a URL that is not http://; write HOST:PORT"
+            "'{url}' is a URL that is not http:// or https://; write HOST:PORT"
         ));
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -67,7 +74,11 @@ pub fn read_url(url: &str) -> Result<(HostPort, String), String> {
         // The colons of an IPv6 address are within brackets.
         !host.starts_with('[') || host.ends_with(']')
     });
-    let port = if has_port { "" } else { ":80" };
+    let port = match (has_port, is_https(url)) {
+        (true, _) => "",
+        (false, true) => ":443",
+        (false, false) => ":80",
+    };
     let target = format!("{authority}{port}");
     // An empty host is this machine only where it is typed as an address.
     if target.starts_with(':') {
@@ -95,7 +106,7 @@ mod tests {
     #[test]
     fn the_request_asks_for_the_end_of_the_connection() {
         let target = "www.sina.com.cn:80".parse().unwrap();
-        let request = get(&target, "/");
+        let request = get(&target, "/", false);
         assert_eq!(
             request,
             b"GET / HTTP/1.1\r\nHost: www.sina.com.cn\r\nConnection: close\r\n\r\n"
@@ -111,6 +122,8 @@ mod tests {
             ("http://a?d", "a:80", "/?d"),
             ("http://[::1]/x", "[::1]:80", "/x"),
             ("http://[::1]:81", "[::1]:81", "/"),
+            ("https://a", "a:443", "/"),
+            ("https://a:80/b", "a:80", "/b"),
         ];
         for (url, target, path) in cases {
             let (read, read_path) = read_url(url).unwrap();
@@ -125,7 +138,6 @@ mod tests {
             "http://u@a/",
             "http://u:p@a",
             "http://a/#b",
-            "https://a/",
             "ftp://a",
             "http://a b/",
             "http://a:0",
@@ -148,7 +160,7 @@ mod tests {
             if let Ok((target, path)) = read_url(&format!("http://{host}/{path}"))
                 && check_path(&path).is_ok()
             {
-                let request = String::from_utf8(get(&target.into(), &path)).unwrap();
+                let request = String::from_utf8(get(&target.into(), &path, false)).unwrap();
                 let lines: Vec<_> = request.split("\r\n").collect();
                 prop_assert_eq!(lines.len(), 5);
                 prop_assert!(!lines.concat().contains(char::is_control), "{}", request.escape_debug());

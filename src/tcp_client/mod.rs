@@ -8,6 +8,7 @@ mod status;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,13 @@ use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::connect::{ConnectArgs, connect};
 use crate::net::services::Protocol;
+use crate::net::stream::Stream;
 use crate::net::target::Address;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::pace::{Pace, Pieces};
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
+use crate::tls::{ClientTlsArgs, Connector, Session};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
 use crate::{escape, input, output};
@@ -85,6 +88,8 @@ pub struct Args {
     check: CheckArgs,
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    tls: ClientTlsArgs,
 }
 
 /// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
@@ -113,11 +118,14 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         return Err(Failure::usage(message));
     }
     let target = Address::from_words(&args.target).map_err(Failure::usage)?;
-    if args.interactive && target.port() != Some(80) {
-        return Err(Failure::usage("--interactive needs port 80"));
+    let page_port = http::default_port(args.tls.tls);
+    if args.interactive && target.port() != Some(page_port) {
+        let message = format!("--interactive needs port {page_port}");
+        return Err(Failure::usage(message));
     }
     let mut status = Status::new(logging);
     let reader = args.reader(&target, path, &mut status)?;
+    let connector = args.connector()?;
     let start = Instant::now();
     let connection = connect(&target, &args.connect, deadline)?;
     let name = target.at(&connection.peer);
@@ -125,7 +133,19 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;
     status.connected(&target, &connection, reads_input);
-    let mut remote = Duplex::of_socket(Arc::new(connection.stream))?;
+    let handshake = Handshake {
+        target: &target,
+        name: &name,
+        limit: args.connect.limit_since(connection.resolved, deadline),
+    };
+    let connector = connector.filter(|_| connection.reset.is_none());
+    let socket = Arc::new(connection.stream);
+    let session = handshake.with(connector.as_ref(), &socket, &status)?;
+    let encrypted = Instant::now();
+    let mut remote = match &session {
+        Some(session) => Duplex::of_session(Rc::clone(session)),
+        None => Duplex::of_socket(socket)?,
+    };
     if let Some(taps) = taps {
         remote.record(&taps.session(None));
     }
@@ -137,13 +157,18 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         Some(error) => (Traffic::default(), Err(Broken::Receive(error))),
         None => relay(local, remote, &args.rules(&target, deadline)),
     };
+    if let (Some(session), Ok(())) = (&session, &result) {
+        close(session, &traffic);
+    }
     if args.timing {
         let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
         let first_byte = traffic.first_received.map(since_start);
+        let tls = session.map(|_| format!("tls {}, ", since_start(encrypted)));
         tracing::info!(
-            "resolve {}, connect {}, first byte {}, total {}",
+            "resolve {}, connect {}, {}first byte {}, total {}",
             since_start(connection.resolved),
             since_start(connection.established),
+            tls.unwrap_or_default(),
             first_byte.as_deref().unwrap_or("none"),
             since_start(Instant::now()),
         );
@@ -155,7 +180,50 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     result.map_err(|broken| failure(&name, &broken, traffic.sent))
 }
 
+/// The part of connecting that comes after TCP.
+struct Handshake<'a> {
+    target: &'a Address,
+    /// The target in messages.
+    name: &'a str,
+    limit: Deadline,
+}
+
+impl Handshake<'_> {
+    /// Blocks until the server has agreed and is trusted. `None`: there is no TLS.
+    fn with(
+        &self,
+        connector: Option<&Connector>,
+        socket: &Arc<Stream>,
+        status: &Status,
+    ) -> Result<Option<Rc<Session>>, Failure> {
+        let Some(connector) = connector else {
+            return Ok(None);
+        };
+        let socket = Arc::clone(socket) as _;
+        let session = connector.shake_hands(socket, self.target.host(), self.name, self.limit)?;
+        status.encrypted(&session);
+        Ok(Some(Rc::new(session)))
+    }
+}
+
+/// Ends TLS in order. Blocks until the system has taken our end, for half a second at most.
+fn close(session: &Session, traffic: &Traffic) {
+    const MOST_TIME: Duration = Duration::from_millis(500);
+    let limit = if traffic.peer_ended {
+        Deadline::after(MOST_TIME)
+    } else {
+        Deadline::now()
+    };
+    session.close(limit, usize::MAX);
+}
+
 impl Args {
+    /// What encrypts, with `--tls` or an `https://` URL.
+    fn connector(&self) -> Result<Option<Connector>, Failure> {
+        let tls = self.tls.tls.then(|| Connector::new(&self.tls));
+        tls.transpose()
+    }
+
     /// The URL that stands in place of the address, if one does.
     fn url(&self) -> Option<&str> {
         let [word] = &self.target[..] else {
@@ -170,7 +238,9 @@ impl Args {
         if self.get.is_some() {
             return Err(format!("'{url}' names the path already: leave --get out"));
         }
+        let is_https = http::is_https(url);
         let (target, path) = http::read_url(url)?;
+        self.tls.tls |= is_https;
         self.target = vec![target.to_string()];
         self.get = Some(Some(path));
         Ok(())
@@ -179,11 +249,14 @@ impl Args {
     /// Whether a page is requested where input delivers nothing.
     fn fetches(&self, target: &Address) -> bool {
         let is_plain = !self.interactive && !self.stream.send_only && !self.stream.recv_only;
-        target.port() == Some(80) && is_plain && self.send.is_empty() && self.get.is_none()
+        let is_page = target.port() == Some(http::default_port(self.tls.tls));
+        is_page && is_plain && self.send.is_empty() && self.get.is_none()
     }
 
     fn rules(&self, target: &Address, deadline: Deadline) -> Rules {
-        let page = self.fetches(target).then(|| http::get(target, "/"));
+        let page = self
+            .fetches(target)
+            .then(|| http::get(target, "/", self.tls.tls));
         Rules {
             no_input: page.map_or(NoInput::End, NoInput::Bytes),
             idle_timeout: self.idle_timeout,
@@ -206,7 +279,7 @@ impl Args {
         status: &mut Status,
     ) -> io::Result<Reader> {
         if let Some(path) = path {
-            return Ok(Reader::bytes(http::get(target, path)).without_finish());
+            return Ok(Reader::bytes(http::get(target, path, self.tls.tls)).without_finish());
         }
         if !self.send.is_empty() {
             return Ok(match self.pace() {
@@ -223,7 +296,7 @@ impl Args {
             });
         }
         if self.fetches(target) && io::stdin().is_terminal() {
-            status.fetching(target);
+            status.fetching(target, self.tls.tls);
             return Ok(Reader::nothing());
         }
         let stdin = Reader::stdin()?;

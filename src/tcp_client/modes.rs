@@ -1,20 +1,24 @@
 //! What `tcp-client` can be asked to do, and which options do something then.
 
-use super::Args;
+use super::{Args, http};
 use crate::exit::Failure;
 use crate::net::options::OF_IP;
 use crate::net::unix::UnixName;
+use crate::tls;
 use crate::usage::{Mode, Rows, Typed};
 
 /// Joins the connection to standard input and output.
 const TALK: Mode = Mode(&[]);
 const SEND: Mode = Mode(&["--send"]);
-/// An `http://` URL chooses it too.
+/// A URL chooses it too.
 const GET: Mode = Mode(&["--get"]);
 const CHECK: Mode = Mode(&["-z"]);
 const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 
 const ALL: &[Mode] = &[TALK, SEND, GET, CHECK, PING];
+
+/// The modes in which TLS may encrypt.
+const ENCRYPTED: &[Mode] = &[TALK, SEND, GET];
 
 pub const OPTIONS: &Rows = &[
     (&["help", "version", "verbose", "quiet", "log_format"], ALL),
@@ -32,6 +36,9 @@ pub const OPTIONS: &Rows = &[
     (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
     (&["hex_dump", "record", "append"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
+    (&["tls", "tls_ca", "tls_pin", "tls_insecure"], ENCRYPTED),
+    (&["tls_name", "tls_save_chain", "tls_allow_cut"], ENCRYPTED),
+    (&["tls_cert", "tls_key", "tls_alpn", "tls_min"], ENCRYPTED),
     (&["check"], &[CHECK, PING]),
     (&["parallel", "wait"], &[CHECK]),
     (
@@ -46,6 +53,7 @@ impl Args {
     /// Refuses options that do nothing in this combination.
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         typed.check(self.mode(), OPTIONS)?;
+        tls::check_options(typed, self.url().is_some_and(http::is_https))?;
         typed.exclude_with(&["live", "audible"], ("quiet", "-q"))?;
         let mut targets = self.target.iter();
         if !self.target.is_empty() && targets.all(|word| UnixName::read(word).is_some()) {

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use super::http::default_port;
 use crate::logging::LoggingArgs;
 use crate::net::race::Connected;
 use crate::net::target::Address;
 use crate::relay::Traffic;
 use crate::stderr::is_at_terminal;
+use crate::tls::Session;
 
 pub struct Status {
     audience: Audience,
@@ -38,12 +40,13 @@ impl Status {
     }
 
     /// A page is requested, since nobody has asked for anything else.
-    pub fn fetching(&mut self, target: &Address) {
+    pub fn fetching(&mut self, target: &Address, has_tls: bool) {
         if self.audience != Audience::Verbose {
             self.has_begun = true;
             tracing::info!(
-                "Fetching http://{}/ (--interactive lets you type a request)",
-                target.host_field()
+                "Fetching http{}://{}/ (--interactive lets you type a request)",
+                if has_tls { "s" } else { "" },
+                target.host_field(default_port(has_tls))
             );
         }
     }
@@ -72,6 +75,13 @@ impl Status {
                 let time = connection.took().as_secs_f64() * 1e3;
                 tracing::info!(%peer, local, "connected to {name} in {time:.1} ms");
             }
+        }
+    }
+
+    /// TLS has begun: with whom, and how.
+    pub fn encrypted(&self, session: &Session) {
+        if self.audience == Audience::Verbose {
+            tracing::info!("{}", session.summary());
         }
     }
 

@@ -10,6 +10,7 @@ use crate::net::stream::Stream;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::server::host;
+use crate::tls::Acceptor;
 use crate::wait::{Deadline, lock};
 
 /// Admits or rejects connections, and logs episodes of rejections.
@@ -17,6 +18,8 @@ pub struct Admission {
     pub gate: Gate,
     pub connections: Arc<Connections>,
     episodes: Mutex<BTreeMap<Rejected, Episode>>,
+    /// What clients have to shake hands with.
+    pub tls: Option<Acceptor>,
 }
 
 /// Why a connection is reset as soon as it is accepted.
@@ -28,11 +31,14 @@ pub enum Rejected {
     Full(u32),
     /// That many are open from its host already.
     FullForHost(u32),
+    /// It was admitted, and then there was no TLS with it.
+    Handshake,
 }
 
 impl Admission {
-    pub fn new(gate: Gate, connections: Arc<Connections>) -> Self {
+    pub fn new(gate: Gate, connections: Arc<Connections>, tls: Option<Acceptor>) -> Self {
         Self {
+            tls,
             gate,
             connections,
             episodes: Mutex::default(),
@@ -75,6 +81,7 @@ impl Admission {
                     Rejected::Denied(_) => "they were not allowed",
                     Rejected::Full(_) => "too many were open",
                     Rejected::FullForHost(_) => "too many were open from one host",
+                    Rejected::Handshake => "there was no TLS with them",
                 };
                 tracing::warn!(
                     event = "limit",
@@ -99,10 +106,20 @@ impl Rejected {
             Self::Full(limit) => {
                 tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} (--max-connections {limit})", open(limit));
             }
+            Self::Handshake => Self::log_because(peer, "there is no TLS with it", is_first),
             Self::FullForHost(limit) => {
                 let host = peer.ip().map(host::name).unwrap_or_default();
                 tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} from {host} (--max-connections-per-ip {limit})", open(limit));
             }
+        }
+    }
+
+    /// Logs a rejection for a reason of its own.
+    pub fn log_because(peer: Peer, why: &str, is_first: bool) {
+        if is_first {
+            tracing::warn!(event = "reject", %peer, "refused {peer}: {why}");
+        } else {
+            tracing::debug!(event = "reject", %peer, "refused {peer}: {why}");
         }
     }
 }
@@ -137,7 +154,7 @@ mod tests {
         let _client = TcpStream::connect(address).unwrap();
         let (stream, _) = listener.accept().unwrap();
         (
-            Admission::new(gate, Arc::new(connections)),
+            Admission::new(gate, Arc::new(connections), None),
             Arc::new(stream),
         )
     }

@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
 use crate::tap::{self, Direction, Tap};
-use crate::wait::{Deadline, GONE, IN, Key, PollFlags, Set, if_ready, wait_for};
+use crate::tls::{Acceptor, Session};
+use crate::wait::{Deadline, GONE, IN, Key, OUT, PollFlags, Set, if_ready, wait_for};
 
 /// How long a peer may take to acknowledge what was sent to it before its connection is reset.
 pub const ACKNOWLEDGEMENT: Duration = Duration::from_millis(500);
@@ -37,6 +39,8 @@ pub enum Ended {
     Session(Duration),
     /// A message is longer than this many bytes.
     TooLong(usize),
+    /// There is no TLS with this client, and why.
+    Handshake(String),
     /// The program that served it ended and failed: its name and exit status.
     Program(String),
     /// The program that served it was killed: its name and the signal.
@@ -56,7 +60,11 @@ impl Ended {
             Self::Failed(error) => blame(error),
             Self::Local(failure) => failure.exit,
             Self::Idle(_) | Self::Session(_) => Exit::Timeout,
-            Self::TooLong(_) | Self::Slow(_) | Self::Program(_) | Self::Killed(_) => Exit::Network,
+            Self::TooLong(_)
+            | Self::Handshake(_)
+            | Self::Slow(_)
+            | Self::Program(_)
+            | Self::Killed(_) => Exit::Network,
         }
     }
 }
@@ -68,7 +76,7 @@ impl fmt::Display for Ended {
             Self::Local(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "no data for {time:?} (--idle-timeout)"),
             Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
-            Self::Program(status) | Self::Killed(status) => f.write_str(status),
+            Self::Program(why) | Self::Killed(why) | Self::Handshake(why) => f.write_str(why),
             Self::Slow(bytes) => {
                 write!(
                     f,
@@ -94,6 +102,8 @@ pub struct Connection {
     sent: Cell<u64>,
     busy_poll: BusyPoll,
     tap: Option<RefCell<Tap>>,
+    /// What encrypts it.
+    tls: Option<Rc<Session>>,
 }
 
 impl Connection {
@@ -107,6 +117,7 @@ impl Connection {
     ) -> Self {
         Self {
             tap: tap.map(RefCell::new),
+            tls: None,
             number,
             peer,
             stream,
@@ -118,6 +129,27 @@ impl Connection {
         }
     }
 
+    /// Shakes hands: from then on all is encrypted, and the stream does not block. Blocks until the
+    /// client has agreed, within the limits.
+    // Stack budget: see pool.
+    #[inline(never)]
+    pub fn encrypt(&mut self, acceptor: &Acceptor) -> Result<(), Ended> {
+        let limit = self.limit();
+        let shaken = acceptor.shake_hands(Arc::clone(&self.stream) as _, limit);
+        let session = match shaken {
+            Ok(session) => session,
+            Err(Some(why)) => return Err(Ended::Handshake(why)),
+            Err(None) => return self.check(limit),
+        };
+        self.tls = Some(Rc::new(session));
+        Ok(())
+    }
+
+    /// Whom the certificate of the peer names, if it has presented one.
+    pub fn subject(&self) -> Option<String> {
+        self.tls.as_ref()?.subject()
+    }
+
     /// The addresses of both ends.
     pub fn ends(&self) -> io::Result<Ends> {
         Ok(Ends {
@@ -126,13 +158,17 @@ impl Connection {
                 Peer::Unix(_) => "UNIX",
             },
             remote: self.peer,
+            tls_subject: self.subject(),
             local: self.stream.local()?,
         })
     }
 
     /// The connection as one end of a session. Its stream is non-blocking from then on.
     pub fn duplex(&self) -> Result<Duplex, Ended> {
-        let mut duplex = Duplex::of_socket(Arc::clone(&self.stream) as _).map_err(Ended::Failed)?;
+        let mut duplex = match &self.tls {
+            Some(session) => Duplex::of_session(Rc::clone(session)),
+            None => Duplex::of_socket(Arc::clone(&self.stream) as _).map_err(Ended::Failed)?,
+        };
         if let Some(tap) = &self.tap {
             duplex.record(&tap.borrow());
         }
@@ -182,10 +218,13 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's data. Blocks until there is something.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        let count = self.within_limits(Stream::set_read_timeout, |stream| {
-            self.busy_poll
-                .receive(|flags| stream.receive(buffer, flags))
-        })?;
+        let count = match &self.tls {
+            Some(session) => self.await_session(session, IN, || session.read(buffer))?,
+            None => self.within_limits(Stream::set_read_timeout, |stream| {
+                self.busy_poll
+                    .receive(|flags| stream.receive(buffer, flags))
+            })?,
+        };
         self.received.update(|total| total + count as u64);
         self.note(Direction::Received, &buffer[..count])?;
         Ok(count)
@@ -194,19 +233,50 @@ impl Connection {
     /// Writes all of `bytes`. Blocks until the system has taken them all.
     pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Ended> {
         while !bytes.is_empty() {
-            let count = self.within_limits(Stream::set_write_timeout, |stream| {
-                stream.send(bytes, SendFlags::empty())
-            })?;
+            let count = match &self.tls {
+                Some(session) => self.await_session(session, OUT, || session.write(bytes))?,
+                None => self.within_limits(Stream::set_write_timeout, |stream| {
+                    stream.send(bytes, SendFlags::empty())
+                })?,
+            };
             self.sent.update(|total| total + count as u64);
             self.note(Direction::Sent, &bytes[..count])?;
             bytes = &bytes[count..];
         }
+        while let Some(session) = self.tls.as_ref().filter(|tls| tls.is_flushing()) {
+            self.await_session(session, OUT, || {
+                let has_moved = session.flush()?;
+                has_moved.then_some(()).ok_or(ErrorKind::WouldBlock.into())
+            })?;
+        }
         Ok(())
+    }
+
+    /// Repeats `call` until it need not wait for the socket, within the limits.
+    fn await_session<T>(
+        &self,
+        session: &Session,
+        wants: PollFlags,
+        mut call: impl FnMut() -> io::Result<T>,
+    ) -> Result<T, Ended> {
+        let limit = self.limit();
+        loop {
+            self.check(limit)?;
+            if let Some(result) = if_ready(call()).map_err(Ended::Failed)? {
+                return Ok(result);
+            }
+            let mut set = Set::new();
+            set.add(self.stream.as_fd(), session.waits_for(wants));
+            set.wait(limit).map_err(Ended::Failed)?;
+        }
     }
 
     /// Reads what has arrived; 0 is the end of the peer's data. `None`: nothing has arrived.
     pub fn try_read(&self, buffer: &mut [u8]) -> Result<Option<usize>, Ended> {
-        let received = self.stream.receive(buffer, RecvFlags::DONTWAIT);
+        let received = match &self.tls {
+            Some(session) => session.read(buffer),
+            None => self.stream.receive(buffer, RecvFlags::DONTWAIT),
+        };
         let count = if_ready(received).map_err(Ended::Failed)?;
         let moved = count.unwrap_or(0);
         self.received.update(|total| total + moved as u64);
@@ -216,7 +286,10 @@ impl Connection {
 
     /// Writes as much of `bytes` as the system takes now. `None`: it takes nothing.
     pub fn try_write(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
-        let sent = self.stream.send(bytes, SendFlags::DONTWAIT);
+        let sent = match &self.tls {
+            Some(session) => session.write(bytes),
+            None => self.stream.send(bytes, SendFlags::DONTWAIT),
+        };
         let count = if_ready(sent).map_err(Ended::Failed)?;
         let moved = count.unwrap_or(0);
         self.sent.update(|total| total + moved as u64);
@@ -227,7 +300,17 @@ impl Connection {
     /// Adds the connection to `set`, for [`Self::try_read`] (`IN`) and [`Self::try_write`] (`OUT`).
     /// For neither, it is not added: a peer that has gone away would end every wait.
     pub fn add_to<'a>(&'a self, set: &mut Set<'a>, wants: PollFlags) -> Key {
-        set.add((!wants.is_empty()).then(|| self.stream.as_fd()), wants)
+        let Some(session) = &self.tls else {
+            return set.add((!wants.is_empty()).then(|| self.stream.as_fd()), wants);
+        };
+        // A write that fails is seen by the next read or write.
+        let _ = session.flush();
+        let events = session.waits_for(wants);
+        let key = set.add((!events.is_empty()).then(|| self.stream.as_fd()), events);
+        if wants.contains(IN) && session.is_ready() {
+            set.is_ready(key, IN);
+        }
+        key
     }
 
     /// The bytes received and the bytes sent.
@@ -287,7 +370,10 @@ impl Connection {
 
     /// Ends our data: the peer sees that, and can still send.
     pub fn finish(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        match &self.tls {
+            Some(session) => session.finish(),
+            None => self.stream.shutdown(Shutdown::Write),
+        }
     }
 
     /// Ends our data and waits for the peer's end, for a second at most. Closing with unread data of
@@ -299,10 +385,16 @@ impl Connection {
         const MOST_TIME: Duration = Duration::from_secs(1);
         /// What may have been on the way when the peer saw our end.
         const MOST_BYTES: usize = 1 << 20;
+        let end = Deadline::after(MOST_TIME);
+        if let Some(session) = &self.tls {
+            if !session.close(end, MOST_BYTES) {
+                self.break_off();
+            }
+            return;
+        }
         if self.finish().is_err() {
             return;
         }
-        let end = Deadline::after(MOST_TIME);
         let mut dropped = 0;
         // Stack budget: see pool.
         let mut scratch = [0; 1024];

@@ -37,6 +37,7 @@ use crate::server::listen::{ListenArgs, Place, unix_failure};
 use crate::server::stop::Stop;
 use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
+use crate::tls::{Acceptor, ServerTlsArgs};
 use crate::units::{number, positive_duration};
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
@@ -76,6 +77,8 @@ pub struct Args {
     access: AccessArgs,
     #[command(flatten)]
     socket: TcpSocketArgs,
+    #[command(flatten)]
+    tls: ServerTlsArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -123,11 +126,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let listeners = args.open(&place)?;
     let handler = Handler::new(
         &args.service,
+        &args.tls.to_target(),
         &args.stream,
         args.limits.keep_open,
         connect,
         &listeners,
     )?;
+    let acceptor = args.acceptor(&listeners)?;
+    let made = acceptor.as_ref().and_then(|acceptor| acceptor.made.clone());
     // Programs inherit the limit, and select(2) of some fails above 1024.
     if handler.program().is_none() {
         raise_descriptor_limit(args.limits.max_connections);
@@ -144,7 +150,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         handler,
         taps,
         limits: limits.clone(),
-        admission: Admission::new(gate, Arc::new(connections)),
+        admission: Admission::new(gate, Arc::new(connections), acceptor),
         listeners: RwLock::new(listeners),
         closing: Waker::new()?,
         exhausted: Mutex::default(),
@@ -154,6 +160,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let like_netcat = args.service.stdio;
     let endpoints = server.endpoints()?;
     place.announce(&endpoints, "connect", like_netcat)?;
+    if let (Some(pin), Some(address)) = (made, endpoints.first()) {
+        tracing::info!("Certificate {pin} (netkit tcp-client --tls --tls-pin {pin} {address})");
+    }
     tracing::info!("Waiting for connection...");
     server
         .start()
@@ -178,6 +187,19 @@ impl Args {
             listeners.push(listener.map_err(|error| unix_failure(name, &error))?);
         }
         Ok(listeners)
+    }
+
+    /// What encrypts connections, with `--tls`.
+    fn acceptor(&self, listeners: &[Listener]) -> Result<Option<Acceptor>, Failure> {
+        if !self.tls.tls {
+            return Ok(None);
+        }
+        let endpoints = listeners.iter().map(Listener::endpoint);
+        let endpoints = endpoints.collect::<io::Result<Vec<_>>>()?;
+        let addresses = endpoints.iter().filter_map(Endpoint::inet);
+        let addresses = addresses.map(|address| address.ip());
+        let addresses: Vec<_> = addresses.filter(|ip| !ip.is_unspecified()).collect();
+        Acceptor::new(&self.tls, &addresses).map(Some)
     }
 }
 

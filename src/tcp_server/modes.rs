@@ -3,6 +3,7 @@
 use super::Args;
 use crate::exit::Failure;
 use crate::net::options::OF_IP;
+use crate::tls;
 use crate::usage::{Mode, Rows, Typed};
 
 pub const HELLO: Mode = Mode(&["--service hello"]);
@@ -48,6 +49,11 @@ pub const OPTIONS: &Rows = &[
     (&["service"], ALL),
     (&["exec", "sh_exec"], &[EXEC]),
     (&["forward"], &[FORWARD]),
+    (&["tls", "tls_cert", "tls_key", "tls_name"], ALL),
+    (&["tls_alpn", "tls_min", "tls_allow_cut"], ALL),
+    (&["tls_client_ca"], ALL),
+    (&["forward_tls", "forward_tls_name"], &[FORWARD]),
+    (&["forward_tls_ca", "forward_tls_insecure"], &[FORWARD]),
     (&["welcome", "delay", "framing", "max_message"], &[HELLO]),
     (&["crlf", "send_only", "recv_only"], &[STDIO, EXEC]),
     (&["hex_dump", "record", "append"], ALL),
@@ -62,6 +68,7 @@ impl Args {
     pub fn check_options(&self, typed: &Typed) -> Result<(), Failure> {
         let mode = self.service.mode();
         typed.check(mode, OPTIONS)?;
+        tls::check_options(typed, false)?;
         if self.listen.is_unix_only() {
             typed.exclude(OF_IP, "a Unix socket")?;
             let others = ["print_port", "max_connections_per_ip", "allow", "deny"];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Server;
+use super::admission::Rejected;
 use super::connection::{Connection, Ended};
 use super::connections::Permit;
 use super::turns::Turn;
@@ -22,9 +23,19 @@ impl Server {
         }
         let number = permit.number;
         let start = Instant::now();
-        tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
         let tap = self.tap(number);
-        let connection = Connection::new(number, stream, peer, &self.limits, tap);
+        let mut connection = Connection::new(number, stream, peer, &self.limits, tap);
+        // A program may wait for its turn after the handshake. A slow one holds up no other.
+        let turn = turn.filter(|_| self.admission.tls.is_none());
+        if let Some(acceptor) = &self.admission.tls
+            && let Err(reason) = connection.encrypt(acceptor)
+        {
+            return self.refuse(&connection, reason, peer, permit);
+        }
+        tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
+        if let Some(subject) = connection.subject() {
+            tracing::info!(event = "tls", connection = number, %peer, subject, "{peer} is {subject}.");
+        }
         let ended = self.handler.handle(&connection, turn);
         // The client may connect again as soon as it sees the end.
         let was_cut_off = permit.release();
@@ -55,6 +66,20 @@ impl Server {
             self.fail_with(reason, peer, sent);
         }
         // Now the server may end.
+        drop(permit);
+    }
+
+    /// Ends a connection whose client has not shaken hands. That is logged once an episode.
+    fn refuse(&self, connection: &Connection, reason: Ended, peer: Peer, permit: Permit) {
+        let was_cut_off = permit.release();
+        match &reason {
+            // The client gets to read what was wrong.
+            Ended::Handshake(_) if !was_cut_off => connection.close_gently(),
+            _ => connection.break_off(),
+        }
+        let is_first = self.admission.count(Rejected::Handshake);
+        Rejected::log_because(peer, &reason.to_string(), is_first);
+        self.fail_with(reason, peer, 0);
         drop(permit);
     }
 

@@ -4,7 +4,7 @@
 type Row = (&'static [&'static str], &'static str, &'static str);
 
 const NO_PROXY: &str = "netkit connects through no proxy yet";
-const NO_TLS: &str = "netkit does not speak TLS yet";
+const NO_DTLS: &str = "netkit encrypts no datagrams (DTLS)";
 const NO_PROTOCOL: &str = "netkit speaks TCP and UDP only";
 const NO_ROUTE: &str = "routers drop packets with a route of their own (source routing)";
 const CLIENTS: &str = "it is for the clients, tcp-client and udp-client";
@@ -23,6 +23,19 @@ const UDP_ROWS: &[Row] = &[
         "netkit answers at once",
     ),
     (&["--max-conns"], SERVERS, "write --max-peers N"),
+    (SSL, NO_DTLS, NO_DTLS),
+];
+
+/// What ncat has for TLS.
+const SSL: &[&str] = &[
+    "--ssl",
+    "--ssl-cert",
+    "--ssl-key",
+    "--ssl-verify",
+    "--ssl-trustfile",
+    "--ssl-ciphers",
+    "--ssl-servername",
+    "--ssl-alpn",
 ];
 
 const ROWS: &[Row] = &[
@@ -177,18 +190,39 @@ const ROWS: &[Row] = &[
         NO_PROXY,
     ),
     (
-        &[
-            "--ssl",
-            "--ssl-cert",
-            "--ssl-key",
-            "--ssl-verify",
-            "--ssl-trustfile",
-            "--ssl-ciphers",
-            "--ssl-servername",
-            "--ssl-alpn",
-        ],
-        NO_TLS,
-        NO_TLS,
+        &["--ssl-cert"],
+        "write --tls-cert FILE",
+        "write --tls-cert FILE",
+    ),
+    (
+        &["--ssl-key"],
+        "write --tls-key FILE",
+        "write --tls-key FILE",
+    ),
+    (
+        &["--ssl-verify"],
+        "leave it out: the server is verified",
+        "write --tls-client-ca FILE",
+    ),
+    (
+        &["--ssl-trustfile"],
+        "write --tls-ca FILE",
+        "write --tls-client-ca FILE",
+    ),
+    (
+        &["--ssl-ciphers"],
+        "netkit has no other ciphers than safe ones",
+        "netkit has no other ciphers than safe ones",
+    ),
+    (
+        &["--ssl-servername"],
+        "write --tls-name NAME",
+        "it is for the clients",
+    ),
+    (
+        &["--ssl-alpn"],
+        "write --tls-alpn LIST",
+        "write --tls-alpn LIST",
     ),
 ];
 

@@ -5,6 +5,7 @@ mod writer;
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::fs::FileType;
@@ -12,6 +13,7 @@ use rustix::fs::FileType;
 use crate::exit::Failure;
 use crate::input;
 use crate::tap::{self, Direction, Tap};
+use crate::tls::Session;
 pub use reader::{HEAD, Reader};
 pub use writer::{Encoding, WhenClosed, Writer};
 
@@ -26,12 +28,27 @@ impl Duplex {
     /// owner have dropped it.
     pub fn of_socket(socket: Arc<dyn AsFd + Send + Sync>) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let kind = Kind::Socket;
-        let socket = Descriptor { fd: socket, kind };
-        Ok(Self {
-            reader: Reader::of(socket.clone()),
-            writer: Writer::of(socket),
+        Ok(Self::of(Descriptor {
+            fd: socket,
+            kind: Kind::Socket,
+            tls: None,
+        }))
+    }
+
+    /// A connection that TLS encrypts. Its other owner ends it: [`Session::close`] is not called here.
+    pub fn of_session(session: Rc<Session>) -> Self {
+        Self::of(Descriptor {
+            fd: session.socket(),
+            kind: Kind::Socket,
+            tls: Some(session),
         })
+    }
+
+    fn of(descriptor: Descriptor) -> Self {
+        Self {
+            reader: Reader::of(descriptor.clone()),
+            writer: Writer::of(descriptor),
+        }
     }
 
     /// Has `tap` record what passes.
@@ -46,6 +63,8 @@ impl Duplex {
 pub struct Descriptor {
     fd: Arc<dyn AsFd + Send + Sync>,
     pub kind: Kind,
+    /// What encrypts the bytes of a socket.
+    tls: Option<Rc<Session>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +93,8 @@ impl Descriptor {
 
     fn new(fd: OwnedFd, kind: Kind) -> Self {
         let fd = Arc::new(fd);
-        Self { fd, kind }
+        let tls = None;
+        Self { fd, kind, tls }
     }
 }
 

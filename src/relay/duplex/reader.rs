@@ -109,7 +109,8 @@ impl Reader {
     /// The descriptor, if bytes may leave it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
         let is_free = self.tap.is_none() && self.pieces.is_none() && self.bytes.is_empty();
-        self.source.as_ref().filter(|_| is_free)
+        let source = self.source.as_ref().filter(|_| is_free);
+        source.filter(|source| source.tls.is_none())
     }
 
     pub fn is_terminal(&self) -> bool {
@@ -121,6 +122,8 @@ impl Reader {
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         let is_ready = !self.bytes.is_empty() || self.pieces.as_ref().is_some_and(Pieces::is_ready);
         let source = self.source.as_ref().filter(|_| !is_ready);
+        // TLS may have received more than was read.
+        let source = source.filter(|source| !source.tls.as_ref().is_some_and(|tls| tls.is_ready()));
         source.map(AsFd::as_fd)
     }
 
@@ -162,6 +165,9 @@ impl Reader {
 }
 
 fn read_source(source: &Descriptor, buffer: &mut [u8], is_input: bool) -> io::Result<usize> {
+    if let Some(tls) = &source.tls {
+        return tls.read(buffer);
+    }
     let result = rustix::io::read(source, buffer).map_err(Into::into);
     if is_input {
         return input::absent_is_end(result);

@@ -13,6 +13,7 @@ use crate::escape::TerminalEscape;
 use crate::input::Crlf;
 use crate::output::{self, write_ready};
 use crate::tap::{Direction, Tap};
+use crate::tls::Session;
 use crate::wait::{Deadline, if_ready};
 
 /// The half that bytes go to.
@@ -84,7 +85,7 @@ impl Writer {
 
     /// The descriptor, if bytes may enter it without passing through a buffer.
     pub fn untapped(&self) -> Option<&Descriptor> {
-        let is_free = self.tap.is_none() && self.is_plain();
+        let is_free = self.tap.is_none() && self.is_plain() && self.tls().is_none();
         self.sink.as_ref().filter(|_| is_free)
     }
 
@@ -135,6 +136,7 @@ impl Writer {
     pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let result = match &self.sink {
             None => Ok(bytes.len()),
+            Some(Descriptor { tls: Some(tls), .. }) => tls.write(bytes),
             Some(to) if matches!(to.kind, Kind::Socket | Kind::File) => {
                 rustix::io::write(to, bytes).map_err(Into::into)
             }
@@ -148,6 +150,21 @@ impl Writer {
         note(&mut self.tap, Direction::Sent, bytes, count)
     }
 
+    fn tls(&self) -> Option<&Session> {
+        self.sink.as_ref()?.tls.as_deref()
+    }
+
+    /// Whether bytes that were put, or a message of TLS, still wait for the system.
+    pub fn is_flushing(&self) -> bool {
+        self.tls().is_some_and(Session::is_flushing)
+    }
+
+    /// Sends what waits for the system. Returns whether it took anything.
+    pub fn flush(&self) -> Result<bool, Fault> {
+        let flushed = self.tls().map_or(Ok(false), Session::flush);
+        flushed.map_err(Fault::Write)
+    }
+
     /// Closes the descriptor. From now on bytes are thrown away.
     pub fn close(&mut self) {
         self.sink = None;
@@ -157,10 +174,11 @@ impl Writer {
     /// No more bytes come. Half-closes a connection: its peer sees the end, and can still send.
     pub fn finish(&mut self) {
         self.is_finished = true;
-        match self.sink_of(Kind::Socket) {
-            // It fails if the connection is over, which a read shows.
-            Some(socket) => drop(shutdown(socket, Shutdown::Write)),
-            None => self.close(),
+        // It fails if the connection is over, which a read shows.
+        match (self.tls(), self.sink_of(Kind::Socket)) {
+            (Some(tls), _) => drop(tls.finish()),
+            (None, Some(socket)) => drop(shutdown(socket, Shutdown::Write)),
+            (None, None) => self.close(),
         }
     }
 
@@ -200,7 +218,8 @@ impl Writer {
     pub fn is_closing(&self) -> bool {
         // A Unix socket acknowledges nothing, and keeps the name of its peer.
         let has_peer = |socket| getpeername(socket).is_ok_and(|peer| is_inet(peer.as_ref()));
-        self.is_finished && self.sink_of(Kind::Socket).is_some_and(has_peer)
+        let sends_fin = self.is_finished && self.tls().is_none();
+        sends_fin && self.sink_of(Kind::Socket).is_some_and(has_peer)
     }
 
     /// Whether it is a Unix socket, which keeps the name of a peer that has gone.
@@ -213,7 +232,13 @@ impl Writer {
     /// once. splice(2) swallows that error if it moved bytes before the reset. Then a read shows an
     /// end, and a write fails with EPIPE. But a connection that this side has not finished has a peer
     /// (getpeername(2)), unless it was reset.
+    ///
+    /// Of TLS that has finished, none: a peer that has told its end may close at once. Our `close_notify`
+    /// then makes its system reset the connection, and nothing is lost.
     pub fn take_error(&self) -> Option<io::Error> {
+        if self.is_finished && self.tls().is_some() {
+            return None;
+        }
         let socket = self.sink_of(Kind::Socket)?;
         let peer = getpeername(socket);
         let is_unix = peer.as_ref().is_ok_and(|peer| !is_inet(peer.as_ref()));

@@ -41,6 +41,8 @@ pub struct Ends {
     pub protocol: &'static str,
     pub remote: Peer,
     pub local: Option<Endpoint>,
+    /// Whom the certificate of the peer names, if it has presented one.
+    pub tls_subject: Option<String>,
 }
 
 impl Program {
@@ -202,7 +204,9 @@ impl Ends {
         let both = |(name, value): &(&str, String)| {
             PREFIXES.map(|prefix| (format!("{prefix}{name}"), value.clone()))
         };
-        facts.iter().flat_map(both).collect()
+        let subject = self.tls_subject.clone();
+        let subject = subject.map(|subject| ("TLS_SUBJECT", subject));
+        facts.iter().chain(&subject).flat_map(both).collect()
     }
 }
 

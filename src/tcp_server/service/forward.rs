@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::exit::{Failure, blame};
 use crate::net::connect::{ConnectArgs, connect_to};
@@ -14,12 +16,18 @@ use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
 use crate::tap;
 use crate::tcp_server::connection::{Connection, Ended};
+use crate::tls::{Connector, Session};
 use crate::wait::Deadline;
+
+/// How long a target may take to end after both directions have.
+const END: Duration = Duration::from_millis(500);
 
 /// Where connections are forwarded to.
 pub struct Forward {
     pub target: Address,
     pub connect: ConnectArgs,
+    /// What encrypts the way to the target, with `--forward-tls`.
+    pub tls: Option<Connector>,
     /// The addresses of this server. A connection to one of them would be forwarded again, and again.
     pub listeners: Vec<Endpoint>,
 }
@@ -31,11 +39,19 @@ impl Forward {
     #[inline(never)]
     pub fn handle(&self, connection: &Connection) -> Result<(), Ended> {
         let limit = connection.limit();
-        let target = self.connect(limit).map_err(|failure| {
+        let failed = |failure| {
             let limit = connection.check(limit);
             limit.err().unwrap_or(Ended::Local(failure))
-        })?;
-        let mut local = Duplex::of_socket(Arc::new(target)).map_err(Ended::Failed)?;
+        };
+        let connect_limit = self.connect.limit(limit);
+        let (target, peer) = self.connect(connect_limit).map_err(failed)?;
+        let target = Arc::new(target);
+        let session = self.encrypt(Arc::clone(&target), &peer, connect_limit);
+        let session = session.map_err(failed)?;
+        let mut local = match &session {
+            Some(session) => Duplex::of_session(Rc::clone(session)),
+            None => Duplex::of_socket(target).map_err(Ended::Failed)?,
+        };
         // The client still gets what the target sent before it went away.
         local.writer.when_closed = WhenClosed::FailsAtTheEnd;
         let remote = connection.duplex()?;
@@ -43,7 +59,26 @@ impl Forward {
             Fault::Read(error) => self.failure("read", error),
             Fault::Write(error) => self.failure("write", error),
             Fault::Tap(error) => tap::failure(error),
-        })
+        })?;
+        if let Some(session) = session {
+            session.close(Deadline::after(END), usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Shakes hands with the target. `None`: there is no TLS.
+    fn encrypt(
+        &self,
+        target: Arc<Stream>,
+        peer: &Endpoint,
+        limit: Deadline,
+    ) -> Result<Option<Rc<Session>>, Failure> {
+        let Some(tls) = &self.tls else {
+            return Ok(None);
+        };
+        let name = self.target.at(peer);
+        let session = tls.shake_hands(target as _, self.target.host(), name, limit)?;
+        Ok(Some(Rc::new(session)))
     }
 
     fn failure(&self, act: &str, error: &io::Error) -> Failure {
@@ -51,8 +86,7 @@ impl Forward {
         Failure::of(blame(error), sentence, error)
     }
 
-    fn connect(&self, limit: Deadline) -> Result<Stream, Failure> {
-        let limit = self.connect.limit(limit);
+    fn connect(&self, limit: Deadline) -> Result<(Stream, Endpoint), Failure> {
         let mut addresses = self.connect.addresses(&self.target, limit)?;
         addresses.retain(|address| !self.is_own(address));
         if addresses.is_empty() {
@@ -65,7 +99,7 @@ impl Forward {
         let connected = connect_to(&self.target, addresses, &self.connect, limit)?;
         match connected.reset {
             Some(error) => Err(self.failure("read", &error)),
-            None => Ok(connected.stream),
+            None => Ok((connected.stream, connected.peer)),
         }
     }
 

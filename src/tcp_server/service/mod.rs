@@ -32,6 +32,7 @@ use crate::net::listener::Listener;
 use crate::net::target::Address;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
+use crate::tls::{ClientTlsArgs, Connector};
 use crate::usage::Mode;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -129,6 +130,7 @@ impl Handler {
     /// Opens what the service needs. `connect` is for `--forward`, which does not connect to `listeners`.
     pub fn new(
         args: &ServiceArgs,
+        tls: &ClientTlsArgs,
         stream: &StreamArgs,
         keeps_open: bool,
         connect: ConnectArgs,
@@ -143,6 +145,7 @@ impl Handler {
             return Ok(Self::Forward(Forward {
                 target: target.clone(),
                 connect,
+                tls: tls.tls.then(|| Connector::new(tls)).transpose()?,
                 listeners: own.collect::<io::Result<_>>()?,
             }));
         }

@@ -142,6 +142,7 @@ impl Programs {
             protocol: "UDP",
             remote: source.into(),
             local: Some(local.into()),
+            tls_subject: None,
         };
         let running = self.program.start(&ends, Stdio::piped(), Stdio::piped())?;
         if let (Some(stdin), Some(stdout)) = (&running.child.stdin, &running.child.stdout) {

@@ -1,0 +1,190 @@
+//! Shakes hands as a client.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
+
+use super::args::{ClientTlsArgs, OwnArgs, Version};
+use super::certificate::{Certificate, fingerprint};
+use super::session::{Session, Socket};
+use super::verify::{Authorities, Trust, Verifier};
+use super::{files, words};
+use crate::exit::{Exit, Failure};
+use crate::wait::Deadline;
+
+/// Encrypts connections to servers. Its files have been read.
+pub struct Connector {
+    config: Arc<ClientConfig>,
+    name: Option<String>,
+    allows_cut: bool,
+    save_chain: Option<PathBuf>,
+}
+
+impl Connector {
+    /// Reads the files that `args` names. Only without them, those of the system's authorities.
+    pub fn new(args: &ClientTlsArgs) -> Result<Self, Failure> {
+        let provider = Arc::new(ring::default_provider());
+        let trust = if args.tls_insecure {
+            tracing::warn!("any certificate is trusted (--tls-insecure)");
+            Trust::Anything
+        } else if !args.tls_pin.is_empty() {
+            Trust::Pins(args.tls_pin.clone())
+        } else if args.tls_ca.is_empty() {
+            Trust::Authorities(Authorities::of_system(&provider)?)
+        } else {
+            let mut listed = Vec::new();
+            for path in &args.tls_ca {
+                listed.append(&mut files::certificates(path)?);
+            }
+            Trust::Authorities(Authorities::of(listed, &provider)?)
+        };
+        Ok(Self {
+            config: config(&args.own, trust, provider)?,
+            name: args.tls_name.clone(),
+            allows_cut: args.own.tls_allow_cut,
+            save_chain: args.tls_save_chain.clone(),
+        })
+    }
+
+    /// Encrypts a connection to `host`, which messages call `peer`. Blocks until the server has agreed
+    /// and is trusted, or until `limit`, which messages call `limit_name`.
+    pub fn shake_hands(
+        &self,
+        socket: Socket,
+        host: &str,
+        peer: impl Display,
+        limit: Deadline,
+    ) -> Result<Session, Failure> {
+        let name = server_name(self.name.as_deref().unwrap_or(host))?;
+        let failed = |why: &str| {
+            Failure::new(
+                Exit::Network,
+                format!("could not speak TLS with {peer}: {why}"),
+            )
+        };
+        let engine = ClientConnection::new(Arc::clone(&self.config), name);
+        let engine = engine.map_err(|error| failed(&words::told(&error)))?;
+        let session = Session::new(socket, engine.into(), self.allows_cut)?;
+        let shaken = session.shake_hands(limit);
+        if let Some(path) = &self.save_chain {
+            let chain = session.chain();
+            if !chain.is_empty() {
+                files::save(path, &chain)?;
+            }
+        }
+        match shaken {
+            Ok(()) => Ok(session),
+            Err(error) => Err(match words::refused(&error) {
+                words::Refused::Distrusted(why) => {
+                    Failure::new(Exit::Network, format!("could not trust {peer}: {why}"))
+                }
+                words::Refused::TimedOut => {
+                    let length = limit.length();
+                    let message =
+                        format!("gave up on {peer}: no end of the TLS handshake within {length:?}");
+                    Failure::new(Exit::Timeout, message)
+                }
+                words::Refused::Failed(why) => failed(&why),
+            }),
+        }
+    }
+}
+
+impl Session {
+    /// What both sides agreed on, and the certificate of the peer, for `-v`.
+    pub fn summary(&self) -> String {
+        let agreed = self.agreed();
+        let mut parts = vec![agreed.version.to_owned(), agreed.cipher, agreed.group];
+        parts.extend(agreed.alpn);
+        let parts = parts.join(", ");
+        let chain = self.chain();
+        let Some(own) = chain.first() else {
+            return parts;
+        };
+        let pin = fingerprint(own);
+        match Certificate::read(own) {
+            Some(read) => format!(
+                "{parts}; {} by {}, until {}, {pin}",
+                read.subject,
+                read.issuer,
+                read.end(SystemTime::now())
+            ),
+            None => format!("{parts}; {pin}"),
+        }
+    }
+}
+
+fn config(
+    own: &OwnArgs,
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Failure> {
+    let unusable = |error: rustls::Error| Failure::local(format!("could not use TLS: {error}"));
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions(own.tls_min))
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }));
+    let mut config = match &own.tls_cert {
+        Some(certificate) => {
+            let (chain, key) = files::identity(certificate, own.tls_key.as_ref())?;
+            let config = builder.with_client_auth_cert(chain, key);
+            config.map_err(|error| unfit(&error))?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = own.protocols();
+    config.key_log = files::key_log()?;
+    Ok(Arc::new(config))
+}
+
+/// A certificate and a key do not go together.
+pub fn unfit(error: &rustls::Error) -> Failure {
+    Failure::local(format!(
+        "could not use the certificate of --tls-cert with its key: {}",
+        words::told(error)
+    ))
+}
+
+const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// The versions from `least` on.
+pub fn versions(least: Option<Version>) -> &'static [&'static SupportedProtocolVersion] {
+    match least {
+        Some(Version::Tls13) => TLS13,
+        _ => rustls::ALL_VERSIONS,
+    }
+}
+
+impl OwnArgs {
+    /// The application protocols, in the order of preference.
+    pub fn protocols(&self) -> Vec<Vec<u8>> {
+        let list = self.tls_alpn.iter();
+        list.map(|name| name.as_bytes().to_vec()).collect()
+    }
+}
+
+/// The name that is sent (SNI; not of an address) and verified.
+fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
+    // A zone belongs to this machine only.
+    let host = host.split('%').next().unwrap_or_default();
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(ServerName::from(ip));
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    ServerName::try_from(host.to_owned()).map_err(|_| {
+        let host = crate::escape::one_line(host);
+        let message = format!(
+            "'{host}' is no name for TLS: that is ASCII, as in xn--...; --tls-name NAME names another"
+        );
+        Failure::usage(message)
+    })
+}

@@ -1,0 +1,154 @@
+//! The files of TLS: certificates and keys to read, the chain to save, and the log of session keys.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustls::KeyLog;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::certificate::hex;
+use crate::exit::{Exit, Failure, OrFail as _};
+use crate::wait::lock;
+
+pub type Chain = Vec<CertificateDer<'static>>;
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).or_fail(Exit::Local, || format!("could not read {}", path.display()))
+}
+
+/// The certificates of a PEM file, at least one.
+pub fn certificates(path: &Path) -> Result<Chain, Failure> {
+    let pem = read(path)?;
+    let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        _ => Err(Failure::local(format!(
+            "could not read {}: it has no certificate in PEM",
+            path.display()
+        ))),
+    }
+}
+
+/// The certificates and the key that a side presents.
+pub fn identity(
+    certificate: &Path,
+    key: Option<&PathBuf>,
+) -> Result<(Chain, PrivateKeyDer<'static>), Failure> {
+    const OTHERS: u32 = 0o007;
+    let chain = certificates(certificate)?;
+    let path = key.map_or(certificate, PathBuf::as_path);
+    let pem = read(path)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
+        let name = path.display();
+        Failure::local(if is_encrypted {
+            format!(
+                "could not read {name}: its key is encrypted; openssl pkcs8 -in {name} -out PLAIN writes a plain one"
+            )
+        } else {
+            format!("could not read {name}: it has no key in PEM")
+        })
+    })?;
+    if fs::metadata(path).is_ok_and(|metadata| metadata.mode() & OTHERS != 0) {
+        tracing::warn!(
+            "every user of this machine can read the key in {}",
+            path.display()
+        );
+    }
+    Ok((chain, key))
+}
+
+/// Writes certificates as PEM.
+pub fn save(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
+    let mut pem = String::new();
+    for certificate in chain {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        let base64 = base64(certificate);
+        for line in base64.as_bytes().chunks(64) {
+            pem.extend(line.iter().map(|byte| char::from(*byte)));
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    fs::write(path, pem).or_fail(Exit::Local, || {
+        format!("could not write {}", path.display())
+    })
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in bytes.chunks(3) {
+        let mut bits = [0; 4];
+        bits[1..=three.len()].copy_from_slice(three);
+        let bits = u32::from_be_bytes(bits);
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= three.len() {
+                char::from(digit)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+/// `SSLKEYLOGFILE`: the keys of each session, by which Wireshark decrypts a capture.
+#[derive(Debug)]
+struct Keys {
+    file: Mutex<File>,
+    path: PathBuf,
+}
+
+/// The log that the environment asks for. It is opened for appending, and created for its owner only.
+pub fn key_log() -> Result<Arc<dyn KeyLog>, Failure> {
+    let Some(path) = std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()) else {
+        return Ok(Arc::new(rustls::NoKeyLog {}));
+    };
+    let path = PathBuf::from(path);
+    let name = path.display();
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o600).open(&path);
+    let file = file.or_fail(Exit::Local, || {
+        format!("could not write {name} (SSLKEYLOGFILE)")
+    })?;
+    tracing::warn!("{name} gets the session keys (SSLKEYLOGFILE): who reads it can decrypt");
+    let file = Mutex::new(file);
+    Ok(Arc::new(Keys { file, path }))
+}
+
+impl KeyLog for Keys {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
+        let result: io::Result<()> = lock(&self.file).write_all(line.as_bytes());
+        if let Err(error) = result
+            && error.kind() != ErrorKind::Interrupted
+        {
+            let cause = crate::exit::cause(&error);
+            tracing::error!(
+                "could not write {}: {cause} (SSLKEYLOGFILE)",
+                self.path.display()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_saved_can_be_read(bytes in prop::collection::vec(any::<u8>(), 1..200)) {
+            let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", base64(&bytes));
+            let read = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            prop_assert_eq!(&read[..], &bytes[..]);
+        }
+    }
+}

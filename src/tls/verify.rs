@@ -1,0 +1,378 @@
+//! Whom netkit trusts: authorities, the certificates in a file themselves, pins, or anybody.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+};
+
+use super::args::Pin;
+use super::certificate::{Certificate, fingerprint, sha256};
+use super::files::Chain;
+use crate::exit::Failure;
+
+/// Why a certificate is not trusted: a finished sentence.
+#[derive(Clone, Debug)]
+pub struct Distrust(String);
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Distrust {}
+
+impl From<Distrust> for Error {
+    fn from(distrust: Distrust) -> Self {
+        CertificateError::Other(OtherError(Arc::new(distrust))).into()
+    }
+}
+
+/// Which certificates a client trusts. Whatever it is, the peer has to own the key of its certificate:
+/// the signature of the handshake is always verified.
+#[derive(Debug)]
+pub enum Trust {
+    Anything,
+    Pins(Vec<Pin>),
+    Authorities(Authorities),
+}
+
+#[derive(Debug)]
+pub struct Authorities {
+    webpki: Arc<WebPkiServerVerifier>,
+    /// Certificates that need no signer. Their names and dates count.
+    listed: Chain,
+}
+
+impl Authorities {
+    /// The certificates of `--tls-ca`.
+    pub fn of(listed: Chain, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+        let roots = store(&listed)?;
+        Self::new(roots, listed, provider)
+    }
+
+    /// Those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or of the system.
+    pub fn of_system(provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let message = "this machine has no certificates of authorities; --tls-ca FILE names some, \
+                and so does SSL_CERT_FILE";
+            return Err(Failure::local(message));
+        }
+        Self::new(roots, Vec::new(), provider)
+    }
+
+    fn new(
+        roots: RootCertStore,
+        listed: Chain,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, Failure> {
+        let builder =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        let webpki = builder.build();
+        let webpki = webpki.map_err(|error| Failure::local(format!("could not trust: {error}")))?;
+        Ok(Self { webpki, listed })
+    }
+
+    fn verify(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Distrust> {
+        let result = self.webpki.verify_server_cert(own, others, name, &[], now);
+        let result = match result {
+            // webpki has found the dates right: it looks at them first.
+            Err(Error::InvalidCertificate(ref error))
+                if self.listed.contains(own) && only_lacks_signer(error) =>
+            {
+                let parsed = ParsedCertificate::try_from(own);
+                parsed.and_then(|own| verify_server_name(&own, name))
+            }
+            result => result.map(drop),
+        };
+        result.map_err(|error| {
+            let why = why(&error, own, name);
+            let pin = fingerprint(own);
+            Distrust(format!(
+                "{why}; if {pin} is the one you expect, --tls-pin {pin}"
+            ))
+        })
+    }
+}
+
+/// What a certificate that stands in the file itself may lack: `openssl req -x509` marks it as an
+/// authority, which no server may be.
+fn only_lacks_signer(error: &CertificateError) -> bool {
+    match error {
+        CertificateError::UnknownIssuer => true,
+        CertificateError::Other(other) => {
+            let text = format!("{other:?}");
+            text.contains("CaUsedAsEndEntity")
+        }
+        _ => false,
+    }
+}
+
+fn store(certificates: &Chain) -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| Failure::local(format!("could not use a certificate: {error}")))?;
+    }
+    Ok(roots)
+}
+
+/// Why webpki does not trust a certificate.
+fn why(error: &Error, own: &CertificateDer<'_>, name: &ServerName<'_>) -> String {
+    let Error::InvalidCertificate(error) = error else {
+        return format!("its certificate is malformed ({error})");
+    };
+    let Some(read) = Certificate::read(own) else {
+        return "its certificate is malformed".to_owned();
+    };
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!(
+                "its certificate ended on {}",
+                read.not_after.format("%Y-%m-%d")
+            )
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!(
+                "its certificate begins on {}",
+                read.not_before.format("%Y-%m-%d")
+            )
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let names = match &read.names[..] {
+                [] => format!("only for {}, which is no subjectAltName", read.subject),
+                names => format!("for {}", names.join(", ")),
+            };
+            format!("its certificate is {names}, and not for {}", name.to_str())
+        }
+        CertificateError::BadSignature => "a signature of its certificates is wrong".to_owned(),
+        error if only_lacks_signer(error) && read.issuer == read.subject => {
+            "its certificate is signed by itself".to_owned()
+        }
+        CertificateError::UnknownIssuer => format!(
+            "its certificate is signed by {}, whom nobody here trusts, or the server does not send the certificates between",
+            read.issuer
+        ),
+        error if only_lacks_signer(error) => "its certificate is an authority's".to_owned(),
+        error => format!("its certificate is not valid ({error:?})"),
+    }
+}
+
+/// Verifies a server's certificate as [`Trust`] says.
+#[derive(Debug)]
+pub struct Verifier {
+    pub trust: Trust,
+    pub provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match &self.trust {
+            Trust::Anything => {}
+            Trust::Pins(pins) => {
+                let found = sha256(own);
+                if !pins.iter().any(|pin| pin.0 == found) {
+                    let why = format!("its certificate is sha256:{found}, which is not pinned");
+                    return Err(Distrust(why).into());
+                }
+            }
+            Trust::Authorities(authorities) => authorities.verify(own, others, name, now)?,
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+/// Lets in clients whose certificate an authority of `--tls-client-ca` has signed, or which stands in
+/// that file itself.
+#[derive(Debug)]
+pub struct Clients {
+    webpki: Arc<dyn ClientCertVerifier>,
+    listed: Chain,
+}
+
+impl Clients {
+    pub fn of(listed: Chain, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+        let roots = Arc::new(store(&listed)?);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+        let webpki = builder.build();
+        let webpki = webpki.map_err(|error| Failure::local(format!("could not trust: {error}")))?;
+        Ok(Self { webpki, listed })
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.webpki.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        match self.webpki.verify_client_cert(own, others, now) {
+            Err(Error::InvalidCertificate(error))
+                if self.listed.contains(own) && only_lacks_signer(&error) =>
+            {
+                Ok(ClientCertVerified::assertion())
+            }
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::KeyPair;
+    use rustls::crypto::ring;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// Presents a certificate, and signs with a key that may be another's.
+    #[derive(Debug)]
+    struct Pair(Arc<CertifiedKey>);
+
+    impl ResolvesServerCert for Pair {
+        fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    /// Shakes hands with a server whose `certificate` is trusted by `trust`, and whose key is `key`.
+    fn shake_hands(
+        trust: Trust,
+        certificate: &CertificateDer<'static>,
+        key: &KeyPair,
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> Result<(), Error> {
+        let provider = Arc::new(ring::default_provider());
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = ring::sign::any_supported_type(&key).unwrap();
+        let pair = Pair(Arc::new(CertifiedKey::new(vec![certificate.clone()], key)));
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(pair));
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }))
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name)?;
+        let mut server = ServerConnection::new(Arc::new(server))?;
+        while client.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets()?;
+            let mut bytes = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut &bytes[..]).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_trusted_certificate_without_its_key_proves_nothing() {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let other = KeyPair::generate().unwrap();
+        let der = own.cert.der();
+        let provider = Arc::new(ring::default_provider());
+        for version in rustls::ALL_VERSIONS {
+            for number in 0..3 {
+                let trust = || match number {
+                    0 => Trust::Anything,
+                    1 => Trust::Pins(vec![Pin(sha256(der))]),
+                    _ => Trust::Authorities(Authorities::of(vec![der.clone()], &provider).unwrap()),
+                };
+                shake_hands(trust(), der, &own.signing_key, version).unwrap();
+                let result = shake_hands(trust(), der, &other, version);
+                let error = Error::InvalidCertificate(CertificateError::BadSignature);
+                assert_eq!(result, Err(error), "{number} {version:?}");
+            }
+        }
+    }
+}

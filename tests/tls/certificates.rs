@@ -1,0 +1,325 @@
+//! Which certificates are trusted, and what is said of the others.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+use super::{Files, authority, client, params, server, signed, usual};
+use crate::harness::{Program, netkit};
+
+/// Our client must refuse a server that presents `own`, for `why`.
+fn refused(files: &Files, why: &str) {
+    let server = server(files, "own", &[]);
+    client(files, &server.address())
+        .stderr(format!(
+            "netkit: could not trust {}: {why}\n",
+            server.address()
+        ))
+        .code(1)
+        .run();
+}
+
+/// A folder where `ca` has signed `own`.
+fn with(params: &CertificateParams) -> Files {
+    let files = Files::new();
+    let ca = authority(&files, "ca");
+    signed(&files, "own", params, &ca);
+    files
+}
+
+fn accepted(files: &Files, arguments: &[&str]) {
+    let server = server(files, "own", &[]);
+    client(files, &server.address())
+        .args(arguments)
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+}
+
+const PIN: &str = "if sha256:{*} is the one you expect, --tls-pin sha256:{*}";
+
+#[test]
+fn the_name_counts_as_it_was_typed() {
+    accepted(&usual(), &[]);
+    accepted(
+        &with(&params("own", &["*.db.lan"])),
+        &["--tls-name", "a.db.lan"],
+    );
+    let files = with(&params("own", &["a.lan", "b.lan"]));
+    refused(
+        &files,
+        &format!("its certificate is for a.lan, b.lan, and not for 127.0.0.1; {PIN}"),
+    );
+    let files = with(&params("127.0.0.1", &[]));
+    refused(
+        &files,
+        &format!(
+            "its certificate is only for CN=127.0.0.1, which is no subjectAltName, and not for 127.0.0.1; {PIN}"
+        ),
+    );
+}
+
+#[test]
+fn the_dates_count() {
+    let mut old = params("own", &["127.0.0.1"]);
+    old.not_after = date_time_ymd(2021, 2, 3);
+    refused(
+        &with(&old),
+        &format!("its certificate ended on 2021-02-03; {PIN}"),
+    );
+    let mut new = params("own", &["127.0.0.1"]);
+    new.not_before = date_time_ymd(2119, 2, 3);
+    refused(
+        &with(&new),
+        &format!("its certificate begins on 2119-02-03; {PIN}"),
+    );
+}
+
+/// A certificate that is signed by itself, as `own`, and as `ca`.
+fn by_itself(params: &CertificateParams) -> Files {
+    let files = Files::new();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    files.add("own", &certificate, &key);
+    files.add("ca", &certificate, &key);
+    files
+}
+
+#[test]
+fn a_certificate_in_the_file_itself_needs_no_signer_but_the_right_name_and_dates() {
+    let mut all = params("own", &["127.0.0.1"]);
+    accepted(&by_itself(&all), &[]);
+    // As `openssl req -x509` makes them.
+    all.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    accepted(&by_itself(&all), &[]);
+    let mut old = all.clone();
+    old.not_after = date_time_ymd(2021, 2, 3);
+    refused(
+        &by_itself(&old),
+        &format!("its certificate ended on 2021-02-03; {PIN}"),
+    );
+    let mut other = params("own", &["a.lan"]);
+    other.is_ca = all.is_ca;
+    refused(
+        &by_itself(&other),
+        &format!("its certificate is for a.lan, and not for 127.0.0.1; {PIN}"),
+    );
+}
+
+#[test]
+fn one_that_is_signed_by_itself_or_by_strangers_is_refused() {
+    let files = by_itself(&params("own", &["127.0.0.1"]));
+    authority(&files, "ca");
+    refused(
+        &files,
+        &format!("its certificate is signed by itself; {PIN}"),
+    );
+    let files = usual();
+    authority(&files, "strangers");
+    std::fs::copy(files.path("strangers.pem"), files.path("ca.pem")).unwrap();
+    refused(
+        &files,
+        &format!("its certificate is signed by CN=ca, {{*}}; {PIN}"),
+    );
+}
+
+#[test]
+fn a_certificate_between_has_to_be_sent() {
+    let files = Files::new();
+    let ca = authority(&files, "ca");
+    let mut between = params("between", &[]);
+    between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let pem = between.signed_by(&key, &ca).unwrap().pem();
+    let between = rcgen::Issuer::new(between, key);
+    signed(&files, "own", &params("own", &["127.0.0.1"]), &between);
+    refused(
+        &files,
+        &format!("its certificate is signed by CN=between, {{*}}; {PIN}"),
+    );
+    let own = std::fs::read_to_string(files.path("own.pem")).unwrap();
+    files.write("own.pem", own + &pem);
+    accepted(&files, &[]);
+    let chain = files.path("chain.pem");
+    accepted(&files, &["--tls-save-chain", &chain]);
+    let saved = std::fs::read_to_string(chain).unwrap();
+    assert_eq!(saved.matches("BEGIN CERTIFICATE").count(), 2);
+    let sent = std::fs::read_to_string(files.path("own.pem")).unwrap();
+    assert_eq!(saved.replace("\r\n", "\n"), sent.replace("\r\n", "\n"));
+}
+
+/// What the pin of `own.pem` is.
+fn pin(files: &Files) -> String {
+    let server = server(files, "own", &[]);
+    let run = netkit([
+        "tcp-client",
+        "--tls",
+        "--tls-insecure",
+        "-v",
+        &server.address(),
+    ]);
+    let log = run.stdin("exit").any_stdout().any_stderr().run().stderr;
+    let at = log.find("sha256:").unwrap();
+    log[at..at + "sha256:".len() + 64].to_owned()
+}
+
+#[test]
+fn a_pin_trusts_whatever_else_is_wrong() {
+    let mut bad = params("own", &["a.lan"]);
+    bad.not_after = date_time_ymd(2021, 2, 3);
+    let files = with(&bad);
+    let pin = pin(&files);
+    let server = server(&files, "own", &[]);
+    for pin in [pin.clone(), pin.to_uppercase().replace("SHA256", "sha256")] {
+        netkit(["tcp-client", "--tls", "--tls-pin", &pin, &server.address()])
+            .stdin("exit")
+            .stdout("Welcome!")
+            .run();
+    }
+    let ca = files.path("ca.pem");
+    netkit([
+        "tcp-client",
+        "--tls",
+        "--tls-pin",
+        &pin,
+        "--tls-ca",
+        &ca,
+        ":1",
+    ])
+    .stderr("{*} cannot be used with {*}\n")
+    .code(2)
+    .run();
+}
+
+#[test]
+fn a_certificate_and_the_key_of_another_are_refused() {
+    let files = usual();
+    let key = KeyPair::generate().unwrap();
+    files.write("other.key", key.serialize_pem());
+    for role in ["tcp-client", "tcp-server"] {
+        let (cert, other) = (files.path("own.pem"), files.path("other.key"));
+        let place = if role == "tcp-client" { ":1" } else { "0" };
+        netkit([
+            role,
+            "--tls",
+            "--tls-cert",
+            &cert,
+            "--tls-key",
+            &other,
+            place,
+        ])
+        .env("SSL_CERT_FILE", files.path("ca.pem"))
+        .stderr("netkit: could not use the certificate of --tls-cert with its key: they do not belong together\n")
+        .code(2)
+        .run();
+    }
+}
+
+#[test]
+fn files_that_do_not_serve_are_told_by_name() {
+    let files = usual();
+    let empty = files.write("empty", "");
+    let encrypted = files.write(
+        "encrypted",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let own = files.path("own.pem");
+    let cases: [(&[&str], String); 4] = [
+        (
+            &["--tls-ca", &empty],
+            format!("could not read {empty}: it has no certificate in PEM"),
+        ),
+        (
+            &["--tls-ca", "/nonexistent"],
+            "could not read /nonexistent: no such file or directory".to_owned(),
+        ),
+        (
+            &["--tls-ca", &own, "--tls-cert", &own],
+            format!("could not read {own}: it has no key in PEM"),
+        ),
+        (
+            &[
+                "--tls-ca",
+                &own,
+                "--tls-cert",
+                &own,
+                "--tls-key",
+                &encrypted,
+            ],
+            format!(
+                "could not read {encrypted}: its key is encrypted; openssl pkcs8 -in {encrypted} -out PLAIN writes a plain one"
+            ),
+        ),
+    ];
+    for (arguments, message) in cases {
+        netkit(["tcp-client", "--tls", ":1"])
+            .args(arguments)
+            .stderr(format!("netkit: {message}\n"))
+            .code(2)
+            .run();
+    }
+}
+
+/// A client that presents `NAME.pem`.
+fn with_certificate(files: &Files, name: &str, address: &str) -> Program {
+    let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+    client(files, address).args([
+        "--tls-cert",
+        &files.path(&certificate),
+        "--tls-key",
+        &files.path(&key),
+    ])
+}
+
+#[test]
+fn a_server_lets_in_only_clients_of_its_authority() {
+    let files = usual();
+    let ca = authority(&files, "clients");
+    signed(&files, "alice", &params("alice\n", &[]), &ca);
+    authority(&files, "strangers");
+    let clients = files.path("clients.pem");
+    for version in ["1.2", "1.3"] {
+        let script = "printf 'I am %s' \"$NETKIT_TLS_SUBJECT\"";
+        let server = server(
+            &files,
+            "own",
+            &[
+                "--tls-client-ca",
+                &clients,
+                "--sh-exec",
+                script,
+                "--tls-min",
+                version,
+            ],
+        );
+        with_certificate(&files, "alice", &server.address())
+            .stdout("I am CN=alice\\n")
+            .run();
+        server.wait_for_line("127.0.0.1:{N} is CN=alice\\n.");
+        client(&files, &server.address())
+            .stderr("netkit: could not {*}: the peer says certificate required{*}\n")
+            .code(1)
+            .run();
+        with_certificate(&files, "strangers", &server.address())
+            .stderr("netkit: could not {*}: the peer says {*}\n")
+            .code(1)
+            .run();
+        // Also one that only sends.
+        client(&files, &server.address())
+            .arg("--send-only")
+            .stdin("lost")
+            .stderr("netkit: could not {*}: the peer says certificate required{*}\n")
+            .code(1)
+            .run();
+    }
+}
+
+#[test]
+fn a_client_in_the_file_itself_needs_no_signer() {
+    let files = usual();
+    authority(&files, "self");
+    let own = files.path("self.pem");
+    let server = server(&files, "own", &["--tls-client-ca", &own]);
+    with_certificate(&files, "self", &server.address())
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+}

@@ -1,0 +1,388 @@
+//! A session between our client and our server: services, ends, options, messages.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use super::{client, server, usual};
+use crate::harness::{Peer, netkit, random_bytes, tcp_server};
+
+const VERSIONS: [&str; 2] = ["1.2", "1.3"];
+
+#[test]
+fn every_service_answers_through_tls() {
+    let files = usual();
+    let hello = server(&files, "own", &[]);
+    client(&files, &hello.address())
+        .stdin("a\nexit\n")
+        .stdout("Welcome!Hello, a!\n")
+        .run();
+    let bytes = random_bytes(3_000_000);
+    let echo = server(&files, "own", &["--service", "echo"]);
+    client(&files, &echo.address())
+        .stdin(&bytes)
+        .stdout(&bytes)
+        .run();
+    let exec = server(
+        &files,
+        "own",
+        &["--sh-exec", "wc -c; echo \"$NETKIT_PROTO\""],
+    );
+    client(&files, &exec.address())
+        .stdin(&bytes)
+        .stdout("3000000\nTCP\n")
+        .run();
+    let chargen = server(&files, "own", &["--service", "chargen"]);
+    let mut reader = client(&files, &chargen.address()).any_code().any_stdout();
+    reader = reader.arg("--recv-only");
+    reader.start().wait_for_stdout(1_000_000);
+    let discard = server(&files, "own", &["--service", "discard"]);
+    client(&files, &discard.address()).stdin(&bytes).run();
+    discard.wait_for_line("Connection from {*} closed.");
+}
+
+#[test]
+fn members_of_a_chat_hear_each_other() {
+    let files = usual();
+    let chat = server(&files, "own", &["--service", "chat"]);
+    let mut one = client(&files, &chat.address()).stdin_open().start();
+    chat.wait_for_lines("Accept new connection {*}", 1);
+    let two = client(&files, &chat.address()).stdin_open().start();
+    chat.wait_for_lines("Accept new connection {*}", 2);
+    two.send("hi\n");
+    one.receive("<user2> hi\n");
+}
+
+#[test]
+fn a_program_may_answer_long_after_the_end_of_input() {
+    let files = usual();
+    for version in VERSIONS {
+        let answer = "data=$(cat); sleep 0.8; echo \"got $data\"";
+        let exec = server(&files, "own", &["--sh-exec", answer, "--tls-min", version]);
+        client(&files, &exec.address())
+            .stdin("ask")
+            .stdout("got ask\n")
+            .run();
+        exec.wait_for_line("Connection from {*} closed.");
+    }
+}
+
+#[test]
+fn a_server_of_one_connection_ends_as_it_does_without_tls() {
+    let files = usual();
+    let mut stdio = server(&files, "own", &["-l"]);
+    client(&files, &stdio.address())
+        .stdin("to the server")
+        .run();
+    stdio.receive("to the server");
+    stdio.finish();
+}
+
+#[test]
+fn much_data_passes_both_ways_at_once() {
+    let files = usual();
+    let bytes = random_bytes(20_000_000);
+    let echo = server(&files, "own", &["--sh-exec", "cat"]);
+    client(&files, &echo.address())
+        .stdin(&bytes)
+        .stdout(&bytes)
+        .run();
+}
+
+#[test]
+fn a_made_certificate_is_printed_for_the_client() {
+    let server = tcp_server(["--tls", "--service", "echo"]).listen();
+    let line = server.wait_for_line("Certificate sha256:{*}");
+    let (pin, command) = line.split_once(" (").unwrap();
+    let pin = pin.strip_prefix("Certificate ").unwrap();
+    assert_eq!(pin.len(), "sha256:".len() + 64);
+    let expected = format!(
+        "netkit tcp-client --tls --tls-pin {pin} {})",
+        server.address()
+    );
+    assert_eq!(command, expected);
+    netkit(["tcp-client", "--tls", "--tls-pin", pin, &server.address()])
+        .stdin("x")
+        .stdout("x")
+        .run();
+    let other = format!("sha256:{}", "0".repeat(64));
+    netkit([
+        "tcp-client",
+        "--tls",
+        "--tls-pin",
+        &other,
+        &server.address(),
+    ])
+    .stderr(format!(
+        "netkit: could not trust {}: its certificate is {pin}, which is not pinned\n",
+        server.address()
+    ))
+    .code(1)
+    .run();
+    netkit(["tcp-client", "--tls", "--tls-insecure", &server.address()])
+        .stdin("x")
+        .stdout("x")
+        .stderr("netkit: any certificate is trusted (--tls-insecure)\n")
+        .run();
+}
+
+#[test]
+fn verbose_tells_what_was_agreed_and_with_whom() {
+    let files = usual();
+    let server = server(&files, "own", &["--tls-alpn", "h2,http/1.1"]);
+    client(&files, &server.address())
+        .args(["-v", "--tls-alpn", "http/1.1"])
+        .any_stdout()
+        .stdin("exit")
+        .stderr(
+            "{*} INFO connected to {*}\n\
+             {*} INFO TLS 1.3, TLS_{*}, X25519, http/1.1; CN=own by CN=ca, until 2120-01-01 ({N} days), sha256:{*}\n\
+             {*} INFO closed by the peer: {*}\n",
+        )
+        .run();
+}
+
+#[test]
+fn timing_tells_when_the_handshake_was_over() {
+    let files = usual();
+    let server = server(&files, "own", &[]);
+    client(&files, &server.address())
+        .arg("--timing")
+        .stdin("exit")
+        .any_stdout()
+        .stderr("resolve {*} ms, connect {*} ms, tls {*} ms, first byte {*} ms, total {*} ms\n")
+        .run();
+}
+
+#[test]
+fn a_peer_that_does_not_speak_tls_is_told_apart() {
+    let files = usual();
+    let plain = tcp_server([]).listen();
+    client(&files, &plain.address())
+        .stderr(format!(
+            "netkit: could not speak TLS with {}: it does not speak TLS\n",
+            plain.address()
+        ))
+        .code(1)
+        .run();
+    let peer = Peer::listen(|_closes| {});
+    client(&files, peer.address())
+        .stderr("netkit: could not speak TLS with {*}: {*}\n")
+        .code(1)
+        .run();
+    let silent = Peer::listen(|mut connection| connection.drain());
+    client(&files, silent.address())
+        .args(["--connect-timeout", "0.1"])
+        .stderr(format!(
+            "netkit: gave up on {}: no end of the TLS handshake within 100ms\n",
+            silent.address()
+        ))
+        .code(4)
+        .run();
+}
+
+#[test]
+fn a_server_refuses_what_is_not_tls_once_an_episode_and_goes_on() {
+    let files = usual();
+    let server = server(&files, "own", &["--service", "echo"]);
+    for _ in 0..3 {
+        let mut plain = server.connect();
+        plain.send("GET / HTTP/1.1\r\n\r\n");
+        plain.drain();
+    }
+    client(&files, &server.address())
+        .stdin("x")
+        .stdout("x")
+        .run();
+    let log = server.stop().stderr;
+    let refused: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("refused"))
+        .collect();
+    assert_eq!(refused.len(), 2, "{log}");
+    assert!(refused[0].ends_with(": it does not speak TLS"), "{log}");
+    assert!(refused[1].ends_with("refused 3 connections in all: there was no TLS with them"));
+    assert_eq!(log.matches("Accept new").count(), 1, "{log}");
+}
+
+#[test]
+fn handshakes_that_hang_or_are_cut_hold_nobody_up_and_leave_nothing() {
+    let files = usual();
+    let server = server(&files, "own", &["--sh-exec", "cat", "-m", "600"]);
+    client(&files, &server.address())
+        .stdin("x")
+        .stdout("x")
+        .run();
+    let before = server.descriptors();
+    let hanging: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    // The beginning of a ClientHello.
+    for _ in 0..200 {
+        let mut cut = server.connect();
+        cut.send([0x16, 3, 1, 2, 0, 1, 0]);
+        cut.reset();
+    }
+    client(&files, &server.address())
+        .stdin("x")
+        .stdout("x")
+        .run();
+    drop(hanging);
+    client(&files, &server.address())
+        .stdin("x")
+        .stdout("x")
+        .run();
+    let end = std::time::Instant::now() + crate::harness::DEADLINE;
+    while server.descriptors() > before {
+        assert!(std::time::Instant::now() < end, "descriptors are left");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn limits_hold_during_the_handshake() {
+    let files = usual();
+    let server = server(&files, "own", &["--idle-timeout", "0.1"]);
+    let mut silent = server.connect();
+    silent.expect_reset();
+    server.wait_for_line("netkit: refused {*}: no data for 100ms (--idle-timeout)");
+}
+
+#[test]
+fn the_versions_can_be_limited() {
+    let files = usual();
+    let server = server(&files, "own", &["--tls-min", "1.3"]);
+    client(&files, &server.address())
+        .args(["--tls-min", "1.3"])
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+}
+
+#[test]
+fn no_common_application_protocol_is_told() {
+    let files = usual();
+    let server = server(&files, "own", &["--tls-alpn", "h2"]);
+    client(&files, &server.address())
+        .args(["--tls-alpn", "http/1.1"])
+        .stderr("netkit: could not speak TLS with {*}: the peer says no application protocol\n")
+        .code(1)
+        .run();
+}
+
+#[test]
+fn a_url_of_https_and_get_speak_tls() {
+    let files = usual();
+    let server = server(&files, "own", &["--sh-exec", "head -n 3; echo; echo page"]);
+    let url = format!("https://{}/a?b", server.address());
+    let ca = files.path("ca.pem");
+    netkit(["tcp-client", "--tls-ca", &ca, &url])
+        .stdout(format!(
+            "GET /a?b HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\npage\n",
+            server.address()
+        ))
+        .run();
+}
+
+#[test]
+fn session_keys_are_written_for_their_owner_only() {
+    let files = usual();
+    let keys = files.path("keys");
+    let server = server(&files, "own", &[]);
+    for _ in 0..2 {
+        client(&files, &server.address())
+            .env("SSLKEYLOGFILE", &keys)
+            .stdin("exit")
+            .stdout("Welcome!")
+            .stderr(format!(
+                "netkit: {keys} gets the session keys (SSLKEYLOGFILE): who reads it can decrypt\n"
+            ))
+            .run();
+    }
+    let text = fs::read_to_string(&keys).unwrap();
+    let mut labels: Vec<_> = text
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert!(labels.contains(&"CLIENT_TRAFFIC_SECRET_0"), "{labels:?}");
+    assert_eq!(text.matches("SERVER_TRAFFIC_SECRET_0").count(), 2);
+    assert_eq!(
+        fs::metadata(&keys).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    client(&files, &server.address())
+        .env("SSLKEYLOGFILE", "/nonexistent/keys")
+        .stderr("netkit: could not write /nonexistent/keys (SSLKEYLOGFILE): no such file or directory\n")
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_dump_shows_plaintext() {
+    let files = usual();
+    let server = server(&files, "own", &[]);
+    client(&files, &server.address())
+        .arg("-x")
+        .stdin("exit")
+        .stdout("Welcome!")
+        .stderr("{*}exit\n{*}Welcome!\n")
+        .run();
+}
+
+#[test]
+fn an_option_without_tls_is_refused_by_name() {
+    for option in [
+        "--tls-ca=x",
+        "--tls-insecure",
+        "--tls-name=x",
+        "--tls-cert=x",
+        "--tls-alpn=x",
+    ] {
+        let name = option.split('=').next().unwrap();
+        netkit(["tcp-client", option, ":1"])
+            .stderr(format!(
+                "netkit: {name} needs --tls; see 'netkit tcp-client -h'\n"
+            ))
+            .code(2)
+            .run();
+    }
+    for option in ["--tls-client-ca=x", "--tls-key=x", "--tls-min=1.3"] {
+        let name = option.split('=').next().unwrap();
+        netkit(["tcp-server", option, "0"])
+            .stderr(format!(
+                "netkit: {name} needs --tls; see 'netkit tcp-server -h'\n"
+            ))
+            .code(2)
+            .run();
+    }
+    netkit(["tcp-client", "-z", "--tls", ":1"])
+        .stderr("netkit: --tls does nothing with -z; see 'netkit tcp-client -h'\n")
+        .code(2)
+        .run();
+}
+
+#[test]
+fn a_plain_run_reads_no_certificates() {
+    // A file that is no certificate would be an error.
+    let server = tcp_server([]).listen();
+    netkit(["tcp-client", &server.address()])
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSLKEYLOGFILE", "/nonexistent/keys")
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_client() {
+    let files = usual();
+    let server = server(&files, "own", &["--service", "chargen"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    client(&files, &server.address())
+        .stdin_open()
+        .stdout_to(writer)
+        .code(141)
+        .within(Duration::from_secs(10))
+        .run();
+}
