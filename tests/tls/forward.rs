@@ -50,7 +50,7 @@ fn a_target_that_is_not_trusted_is_a_reset_to_the_client() {
         &files.path("wrong.pem"),
     ])
     .listen();
-    forward.connect().expect_reset();
+    forward.expect_rejection();
     forward.wait_for_line(
         "Connection from {*} closed: could not trust {*}: its certificate is signed by CN=ca, {*}",
     );

@@ -105,7 +105,7 @@ fn a_server_does_not_forward_to_itself() {
         .args(["--forward", &target])
         .any_stderr()
         .listen();
-    server.connect().expect_reset();
+    server.expect_rejection();
     server.wait_for_line(&format!(
         "Connection from {{*}} closed: could not connect to {target}: this server listens there."
     ));
