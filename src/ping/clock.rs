@@ -1,5 +1,6 @@
 //! Times of day for people, and for programs.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -14,7 +15,7 @@ pub fn rfc3339(time: SystemTime) -> String {
 /// zone of this place cannot be read. `finely`: to the millisecond, and otherwise to the second.
 pub fn local(time: SystemTime, now: SystemTime, finely: bool) -> String {
     let utc = DateTime::<Utc>::from;
-    if zone_is_known() {
+    if is_known(std::env::var_os("TZ")) {
         let here = |time| utc(time).with_timezone(&Local).naive_local();
         text(here(time), here(now), finely)
     } else {
@@ -30,19 +31,22 @@ fn text(time: NaiveDateTime, now: NaiveDateTime, finely: bool) -> String {
         .to_string()
 }
 
-/// Whether chrono finds the zone: of an unknown one it shows UTC and does not say so.
-fn zone_is_known() -> bool {
+/// Whether chrono finds the zone that `TZ` names: of an unknown one it shows UTC and does not say so.
+fn is_known(zone: Option<OsString>) -> bool {
     let is_file = |path: &Path| path.is_file();
-    let Some(zone) = std::env::var_os("TZ") else {
+    let Some(zone) = zone else {
         return is_file(Path::new("/etc/localtime"));
     };
     let Some(zone) = zone.to_str() else {
         return false;
     };
     let zone = zone.strip_prefix(':').unwrap_or(zone);
-    // tzset(3): a rule such as `CET-1CEST` has a digit, and otherwise there is a file.
-    let has_rule = !zone.contains('/') && zone.bytes().any(|byte| byte.is_ascii_digit());
-    !zone.is_empty() && (has_rule || is_file(&Path::new("/usr/share/zoneinfo").join(zone)))
+    if zone.is_empty() {
+        return false;
+    }
+    // tzset(3): `JST-9`, or `CET-1CEST,M3.5.0,M10.5.0`. Without its rule summer time is not known.
+    let is_fixed = !zone.contains('/') && zone.ends_with(|last: char| last.is_ascii_digit());
+    zone.contains(',') || is_fixed || is_file(&Path::new("/usr/share/zoneinfo").join(zone))
 }
 
 #[cfg(test)]
@@ -66,5 +70,19 @@ mod tests {
         assert_eq!(text(utc(0), utc(4), false), "14:13:20");
         assert_eq!(text(utc(0), utc(4), true), "14:13:20.007");
         assert_eq!(text(utc(0), utc(86_400), false), "2026-09-21 14:13:20");
+    }
+    #[test]
+    fn a_zone_is_known_by_its_rule_or_its_file() {
+        for (zone, expected) in [
+            ("JST-9", true),
+            ("<-03>3", true),
+            ("CET-1CEST,M3.5.0,M10.5.0/3", true),
+            ("CET-1CEST", false),
+            ("", false),
+            ("Nowhere", false),
+            ("Nowhere/City1", false),
+        ] {
+            assert_eq!(is_known(Some(zone.into())), expected, "{zone}");
+        }
     }
 }
