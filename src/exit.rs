@@ -26,8 +26,8 @@ pub const TABLE: &str = "\
 Exit codes:
     0  done; for pings: every probe was answered; for servers: stopped by
        SIGINT or SIGTERM, and all connections had ended
-    1  the network said no: refused, reset, unreachable, no answer, loss above
-       --max-loss
+    1  the network said no: refused, reset, unreachable, no answer, a certificate
+       not trusted, loss above --max-loss
     2  the command line or this machine said no: bad usage, address in use, no
        permission, file or disk trouble
     3  the host name could not be resolved

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::args::{ClientTlsArgs, OwnArgs, Version};
 use super::certificate::{Certificate, fingerprint};
@@ -30,7 +30,7 @@ pub struct Connector {
 impl Connector {
     /// Reads the files that `args` names. Only without them, those of the system's authorities.
     pub fn new(args: &ClientTlsArgs) -> Result<Self, Failure> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider();
         let trust = if args.tls_insecure {
             tracing::warn!("any certificate is trusted (--tls-insecure)");
             Trust::Anything
@@ -119,6 +119,18 @@ impl Session {
             None => format!("{parts}; {pin}"),
         }
     }
+}
+
+/// The cipher suites of ring, those of AES-128 first: no attack comes near it, and it is a quarter faster
+/// than AES-256.
+pub fn provider() -> Arc<CryptoProvider> {
+    let mut provider = ring::default_provider();
+    let is_first =
+        |suite: &SupportedCipherSuite| format!("{:?}", suite.suite()).contains("AES_128");
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| (suite.tls13().is_none(), !is_first(suite)));
+    Arc::new(provider)
 }
 
 fn config(

@@ -7,14 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, date_time_ymd};
-use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::args::ServerTlsArgs;
 use super::certificate::fingerprint;
-use super::client::{unfit, versions};
+use super::client::{provider, unfit, versions};
 use super::files::{self, Chain};
 use super::session::{Session, Socket};
 use super::verify::Clients;
@@ -43,7 +42,7 @@ impl Acceptor {
             None => make(&args.tls_name, addresses)?,
         };
         let made = own.tls_cert.is_none().then(|| fingerprint(&chain[0]));
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions(own.tls_min))
             .map_err(|error| Failure::local(format!("could not use TLS: {error}")))?;

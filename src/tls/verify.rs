@@ -66,8 +66,8 @@ impl Authorities {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let message = "this machine has no certificates of authorities; --tls-ca FILE names some, \
-                and so does SSL_CERT_FILE";
+            let message = "could not find the certificates of this machine's authorities; --tls-ca FILE \
+                names some, and so does SSL_CERT_FILE";
             return Err(Failure::local(message));
         }
         Self::new(roots, Vec::new(), provider)

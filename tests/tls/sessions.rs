@@ -386,3 +386,23 @@ fn a_reader_that_leaves_ends_the_client() {
         .within(Duration::from_secs(10))
         .run();
 }
+
+#[test]
+fn the_environment_names_the_authorities() {
+    let files = usual();
+    let server = server(&files, "own", &[]);
+    netkit(["tcp-client", "--tls", &server.address()])
+        .env("SSL_CERT_FILE", files.path("ca.pem"))
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+    netkit(["tcp-client", "--tls", &server.address()])
+        .env("SSL_CERT_FILE", "/nonexistent")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .stderr(
+            "netkit: could not find the certificates of this machine's authorities; --tls-ca FILE \
+             names some, and so does SSL_CERT_FILE\n",
+        )
+        .code(2)
+        .run();
+}
