@@ -25,6 +25,8 @@ pub struct Live {
     canvas: Canvas,
     pub job: Job,
     drawn_at: Option<Instant>,
+    /// It was in the background since then: its shell or another program has written below the strip.
+    was_away: bool,
 }
 
 impl Live {
@@ -34,6 +36,7 @@ impl Live {
             canvas: Canvas::new(bars),
             job: Job::new()?,
             drawn_at: None,
+            was_away: false,
         })
     }
 
@@ -49,20 +52,32 @@ impl Live {
         self.canvas.lost(number);
     }
 
-    /// When to draw, `now` or later. `None`: nothing has changed.
-    pub fn due(&self, now: Instant) -> Option<Instant> {
-        let next = self.drawn_at.map_or(now, |at| at + PAUSE);
-        self.canvas.is_dirty().then_some(next)
+    /// When to draw, `now` or later. `None`: nothing has changed, or this process is in the background.
+    pub fn due(&mut self, now: Instant) -> Option<Instant> {
+        if !self.canvas.is_dirty() {
+            return None;
+        }
+        if !screen::is_in_foreground() {
+            self.was_away = true;
+            return None;
+        }
+        Some(self.drawn_at.map_or(now, |at| at + PAUSE))
     }
 
     /// See [`Canvas::draw`].
     pub fn draw(&mut self, times: &Times, now: Instant) -> String {
         self.drawn_at = Some(now);
+        if std::mem::take(&mut self.was_away) {
+            self.abandon(times);
+        }
         self.canvas.draw(times, view())
     }
 
     /// See [`Canvas::leave`].
     pub fn leave(&mut self, times: &Times) -> String {
+        if std::mem::take(&mut self.was_away) {
+            self.abandon(times);
+        }
         self.canvas.leave(times, view())
     }
 
