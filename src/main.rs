@@ -16,6 +16,7 @@ mod memory;
 mod net;
 mod output;
 mod ping;
+mod proxy;
 mod relay;
 mod server;
 mod signal;

@@ -7,6 +7,7 @@
 //! | `help` | the help texts, letter by letter |
 //! | `json` | the events of all modes: one name for one thing |
 //! | `logging` | no client, accept or stop waits for a log line |
+//! | `proxy` | the way through SOCKS and HTTP proxies |
 //! | `readme` | what the README shows is what happens |
 //! | `relay` | much data, out and back |
 //! | `tap` | `-x` and `--record` into files, pipes and terminals; what they hold up |
@@ -32,6 +33,7 @@ mod json;
 mod logging;
 #[cfg(target_os = "linux")]
 mod privileged;
+mod proxy;
 mod readme;
 mod relay;
 mod tap;

@@ -65,6 +65,7 @@ const SOCKET: (&str, &[&str]) = (
 const TLS: (&str, &[&str]) = (
     "TLS and proxy",
     &[
+        "proxy",
         "tls",
         "tls_ca",
         "tls_pin",

@@ -1,21 +1,18 @@
-//! Connects to a name over TCP: its addresses race, and the first that answers wins (Happy
-//! Eyeballs, RFC 8305).
+//! How a client connects: its time limit, its retries, the addresses that it may use.
 
-use std::io;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure, OrFail as _};
+use crate::exit::{Exit, Failure};
 use crate::net::address::HostPort;
 use crate::net::follow::Follower;
 use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::peer::Endpoint;
-use crate::net::race::{Connected, Race};
 use crate::net::resolve::ResolveArgs;
 use crate::net::target::Address;
 use crate::units::{number, positive_duration};
-use crate::wait::{Deadline, Set};
+use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConnectArgs {
@@ -142,48 +139,4 @@ impl ConnectArgs {
         }
         Ok(addresses)
     }
-}
-
-/// Resolves `target`, connects to the first of its addresses that answers, and drops all other
-/// attempts. Gives up at the connect timeout, at `deadline`, or after `--retry` attempts more.
-pub fn connect(
-    target: &Address,
-    args: &ConnectArgs,
-    deadline: Deadline,
-) -> Result<Connected, Failure> {
-    args.with_retries(deadline, || {
-        let limit = args.limit(deadline);
-        let addresses = args.addresses(target, limit)?;
-        connect_to(target, addresses, args, limit)
-    })
-}
-
-/// As [`connect`], once and with known addresses.
-pub fn connect_to(
-    target: &Address,
-    addresses: Vec<Endpoint>,
-    args: &ConnectArgs,
-    limit: Deadline,
-) -> Result<Connected, Failure> {
-    let mut race = Race::new(args, addresses);
-    let winner = run(&mut race, limit);
-    let winner = winner.or_fail(Exit::Local, || format!("could not connect to {target}"))?;
-    winner.ok_or_else(|| race.failure(target, limit))
-}
-
-/// Blocks until `limit` at most. `None`: all attempts failed, or `limit` passed.
-fn run(race: &mut Race<'_>, limit: Deadline) -> io::Result<Option<Connected>> {
-    while !limit.has_passed() {
-        race.start_due();
-        if race.is_lost() {
-            break;
-        }
-        let mut set = Set::new();
-        let keys = race.watch(&mut set);
-        let ready = set.wait(limit.min(race.next_start()))?;
-        if let Some(winner) = race.winner(&keys, &ready, Instant::now())? {
-            return Ok(Some(winner));
-        }
-    }
-    Ok(None)
 }

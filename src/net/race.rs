@@ -27,15 +27,34 @@ pub struct Connected {
     /// When `peer` was tried.
     pub began: Instant,
     pub established: Instant,
+    /// `None`: straight.
+    pub via: Option<Via>,
     /// How the peer has broken the connection off already, without a byte. The kernel reports that
     /// once; `stream` does not tell it again.
     pub reset: Option<io::Error>,
 }
 
+/// The proxies through which a connection leads. `peer` is the first.
+pub struct Via {
+    /// Their names, the nearest first.
+    pub proxies: String,
+    /// When the last of them had connected to the target.
+    pub passed: Instant,
+}
+
 impl Connected {
     /// How long the peer took to answer. What was tried before it does not count.
     pub fn took(&self) -> Duration {
-        self.established - self.began
+        let established = self.via.as_ref().map_or(self.established, |via| via.passed);
+        established - self.began
+    }
+
+    /// `target` as typed, and how it was reached.
+    pub fn name(&self, target: &Address) -> String {
+        match &self.via {
+            Some(via) => format!("{target} through {}", via.proxies),
+            None => target.at(&self.peer),
+        }
     }
 }
 
@@ -143,6 +162,7 @@ impl<'a> Race<'a> {
                         resolved: self.began,
                         began: attempt.began,
                         established: at,
+                        via: None,
                         reset,
                     }));
                 }

@@ -37,6 +37,14 @@ impl ResolveArgs {
         }
     }
 
+    /// The same, for addresses that somebody else connects to.
+    pub fn of_any_family(&self) -> Self {
+        Self {
+            numeric: self.numeric,
+            ..Self::default()
+        }
+    }
+
     /// All addresses of `host` (empty: this machine) that the options allow, at least one, in the resolver's order (RFC
     /// 6724). A zone (`%eth0`) is kept. Blocks until `limit`, and for [`MOST`] at most.
     pub fn resolve(

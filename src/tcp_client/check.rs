@@ -11,11 +11,10 @@ use crate::exit::Failure;
 use crate::json::milliseconds;
 use crate::logging::LoggingArgs;
 use crate::net::connect::ConnectArgs;
-use crate::net::peer::Endpoint;
-use crate::net::race::Race;
 use crate::net::services::Protocol;
 use crate::net::target::{self, Address};
 use crate::ping::options::PingArgs;
+use crate::proxy::{self, Dialer, Route};
 use crate::units::{ip, number, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
 
@@ -82,10 +81,11 @@ impl CheckArgs {
 pub fn run(
     words: &[String],
     args: &CheckArgs,
-    connect: &ConnectArgs,
+    dialer: &Dialer,
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
+    let connect = &dialer.args;
     if args.is_netcats_interval() {
         let message = "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)";
         return Err(Failure::usage(message));
@@ -109,8 +109,8 @@ pub fn run(
     crate::check::run(
         report,
         &plan,
-        |target| connect.addresses(target, connect.limit(end)),
-        |target, addresses| Connecting::new(target, addresses, connect, connect.limit(end)),
+        |target| dialer.route(target, connect.limit(end)),
+        |target, route| Connecting::new(target, route, connect, connect.limit(end)),
     )
 }
 
@@ -119,30 +119,18 @@ struct Connecting<'a> {
     target: &'a Address,
     /// The address of a host that has but one.
     only: Option<SocketAddr>,
-    race: Race<'a>,
+    attempt: proxy::Attempt<'a>,
     limit: Deadline,
 }
 
 impl<'a> Connecting<'a> {
-    /// `addresses` are those of the host of `target`.
-    fn new(
-        target: &'a Address,
-        mut addresses: Vec<Endpoint>,
-        connect: &'a ConnectArgs,
-        limit: Deadline,
-    ) -> Self {
-        for address in &mut addresses {
-            if let (Endpoint::Inet(address), Some(port)) = (address, target.port()) {
-                address.set_port(port);
-            }
-        }
+    /// `route` leads to the host of `target`.
+    fn new(target: &'a Address, route: Route, connect: &'a ConnectArgs, limit: Deadline) -> Self {
+        let route = route.at_port(target.port());
         Self {
             target,
-            only: match &addresses[..] {
-                [address] => address.inet(),
-                _ => None,
-            },
-            race: Race::new(connect, addresses),
+            only: route.only_address(),
+            attempt: proxy::Attempt::new(connect, target, route),
             limit,
         }
     }
@@ -151,42 +139,42 @@ impl<'a> Connecting<'a> {
 impl Attempt for Connecting<'_> {
     fn proceed(&mut self) {
         if !self.limit.has_passed() {
-            self.race.start_due();
+            self.attempt.start_due();
         }
     }
 
     fn wake(&self) -> Deadline {
-        if self.race.is_lost() {
+        if self.attempt.is_lost() {
             return Deadline::now();
         }
-        self.limit.min(self.race.next_start())
+        self.limit.min(self.attempt.next_start())
     }
 
     fn watch<'s>(&'s self, set: &mut Set<'s>) -> Vec<Key> {
-        self.race.watch(set)
+        self.attempt.watch(set)
     }
 
     fn result(&mut self, keys: &[Key], ready: &Ready, at: Instant) -> io::Result<Option<Checked>> {
-        if let Some(connected) = self.race.winner(keys, ready, at)? {
-            let time = connected.took();
-            let peer = connected.peer;
-            let (target, millis) = (self.target, milliseconds(time));
-            let at = match &peer {
-                Endpoint::Inet(address) => format!(" ({})", ip(address)),
-                Endpoint::Unix(_) => String::new(),
+        if let Some(connected) = self.attempt.connected(keys, ready, at)? {
+            let (target, time) = (self.target, connected.took());
+            let millis = milliseconds(time);
+            let address = connected.peer.inet().filter(|_| connected.via.is_none());
+            let name = match &address {
+                Some(address) => format!("{target} ({})", ip(address)),
+                None => connected.name(target),
             };
             return Ok(Some(Checked {
                 state: State::Open,
-                address: peer.inet(),
+                address,
                 time: Some(time),
-                line: Some(format!("{target}{at} open, {millis:.3} ms")),
+                line: Some(format!("{name} open, {millis:.3} ms")),
                 failure: None,
             }));
         }
-        let is_over = self.race.is_lost() || self.limit.has_passed_at(at);
+        let is_over = self.attempt.is_lost() || self.limit.has_passed_at(at);
         Ok(is_over.then(|| Checked {
             address: self.only,
-            ..Checked::failed(self.race.failure(self.target, self.limit))
+            ..Checked::failed(self.attempt.failure(self.limit))
         }))
     }
 }

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
-use crate::net::connect::{ConnectArgs, connect};
+use crate::net::connect::ConnectArgs;
 use crate::net::services::Protocol;
 use crate::net::stream::Stream;
 use crate::net::target::Address;
+use crate::proxy::{Dialer, ProxyArgs};
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::pace::{Pace, Pieces};
@@ -90,6 +91,8 @@ pub struct Args {
     connect: ConnectArgs,
     #[command(flatten)]
     tls: ClientTlsArgs,
+    #[command(flatten)]
+    proxy: ProxyArgs,
 }
 
 /// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
@@ -99,8 +102,9 @@ type Bytes = Vec<u8>;
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     args.connect.is_verbose = logging.verbose > 0;
+    let dialer = Dialer::new(args.connect.clone(), &args.proxy)?;
     if args.check.is_wanted() {
-        return check::run(&args.target, &args.check, &args.connect, deadline, logging);
+        return check::run(&args.target, &args.check, &dialer, deadline, logging);
     }
     args.read_url().map_err(Failure::usage)?;
     HostPort::take_back(&mut args.target, &mut args.get, Protocol::Tcp);
@@ -127,8 +131,8 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let reader = args.reader(&target, path, &mut status)?;
     let connector = args.connector()?;
     let start = Instant::now();
-    let connection = connect(&target, &args.connect, deadline)?;
-    let name = target.at(&connection.peer);
+    let connection = dialer.connect(&target, deadline)?;
+    let name = connection.name(&target);
     // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;
@@ -162,10 +166,13 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     }
     if args.timing {
         let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
+        let via = connection.via.as_ref();
+        let proxy = via.map(|via| format!(", proxy {}", since_start(via.passed)));
+        let proxy = proxy.unwrap_or_default();
         let first_byte = traffic.first_received.map(since_start);
         let tls = session.map(|_| format!("tls {}, ", since_start(encrypted)));
         tracing::info!(
-            "resolve {}, connect {}, {}first byte {}, total {}",
+            "resolve {}, connect {}{proxy}, {}first byte {}, total {}",
             since_start(connection.resolved),
             since_start(connection.established),
             tls.unwrap_or_default(),

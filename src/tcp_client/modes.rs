@@ -27,7 +27,10 @@ pub const OPTIONS: &Rows = &[
     (&["recv_buffer", "send_buffer", "mss", "keepalive"], ALL),
     (&["reuse_port", "limit"], ALL),
     (&["connect_timeout"], &[TALK, SEND, GET, CHECK]),
-    (&["retry", "retry_delay"], &[TALK, SEND, GET, CHECK]),
+    (
+        &["retry", "retry_delay", "proxy"],
+        &[TALK, SEND, GET, CHECK],
+    ),
     (&["send"], &[SEND]),
     (&["get"], &[GET]),
     (&["interactive", "recv_only", "half_close_wait"], &[TALK]),
@@ -58,6 +61,7 @@ impl Args {
         let mut targets = self.target.iter();
         if !self.target.is_empty() && targets.all(|word| UnixName::read(word).is_some()) {
             typed.exclude(OF_IP, "a Unix socket")?;
+            typed.exclude(&["proxy"], "a Unix socket")?;
         }
         if self.check.is_repeated() {
             return Ok(());

@@ -54,7 +54,7 @@ impl Status {
     /// The connection is there. `reads_input`: what is typed is sent.
     pub fn connected(&self, target: &Address, connection: &Connected, reads_input: bool) {
         let peer = &connection.peer;
-        let name = target.at(peer);
+        let name = connection.name(target);
         match self.audience {
             Audience::Person if !self.has_begun => {
                 let input = if reads_input {

@@ -30,6 +30,7 @@ use crate::net::options::TcpSocketArgs;
 use crate::net::peer::Endpoint;
 use crate::net::services::Protocol;
 use crate::output;
+use crate::proxy::{Dialer, ProxyArgs};
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
@@ -79,6 +80,8 @@ pub struct Args {
     socket: TcpSocketArgs,
     #[command(flatten)]
     tls: ServerTlsArgs,
+    #[command(flatten)]
+    proxy: ProxyArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -121,6 +124,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .place(Protocol::Tcp, args.service.runs_program())?;
     args.stream.tap.check()?;
     let connect = ConnectArgs::new(args.listen.resolve.clone());
+    let dialer = Dialer::new(connect, &args.proxy)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
     let listeners = args.open(&place)?;
@@ -129,7 +133,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         &args.tls.to_target(),
         &args.stream,
         args.limits.keep_open,
-        connect,
+        dialer,
         &listeners,
     )?;
     let acceptor = args.acceptor(&listeners)?;

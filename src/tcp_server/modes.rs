@@ -48,7 +48,7 @@ pub const OPTIONS: &Rows = &[
     ),
     (&["service"], ALL),
     (&["exec", "sh_exec"], &[EXEC]),
-    (&["forward"], &[FORWARD]),
+    (&["forward", "proxy"], &[FORWARD]),
     (&["tls", "tls_cert", "tls_key", "tls_name"], ALL),
     (&["tls_alpn", "tls_min", "tls_allow_cut"], ALL),
     (&["tls_client_ca"], ALL),

@@ -3,7 +3,6 @@
 /// Options, and what to do instead: with a client, with a server.
 type Row = (&'static [&'static str], &'static str, &'static str);
 
-const NO_PROXY: &str = "netkit connects through no proxy yet";
 const NO_DTLS: &str = "netkit encrypts no datagrams (DTLS)";
 const NO_PROTOCOL: &str = "netkit speaks TCP and UDP only";
 const NO_ROUTE: &str = "routers drop packets with a route of their own (source routing)";
@@ -186,8 +185,8 @@ const ROWS: &[Row] = &[
             "--proxy-auth",
             "--proxy-dns",
         ],
-        NO_PROXY,
-        NO_PROXY,
+        "write 'netkit tcp-client --proxy URL'",
+        "write 'netkit tcp-server --forward HOST:PORT --proxy URL'",
     ),
     (
         &["--ssl-cert"],

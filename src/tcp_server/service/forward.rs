@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exit::{Failure, blame};
-use crate::net::connect::{ConnectArgs, connect_to};
 use crate::net::peer::Endpoint;
 use crate::net::socket::is_local;
 use crate::net::stream::Stream;
 use crate::net::target::Address;
+use crate::proxy::Dialer;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
 use crate::tap;
@@ -25,7 +25,7 @@ const END: Duration = Duration::from_millis(500);
 /// Where connections are forwarded to.
 pub struct Forward {
     pub target: Address,
-    pub connect: ConnectArgs,
+    pub dialer: Dialer,
     /// What encrypts the way to the target, with `--forward-tls`.
     pub tls: Option<Connector>,
     /// The addresses of this server. A connection to one of them would be forwarded again, and again.
@@ -43,10 +43,10 @@ impl Forward {
             let limit = connection.check(limit);
             limit.err().unwrap_or(Ended::Local(failure))
         };
-        let connect_limit = self.connect.limit(limit);
-        let (target, peer) = self.connect(connect_limit).map_err(failed)?;
+        let connect_limit = self.dialer.args.limit(limit);
+        let (target, name) = self.connect(connect_limit).map_err(failed)?;
         let target = Arc::new(target);
-        let session = self.encrypt(Arc::clone(&target), &peer, connect_limit);
+        let session = self.encrypt(Arc::clone(&target), name, connect_limit);
         let session = session.map_err(failed)?;
         let mut local = match &session {
             Some(session) => Duplex::of_session(Rc::clone(session)),
@@ -70,13 +70,12 @@ impl Forward {
     fn encrypt(
         &self,
         target: Arc<Stream>,
-        peer: &Endpoint,
+        name: String,
         limit: Deadline,
     ) -> Result<Option<Rc<Session>>, Failure> {
         let Some(tls) = &self.tls else {
             return Ok(None);
         };
-        let name = self.target.at(peer);
         let session = tls.shake_hands(target as _, self.target.host(), name, limit)?;
         Ok(Some(Rc::new(session)))
     }
@@ -86,21 +85,22 @@ impl Forward {
         Failure::of(blame(error), sentence, error)
     }
 
-    fn connect(&self, limit: Deadline) -> Result<(Stream, Endpoint), Failure> {
-        let mut addresses = self.connect.addresses(&self.target, limit)?;
-        addresses.retain(|address| !self.is_own(address));
-        if addresses.is_empty() {
+    fn connect(&self, limit: Deadline) -> Result<(Stream, String), Failure> {
+        let mut route = self.dialer.route(&self.target, limit)?;
+        route.addresses.retain(|address| !self.is_own(address));
+        if route.addresses.is_empty() {
             let sentence = format!(
                 "could not connect to {}: this server listens there",
                 self.target
             );
             return Err(Failure::local(sentence));
         }
-        let connected = connect_to(&self.target, addresses, &self.connect, limit)?;
-        match connected.reset {
-            Some(error) => Err(self.failure("read", &error)),
-            None => Ok((connected.stream, connected.peer)),
+        let connected = self.dialer.connect_by(route, &self.target, limit)?;
+        if let Some(error) = &connected.reset {
+            return Err(self.failure("read", error));
         }
+        let name = connected.name(&self.target);
+        Ok((connected.stream, name))
     }
 
     fn is_own(&self, endpoint: &Endpoint) -> bool {

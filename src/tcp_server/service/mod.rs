@@ -27,9 +27,9 @@ use super::connection::{Connection, Ended};
 use super::modes;
 use super::turns::Turn;
 use crate::exit::Failure;
-use crate::net::connect::ConnectArgs;
 use crate::net::listener::Listener;
 use crate::net::target::Address;
+use crate::proxy::Dialer;
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
 use crate::tls::{ClientTlsArgs, Connector};
@@ -127,13 +127,13 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// Opens what the service needs. `connect` is for `--forward`, which does not connect to `listeners`.
+    /// Opens what the service needs. `dialer` is for `--forward`, which does not connect to `listeners`.
     pub fn new(
         args: &ServiceArgs,
         tls: &ClientTlsArgs,
         stream: &StreamArgs,
         keeps_open: bool,
-        connect: ConnectArgs,
+        dialer: Dialer,
         listeners: &[Listener],
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
@@ -144,7 +144,7 @@ impl Handler {
             let own = listeners.iter().map(Listener::endpoint);
             return Ok(Self::Forward(Forward {
                 target: target.clone(),
-                connect,
+                dialer,
                 tls: tls.tls.then(|| Connector::new(tls)).transpose()?,
                 listeners: own.collect::<io::Result<_>>()?,
             }));

@@ -1,0 +1,204 @@
+//! One attempt to reach a target: a race to the first hop, then a dialogue with each proxy.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Instant;
+
+use super::route::Route;
+use super::tunnel::{Refusal, Tunnel};
+use crate::exit::{Exit, Failure, blame, cause};
+use crate::net::connect::ConnectArgs;
+use crate::net::peer::Endpoint;
+use crate::net::race::{Connected, Race, Via};
+use crate::net::stream::Stream;
+use crate::net::target::Address;
+use crate::wait::{Deadline, Key, Ready, Set};
+
+/// Its user calls [`Self::start_due`], waits until [`Self::next_start`] for what [`Self::watch`] has
+/// added, and gives that to [`Self::connected`].
+pub struct Attempt<'a> {
+    args: &'a ConnectArgs,
+    target: &'a Address,
+    route: Route,
+    race: Race<'a>,
+    /// The dialogue with a proxy, once the race is over.
+    tunnel: Option<Reached>,
+    failure: Option<Failure>,
+}
+
+/// The first proxy has been reached.
+struct Reached {
+    tunnel: Tunnel,
+    /// Which proxy is talked to.
+    index: usize,
+    peer: Endpoint,
+    resolved: Instant,
+    began: Instant,
+    established: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    /// Goes the way that `route` says. `target` is for messages.
+    pub fn new(args: &'a ConnectArgs, target: &'a Address, route: Route) -> Self {
+        Self {
+            args,
+            target,
+            race: Race::new(args, route.addresses.clone()),
+            route,
+            tunnel: None,
+            failure: None,
+        }
+    }
+
+    /// Starts what is due. Does not block.
+    pub fn start_due(&mut self) {
+        if self.tunnel.is_none() {
+            self.race.start_due();
+        }
+    }
+
+    /// When [`Self::start_due`] is due.
+    pub fn next_start(&self) -> Deadline {
+        match self.tunnel {
+            Some(_) => Deadline::NEVER,
+            None => self.race.next_start(),
+        }
+    }
+
+    /// Whether it has failed.
+    pub fn is_lost(&self) -> bool {
+        self.failure.is_some() || self.tunnel.is_none() && self.race.is_lost()
+    }
+
+    /// Adds what is under way.
+    pub fn watch<'s>(&'s self, set: &mut Set<'s>) -> Vec<Key> {
+        match &self.tunnel {
+            Some(reached) => {
+                let tunnel = &reached.tunnel;
+                vec![set.add(tunnel.as_fd(), tunnel.events())]
+            }
+            None => self.race.watch(set),
+        }
+    }
+
+    /// Takes what a wait for `keys` has found at `at`. `None`: it is not there yet, or is lost.
+    pub fn connected(
+        &mut self,
+        keys: &[Key],
+        ready: &Ready,
+        at: Instant,
+    ) -> io::Result<Option<Connected>> {
+        let reached = match self.tunnel.take() {
+            Some(reached) if keys.iter().any(|key| ready[*key]) => reached,
+            Some(reached) => {
+                self.tunnel = Some(reached);
+                return Ok(None);
+            }
+            None => {
+                let winner = self.race.winner(keys, ready, at)?;
+                let Some(winner) = winner else {
+                    return Ok(None);
+                };
+                match (self.route.hops.first(), &winner.reset) {
+                    (None, _) => return Ok(Some(winner)),
+                    (Some(_), Some(error)) => {
+                        self.refused(0, &Refusal::new(blame(error), cause(error)));
+                        return Ok(None);
+                    }
+                    (Some(_), None) => {}
+                }
+                let Some(tunnel) = self.tunnel_to(0, winner.stream) else {
+                    return Ok(None);
+                };
+                Reached {
+                    tunnel,
+                    index: 0,
+                    peer: winner.peer,
+                    resolved: winner.resolved,
+                    began: winner.began,
+                    established: winner.established,
+                }
+            }
+        };
+        Ok(self.advance(reached))
+    }
+
+    fn tunnel_to(&self, index: usize, stream: Stream) -> Option<Tunnel> {
+        let (hop, point) = (self.route.hops.get(index)?, self.route.point(index)?);
+        Some(Tunnel::new(stream, hop, point))
+    }
+
+    fn advance(&mut self, mut reached: Reached) -> Option<Connected> {
+        loop {
+            match reached.tunnel.advance() {
+                Ok(false) => {
+                    self.tunnel = Some(reached);
+                    return None;
+                }
+                Err(refusal) => {
+                    self.refused(reached.index, &refusal);
+                    return None;
+                }
+                Ok(true) => {
+                    let stream = reached.tunnel.into_stream();
+                    reached.index += 1;
+                    if reached.index == self.route.hops.len() {
+                        return Some(Connected {
+                            stream,
+                            peer: reached.peer,
+                            resolved: reached.resolved,
+                            began: reached.began,
+                            established: reached.established,
+                            via: Some(Via {
+                                proxies: self.route.names(reached.index),
+                                passed: Instant::now(),
+                            }),
+                            reset: None,
+                        });
+                    }
+                    reached.tunnel = self.tunnel_to(reached.index, stream)?;
+                }
+            }
+        }
+    }
+
+    /// The proxy `index` does not connect us. Another address of the target may be reached.
+    fn refused(&mut self, index: usize, refusal: &Refusal) {
+        let is_last = index + 1 == self.route.hops.len();
+        if is_last && !refusal.is_final && self.route.targets.len() > 1 {
+            self.route.targets.remove(0);
+            self.race = Race::new(self.args, self.route.addresses.clone());
+            return;
+        }
+        let mut failure = Failure::new(refusal.exit, self.sentence(index, &refusal.why));
+        failure.is_final |= refusal.is_final;
+        self.failure = Some(failure);
+    }
+
+    fn sentence(&self, index: usize, why: &str) -> String {
+        let (target, proxies) = (self.target, self.route.names(index));
+        let asked = match self.route.between.get(index) {
+            Some(point) => format!("asked for {point}: "),
+            None => String::new(),
+        };
+        format!("could not connect to {target} through {proxies}: {asked}{why}")
+    }
+
+    /// Why it has failed, or that there was no answer within `limit`.
+    pub fn failure(&mut self, limit: Deadline) -> Failure {
+        if let Some(failure) = self.failure.take() {
+            return failure;
+        }
+        if let Some(reached) = &self.tunnel {
+            let why = format!("no answer within {:?}", limit.length());
+            return Failure::new(Exit::Timeout, self.sentence(reached.index, &why));
+        }
+        let Some(first) = self.route.hops.first() else {
+            return self.race.failure(self.target, limit);
+        };
+        let failure = self.race.failure(&first.address.clone().into(), limit);
+        let target = self.target;
+        let message = format!("could not connect to {target} through a proxy: {failure}");
+        Failure::new(failure.exit, message)
+    }
+}

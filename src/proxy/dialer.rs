@@ -1,0 +1,98 @@
+//! Connects to targets, through the proxies that the user has named.
+
+use std::io;
+use std::time::Instant;
+
+use super::attempt::Attempt;
+use super::hop::Hop;
+use super::route::Route;
+use super::{ProxyArgs, surroundings};
+use crate::exit::{Exit, Failure, OrFail as _};
+use crate::net::connect::ConnectArgs;
+use crate::net::race::Connected;
+use crate::net::target::Address;
+use crate::wait::{Deadline, Set};
+
+pub struct Dialer {
+    pub args: ConnectArgs,
+    hops: Vec<Hop>,
+    /// Targets that are connected to without a proxy: the value of `NO_PROXY`.
+    excluded: String,
+}
+
+impl Dialer {
+    pub fn new(args: ConnectArgs, proxy: &ProxyArgs) -> Result<Self, Failure> {
+        let mut dialer = Self {
+            args,
+            hops: Vec::new(),
+            excluded: String::new(),
+        };
+        let mut urls = proxy.proxy.clone();
+        if urls.iter().any(|url| url == "env") {
+            if urls.len() > 1 {
+                let message = "--proxy env is the whole chain: name no other proxy";
+                return Err(Failure::usage(message));
+            }
+            urls = surroundings::variable("ALL_PROXY").into_iter().collect();
+            dialer.excluded = surroundings::variable("NO_PROXY").unwrap_or_default();
+        }
+        if !urls.is_empty() {
+            let usual = surroundings::credentials();
+            let hops = urls.iter().map(|url| Hop::read(url, usual.as_ref()));
+            dialer.hops = hops.collect::<Result<_, _>>().map_err(Failure::usage)?;
+        }
+        Ok(dialer)
+    }
+
+    /// Resolves what the way to `target` needs.
+    pub fn route(&self, target: &Address, limit: Deadline) -> Result<Route, Failure> {
+        let (args, hops) = (&self.args, &self.hops);
+        let (Address::Inet(inet), Some(first)) = (target, hops.first()) else {
+            return Ok(Route::straight(args.addresses(target, limit)?));
+        };
+        if surroundings::excludes(&self.excluded, inet) {
+            return Ok(Route::straight(args.addresses(target, limit)?));
+        }
+        let addresses = args.addresses(&first.address.clone().into(), limit)?;
+        Route::through(hops.clone(), addresses, inet, &args.resolve, limit)
+    }
+
+    /// Connects to `target`. Gives up at the connect timeout, at `deadline`, or after `--retry` attempts
+    /// more.
+    pub fn connect(&self, target: &Address, deadline: Deadline) -> Result<Connected, Failure> {
+        self.args.with_retries(deadline, || {
+            let limit = self.args.limit(deadline);
+            self.connect_by(self.route(target, limit)?, target, limit)
+        })
+    }
+
+    /// As [`Self::connect`], once and by a known way.
+    pub fn connect_by(
+        &self,
+        route: Route,
+        target: &Address,
+        limit: Deadline,
+    ) -> Result<Connected, Failure> {
+        let mut attempt = Attempt::new(&self.args, target, route);
+        let reached = run(&mut attempt, limit);
+        let reached = reached.or_fail(Exit::Local, || format!("could not connect to {target}"))?;
+        reached.ok_or_else(|| attempt.failure(limit))
+    }
+}
+
+/// Blocks until `limit` at most. `None`: all attempts failed, or `limit` passed.
+fn run(attempt: &mut Attempt<'_>, limit: Deadline) -> io::Result<Option<Connected>> {
+    while !limit.has_passed() {
+        attempt.start_due();
+        if attempt.is_lost() {
+            break;
+        }
+        let mut set = Set::new();
+        let keys = attempt.watch(&mut set);
+        let ready = set.wait(limit.min(attempt.next_start()))?;
+        if let Some(connected) = attempt.connected(&keys, &ready, Instant::now())? {
+            return Ok(Some(connected));
+        }
+    }
+    Ok(None)
+}
