@@ -56,6 +56,12 @@ impl Failure {
         }
     }
 
+    /// To try again would not help.
+    pub fn that_stays(mut self) -> Self {
+        self.is_final = true;
+        self
+    }
+
     /// To try again may help: what is missing on this machine may come.
     pub fn that_may_pass(mut self) -> Self {
         self.is_final = false;

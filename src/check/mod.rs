@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
+use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
 use crate::net::address::HostPort;
@@ -74,6 +75,8 @@ pub struct Checked {
     pub line: Option<String>,
     /// Why the port is not open, where that is an error.
     pub failure: Option<Failure>,
+    /// What else JSON tells of it.
+    pub fields: Vec<(&'static str, Value)>,
 }
 
 impl Checked {
@@ -90,6 +93,7 @@ impl Checked {
             time: None,
             line: None,
             failure: Some(failure),
+            fields: Vec::new(),
         }
     }
 

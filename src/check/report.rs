@@ -175,6 +175,8 @@ fn event(target: &impl Target, checked: &Checked) -> Event {
         .with("address", checked.address.as_ref().map(ip))
         .with("port", target.port())
         .with("rtt_ms", checked.time.map(milliseconds));
+    let fields = checked.fields.iter().cloned();
+    let event = fields.fold(event, |event, (key, value)| event.with(key, value));
     let Some(failure) = &checked.failure else {
         return event;
     };

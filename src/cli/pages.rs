@@ -77,6 +77,7 @@ const TLS: (&str, &[&str]) = (
         "tls_alpn",
         "tls_min",
         "tls_save_chain",
+        "tls_expiry",
         "tls_allow_cut",
         "forward_tls",
         "forward_tls_name",

@@ -2,9 +2,11 @@
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ping;
+use super::handshake::{Encryption, Handshake};
+use super::{Args, ping};
 use crate::check::report::Report;
 use crate::check::{Attempt, Checked, Plan, State, at_a_time};
 use crate::exit::Failure;
@@ -15,6 +17,7 @@ use crate::net::services::Protocol;
 use crate::net::target::{self, Address};
 use crate::ping::options::PingArgs;
 use crate::proxy::{self, Dialer, Route};
+use crate::tls::Connector;
 use crate::units::{ip, number, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
 
@@ -79,13 +82,12 @@ impl CheckArgs {
 /// Connects to each port, `--parallel` of them at a time, and reports them in the order of `words`.
 /// Fails if one of them is not open.
 pub fn run(
-    words: &[String],
-    args: &CheckArgs,
+    all: &Args,
     dialer: &Dialer,
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
-    let connect = &dialer.args;
+    let (words, args, connect) = (&all.target, &all.check, &dialer.args);
     if args.is_netcats_interval() {
         let message = "-i alone is a ping; netcat's -i is --line-delay (a ping: --ping -i)";
         return Err(Failure::usage(message));
@@ -103,6 +105,11 @@ pub fn run(
         };
         return ping::run(target, args, connect, deadline, logging);
     }
+    let tls = all.tls.tls.then(|| Connector::with_verdict(&all.tls));
+    let tls = Encryption {
+        connector: tls.transpose()?,
+        expiry: all.tls.tls_expiry,
+    };
     let plan = args.plan(connect, deadline);
     let end = plan.end();
     let report = Report::start(&targets, &words.join(" "), args.json, logging.verbose > 0)?;
@@ -110,7 +117,10 @@ pub fn run(
         report,
         &plan,
         |target| dialer.route(target, connect.limit(end)),
-        |target, route| Connecting::new(target, route, connect, connect.limit(end)),
+        |target, route| {
+            let limit = connect.limit(end);
+            Connecting::new(target, route, connect, limit, &tls)
+        },
     )
 }
 
@@ -121,29 +131,43 @@ struct Connecting<'a> {
     only: Option<SocketAddr>,
     attempt: proxy::Attempt<'a>,
     limit: Deadline,
+    tls: &'a Encryption,
+    /// The connection stands, and TLS has begun.
+    handshake: Option<Handshake<'a>>,
 }
 
 impl<'a> Connecting<'a> {
     /// `route` leads to the host of `target`.
-    fn new(target: &'a Address, route: Route, connect: &'a ConnectArgs, limit: Deadline) -> Self {
+    fn new(
+        target: &'a Address,
+        route: Route,
+        connect: &'a ConnectArgs,
+        limit: Deadline,
+        tls: &'a Encryption,
+    ) -> Self {
         let route = route.at_port(target.port());
         Self {
             target,
             only: route.only_address(),
             attempt: proxy::Attempt::new(connect, target, route),
             limit,
+            tls,
+            handshake: None,
         }
     }
 }
 
 impl Attempt for Connecting<'_> {
     fn proceed(&mut self) {
-        if !self.limit.has_passed() {
+        if !self.limit.has_passed() && self.handshake.is_none() {
             self.attempt.start_due();
         }
     }
 
     fn wake(&self) -> Deadline {
+        if let Some(handshake) = &self.handshake {
+            return self.limit.min(handshake.settles_at);
+        }
         if self.attempt.is_lost() {
             return Deadline::now();
         }
@@ -151,10 +175,16 @@ impl Attempt for Connecting<'_> {
     }
 
     fn watch<'s>(&'s self, set: &mut Set<'s>) -> Vec<Key> {
-        self.attempt.watch(set)
+        match &self.handshake {
+            Some(handshake) => vec![handshake.watch(set)],
+            None => self.attempt.watch(set),
+        }
     }
 
     fn result(&mut self, keys: &[Key], ready: &Ready, at: Instant) -> io::Result<Option<Checked>> {
+        if let Some(handshake) = &mut self.handshake {
+            return Ok(handshake.proceed(self.limit, self.tls.expiry));
+        }
         if let Some(connected) = self.attempt.connected(keys, ready, at)? {
             let (target, time) = (self.target, connected.took());
             let millis = milliseconds(time);
@@ -163,13 +193,27 @@ impl Attempt for Connecting<'_> {
                 Some(address) => format!("{target} ({})", ip(address)),
                 None => connected.name(target),
             };
-            return Ok(Some(Checked {
+            let checked = Checked {
                 state: State::Open,
                 address,
                 time: Some(time),
                 line: Some(format!("{name} open, {millis:.3} ms")),
                 failure: None,
-            }));
+                fields: Vec::new(),
+            };
+            let Some(connector) = &self.tls.connector else {
+                return Ok(Some(checked));
+            };
+            let name = connected.name(target);
+            let socket = Arc::new(connected.stream) as _;
+            return Ok(match connector.begin(socket, target.host()) {
+                Ok(session) => {
+                    self.handshake =
+                        Some(Handshake::new(connector, session, target, name, checked));
+                    self.result(&[], ready, at)?
+                }
+                Err(failure) => Some(Checked::failed(failure)),
+            });
         }
         let is_over = self.attempt.is_lost() || self.limit.has_passed_at(at);
         Ok(is_over.then(|| Checked {

@@ -1,6 +1,7 @@
 //! Connects to a TCP server, sends standard input and prints the answer.
 
 mod check;
+mod handshake;
 mod http;
 pub mod modes;
 mod ping;
@@ -104,7 +105,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     args.connect.is_verbose = logging.verbose > 0;
     let dialer = Dialer::new(args.connect.clone(), &args.proxy)?;
     if args.check.is_wanted() {
-        return check::run(&args.target, &args.check, &dialer, deadline, logging);
+        return check::run(&args, &dialer, deadline, logging);
     }
     args.read_url().map_err(Failure::usage)?;
     HostPort::take_back(&mut args.target, &mut args.get, Protocol::Tcp);
@@ -137,7 +138,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;
     status.connected(&target, &connection, reads_input);
-    let handshake = Handshake {
+    let handshake = Encrypt {
         target: &target,
         name: &name,
         limit: args.connect.limit_since(connection.resolved, deadline),
@@ -188,14 +189,14 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
 }
 
 /// The part of connecting that comes after TCP.
-struct Handshake<'a> {
+struct Encrypt<'a> {
     target: &'a Address,
     /// The target in messages.
     name: &'a str,
     limit: Deadline,
 }
 
-impl Handshake<'_> {
+impl Encrypt<'_> {
     /// Blocks until the server has agreed and is trusted. `None`: there is no TLS.
     fn with(
         &self,

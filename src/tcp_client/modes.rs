@@ -18,7 +18,7 @@ const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 const ALL: &[Mode] = &[TALK, SEND, GET, CHECK, PING];
 
 /// The modes in which TLS may encrypt.
-const ENCRYPTED: &[Mode] = &[TALK, SEND, GET];
+const ENCRYPTED: &[Mode] = &[TALK, SEND, GET, CHECK];
 
 pub const OPTIONS: &Rows = &[
     (&["help", "version", "verbose", "quiet", "log_format"], ALL),
@@ -40,8 +40,10 @@ pub const OPTIONS: &Rows = &[
     (&["hex_dump", "record", "append"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
     (&["tls", "tls_ca", "tls_pin", "tls_insecure"], ENCRYPTED),
-    (&["tls_name", "tls_save_chain", "tls_allow_cut"], ENCRYPTED),
     (&["tls_cert", "tls_key", "tls_alpn", "tls_min"], ENCRYPTED),
+    (&["tls_name"], ENCRYPTED),
+    (&["tls_save_chain", "tls_allow_cut"], &[TALK, SEND, GET]),
+    (&["tls_expiry"], &[CHECK]),
     (&["check"], &[CHECK, PING]),
     (&["parallel", "wait"], &[CHECK]),
     (

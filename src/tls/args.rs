@@ -1,8 +1,10 @@
 //! The options of TLS, for clients and servers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::exit::Failure;
+use crate::units::positive_duration;
 use crate::usage::Typed;
 
 /// What both ends may present and demand.
@@ -69,6 +71,9 @@ pub struct ClientTlsArgs {
     /// Save the server's certificates in FILE (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_save_chain: Option<PathBuf>,
+    /// With -z: exit 1 if the certificate ends in TIME
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    pub tls_expiry: Option<Duration>,
     #[command(flatten)]
     pub own: OwnArgs,
 }
@@ -133,7 +138,8 @@ fn pin(text: &str) -> Result<Pin, String> {
 }
 
 /// The ids of the options that need `--tls`.
-const NEED_TLS: [&str; 11] = [
+const NEED_TLS: [&str; 12] = [
+    "tls_expiry",
     "tls_ca",
     "tls_pin",
     "tls_insecure",

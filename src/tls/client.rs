@@ -1,18 +1,17 @@
 //! Shakes hands as a client.
 
 use std::fmt::Display;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::args::{ClientTlsArgs, OwnArgs, Version};
-use super::certificate::{Certificate, fingerprint};
 use super::session::{Session, Socket};
 use super::verify::{Authorities, Trust, Verifier};
 use super::{files, words};
@@ -25,6 +24,8 @@ pub struct Connector {
     name: Option<String>,
     allows_cut: bool,
     save_chain: Option<PathBuf>,
+    /// Whom nobody has to be trusted by, as `--tls-insecure` says.
+    unasked: Option<Authorities>,
 }
 
 impl Connector {
@@ -50,11 +51,20 @@ impl Connector {
             name: args.tls_name.clone(),
             allows_cut: args.own.tls_allow_cut,
             save_chain: args.tls_save_chain.clone(),
+            unasked: None,
         })
     }
 
+    /// A connection to `host`, whose handshake has not begun.
+    pub fn begin(&self, socket: Socket, host: &str) -> Result<Session, Failure> {
+        let name = server_name(self.name.as_deref().unwrap_or(host))?;
+        let engine = ClientConnection::new(Arc::clone(&self.config), name);
+        let engine = engine.map_err(|error| Failure::local(words::told(&error)))?;
+        Ok(Session::new(socket, engine.into(), self.allows_cut)?)
+    }
+
     /// Encrypts a connection to `host`, which messages call `peer`. Blocks until the server has agreed
-    /// and is trusted, or until `limit`, which messages call `limit_name`.
+    /// and is trusted, or until `limit`.
     pub fn shake_hands(
         &self,
         socket: Socket,
@@ -62,16 +72,7 @@ impl Connector {
         peer: impl Display,
         limit: Deadline,
     ) -> Result<Session, Failure> {
-        let name = server_name(self.name.as_deref().unwrap_or(host))?;
-        let failed = |why: &str| {
-            Failure::new(
-                Exit::Network,
-                format!("could not speak TLS with {peer}: {why}"),
-            )
-        };
-        let engine = ClientConnection::new(Arc::clone(&self.config), name);
-        let engine = engine.map_err(|error| failed(&words::told(&error)))?;
-        let session = Session::new(socket, engine.into(), self.allows_cut)?;
+        let session = self.begin(socket, host)?;
         let shaken = session.shake_hands(limit);
         if let Some(path) = &self.save_chain {
             let chain = session.chain();
@@ -81,43 +82,49 @@ impl Connector {
         }
         match shaken {
             Ok(()) => Ok(session),
-            Err(error) => Err(match words::refused(&error) {
-                words::Refused::Distrusted(why) => {
-                    Failure::new(Exit::Network, format!("could not trust {peer}: {why}"))
-                }
-                words::Refused::TimedOut => {
-                    let length = limit.length();
-                    let message =
-                        format!("gave up on {peer}: no end of the TLS handshake within {length:?}");
-                    Failure::new(Exit::Timeout, message)
-                }
-                words::Refused::Failed(why) => failed(&why),
-            }),
+            Err(error) => Err(Self::failure(&error, peer, limit)),
         }
     }
-}
 
-impl Session {
-    /// What both sides agreed on, and the certificate of the peer, for `-v`.
-    pub fn summary(&self) -> String {
-        let agreed = self.agreed();
-        let mut parts = vec![agreed.version.to_owned(), agreed.cipher, agreed.group];
-        parts.extend(agreed.alpn);
-        let parts = parts.join(", ");
-        let chain = self.chain();
-        let Some(own) = chain.first() else {
-            return parts;
-        };
-        let pin = fingerprint(own);
-        match Certificate::read(own) {
-            Some(read) => format!(
-                "{parts}; {} by {}, until {}, {pin}",
-                read.subject,
-                read.issuer,
-                read.end(SystemTime::now())
-            ),
-            None => format!("{parts}; {pin}"),
+    /// Why the handshake with `peer` failed with `error`.
+    pub fn failure(error: &io::Error, peer: impl Display, limit: Deadline) -> Failure {
+        match words::refused(error) {
+            words::Refused::Distrusted(why) => {
+                let message = format!("could not trust {peer}: {why}");
+                Failure::new(Exit::Network, message).that_stays()
+            }
+            words::Refused::TimedOut => {
+                let length = limit.length();
+                let message =
+                    format!("gave up on {peer}: no end of the TLS handshake within {length:?}");
+                Failure::new(Exit::Timeout, message)
+            }
+            words::Refused::Failed(why) => {
+                let message = format!("could not speak TLS with {peer}: {why}");
+                Failure::new(Exit::Network, message)
+            }
         }
+    }
+
+    /// Why the certificate of a peer on `host` would not be trusted without `--tls-insecure`. `None`: it
+    /// is trusted.
+    pub fn distrust(&self, session: &Session, host: &str) -> Option<String> {
+        let authorities = self.unasked.as_ref()?;
+        let chain = session.chain();
+        let (own, others) = chain.split_first()?;
+        let name = server_name(self.name.as_deref().unwrap_or(host)).ok()?;
+        let verdict = authorities.verify(own, others, &name, UnixTime::now());
+        verdict.err().map(|distrust| distrust.why)
+    }
+
+    /// As [`Self::new`], and able to tell whether a certificate is trusted which `--tls-insecure` lets
+    /// pass.
+    pub fn with_verdict(args: &ClientTlsArgs) -> Result<Self, Failure> {
+        let mut connector = Self::new(args)?;
+        if args.tls_insecure {
+            connector.unasked = Some(Authorities::of_system(&provider())?);
+        }
+        Ok(connector)
     }
 }
 

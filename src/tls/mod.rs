@@ -14,6 +14,8 @@ mod client;
 #[cfg(feature = "tls")]
 mod files;
 #[cfg(feature = "tls")]
+mod report;
+#[cfg(feature = "tls")]
 mod server;
 #[cfg(feature = "tls")]
 mod session;

@@ -66,23 +66,36 @@ impl Session {
     /// Blocks until both sides have agreed, or until `limit`: then it fails with `TimedOut`. A peer
     /// that is refused is told why.
     pub fn shake_hands(&self, limit: Deadline) -> io::Result<()> {
-        loop {
-            let state = &mut *self.state.borrow_mut();
-            state.flush(&self.socket)?;
-            let is_flushing = state.engine.wants_write();
-            if !is_flushing && !state.engine.is_handshaking() {
-                return Ok(());
-            }
+        while !self.proceed()? {
             if limit.has_passed() {
                 return Err(ErrorKind::TimedOut.into());
             }
             let mut set = Set::new();
-            set.add(self.socket.as_fd(), if is_flushing { OUT } else { IN });
+            set.add(self.socket.as_fd(), self.next());
             set.wait(limit)?;
-            if !is_flushing && if_ready(state.receive(&self.socket))? == Some(0) {
-                return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+
+    /// What poll(2) has to wait for before the handshake proceeds.
+    pub fn next(&self) -> PollFlags {
+        if self.is_flushing() { OUT } else { IN }
+    }
+
+    /// Goes on with the handshake; whether both sides have agreed.
+    pub fn proceed(&self) -> io::Result<bool> {
+        let state = &mut *self.state.borrow_mut();
+        loop {
+            state.flush(&self.socket)?;
+            let is_flushing = state.engine.wants_write();
+            if is_flushing || !state.engine.is_handshaking() {
+                return Ok(!is_flushing);
             }
-            state.process();
+            match if_ready(state.receive(&self.socket))? {
+                None => return Ok(false),
+                Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Some(_) => state.process(),
+            }
             if let Some(error) = state.failure.take() {
                 let _ = state.flush(&self.socket);
                 return Err(io::Error::new(ErrorKind::InvalidData, error));

@@ -21,11 +21,15 @@ use crate::exit::Failure;
 
 /// Why a certificate is not trusted: a finished sentence.
 #[derive(Clone, Debug)]
-pub struct Distrust(String);
+pub struct Distrust {
+    pub why: String,
+    /// What the user can do about it, from the separator on.
+    advice: String,
+}
 
 impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}{}", self.why, self.advice)
     }
 }
 
@@ -85,7 +89,7 @@ impl Authorities {
         Ok(Self { webpki, listed })
     }
 
-    fn verify(
+    pub fn verify(
         &self,
         own: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
@@ -106,9 +110,8 @@ impl Authorities {
         result.map_err(|error| {
             let why = why(&error, own, name);
             let pin = fingerprint(own);
-            Distrust(format!(
-                "{why}; if {pin} is the one you expect, --tls-pin {pin}"
-            ))
+            let advice = format!("; if {pin} is the one you expect, --tls-pin {pin}");
+            Distrust { why, advice }
         })
     }
 }
@@ -198,7 +201,8 @@ impl ServerCertVerifier for Verifier {
                 let found = sha256(own);
                 if !pins.iter().any(|pin| pin.0 == found) {
                     let why = format!("its certificate is sha256:{found}, which is not pinned");
-                    return Err(Distrust(why).into());
+                    let advice = String::new();
+                    return Err(Distrust { why, advice }.into());
                 }
             }
             Trust::Authorities(authorities) => authorities.verify(own, others, name, now)?,

@@ -121,6 +121,7 @@ impl Asking<'_> {
             time,
             line: Some(format!("{} {words}{millis}", self.target.name(address))),
             failure: (state == State::Closed).then(|| Failure::announced(Exit::Network)),
+            fields: Vec::new(),
         }
     }
 }

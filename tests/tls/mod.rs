@@ -1,6 +1,7 @@
 //! TLS, both ends: how a session ends, whom it trusts, what it says.
 
 mod certificates;
+mod check;
 mod cutting;
 mod forward;
 mod interop;

@@ -123,7 +123,7 @@ pub enum Handler {
     Stdio(Stdio),
     Broker(Arc<Broker>),
     Exec(Program, StreamArgs),
-    Forward(Forward),
+    Forward(Box<Forward>),
 }
 
 impl Handler {
@@ -142,12 +142,12 @@ impl Handler {
         }
         if let Some(target) = &args.forward {
             let own = listeners.iter().map(Listener::endpoint);
-            return Ok(Self::Forward(Forward {
+            return Ok(Self::Forward(Box::new(Forward {
                 target: target.clone(),
                 dialer,
                 tls: tls.tls.then(|| Connector::new(tls)).transpose()?,
                 listeners: own.collect::<io::Result<_>>()?,
-            }));
+            })));
         }
         Ok(match args.service() {
             Service::Hello => Self::Hello(args.hello.clone()),
