@@ -7,6 +7,7 @@
 //! | `help` | the help texts, letter by letter |
 //! | `json` | the events of all modes: one name for one thing |
 //! | `logging` | no client, accept or stop waits for a log line |
+//! | `proxy_header` | the PROXY protocol |
 //! | `proxy` | the way through SOCKS and HTTP proxies |
 //! | `readme` | what the README shows is what happens |
 //! | `relay` | much data, out and back |
@@ -34,6 +35,7 @@ mod logging;
 #[cfg(target_os = "linux")]
 mod privileged;
 mod proxy;
+mod proxy_header;
 mod readme;
 mod relay;
 mod tap;

@@ -66,6 +66,9 @@ const TLS: (&str, &[&str]) = (
     "TLS and proxy",
     &[
         "proxy",
+        "send_proxy",
+        "send_proxy_from",
+        "accept_proxy",
         "tls",
         "tls_ca",
         "tls_pin",

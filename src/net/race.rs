@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,12 @@ impl Connected {
     pub fn took(&self) -> Duration {
         let established = self.via.as_ref().map_or(self.established, |via| via.passed);
         established - self.began
+    }
+
+    /// The addresses of both ends. `None`: it is on a Unix socket.
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let local = self.stream.local().ok().flatten()?;
+        Some((local.inet()?, self.peer.inet()?))
     }
 
     /// `target` as typed, and how it was reached.
@@ -267,7 +274,7 @@ fn outcome(socket: &Socket) -> io::Result<Option<io::Error>> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener};
 
     use super::*;
     use crate::net::options::{SourceArgs, TcpSocketArgs};

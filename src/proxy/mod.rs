@@ -8,6 +8,7 @@
 
 mod attempt;
 mod dialer;
+pub mod header;
 mod hop;
 mod http;
 mod route;
@@ -15,9 +16,61 @@ mod socks;
 mod surroundings;
 mod tunnel;
 
+use std::net::SocketAddr;
+
+use rustix::net::SendFlags;
+
+use crate::exit::{Failure, blame};
+use crate::net::stream::Stream;
 pub use attempt::Attempt;
 pub use dialer::Dialer;
+use header::{Ends, Version};
 pub use route::Route;
+
+/// The PROXY protocol header that a connection begins with.
+#[derive(Clone, clap::Args)]
+pub struct HeaderArgs {
+    /// Begin with a PROXY protocol header [default: v1]
+    ///
+    /// The header of haproxy names the two addresses of the connection; with --forward those of the client,
+    /// and of the address that it connected to.
+    #[arg(long, value_name = "VERSION", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "v1")]
+    send_proxy: Option<Version>,
+    /// Name IP:PORT as the source in that header
+    #[arg(long, value_name = "IP:PORT")]
+    send_proxy_from: Option<SocketAddr>,
+}
+
+impl HeaderArgs {
+    /// Sends the header, if one is asked for, in one piece. `ends`: what it names, if that is known. `name`
+    /// is that of the peer.
+    pub fn send(&self, stream: &Stream, ends: Option<Ends>, name: &str) -> Result<(), Failure> {
+        let usual = self.send_proxy_from.map(|_| Version::V1);
+        let Some(version) = self.send_proxy.or(usual) else {
+            return Ok(());
+        };
+        let ends = match (ends, self.send_proxy_from) {
+            (Some(Ends { destination, .. }), Some(source))
+                if source.is_ipv4() != destination.is_ipv4() =>
+            {
+                return Err(Failure::local(format!(
+                    "--send-proxy-from {source} has another family than {destination}; -4 and -6 choose one"
+                )));
+            }
+            (Some(ends), Some(source)) => Some(Ends { source, ..ends }),
+            (ends, _) => ends,
+        };
+        let header = header::encode(version, ends);
+        // The buffer of a new connection takes it whole.
+        let sent = stream.send(&header, SendFlags::empty());
+        let sent = sent.map_err(|error| {
+            let sentence = format!("could not send the PROXY header to {name}");
+            Failure::of(blame(&error), sentence, &error)
+        })?;
+        debug_assert_eq!(sent, header.len());
+        Ok(())
+    }
+}
 
 const PROXY: &str = "\
 Connect through a proxy, or a chain of them

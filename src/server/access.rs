@@ -39,6 +39,11 @@ struct Access {
 }
 
 impl AccessArgs {
+    /// Whether `--allow` names peers.
+    pub fn has_allow(&self) -> bool {
+        !self.allow.is_empty()
+    }
+
     /// Whether there is a file to read again.
     fn has_files(&self) -> bool {
         let mut peers = self.allow.iter().chain(&self.deny);

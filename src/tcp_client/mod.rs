@@ -20,7 +20,8 @@ use crate::net::connect::ConnectArgs;
 use crate::net::services::Protocol;
 use crate::net::stream::Stream;
 use crate::net::target::Address;
-use crate::proxy::{Dialer, ProxyArgs};
+use crate::proxy::header::Ends;
+use crate::proxy::{Dialer, HeaderArgs, ProxyArgs};
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::pace::{Pace, Pieces};
@@ -94,6 +95,8 @@ pub struct Args {
     tls: ClientTlsArgs,
     #[command(flatten)]
     proxy: ProxyArgs,
+    #[command(flatten)]
+    header: HeaderArgs,
 }
 
 /// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
@@ -134,6 +137,10 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let connection = dialer.connect(&target, deadline)?;
     let name = connection.name(&target);
+    if connection.reset.is_none() {
+        let ends = connection.ends().map(Ends::from);
+        args.header.send(&connection.stream, ends, &name)?;
+    }
     // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;

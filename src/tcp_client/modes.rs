@@ -31,6 +31,7 @@ pub const OPTIONS: &Rows = &[
         &["retry", "retry_delay", "proxy"],
         &[TALK, SEND, GET, CHECK],
     ),
+    (&["send_proxy", "send_proxy_from"], &[TALK, SEND, GET]),
     (&["send"], &[SEND]),
     (&["get"], &[GET]),
     (&["interactive", "recv_only", "half_close_wait"], &[TALK]),
@@ -63,7 +64,7 @@ impl Args {
         let mut targets = self.target.iter();
         if !self.target.is_empty() && targets.all(|word| UnixName::read(word).is_some()) {
             typed.exclude(OF_IP, "a Unix socket")?;
-            typed.exclude(&["proxy"], "a Unix socket")?;
+            typed.exclude(&["proxy", "send_proxy_from"], "a Unix socket")?;
         }
         if self.check.is_repeated() {
             return Ok(());

@@ -18,6 +18,8 @@ pub struct Admission {
     pub gate: Gate,
     pub connections: Arc<Connections>,
     episodes: Mutex<BTreeMap<Rejected, Episode>>,
+    /// Clients have to say who they are (the PROXY protocol).
+    pub names_clients: bool,
     /// What clients have to shake hands with.
     pub tls: Option<Acceptor>,
 }
@@ -31,6 +33,8 @@ pub enum Rejected {
     Full(u32),
     /// That many are open from its host already.
     FullForHost(u32),
+    /// It was admitted, and then there was no PROXY header.
+    Header,
     /// It was admitted, and then there was no TLS with it.
     Handshake,
 }
@@ -38,10 +42,19 @@ pub enum Rejected {
 impl Admission {
     pub fn new(gate: Gate, connections: Arc<Connections>, tls: Option<Acceptor>) -> Self {
         Self {
+            names_clients: false,
             tls,
             gate,
             connections,
             episodes: Mutex::default(),
+        }
+    }
+
+    /// With `names_clients` a client counts for the host that its PROXY header names.
+    pub fn that_names_clients(self, names_clients: bool) -> Self {
+        Self {
+            names_clients,
+            ..self
         }
     }
 
@@ -51,7 +64,9 @@ impl Admission {
         if ip.is_some_and(|ip| !self.gate.permits(ip)) {
             return Err(Rejected::Denied(self.gate.option()));
         }
-        self.connections.add(stream, ip)
+        // The header tells whose host it counts for.
+        self.connections
+            .add(stream, ip.filter(|_| !self.names_clients))
     }
 
     /// Counts a rejection. Returns whether it is the first of an episode.
@@ -81,6 +96,7 @@ impl Admission {
                     Rejected::Denied(_) => "they were not allowed",
                     Rejected::Full(_) => "too many were open",
                     Rejected::FullForHost(_) => "too many were open from one host",
+                    Rejected::Header => "they sent no PROXY header",
                     Rejected::Handshake => "there was no TLS with them",
                 };
                 tracing::warn!(
@@ -106,6 +122,7 @@ impl Rejected {
             Self::Full(limit) => {
                 tracing::warn!(event = "limit", %peer, limit, "refused {peer}: {} (--max-connections {limit})", open(limit));
             }
+            Self::Header => Self::log_because(peer, "there is no PROXY header", is_first),
             Self::Handshake => Self::log_because(peer, "there is no TLS with it", is_first),
             Self::FullForHost(limit) => {
                 let host = peer.ip().map(host::name).unwrap_or_default();

@@ -15,6 +15,7 @@ use super::LimitArgs;
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
+use crate::proxy::header::{self, Ends as NamedEnds, Missing, PATIENCE};
 use crate::relay::duplex::{Duplex, Fault};
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
@@ -41,6 +42,8 @@ pub enum Ended {
     TooLong(usize),
     /// There is no TLS with this client, and why.
     Handshake(String),
+    /// There was no PROXY header.
+    Header(Missing),
     /// The program that served it ended and failed: its name and exit status.
     Program(String),
     /// The program that served it was killed: its name and the signal.
@@ -59,9 +62,10 @@ impl Ended {
         match self {
             Self::Failed(error) => blame(error),
             Self::Local(failure) => failure.exit,
-            Self::Idle(_) | Self::Session(_) => Exit::Timeout,
+            Self::Idle(_) | Self::Session(_) | Self::Header(Missing::Late) => Exit::Timeout,
             Self::TooLong(_)
             | Self::Handshake(_)
+            | Self::Header(Missing::Malformed | Missing::Gone)
             | Self::Slow(_)
             | Self::Program(_)
             | Self::Killed(_) => Exit::Network,
@@ -76,6 +80,15 @@ impl fmt::Display for Ended {
             Self::Local(failure) => failure.fmt(f),
             Self::Idle(time) => write!(f, "no data for {time:?} (--idle-timeout)"),
             Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
+            Self::Header(Missing::Late) => {
+                write!(f, "no PROXY header within {PATIENCE:?} (--accept-proxy)")
+            }
+            Self::Header(Missing::Malformed) => {
+                f.write_str("what it sent is no PROXY header (--accept-proxy)")
+            }
+            Self::Header(Missing::Gone) => {
+                f.write_str("it ended before its PROXY header (--accept-proxy)")
+            }
             Self::Program(why) | Self::Killed(why) | Self::Handshake(why) => f.write_str(why),
             Self::Slow(bytes) => {
                 write!(
@@ -93,6 +106,8 @@ impl fmt::Display for Ended {
 pub struct Connection {
     /// The first connection of a server is 1.
     pub number: u64,
+    /// What its PROXY header says.
+    named: Option<NamedEnds>,
     peer: Peer,
     stream: Arc<Stream>,
     /// When `--max-session` ends it.
@@ -118,6 +133,7 @@ impl Connection {
         Self {
             tap: tap.map(RefCell::new),
             tls: None,
+            named: None,
             number,
             peer,
             stream,
@@ -127,6 +143,29 @@ impl Connection {
             sent: Cell::new(0),
             busy_poll: BusyPoll::default(),
         }
+    }
+
+    /// Takes the PROXY header, which names the peer. Blocks until it is there, within the limits.
+    // Stack budget: see pool.
+    #[inline(never)]
+    pub fn read_header(&mut self) -> Result<Peer, Ended> {
+        let limit = Deadline::after(PATIENCE).min(self.session_end);
+        self.named = header::read(&self.stream, limit).map_err(Ended::Header)?;
+        if let Some(ends) = self.named {
+            self.peer = Peer::Inet(ends.source);
+        }
+        Ok(self.peer)
+    }
+
+    /// The client and the address that it connected to: those of its PROXY header, if there was one.
+    pub fn named_ends(&self) -> Option<NamedEnds> {
+        let Peer::Inet(source) = self.peer else {
+            return None;
+        };
+        self.named.or_else(|| {
+            let destination = self.stream.local().ok().flatten()?.inet()?;
+            Some((source, destination).into())
+        })
     }
 
     /// Shakes hands: from then on all is encrypted, and the stream does not block. Blocks until the

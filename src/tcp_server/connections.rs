@@ -130,6 +130,17 @@ impl Connections {
 }
 
 impl Permit {
+    /// Counts the connection for the host of `ip`, unless too many are open from there.
+    pub fn claim(&mut self, ip: IpAddr) -> Result<(), Rejected> {
+        let connections = Arc::clone(&self.connections);
+        let mut state = lock(&connections.state);
+        // One that was cut off is not open.
+        if state.open.contains_key(&self.number) {
+            self.host = Some(connections.add_to_host(&mut state, ip)?);
+        }
+        Ok(())
+    }
+
     /// Gives the place to another connection. Returns whether this one was cut off. If it was not, it
     /// is not cut off later either: the caller closes it.
     pub fn release(&self) -> bool {

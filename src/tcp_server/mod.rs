@@ -30,10 +30,11 @@ use crate::net::options::TcpSocketArgs;
 use crate::net::peer::Endpoint;
 use crate::net::services::Protocol;
 use crate::output;
-use crate::proxy::{Dialer, ProxyArgs};
+use crate::proxy::{Dialer, HeaderArgs, ProxyArgs};
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
 use crate::server::episode::Episode;
+use crate::server::host::is_loopback;
 use crate::server::listen::{ListenArgs, Place, unix_failure};
 use crate::server::stop::Stop;
 use crate::stderr::is_at_terminal;
@@ -82,6 +83,14 @@ pub struct Args {
     tls: ServerTlsArgs,
     #[command(flatten)]
     proxy: ProxyArgs,
+    #[command(flatten)]
+    header: HeaderArgs,
+    /// Demand a PROXY protocol header of each client
+    ///
+    /// The client is then the one that the header names. --allow and --deny judge who really connects;
+    /// beyond this machine --allow has to name them. A header is waited for 5 s.
+    #[arg(long)]
+    accept_proxy: bool,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -128,12 +137,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
     let listeners = args.open(&place)?;
+    args.check_claims(&listeners)?;
     let handler = Handler::new(
         &args.service,
         &args.tls.to_target(),
         &args.stream,
         args.limits.keep_open,
-        dialer,
+        (dialer, args.header.clone()),
         &listeners,
     )?;
     let acceptor = args.acceptor(&listeners)?;
@@ -154,7 +164,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         handler,
         taps,
         limits: limits.clone(),
-        admission: Admission::new(gate, Arc::new(connections), acceptor),
+        admission: Admission::new(gate, Arc::new(connections), acceptor)
+            .that_names_clients(args.accept_proxy),
         listeners: RwLock::new(listeners),
         closing: Waker::new()?,
         exhausted: Mutex::default(),
@@ -179,6 +190,21 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 impl Args {
+    /// Refuses `--accept-proxy` where everybody could claim to be anybody.
+    fn check_claims(&self, listeners: &[Listener]) -> Result<(), Failure> {
+        if !self.accept_proxy || self.access.has_allow() {
+            return Ok(());
+        }
+        for listener in listeners {
+            let address = listener.endpoint()?.inet();
+            if address.is_some_and(|address| !is_loopback(address.ip())) {
+                let message = "--accept-proxy beyond this machine needs --allow: whoever may connect may claim to be anybody";
+                return Err(Failure::usage(message));
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a socket for each address. Blocks while names are resolved.
     fn open(&self, place: &Place) -> Result<Vec<Listener>, Failure> {
         let (backlog, options) = (self.backlog, &self.socket);

@@ -49,6 +49,8 @@ pub const OPTIONS: &Rows = &[
     (&["service"], ALL),
     (&["exec", "sh_exec"], &[EXEC]),
     (&["forward", "proxy"], &[FORWARD]),
+    (&["send_proxy", "send_proxy_from"], &[FORWARD]),
+    (&["accept_proxy"], ALL),
     (&["tls", "tls_cert", "tls_key", "tls_name"], ALL),
     (&["tls_alpn", "tls_min", "tls_allow_cut"], ALL),
     (&["tls_client_ca"], ALL),

@@ -17,7 +17,13 @@ use crate::wait::lock;
 impl Server {
     /// Serves a connection and closes it. Blocks until it has ended. `turn` is its turn to start a
     /// program.
-    pub fn serve(&self, stream: Arc<Stream>, peer: Peer, permit: Permit, turn: Option<Turn>) {
+    pub fn serve(
+        &self,
+        stream: Arc<Stream>,
+        mut peer: Peer,
+        mut permit: Permit,
+        turn: Option<Turn>,
+    ) {
         if self.once {
             self.stop_accepting();
         }
@@ -25,12 +31,18 @@ impl Server {
         let start = Instant::now();
         let tap = self.tap(number);
         let mut connection = Connection::new(number, stream, peer, &self.limits, tap);
+        if self.admission.names_clients {
+            match self.introduce(&mut connection, &mut permit, peer) {
+                Ok(named) => peer = named,
+                Err(()) => return,
+            }
+        }
         // A program may wait for its turn after the handshake. A slow one holds up no other.
         let turn = turn.filter(|_| self.admission.tls.is_none());
         if let Some(acceptor) = &self.admission.tls
             && let Err(reason) = connection.encrypt(acceptor)
         {
-            return self.refuse(&connection, reason, peer, permit);
+            return self.refuse(&connection, reason, peer, &permit);
         }
         tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
         if let Some(subject) = connection.subject() {
@@ -69,18 +81,42 @@ impl Server {
         drop(permit);
     }
 
+    /// Reads who has connected (the PROXY protocol), and counts the connection for that host. An error has
+    /// been told, and the connection is over.
+    fn introduce(
+        &self,
+        connection: &mut Connection,
+        permit: &mut Permit,
+        peer: Peer,
+    ) -> Result<Peer, ()> {
+        let named = connection.read_header().map_err(|reason| {
+            self.refuse(connection, reason, peer, permit);
+        })?;
+        named
+            .ip()
+            .map_or(Ok(()), |ip| permit.claim(ip))
+            .map_err(|rejected| {
+                permit.release();
+                connection.break_off();
+                rejected.log(named, self.admission.count(rejected));
+            })?;
+        Ok(named)
+    }
+
     /// Ends a connection whose client has not shaken hands. That is logged once an episode.
-    fn refuse(&self, connection: &Connection, reason: Ended, peer: Peer, permit: Permit) {
+    fn refuse(&self, connection: &Connection, reason: Ended, peer: Peer, permit: &Permit) {
         let was_cut_off = permit.release();
         match &reason {
             // The client gets to read what was wrong.
             Ended::Handshake(_) if !was_cut_off => connection.close_gently(),
             _ => connection.break_off(),
         }
-        let is_first = self.admission.count(Rejected::Handshake);
+        let is_first = self.admission.count(match reason {
+            Ended::Header(_) => Rejected::Header,
+            _ => Rejected::Handshake,
+        });
         Rejected::log_because(peer, &reason.to_string(), is_first);
         self.fail_with(reason, peer, 0);
-        drop(permit);
     }
 
     /// What records a connection. Pieces carry its number if several are served at once.

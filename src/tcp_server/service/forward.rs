@@ -11,7 +11,7 @@ use crate::net::peer::Endpoint;
 use crate::net::socket::is_local;
 use crate::net::stream::Stream;
 use crate::net::target::Address;
-use crate::proxy::Dialer;
+use crate::proxy::{Dialer, HeaderArgs};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
 use crate::tap;
@@ -26,6 +26,7 @@ const END: Duration = Duration::from_millis(500);
 pub struct Forward {
     pub target: Address,
     pub dialer: Dialer,
+    pub header: HeaderArgs,
     /// What encrypts the way to the target, with `--forward-tls`.
     pub tls: Option<Connector>,
     /// The addresses of this server. A connection to one of them would be forwarded again, and again.
@@ -45,6 +46,8 @@ impl Forward {
         };
         let connect_limit = self.dialer.args.limit(limit);
         let (target, name) = self.connect(connect_limit).map_err(failed)?;
+        let header = self.header.send(&target, connection.named_ends(), &name);
+        header.map_err(failed)?;
         let target = Arc::new(target);
         let session = self.encrypt(Arc::clone(&target), name, connect_limit);
         let session = session.map_err(failed)?;

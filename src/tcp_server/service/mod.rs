@@ -29,7 +29,7 @@ use super::turns::Turn;
 use crate::exit::Failure;
 use crate::net::listener::Listener;
 use crate::net::target::Address;
-use crate::proxy::Dialer;
+use crate::proxy::{Dialer, HeaderArgs};
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
 use crate::tls::{ClientTlsArgs, Connector};
@@ -127,13 +127,13 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// Opens what the service needs. `dialer` is for `--forward`, which does not connect to `listeners`.
+    /// Opens what the service needs. `dialer` and `header` are for `--forward`, which does not connect to `listeners`.
     pub fn new(
         args: &ServiceArgs,
         tls: &ClientTlsArgs,
         stream: &StreamArgs,
         keeps_open: bool,
-        dialer: Dialer,
+        (dialer, header): (Dialer, HeaderArgs),
         listeners: &[Listener],
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
@@ -145,6 +145,7 @@ impl Handler {
             return Ok(Self::Forward(Box::new(Forward {
                 target: target.clone(),
                 dialer,
+                header,
                 tls: tls.tls.then(|| Connector::new(tls)).transpose()?,
                 listeners: own.collect::<io::Result<_>>()?,
             })));
