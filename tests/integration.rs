@@ -11,6 +11,7 @@
 //! | `proxy` | the way through SOCKS and HTTP proxies |
 //! | `readme` | what the README shows is what happens |
 //! | `relay` | much data, out and back |
+//! | `systemd` | servers that systemd starts |
 //! | `tap` | `-x` and `--record` into files, pipes and terminals; what they hold up |
 //! | `tcp_client` | how a session ends, what is sent and printed; checks and pings |
 //! | `tcp_server` | services, limits, access, where it listens, how it stops |
@@ -38,6 +39,7 @@ mod proxy;
 mod proxy_header;
 mod readme;
 mod relay;
+mod systemd;
 mod tap;
 mod tcp_client;
 mod tcp_server;

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::net::sockopt;
 use socket2::{Domain, Socket, Type};
 
 use super::options::TcpSocketArgs;
@@ -58,6 +59,22 @@ impl Listener {
         Ok(Self {
             socket,
             _file: file,
+        })
+    }
+
+    /// A socket that another program has opened. Its file, if it has one, is not ours.
+    pub fn inherited(fd: OwnedFd) -> io::Result<Self> {
+        if !sockopt::socket_acceptconn(&fd)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let socket = Socket::from(fd);
+        socket.set_nonblocking(false)?;
+        if socket.local_addr()?.as_socket().is_some() {
+            socket.set_tcp_nodelay(true)?;
+        }
+        Ok(Self {
+            _file: None,
+            socket,
         })
     }
 

@@ -111,6 +111,20 @@ pub fn udp_server(
     Ok((socket.into(), room))
 }
 
+/// As [`udp_server`], of a socket that another program has opened.
+pub fn inherited_udp_server(
+    socket: UdpSocket,
+    options: &SocketArgs,
+    room: usize,
+    prepare: impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<(UdpSocket, usize)> {
+    let socket = Socket::from(socket);
+    socket.set_nonblocking(false)?;
+    let room = options.ask_for_room(&socket, room)?;
+    prepare(&socket)?;
+    Ok((socket.into(), room))
+}
+
 pub(super) fn unbound(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {

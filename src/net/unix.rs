@@ -1,8 +1,10 @@
 //! Unix sockets (unix(7)): their names, and the file of one that listens.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,6 +81,17 @@ impl fmt::Display for UnixName {
             Self::Abstract(name) => write!(f, "{PREFIX}@{name}"),
         }
     }
+}
+
+/// Sends one datagram to the Unix socket of `name`: a path, or `@` and an abstract name.
+pub fn notify(name: &OsStr, text: &str) -> io::Result<()> {
+    let name = match name.as_bytes().strip_prefix(b"@") {
+        Some(bare) => [b"\0", bare].concat(),
+        None => name.as_bytes().to_vec(),
+    };
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    let address = SockAddr::unix(OsStr::from_bytes(&name))?;
+    socket.send_to(text.as_bytes(), &address).map(drop)
 }
 
 /// The device and the number of a file.

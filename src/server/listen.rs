@@ -32,7 +32,8 @@ pub struct ListenArgs {
     /// Listen on ADDRESS; `any` is all [default: 127.0.0.1]
     ///
     /// A name works too. May be repeated. With -6 the default is `::1`. A TCP server listens on a Unix
-    /// socket too: unix:PATH, or unix:@NAME for an abstract name of Linux.
+    /// socket too: unix:PATH, or unix:@NAME for an abstract name of Linux. `systemd` takes the sockets
+    /// that systemd passes.
     #[arg(short, long, value_name = "ADDRESS", visible_alias = "host")]
     pub bind: Vec<String>,
     /// Print the port first on standard output
@@ -45,6 +46,21 @@ pub struct ListenArgs {
 impl ListenArgs {
     /// What the options say, for a server of `protocol`. `runs_program`: `-e` may have taken the port.
     pub fn place(&self, protocol: Protocol, runs_program: bool) -> Result<Place, Failure> {
+        if self.is_systemd() {
+            if self.bind.len() > 1 || self.place.is_some() || self.port.is_some() {
+                let message =
+                    "--bind systemd takes the places from systemd: name no other, and no port";
+                return Err(Failure::usage(message));
+            }
+            return Ok(Place {
+                port: None,
+                hosts: Vec::new(),
+                unix: Vec::new(),
+                is_systemd: true,
+                resolve: self.resolve.clone(),
+                print_port: self.print_port,
+            });
+        }
         let mut hosts = self.bind.clone();
         let mut port = None;
         if let Some(operand) = self.unix_operand() {
@@ -74,9 +90,15 @@ impl ListenArgs {
             port,
             hosts,
             unix: unix.collect::<Result<_, _>>().map_err(Failure::usage)?,
+            is_systemd: false,
             resolve: self.resolve.clone(),
             print_port: self.print_port,
         })
+    }
+
+    /// Whether it listens on what systemd passes.
+    pub fn is_systemd(&self) -> bool {
+        self.bind.iter().any(|host| host == "systemd")
     }
 
     /// Whether it listens on Unix sockets, and nowhere else.
@@ -130,6 +152,8 @@ pub struct Place {
     /// Names and addresses; none are this machine.
     hosts: Vec<String>,
     pub unix: Vec<UnixName>,
+    /// systemd passes the sockets.
+    pub is_systemd: bool,
     resolve: ResolveArgs,
     print_port: bool,
 }

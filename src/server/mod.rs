@@ -7,3 +7,4 @@ pub mod host;
 pub mod listen;
 pub mod program;
 pub mod stop;
+pub mod systemd;

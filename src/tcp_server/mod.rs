@@ -37,6 +37,7 @@ use crate::server::episode::Episode;
 use crate::server::host::is_loopback;
 use crate::server::listen::{ListenArgs, Place, unix_failure};
 use crate::server::stop::Stop;
+use crate::server::systemd;
 use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
 use crate::tls::{Acceptor, ServerTlsArgs};
@@ -179,6 +180,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         tracing::info!("Certificate {pin} (netkit tcp-client --tls --tls-pin {pin} {address})");
     }
     tracing::info!("Waiting for connection...");
+    systemd::ready();
     server
         .start()
         .or_fail(Exit::Local, || "could not start a thread")?;
@@ -207,6 +209,9 @@ impl Args {
 
     /// Opens a socket for each address. Blocks while names are resolved.
     fn open(&self, place: &Place) -> Result<Vec<Listener>, Failure> {
+        if place.is_systemd {
+            return systemd::listeners();
+        }
         let (backlog, options) = (self.backlog, &self.socket);
         let mut listeners = place.open(&place.candidates()?, |address| {
             Listener::tcp(address, backlog, options)
@@ -337,6 +342,7 @@ impl Server {
 
     /// Accepts no more connections. Returns when the open ones are to be cut off.
     fn drain(&self) -> Deadline {
+        systemd::stopping();
         let open = self.stop_accepting();
         // With none open, threads may still have to log the end of theirs.
         if open > 0 {

@@ -71,7 +71,11 @@ impl Args {
         let mode = self.service.mode();
         typed.check(mode, OPTIONS)?;
         tls::check_options(typed, false)?;
-        if self.listen.is_unix_only() {
+        if self.listen.is_systemd() {
+            typed.exclude(OF_IP, "--bind systemd")?;
+            let others = ["recv_buffer", "send_buffer", "backlog", "unix_mode"];
+            typed.exclude(&others, "--bind systemd")?;
+        } else if self.listen.is_unix_only() {
             typed.exclude(OF_IP, "a Unix socket")?;
             let others = ["print_port", "max_connections_per_ip", "allow", "deny"];
             typed.exclude(&others, "a Unix socket")?;

@@ -15,6 +15,7 @@ mod socket;
 mod stdio;
 
 use std::ffi::OsString;
+use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
@@ -30,6 +31,7 @@ use crate::server::access::{AccessArgs, Gate};
 use crate::server::listen::{Candidate, ListenArgs, Place};
 use crate::server::program::Program;
 use crate::server::stop::Stop;
+use crate::server::systemd;
 use crate::tap::TapArgs;
 use crate::units::{duration, number, positive_duration};
 use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
@@ -130,9 +132,14 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     // A signal ends a look-up that takes long, so none is caught before it.
     let candidates = args.candidates(&place)?;
     let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
-    let sockets = place.open(&candidates, |address| {
-        ServerSocket::open(address, &args.socket, &args.join, handler.counts_hops())
-    })?;
+    let counts_hops = handler.counts_hops();
+    let sockets = if place.is_systemd {
+        args.inherited(counts_hops)?
+    } else {
+        place.open(&candidates, |address| {
+            ServerSocket::open(address, &args.socket, &args.join, counts_hops)
+        })?
+    };
     // Only now: a server that cannot listen must not empty the record of the one that does.
     let tap = args.tap.open()?.as_ref().map(NumberedTap::new);
     let endpoints = sockets.iter().map(|socket| socket.local.into());
@@ -140,6 +147,7 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     for address in sockets.iter().map(|socket| socket.local) {
         tracing::info!(%address, "Bind UDP on {address}...");
     }
+    systemd::ready();
     let losses = Losses::new(&args.socket);
     if let Some(shortage) = losses.shortage(&sockets).filter(|_| verbose) {
         tracing::info!(event = "buffer", "{shortage}");
@@ -155,10 +163,20 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
         buffer: vec![0; BUFFER],
     };
     server.serve(&stop)?;
+    systemd::stopping();
     server.drain(Deadline::after(args.drain_timeout))
 }
 
 impl Args {
+    /// The sockets that systemd has passed.
+    fn inherited(&self, counts_hops: bool) -> Result<Vec<ServerSocket>, Failure> {
+        let sockets = systemd::datagram_sockets()?.into_iter();
+        let opened =
+            sockets.map(|socket| ServerSocket::inherited(socket, &self.socket, counts_hops));
+        let opened: io::Result<_> = opened.collect();
+        opened.or_fail(Exit::Local, || "could not use a socket of systemd")
+    }
+
     fn runs_program(&self) -> bool {
         self.exec.is_some() || self.sh_exec.is_some()
     }

@@ -2,6 +2,7 @@
 
 use super::{Args, Service};
 use crate::exit::Failure;
+use crate::net::options::OF_IP;
 use crate::usage::{Mode, Rows, Typed};
 
 const HELLO: Mode = Mode(&["--service hello"]);
@@ -36,6 +37,11 @@ impl Args {
             Service::Discard => DISCARD,
             Service::Stdio => STDIO,
         };
-        typed.check(mode, OPTIONS)
+        typed.check(mode, OPTIONS)?;
+        if self.listen.is_systemd() {
+            typed.exclude(OF_IP, "--bind systemd")?;
+            typed.exclude(&["recv_buffer", "send_buffer", "join"], "--bind systemd")?;
+        }
+        Ok(())
     }
 }

@@ -74,6 +74,29 @@ impl ServerSocket {
         let (socket, room) = socket::udp_server(address, options, groups, ROOM, |socket| {
             headers::ask(socket, address.is_ipv4(), destination, counts_hops)
         })?;
+        Self::of(socket, room, destination, counts_hops)
+    }
+
+    /// A socket that another program has bound.
+    pub fn inherited(
+        socket: UdpSocket,
+        options: &SocketArgs,
+        counts_hops: bool,
+    ) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let destination = address.ip().is_unspecified();
+        let (socket, room) = socket::inherited_udp_server(socket, options, ROOM, |socket| {
+            headers::ask(socket, address.is_ipv4(), destination, counts_hops)
+        })?;
+        Self::of(socket, room, destination, counts_hops)
+    }
+
+    fn of(
+        socket: UdpSocket,
+        room: usize,
+        destination: bool,
+        counts_hops: bool,
+    ) -> io::Result<Self> {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let local = socket.local_addr()?;

@@ -20,6 +20,7 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::exit::{Failure, cause};
 use crate::net::peer::{Endpoint, Peer};
+use crate::server::systemd::is_variable;
 use crate::units::ip;
 use crate::wait::Deadline;
 use groups::Groups;
@@ -117,7 +118,7 @@ impl Program {
         let mut command = Command::new(first(&self.words));
         command.args(self.words.iter().skip(1));
         command.stdin(stdin).stdout(stdout);
-        for (name, _) in env::vars_os().filter(|(name, _)| tells_ends(name)) {
+        for (name, _) in env::vars_os().filter(|(name, _)| tells_ends(name) || is_variable(name)) {
             command.env_remove(name);
         }
         command.envs(ends.environment());
