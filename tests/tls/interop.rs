@@ -1,7 +1,9 @@
 //! Real peers, as clients and as servers: the answer comes 0.8 s after the end of input.
 
 use super::{client, server, usual};
-use crate::harness::{Program, netkit, peer};
+use socket2::Type;
+
+use crate::harness::{Program, ReservedPort, netkit, peer};
 
 /// Reads to the end, waits, answers, and ends TLS in order. Its port stands on standard error.
 const PYTHON_SERVER: &str = "
@@ -165,4 +167,59 @@ fn socat_as_a_server_talks() {
     );
     let socat = peer("socat", ["-d", "-d", "-", &listen]);
     talk(socat, "{*} listening on {*}", last_word);
+}
+
+#[test]
+fn ncat_as_a_server_talks() {
+    let files = usual();
+    let port = ReservedPort::on([127, 0, 0, 1].into(), Type::STREAM);
+    let port = port.text();
+    let (certificate, key) = (files.path("own.pem"), files.path("own.key"));
+    let ncat = peer(
+        "ncat",
+        [
+            "-lv",
+            "--ssl",
+            "--ssl-cert",
+            &certificate,
+            "--ssl-key",
+            &key,
+            "127.0.0.1",
+            &port,
+        ],
+    );
+    talk(ncat, "Ncat: Listening on 127.0.0.1:{N}", last_word);
+}
+
+#[test]
+fn openssl_as_a_server_talks() {
+    let files = usual();
+    let (certificate, key) = (files.path("own.pem"), files.path("own.key"));
+    let arguments = [
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-cert",
+        &certificate,
+        "-key",
+        &key,
+        "-naccept",
+        "1",
+    ];
+    let Some(openssl) = peer("openssl", arguments) else {
+        return;
+    };
+    let mut openssl = openssl.stdin_open().start();
+    openssl.receive_line("Using default temp DH parameters");
+    let line = openssl.receive_line("ACCEPT 127.0.0.1:{N}");
+    let mut ours = client(&files, &format!("127.0.0.1:{}", last_word(&line)))
+        .stdin_open()
+        .start();
+    openssl.send("from the peer\n");
+    ours.receive("from the peer\n");
+    ours.send("from netkit\n");
+    ours.close_input();
+    ours.finish();
+    let said = openssl.finish().stdout;
+    assert!(String::from_utf8_lossy(&said).contains("from netkit\n"));
 }
