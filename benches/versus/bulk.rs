@@ -156,12 +156,12 @@ pub fn at_end(mut source: impl Read) -> io::Result<()> {
 
 /// A tool that moves bytes: the command that receives on a port, and the command that sends to it.
 pub struct Mover {
-    name: &'static str,
-    receive: Box<dyn Fn(u16) -> Command>,
-    send: Box<dyn Fn(u16) -> Command>,
+    pub name: &'static str,
+    pub receive: Box<dyn Fn(u16) -> Command>,
+    pub send: Box<dyn Fn(u16) -> Command>,
 }
 
-fn command(program: impl AsRef<std::ffi::OsStr>, words: &str) -> Command {
+pub fn command(program: impl AsRef<std::ffi::OsStr>, words: &str) -> Command {
     let mut command = Command::new(program);
     command.args(words.split_whitespace()).stderr(Stdio::null());
     command
@@ -246,24 +246,29 @@ fn receive(data: &Data, round: Round, mut pipe: ChildStdout) -> io::Result<()> {
     at_end(&mut pipe)
 }
 
+/// Adds the time that `mover` takes from a file to `/dev/null`. Its first round compares the bytes.
+pub fn add_to_null(row: &mut Row, data: &Arc<Data>, mover: Mover) {
+    let data = Arc::clone(data);
+    row.add(mover.name, move |round| {
+        let check = round == Round::WarmUp;
+        let stdout = if check { Stdio::piped() } else { Stdio::null() };
+        let (mut server, port) = mover.listen(stdout)?;
+        let start = Instant::now();
+        let sender = mover.send(port, data.open()?.into())?;
+        if let Some(pipe) = server.child.stdout.take() {
+            receive(&data, round, pipe)?;
+        }
+        server.succeed()?;
+        sender.succeed()?;
+        Ok(data.rate(start))
+    });
+}
+
 pub fn file_to_null() -> anyhow::Result<Row> {
     let mut row = Row::new("1 GiB, file → TCP → /dev/null", vec![GIGABYTES]);
     let data = Data::new(1 << 30)?;
     for mover in movers(&mut row) {
-        let data = Arc::clone(&data);
-        row.add(mover.name, move |round| {
-            let check = round == Round::WarmUp;
-            let stdout = if check { Stdio::piped() } else { Stdio::null() };
-            let (mut server, port) = mover.listen(stdout)?;
-            let start = Instant::now();
-            let sender = mover.send(port, data.open()?.into())?;
-            if let Some(pipe) = server.child.stdout.take() {
-                receive(&data, round, pipe)?;
-            }
-            server.succeed()?;
-            sender.succeed()?;
-            Ok(data.rate(start))
-        });
+        add_to_null(&mut row, &data, mover);
     }
     match find("iperf3") {
         None => row.is_missing("iperf3"),

@@ -13,6 +13,7 @@ mod hello;
 mod ping;
 mod programs;
 mod short;
+mod tls;
 
 use std::time::Instant;
 
@@ -67,6 +68,7 @@ fn rows() -> Vec<(&'static str, Make)> {
         ("pipe-to-pipe", bulk::pipe_to_pipe),
         ("tcp-to-pipe", bulk::tcp_to_pipe),
         ("forward", bulk::forward),
+        ("file-to-null-tls", tls::file_to_null),
         ("connections", hello::connections),
         ("requests-1", || Ok(hello::requests(1))),
         ("requests-64", || Ok(hello::requests(64))),
