@@ -4,7 +4,6 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::sockopt;
 use socket2::{Domain, Socket, Type};
 
 use super::options::TcpSocketArgs;
@@ -64,10 +63,10 @@ impl Listener {
 
     /// A socket that another program has opened. Its file, if it has one, is not ours.
     pub fn inherited(fd: OwnedFd) -> io::Result<Self> {
-        if !sockopt::socket_acceptconn(&fd)? {
+        let socket = Socket::from(fd);
+        if !listens(&socket)? {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let socket = Socket::from(fd);
         socket.set_nonblocking(false)?;
         if socket.local_addr()?.as_socket().is_some() {
             socket.set_tcp_nodelay(true)?;
@@ -102,6 +101,18 @@ impl Listener {
     pub fn stop_accepting(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
+}
+
+#[cfg(target_os = "linux")]
+fn listens(socket: &Socket) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// Elsewhere accept(2) fails on one that does not.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
+fn listens(_socket: &Socket) -> io::Result<bool> {
+    Ok(true)
 }
 
 impl AsFd for Listener {

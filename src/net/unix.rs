@@ -149,8 +149,8 @@ impl Drop for SocketFile {
     }
 }
 
-/// Locks the folder of `path`. Where it cannot be read, or another process holds the lock for
-/// longer than [`MOST`], this goes on without.
+/// Locks the folder of `path`. Where it cannot be read, or another process holds the lock for longer
+/// than a second, this goes on without.
 fn lock_folder(path: &Path) -> Option<File> {
     /// Far longer than another server needs.
     const MOST: Duration = Duration::from_secs(1);
