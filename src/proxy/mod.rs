@@ -44,12 +44,17 @@ pub struct HeaderArgs {
 impl HeaderArgs {
     /// Sends the header, if one is asked for, in one piece. `ends`: what it names, if that is known. `name`
     /// is that of the peer.
-    pub fn send(&self, stream: &Stream, ends: Option<Ends>, name: &str) -> Result<(), Failure> {
+    pub fn send(
+        &self,
+        stream: &Stream,
+        ends: impl FnOnce() -> Option<Ends>,
+        name: &str,
+    ) -> Result<(), Failure> {
         let usual = self.send_proxy_from.map(|_| Version::V1);
         let Some(version) = self.send_proxy.or(usual) else {
             return Ok(());
         };
-        let ends = match (ends, self.send_proxy_from) {
+        let ends = match (ends(), self.send_proxy_from) {
             (Some(Ends { destination, .. }), Some(source))
                 if source.is_ipv4() != destination.is_ipv4() =>
             {

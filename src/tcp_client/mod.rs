@@ -138,7 +138,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let connection = dialer.connect(&target, deadline)?;
     let name = connection.name(&target);
     if connection.reset.is_none() {
-        let ends = connection.ends().map(Ends::from);
+        let ends = || connection.ends().map(Ends::from);
         args.header.send(&connection.stream, ends, &name)?;
     }
     // Only now: an attempt that fails must not empty the files of an earlier session.

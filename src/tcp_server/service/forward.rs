@@ -46,7 +46,7 @@ impl Forward {
         };
         let connect_limit = self.dialer.args.limit(limit);
         let (target, name) = self.connect(connect_limit).map_err(failed)?;
-        let header = self.header.send(&target, connection.named_ends(), &name);
+        let header = self.header.send(&target, || connection.named_ends(), &name);
         header.map_err(failed)?;
         let target = Arc::new(target);
         let session = self.encrypt(Arc::clone(&target), name, connect_limit);
