@@ -1,68 +1,86 @@
 //! Memory for the data of a connection: where the system has none, only that connection fails.
 //!
-//! A server keeps some memory that it does not use. When a buffer or a thread cannot be had, the server
-//! gives it up: what cannot fail, such as a log line, goes on with it. Until it is there again, no
-//! connection gets a buffer or a thread.
+//! A small allocation cannot fail: it aborts the process. So where a limit of memory holds
+//! (setrlimit(2)), connections get buffers and threads only while enough is left for small allocations.
 
-use std::io;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::io::Errno;
+use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
 use crate::wait::lock;
 
-static SPARE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-/// The spare memory has been given up.
-static IS_SHORT: AtomicBool = AtomicBool::new(false);
-/// This process may have only so much memory (setrlimit(2)): to run out is likely.
-static IS_LIMITED: AtomicBool = AtomicBool::new(false);
+/// The limits of address space and of data, in bytes. Without this there are none.
+static LIMITS: OnceLock<[u64; 2]> = OnceLock::new();
 
-const SPARE_SIZE: usize = 2 << 20;
+/// How many threads have a [`Share`].
+static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// Keeps spare memory from now on. Its pages are never touched: it is only address space.
-pub fn keep_spare() {
-    let is_limited = |resource| getrlimit(resource).current.is_some();
-    let limited = is_limited(Resource::As) || is_limited(Resource::Data);
-    IS_LIMITED.store(limited, Ordering::Relaxed);
-    if limited {
-        has_spare();
+/// What small allocations of one thread take. Under a limit, glibc may take a page for each of them.
+const OF_A_THREAD: usize = 128 << 10;
+
+/// Keeps a reserve from now on, if this process has a limit of memory.
+pub fn keep_reserve() {
+    let limits = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+    if limits.iter().any(Option::is_some) {
+        let _ = LIMITS.set(limits.map(|limit| limit.unwrap_or(u64::MAX)));
     }
 }
 
-/// Whether the spare memory is there, or there again.
-fn has_spare() -> bool {
-    let mut spare = lock(&SPARE);
-    let is_there = spare.capacity() > 0 || spare.try_reserve_exact(SPARE_SIZE).is_ok();
-    IS_SHORT.store(!is_there, Ordering::Relaxed);
-    is_there
-}
-
-fn give_up_spare() {
-    IS_SHORT.store(true, Ordering::Relaxed);
-    *lock(&SPARE) = Vec::new();
-}
-
-/// What needs memory and cannot fail takes less than this at a time.
-const MARGIN: usize = 256 << 10;
-
-/// Whether `size` bytes can be had.
-fn are_there(size: usize) -> bool {
-    Vec::<u8>::new().try_reserve_exact(size).is_ok()
-}
-
-/// Takes memory by `take`, if more than the spare is left. If not, the spare is given up.
-pub fn take<T>(take: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    if IS_SHORT.load(Ordering::Relaxed) && !has_spare() {
+/// Takes up to `size` bytes by `take`, while the reserve stays free.
+pub fn take<T>(size: usize, take: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    /// What small allocations take that are of no thread of a connection.
+    const OTHERS: usize = 1 << 20;
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let Some(limits) = LIMITS.get() else {
+        return take();
+    };
+    let _alone = lock(&ONE_AT_A_TIME);
+    let reserve = OTHERS + THREADS.load(Ordering::Relaxed) * OF_A_THREAD;
+    if free(limits) < size.saturating_add(reserve) {
         return Err(Errno::NOMEM.into());
     }
-    let taken = take();
-    let is_limited = IS_LIMITED.load(Ordering::Relaxed);
-    if is_limited && (taken.is_err() || !are_there(MARGIN)) {
-        give_up_spare();
+    take()
+}
+
+/// How many bytes this process may still map. Where the kernel does not tell, none is missing.
+fn free(limits: &[u64; 2]) -> usize {
+    let mut text = [0; 128];
+    let read = File::open("/proc/self/statm").and_then(|mut file| file.read(&mut text));
+    // proc_pid_statm(5): pages; the first number is the address space, the sixth data and stacks.
+    let text = str::from_utf8(&text[..read.unwrap_or(0)]).unwrap_or("");
+    let pages = |field| text.split(' ').nth(field)?.parse::<u64>().ok();
+    let left = [0, 5].into_iter().zip(limits).map(|(field, limit)| {
+        let used = pages(field).map_or(0, |pages| pages.saturating_mul(page_size() as u64));
+        limit.saturating_sub(used)
+    });
+    left.min()
+        .map_or(0, |left| usize::try_from(left).unwrap_or(usize::MAX))
+}
+
+/// A thread's part of the reserve. It lives as long as the thread.
+pub struct Share(());
+
+impl Share {
+    /// Adds to the reserve, while enough is free for a thread with a stack of `stack` bytes.
+    pub fn take(stack: usize) -> io::Result<Self> {
+        /// Threads that are there get their buffers before there are more threads.
+        const BUFFERS: usize = 1 << 20;
+        take(stack + OF_A_THREAD + BUFFERS, || {
+            THREADS.fetch_add(1, Ordering::Relaxed);
+            Ok(Self(()))
+        })
     }
-    taken
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// `size` zero bytes.
@@ -73,7 +91,7 @@ pub fn zeroed(size: usize) -> io::Result<Vec<u8>> {
 }
 
 fn exactly(size: usize) -> io::Result<Vec<u8>> {
-    take(|| {
+    take(size, || {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(size).map_err(|_| Errno::NOMEM)?;
         Ok(bytes)
@@ -107,7 +125,9 @@ pub fn reserve(bytes: &mut Vec<u8>, more: usize) -> io::Result<()> {
     if bytes.capacity() - bytes.len() >= more {
         return Ok(());
     }
-    take(|| Ok(bytes.try_reserve(more).map_err(|_| Errno::NOMEM)?))
+    take(more, || {
+        Ok(bytes.try_reserve(more).map_err(|_| Errno::NOMEM)?)
+    })
 }
 
 /// Adds `more` to `bytes`.

@@ -172,7 +172,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         exhausted: Mutex::default(),
         failure: Mutex::default(),
     });
-    memory::keep_spare();
+    memory::keep_reserve();
     let like_netcat = args.service.stdio;
     let endpoints = server.endpoints()?;
     place.announce(&endpoints, "connect", like_netcat)?;

@@ -56,8 +56,8 @@ struct Followers {
 }
 
 impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
-    /// Starts the first thread. `next` blocks until there is a job; `None` ends the thread. When the
-    /// system has no more threads a job is dropped, and that is logged once an episode.
+    /// Starts the first thread. `next` blocks until there is a job; `None` ends the thread. While
+    /// the system has no more threads, jobs wait, and that is logged once an episode.
     pub fn start(next: N) -> io::Result<()> {
         let pool = Arc::new(Self {
             next,
@@ -72,11 +72,15 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
     /// The life of a thread, which may begin with a job.
     fn live(self: &Arc<Self>, first: Option<Job>) {
         let next = || {
-            if self.may_wait() {
-                self.wait()
-            } else {
-                self.rest()
-            }
+            // A job that no thread could be started for is older than the next one.
+            let handed_over = lock(&self.followers).jobs.pop_front();
+            handed_over.or_else(|| {
+                if self.may_wait() {
+                    self.wait()
+                } else {
+                    self.rest()
+                }
+            })
         };
         for job in first.into_iter().chain(iter::from_fn(next)) {
             run(job);
@@ -92,34 +96,49 @@ impl<N: Fn() -> Option<Job> + Send + Sync + 'static> Pool<N> {
             .is_ok()
     }
 
-    /// Takes a job, as one of the threads that are counted as waiting.
+    /// Takes a job, as one of the threads that are counted as waiting. The last of them hands
+    /// its job over, and goes on waiting.
     fn wait(self: &Arc<Self>) -> Option<Job> {
         loop {
-            let job = (self.next)()?;
-            if self.waiting.fetch_sub(1, Ordering::AcqRel) > 1 {
-                return Some(job);
-            }
-            self.waiting.fetch_add(1, Ordering::AcqRel);
-            if let Err(error) = self.hand_over(job)
-                && Episode::begins(&self.refused)
-            {
-                let cause = cause(&error);
-                tracing::error!("could not start a thread for a connection, closed it: {cause}");
+            let mut next = Some((self.next)()?);
+            while let Some(job) = next {
+                if self.may_leave() {
+                    return Some(job);
+                }
+                next = self.hand_over(job);
             }
         }
     }
 
-    fn hand_over(self: &Arc<Self>, job: Job) -> io::Result<()> {
+    /// Counts this thread as one that does not wait any more, unless it is the last.
+    fn may_leave(&self) -> bool {
+        let fewer = |waiting| (waiting > 1).then(|| waiting - 1);
+        self.waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer)
+            .is_ok()
+    }
+
+    /// Gives a job to a resting thread, or to a new one. While the system has no more threads, this
+    /// blocks for a moment and returns the job, unless a thread has taken it.
+    fn hand_over(self: &Arc<Self>, job: Job) -> Option<Job> {
+        /// Long enough to cost no CPU time.
+        const PAUSE: Duration = Duration::from_millis(100);
         let mut followers = lock(&self.followers);
-        if followers.resting > followers.jobs.len() {
-            followers.jobs.push_back(job);
-            drop(followers);
-            self.handed_over.notify_one();
-            return Ok(());
-        }
+        followers.jobs.push_back(job);
+        let is_resting = followers.resting >= followers.jobs.len();
         drop(followers);
+        if is_resting {
+            self.handed_over.notify_one();
+            return None;
+        }
         let pool = Arc::clone(self);
-        spawn(move || pool.live(Some(job)))
+        let error = spawn(move || pool.live(pool.rest())).err()?;
+        if Episode::begins(&self.refused) {
+            let cause = cause(&error);
+            tracing::error!("could not start a thread: {cause}; new connections have to wait");
+        }
+        thread::sleep(PAUSE);
+        lock(&self.followers).jobs.pop_back()
     }
 
     /// Waits until another thread hands over a job. `None`: none did for a while.
@@ -147,8 +166,13 @@ fn run(job: Job) {
 }
 
 fn spawn(life: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let share = memory::Share::take(STACK)?;
+    let life = move || {
+        life();
+        drop(share);
+    };
     let thread = thread::Builder::new().name("connection".to_owned());
-    memory::take(|| thread.stack_size(STACK).spawn(life).map(drop))
+    thread.stack_size(STACK).spawn(life).map(drop)
 }
 
 #[cfg(test)]

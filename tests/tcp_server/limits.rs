@@ -1,6 +1,7 @@
 //! How many connections a server serves, and for how long.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -236,4 +237,62 @@ fn a_server_raises_a_low_soft_limit_of_descriptors() {
     let server = tcp_server(["-m", "20000"]).ulimit("-Sn 64").listen();
     let clients: Vec<Connection> = (0..100).map(|_| greeted(&server)).collect();
     assert_eq!(clients.len(), 100);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_without_memory_goes_on_and_closes_only_those_it_cannot_serve() {
+    const CLIENTS: usize = 300;
+    let sent = vec![b'x'; 60_000];
+    for service in [["--framing", "line"], ["--service", "echo"]] {
+        let server = tcp_server(service);
+        let server = server.ulimit("-v 49152").listen();
+        let mut clients: Vec<TcpStream> = (0..CLIENTS)
+            .map(|_| TcpStream::connect(server.address()).unwrap())
+            .collect();
+        for client in &mut clients {
+            client.set_nonblocking(true).unwrap();
+            // The server may have reset it already, or may not have taken it yet.
+            let _ = client.write(&sent);
+            client.set_nonblocking(false).unwrap();
+        }
+        server.wait_for_line("netkit: could not start a thread: {*}; new connections have to wait");
+        let mut answered = 0;
+        for mut client in clients {
+            let mut answer = Vec::new();
+            let ended = client
+                .write_all(b"\n")
+                .and_then(|()| client.shutdown(Shutdown::Write))
+                .and_then(|()| client.read_to_end(&mut answer));
+            if ended.is_ok() {
+                answered += 1;
+                assert!(answer.len() > sent.len(), "{} bytes came", answer.len());
+            }
+        }
+        assert!(answered > 0);
+        let mut late = server.connect();
+        late.send("hi\n");
+        late.shutdown();
+        assert!(late.receive_all().ends_with(b"\n"));
+        let log = server.stop().stderr;
+        let closed = log.matches("closed: cannot allocate memory.").count();
+        assert_eq!(closed + answered, CLIENTS);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_without_room_for_a_thread_waits_with_accepting_and_serves_all() {
+    let server = tcp_server([]).ulimit("-v 32768").listen();
+    let clients: Vec<Connection> = (0..200).map(|_| server.connect()).collect();
+    server.wait_for_line(
+        "netkit: could not start a thread: cannot allocate memory; new connections have to wait",
+    );
+    for mut client in clients {
+        client.expect("Welcome!");
+        client.send("Michael");
+        client.expect("Hello, Michael!");
+    }
+    greeted(&server);
+    assert_eq!(server.log().matches("could not start").count(), 1);
 }

@@ -198,7 +198,7 @@ impl Backlog {
         }
         if self.messages.len() == self.messages.capacity() {
             let messages = &mut self.messages;
-            let reserved = memory::take(|| messages.try_reserve(1).map_err(io::Error::from));
+            let reserved = memory::take(0, || messages.try_reserve(1).map_err(io::Error::from));
             if reserved.is_err() {
                 return false;
             }
