@@ -5,6 +5,7 @@ use std::ops::Index;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub use rustix::event::PollFlags;
@@ -65,8 +66,11 @@ impl<'a> Set<'a> {
         self.ready = key.0.map(|index| (index, events));
     }
 
-    /// Blocks until a descriptor is ready or `deadline` has passed. A signal ends the wait early.
+    /// Blocks until a descriptor is ready or `deadline` has passed. A signal ends the wait early, and a
+    /// kernel without memory soon.
     pub fn wait(mut self, deadline: Deadline) -> io::Result<Ready> {
+        /// Long enough to cost no CPU time.
+        const PAUSE: Duration = Duration::from_millis(50);
         // A timeout too long for the kernel is as good as none.
         let timeout = match self.ready {
             Some(_) => Some(Duration::ZERO),
@@ -82,6 +86,11 @@ impl<'a> Set<'a> {
                 Ok(Ready(found))
             }
             Err(Errno::INTR) => Ok(Ready(Vec::new())),
+            Err(Errno::NOMEM) => {
+                // poll(2): the kernel has no memory for its tables. It may have some soon.
+                thread::sleep(deadline.min(Deadline::after(PAUSE)).left().unwrap_or(PAUSE));
+                Ok(Ready(Vec::new()))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{ask, ask_from, is_wrong_usage};
 use crate::harness::datagrams::{address, expect_nothing, send};
-use crate::harness::{mailbox, netkit, udp_server};
+use crate::harness::{mailbox, netkit, peer, tcp_server, udp_server};
 
 /// A datagram that has been greeted `depth` times.
 fn greeting(depth: usize) -> Vec<u8> {
@@ -142,4 +142,20 @@ fn a_rate_limit_is_refused_for_a_service_that_never_answers() {
         "--service discard --rate-limit 5",
         "--rate-limit needs --service hello, --service echo, -e or --sh-exec",
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_kernel_without_memory_for_poll_ends_no_server() {
+    if peer("strace", []).is_none() {
+        return;
+    }
+    // The first waits of each thread fail.
+    let fails = "exec strace -f -o /dev/null -e trace='?poll,?ppoll' \
+                 -e inject='?poll,?ppoll:error=ENOMEM:when=1..3' \"$0\" \"$@\"";
+    let server = udp_server([]).through(fails).listen();
+    assert_eq!(ask(&server, "Michael"), b"Hello, Michael!");
+    let server = tcp_server(["--service", "stdio"]).through(fails).listen();
+    server.connect().send("hi");
+    server.wait_for_line("Connection from {*} closed.");
 }
