@@ -78,7 +78,8 @@ pub fn number<T: TryFrom<u64>>(
     }
 }
 
-/// A number of bytes, more than zero; `k`, `M` and `G` are powers of 1024.
+/// A number of bytes, more than zero; `k`, `M` and `G` are powers of 1024. One that is too large for
+/// any use is `usize::MAX`: the caller has a limit, and tells it.
 pub fn size(text: &str) -> Result<usize, String> {
     let wrong = || {
         format!(
@@ -96,11 +97,11 @@ pub fn size(text: &str) -> Result<usize, String> {
     if digits.is_empty() || !is_digits(digits) {
         return Err(wrong());
     }
-    let number = digits.parse::<usize>().ok();
-    match number.and_then(|number| number.checked_mul(unit)) {
-        Some(0) => Err(format!("'{text}' must be more than zero")),
-        Some(size) => Ok(size),
-        None => Err(format!("'{text}' is too large")),
+    // Digits that do not parse are too many.
+    let number = digits.parse::<usize>().unwrap_or(usize::MAX);
+    match number.saturating_mul(unit) {
+        0 => Err(format!("'{text}' must be more than zero")),
+        size => Ok(size),
     }
 }
 
@@ -244,21 +245,12 @@ mod tests {
             ("64k", 65_536),
             ("4M", 4 << 20),
             ("1G", 1 << 30),
+            ("99999999999G", usize::MAX),
+            ("18446744073709551616", usize::MAX),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "k",
-            "0",
-            "0k",
-            "-1",
-            "1.5k",
-            "1kb",
-            "1m",
-            "99999999999G",
-            "1 k",
-        ] {
+        for text in ["", "k", "0", "0k", "-1", "1.5k", "1kb", "1m", "1 k"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -53,3 +53,28 @@ fn reuse_port_lets_a_second_server_have_the_port() {
         .listen();
     assert_eq!(second.port(), first.port());
 }
+
+#[test]
+fn a_size_that_is_too_large_is_refused_with_the_most_that_is_possible() {
+    const BUFFER: &str = "is too large: a socket buffer is smaller than 2G";
+    for (option, most) in [
+        ("--max-message", "is too large; at most 1G is possible"),
+        ("--recv-buffer", BUFFER),
+        ("--send-buffer", BUFFER),
+    ] {
+        for size in [
+            "2G",
+            "18446744073709551615",
+            "18446744073709551616",
+            "99999999999G",
+        ] {
+            netkit(["tcp-server", "-p", "0", option, size])
+                .stderr(format!(
+                    "netkit: invalid value '{size}' for '{option} <SIZE>': '{size}' {most}; see \
+                     'netkit tcp-server -h'\n"
+                ))
+                .code(2)
+                .run();
+        }
+    }
+}
