@@ -115,22 +115,22 @@ pub fn run(
         asked if !is_interrupted => asked?,
         _ => {}
     }
-    // A summary that standard output does not take then does not keep the process.
-    let limit = if is_interrupted || gave_up {
-        Deadline::now()
+    exchange.report.summarize()?;
+    let flushed = if is_interrupted || gave_up {
+        // A summary that standard output does not take then does not keep the process.
+        exchange.report.stdout.flush(Deadline::now())
     } else {
-        limit
+        exchange.flush()
     };
     exchange.report.say_counts();
-    let finished = exchange.report.finish(limit);
-    let finished = finished.map_err(|failure| match failure.exit {
-        Exit::Timeout if gave_up => Failure::announced(Exit::Timeout),
-        _ => failure,
-    });
-    if is_interrupted {
+    if exchange.is_interrupted() {
         end_by(SIGINT)?;
     }
-    finished
+    flushed.map_err(|failure| match failure.exit {
+        Exit::Timeout if gave_up => Failure::announced(Exit::Timeout),
+        _ => failure,
+    })?;
+    exchange.report.worst.result()
 }
 
 struct Exchange<'a> {

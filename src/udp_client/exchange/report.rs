@@ -99,7 +99,7 @@ pub struct Report {
     answered: u64,
     /// The last datagram that was answered.
     last_answered: Option<u64>,
-    worst: Worst,
+    pub worst: Worst,
 }
 
 impl Report {
@@ -228,15 +228,21 @@ impl Report {
         }
     }
 
+    /// Adds the last event, if events are printed.
+    pub fn summarize(&mut self) -> Result<(), Failure> {
+        if !self.style.json {
+            return Ok(());
+        }
+        let event = Event::new("summary")
+            .with("sent", self.sent)
+            .with("answered", self.answered)
+            .with("unanswered", self.sent - self.answered);
+        self.print(event)
+    }
+
     /// Blocks until all is printed, or fails at `limit`. Otherwise the error carries only the exit code.
     pub fn finish(mut self, limit: Deadline) -> Result<(), Failure> {
-        if self.style.json {
-            let event = Event::new("summary")
-                .with("sent", self.sent)
-                .with("answered", self.answered)
-                .with("unanswered", self.sent - self.answered);
-            self.print(event)?;
-        }
+        self.summarize()?;
         self.stdout.flush(limit)?;
         self.worst.result()
     }

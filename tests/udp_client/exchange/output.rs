@@ -1,11 +1,12 @@
 //! Standard output that is a terminal, is full, or has no reader.
 
 use std::fs::OpenOptions;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::harness::datagrams::{address, expect, receive, send};
-use crate::harness::{ESCAPED, Process, Terminal, mailbox, netkit, udp_server};
+use crate::harness::{DEADLINE, ESCAPED, Process, Terminal, mailbox, netkit, udp_server};
 
 #[test]
 fn a_reader_that_has_left_ends_the_client_quietly() {
@@ -94,19 +95,30 @@ fn a_deadline_holds_while_nobody_reads_the_answers() {
 
 #[test]
 fn an_interrupt_ends_an_exchange_whose_events_nobody_reads() {
-    let server = mailbox();
-    let large = "x".repeat(60_000);
-    let (reader, writer) = std::io::pipe().unwrap();
-    let target = address(&server);
-    let client = netkit(["udp-client", "--json", &target, &large, &large]);
-    let client = client.stdout_to(writer).killed_by(Signal::INT).start();
-    for _ in 0..2 {
-        let (datagram, source) = receive(&server);
-        send(&server, datagram, source);
+    let large = "x".repeat(40_000);
+    // The interrupt comes before the last answer, or while that answer or the summary waits for room.
+    for has_all in [false, true] {
+        let server = mailbox();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let target = address(&server);
+        let client = netkit(["udp-client", "--json", &target, &large, &large]);
+        let client = client.stdout_to(writer).killed_by(Signal::INT).start();
+        for is_last in [false, true] {
+            let (datagram, source) = receive(&server);
+            if has_all || !is_last {
+                send(&server, datagram, source);
+            }
+        }
+        // The first answer leaves room for the beginning of the second.
+        let end = Instant::now() + DEADLINE;
+        while has_all && rustix::io::ioctl_fionread(&reader).unwrap() <= 45_000 {
+            assert!(Instant::now() < end, "the last answer should be printed");
+            std::thread::yield_now();
+        }
+        client.signal(Signal::INT);
+        client.finish();
+        drop(reader);
     }
-    client.signal(Signal::INT);
-    client.finish();
-    drop(reader);
 }
 
 #[test]
