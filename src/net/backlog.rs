@@ -6,6 +6,9 @@ use std::os::fd::AsFd;
 
 use super::socket::is_local;
 
+/// How often the tables are read until they show a socket.
+const READINGS: usize = 3;
+
 /// The queues of the UDP sockets that receive datagrams to one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -22,7 +25,10 @@ impl Backlog {
         if !is_local(address) {
             return None;
         }
-        sum(tables()?.lines(), &keys(address))
+        let keys = keys(address);
+        // A table that many sockets enter and leave is read in pieces, and may miss one (proc(5)).
+        let mut readings = (0..READINGS).map_while(|_| tables());
+        readings.find_map(|tables| sum(tables.lines(), &keys))
     }
 
     /// Of `socket`. `None` on other systems than Linux.
