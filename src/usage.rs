@@ -157,7 +157,7 @@ fn arguments() -> Vec<String> {
 
 /// Refuses what means something else to netcat, although netkit could read it.
 pub fn check_netcat() -> Result<(), Failure> {
-    match netcat::quits_after_eof(&arguments(), true) {
+    match netcat::quits_after_eof(&arguments()) {
         Some(advice) => Err(Failure::usage(advice)),
         None => Ok(()),
     }
@@ -168,14 +168,14 @@ pub fn point_to_help(failure: Failure, subcommand: &str) -> Failure {
     if !failure.is_usage {
         return failure;
     }
-    let reason = netcat::quits_after_eof(&arguments(), false);
+    let reason = netcat::quits_after_eof(&arguments());
     let reason = reason.unwrap_or_else(|| failure.to_string());
     Failure::local(format!("{reason}; see 'netkit {subcommand} -h'"))
 }
 
 /// Tells `error` on one line, from its kind and its context: clap may reword its text.
 pub fn line(error: &Error, subcommand: Option<&str>) -> String {
-    let (reason, tip) = match netcat::quits_after_eof(&arguments(), false) {
+    let (reason, tip) = match netcat::quits_after_eof(&arguments()) {
         Some(advice) => (advice, String::new()),
         None => (reason(error), tip(error, subcommand).unwrap_or_default()),
     };

@@ -898,6 +898,8 @@ fn netcats_q_is_never_quiet_and_once() {
         "tcp-server -q1 -lp 9",
         "tcp-client -q 1 a:9",
         "tcp-server -q 1 -lp 9",
+        "tcp-server -q 1",
+        "udp-client :9 -q 1",
         "tcp-client -q1 a 9",
     ] {
         let subcommand = words.split(' ').next().unwrap();

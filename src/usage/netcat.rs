@@ -261,14 +261,11 @@ pub fn other_meaning(option: &str, value: &str) -> Option<&'static str> {
     }
 }
 
-/// nc's `-q1` or `-q 1` among the arguments of a subcommand: netkit's `-q` is --quiet. `glued`: looks
-/// for the first form only, which is never meant otherwise.
-pub fn quits_after_eof(arguments: &[String], glued: bool) -> Option<String> {
+/// nc's `-q1` or `-q 1` among the arguments of a subcommand: netkit's `-q` is --quiet.
+pub fn quits_after_eof(arguments: &[String]) -> Option<String> {
+    // An IPv4 address is none.
     let is_number = |text: &str| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'.')
+        text.starts_with(|first: char| first.is_ascii_digit()) && text.parse::<f64>().is_ok()
     };
     let mut words = arguments.iter().peekable();
     while let Some(word) = words.next() {
@@ -288,7 +285,7 @@ pub fn quits_after_eof(arguments: &[String], glued: bool) -> Option<String> {
         if !before.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             continue;
         }
-        let next = words.peek().filter(|_| after.is_empty() && !glued);
+        let next = words.peek().filter(|_| after.is_empty());
         let seconds = next.map_or(after, |next| &next[..]);
         if is_number(seconds) {
             return Some(format!(
@@ -306,28 +303,24 @@ mod tests {
     #[test]
     fn a_number_after_q_is_netcats() {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for (line, glued, anyhow) in [
-            ("tcp-client -q1 a:1", true, true),
-            ("tcp-server -lq1 -p 1", true, true),
-            ("tcp-client -q 1 a:1", false, true),
-            ("tcp-client -q 0.5 a:1", false, true),
-            ("tcp-client -q a:1", false, false),
-            ("tcp-client --send -q1 a:1", false, false),
-            ("tcp-server -p 1 -e grep -q1", false, false),
-            ("udp-client a:1 -- -q1", false, false),
-            ("tcp-client --quiet 1", false, false),
-            ("tcp-client -qv a:1", false, false),
+        for (line, is_netcats) in [
+            ("tcp-client -q1 a:1", true),
+            ("tcp-server -lq1 -p 1", true),
+            ("tcp-client -q 1 a:1", true),
+            ("tcp-client -q 0.5 a:1", true),
+            ("tcp-server -q 9999", true),
+            ("tcp-server 9999 -q", false),
+            ("tcp-client -q a:1", false),
+            ("tcp-client -q 127.0.0.1 1", false),
+            ("tcp-client -q127.0.0.1 1", false),
+            ("tcp-client --send -q1 a:1", false),
+            ("tcp-server -p 1 -e grep -q1", false),
+            ("udp-client a:1 -- -q1", false),
+            ("tcp-client --quiet 1", false),
+            ("tcp-client -qv a:1", false),
         ] {
-            assert_eq!(
-                quits_after_eof(&words(line), true).is_some(),
-                glued,
-                "{line}"
-            );
-            assert_eq!(
-                quits_after_eof(&words(line), false).is_some(),
-                anyhow,
-                "{line}"
-            );
+            let found = quits_after_eof(&words(line)).is_some();
+            assert_eq!(found, is_netcats, "{line}");
         }
     }
 }
