@@ -40,6 +40,15 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `time` as messages tell it.
+pub fn told(time: Duration) -> String {
+    if time.is_zero() {
+        "0s".to_owned()
+    } else {
+        format!("{time:?}")
+    }
+}
+
 /// A duration, or `forever`.
 pub fn patience(text: &str) -> Result<Patience, String> {
     match text {

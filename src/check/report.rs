@@ -6,7 +6,7 @@ use super::{Checked, State, Target};
 use crate::exit::{Failure, Worst};
 use crate::json::{Event, milliseconds};
 use crate::output::Queue;
-use crate::units::ip;
+use crate::units::{ip, told};
 use crate::wait::{Deadline, Set};
 
 pub struct Report<'a, T> {
@@ -76,7 +76,7 @@ impl<'a, T: Target> Report<'a, T> {
                 _ => None,
             };
             let why = why.map_or_else(|| format!("{open} of {all} open"), str::to_owned);
-            tracing::info!("attempt {number}: {why}; next in {delay:?}");
+            tracing::info!("attempt {number}: {why}; next in {}", told(delay));
         }
         while !next.has_passed() {
             let mut set = Set::new();

@@ -11,7 +11,7 @@ use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::peer::Endpoint;
 use crate::net::resolve::ResolveArgs;
 use crate::net::target::Address;
-use crate::units::{number, positive_duration};
+use crate::units::{number, positive_duration, told};
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -87,7 +87,10 @@ impl ConnectArgs {
             };
             if self.is_verbose {
                 let cause = failure.cause();
-                tracing::info!("attempt {number} of {attempts}: {cause}; next in {delay:?}");
+                tracing::info!(
+                    "attempt {number} of {attempts}: {cause}; next in {}",
+                    told(delay)
+                );
             }
             number += 1;
             let next = Deadline::after(delay);

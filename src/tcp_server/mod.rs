@@ -41,7 +41,7 @@ use crate::server::systemd;
 use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
 use crate::tls::{Acceptor, ServerTlsArgs};
-use crate::units::{number, positive_duration};
+use crate::units::{number, positive_duration, told};
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
 use connections::Connections;
@@ -347,7 +347,7 @@ impl Server {
         // With none open, threads may still have to log the end of theirs.
         if open > 0 {
             let s = if open == 1 { "" } else { "s" };
-            let mut limit = format!("{:?} at most", self.limits.drain_timeout);
+            let mut limit = format!("{} at most", told(self.limits.drain_timeout));
             if is_at_terminal() {
                 // The terminal shows what was typed.
                 output::shown(b"^C");
@@ -381,12 +381,12 @@ impl Server {
         if open == 0 {
             return Ok(());
         }
-        let time = self.limits.drain_timeout;
+        let time = told(self.limits.drain_timeout);
         let were = match open {
             1 => "connection that was",
             _ => "connections that were",
         };
-        let message = format!("closed {open} {were} still open after {time:?} (--drain-timeout)");
+        let message = format!("closed {open} {were} still open after {time} (--drain-timeout)");
         Err(Failure::new(Exit::Timeout, message))
     }
 }

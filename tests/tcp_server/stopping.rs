@@ -122,6 +122,10 @@ fn every_service_can_be_cut_off() {
         let client = server.connect();
         server.wait_for_line("Accept new connection from {*}");
         server.signal(Signal::TERM);
+        let waiting = "Waiting for 1 connection to end (0s at most)";
+        server.wait_for_line(waiting);
+        let closed = "netkit: closed 1 connection that was still open after 0s (--drain-timeout)";
+        server.wait_for_line(closed);
         server.finish();
         drop(client);
     }

@@ -23,6 +23,7 @@ use crate::net::datagram::LARGEST;
 use crate::server::host::{host, is_loopback, share};
 use crate::server::program::{Ends, GRACE, Program, Running};
 use crate::signal::{SIGCHLD, Signals};
+use crate::units::told;
 use crate::wait::{Deadline, IN, Key, Ready, Set};
 
 /// All programs. One thread serves them, and waits for none of them.
@@ -260,9 +261,8 @@ impl Programs {
             1 => "program that was",
             _ => "programs that were",
         };
-        let time = limit.length();
-        let message =
-            format!("ended {ended} {were} still running after {time:?} (--drain-timeout)");
+        let time = told(limit.length());
+        let message = format!("ended {ended} {were} still running after {time} (--drain-timeout)");
         Err(Failure::new(Exit::Timeout, message))
     }
 }

@@ -107,7 +107,7 @@ fn programs_that_sigterm_does_not_end_are_killed_and_counted() {
     rustix::process::kill_process(programs[0], Signal::STOP).unwrap();
     server.signal(Signal::TERM);
     server.wait_for_line(
-        "netkit: ended 2 programs that were still running after 0ns (--drain-timeout)",
+        "netkit: ended 2 programs that were still running after 0s (--drain-timeout)",
     );
     server.finish();
     programs.retain(|program| test_kill_process(*program).is_ok());
