@@ -13,8 +13,8 @@ use crate::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::wait::Waker;
 
 /// Stops the server when SIGINT, SIGTERM or, if it reads no lists again, SIGHUP arrives. The first
-/// makes this readable. The second ends the process at once, after all programs. Dropping this kills
-/// all programs.
+/// makes this readable. The second ends the process, after all connections and programs. Dropping this
+/// kills all programs.
 pub struct Stop {
     first: Arc<First>,
     program: Option<Program>,
@@ -28,12 +28,21 @@ struct First {
 
 impl Stop {
     /// Catches the signals, in a thread of its own. With a program it also catches those that end the
-    /// process at once.
-    pub fn catch(rereads_lists: bool, program: Option<&Program>) -> Result<Self, Failure> {
-        Self::start(rereads_lists, program).or_fail(Exit::Local, || "could not catch signals")
+    /// process at once. That thread calls `cut_off` before it ends the process.
+    pub fn catch(
+        rereads_lists: bool,
+        program: Option<&Program>,
+        cut_off: impl Fn() + Send + 'static,
+    ) -> Result<Self, Failure> {
+        Self::start(rereads_lists, program, cut_off)
+            .or_fail(Exit::Local, || "could not catch signals")
     }
 
-    fn start(rereads_lists: bool, program: Option<&Program>) -> io::Result<Self> {
+    fn start(
+        rereads_lists: bool,
+        program: Option<&Program>,
+        cut_off: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let first = Arc::new(First {
             has_arrived: AtomicBool::new(false),
             waker: Waker::new()?,
@@ -58,6 +67,8 @@ impl Stop {
         let live = move || {
             for signal in arrivals.forever() {
                 if at_once.contains(&signal) || first.has_arrived() {
+                    // Before the programs: the end of one would end its connection in an orderly way.
+                    cut_off();
                     end(signal, program.as_ref());
                 }
                 first.arrives();

@@ -153,11 +153,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if handler.program().is_none() {
         raise_descriptor_limit(args.limits.max_connections);
     }
-    let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
-    // Only now: a server that cannot run must not empty the files of the one that does.
-    let taps = args.stream.tap.open()?;
     let limits = &args.limits;
     let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip)?;
+    let connections = Arc::new(connections);
+    let to_cut_off = Arc::clone(&connections);
+    let stop = Stop::catch(gate.rereads_lists(), handler.program(), move || {
+        to_cut_off.cut_off();
+    })?;
+    // Only now: a server that cannot run must not empty the files of the one that does.
+    let taps = args.stream.tap.open()?;
     let server = Arc::new(Server {
         once: limits.once
             || ((handler.takes_one_at_a_time() || args.service.stdio) && !limits.keep_open),
@@ -165,7 +169,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         handler,
         taps,
         limits: limits.clone(),
-        admission: Admission::new(gate, Arc::new(connections), acceptor)
+        admission: Admission::new(gate, connections, acceptor)
             .that_names_clients(args.accept_proxy),
         listeners: RwLock::new(listeners),
         closing: Waker::new()?,

@@ -131,7 +131,7 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
     // A signal ends a look-up that takes long, so none is caught before it.
     let candidates = args.candidates(&place)?;
-    let stop = Stop::catch(gate.rereads_lists(), handler.program())?;
+    let stop = Stop::catch(gate.rereads_lists(), handler.program(), || ())?;
     let counts_hops = handler.counts_hops();
     let sockets = if place.is_systemd {
         args.inherited(counts_hops)?

@@ -132,7 +132,7 @@ fn every_service_can_be_cut_off() {
 }
 
 #[test]
-fn a_second_signal_ends_the_server_at_once() {
+fn a_second_signal_resets_connections_and_ends_the_server_at_once() {
     let server = tcp_server(["--drain-timeout", "1h"])
         .killed_by(Signal::TERM)
         .listen();
@@ -141,6 +141,7 @@ fn a_second_signal_ends_the_server_at_once() {
     server.signal(Signal::INT);
     server.wait_for_line("Waiting for 1 connection to end ({N}{*} at most)");
     server.signal(Signal::TERM);
+    client.expect_reset();
     server.finish();
 }
 
