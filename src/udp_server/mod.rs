@@ -64,7 +64,7 @@ pub struct Args {
     /// Talk to the first peer, as nc -lu
     #[arg(short = 'l', long, conflicts_with_all = ["service", "exec", "sh_exec"])]
     stdio: bool,
-    /// Run PROGRAM [ARG]... for each; must come last
+    /// Run PROGRAM ARG... for each; must come last
     ///
     /// It reads the peer's datagrams, and what it prints is sent back. Each datagram lets it send three
     /// times that size, or 1,400 bytes if that is more. The rest waits for the next datagram. On

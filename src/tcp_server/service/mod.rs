@@ -45,7 +45,7 @@ pub struct ServiceArgs {
     /// With -e or --sh-exec: serve one connection, then exit. -k goes on.
     #[arg(short = 'l', long, conflicts_with_all = ["service", "forward"])]
     pub stdio: bool,
-    /// Run PROGRAM [ARG]... for each; must come last
+    /// Run PROGRAM ARG... for each; must come last
     ///
     /// The connection is its standard input and output.
     #[arg(short, long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["service", "sh_exec", "forward"])]

@@ -45,7 +45,7 @@ enum State {
 }
 
 impl Probes {
-    /// Probes of `size` bytes, at least [`LEAST`]. One is lost `timeout` after it was sent.
+    /// Probes of `size` bytes, at least `token::LEAST`. One is lost `timeout` after it was sent.
     pub fn new(size: usize, timeout: Duration) -> Self {
         Self {
             tokens: Tokens::new(size),
