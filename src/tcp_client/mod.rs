@@ -110,27 +110,8 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     if args.check.is_wanted() {
         return check::run(&args, &dialer, deadline, logging);
     }
-    args.read_url().map_err(Failure::usage)?;
-    HostPort::take_back(&mut args.target, &mut args.get, Protocol::Tcp);
-    HostPort::take_back(
-        &mut args.target,
-        &mut args.stream.tap.hex_dump,
-        Protocol::Tcp,
-    );
-    args.stream.tap.check()?;
+    let target = args.take_target()?;
     let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
-    path.map_or(Ok(()), http::check_path)
-        .map_err(Failure::usage)?;
-    if let Some(word) = args.target.get(2) {
-        let message = format!("too many arguments: '{word}'; write HOST PORT or HOST:PORT");
-        return Err(Failure::usage(message));
-    }
-    let target = Address::from_words(&args.target).map_err(Failure::usage)?;
-    let page_port = http::default_port(args.tls.tls);
-    if args.interactive && target.port() != Some(page_port) {
-        let message = format!("--interactive needs port {page_port}");
-        return Err(Failure::usage(message));
-    }
     let mut status = Status::new(logging);
     let reader = args.reader(&target, path, &mut status)?;
     let connector = args.connector()?;
@@ -173,26 +154,51 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         close(session, &traffic);
     }
     if args.timing {
-        let since_start = |at: Instant| format!("{:.1} ms", (at - start).as_secs_f64() * 1e3);
-        let via = connection.via.as_ref();
-        let proxy = via.map(|via| format!(", proxy {}", since_start(via.passed)));
-        let proxy = proxy.unwrap_or_default();
-        let first_byte = traffic.first_received.map(since_start);
-        let tls = session.map(|_| format!("tls {}, ", since_start(encrypted)));
-        tracing::info!(
-            "resolve {}, connect {}{proxy}, {}first byte {}, total {}",
-            since_start(connection.resolved),
-            since_start(connection.established),
-            tls.unwrap_or_default(),
-            first_byte.as_deref().unwrap_or("none"),
-            since_start(Instant::now()),
-        );
+        let times = Times {
+            start,
+            resolved: connection.resolved,
+            established: connection.established,
+            proxied: connection.via.as_ref().map(|via| via.passed),
+            encrypted: session.is_some().then_some(encrypted),
+            first_received: traffic.first_received,
+        };
+        times.tell();
     }
     if result.is_ok() {
         http::explain_silence(&traffic, &name);
     }
     status.ended(&traffic, connection.established, result.is_err());
     result.map_err(|broken| failure(&name, &broken, traffic.sent))
+}
+
+/// When each step of a session was done, for `--timing`.
+struct Times {
+    start: Instant,
+    resolved: Instant,
+    established: Instant,
+    /// The last proxy had connected.
+    proxied: Option<Instant>,
+    encrypted: Option<Instant>,
+    first_received: Option<Instant>,
+}
+
+impl Times {
+    fn tell(&self) {
+        let since_start = |at: Instant| format!("{:.1} ms", (at - self.start).as_secs_f64() * 1e3);
+        let step = |name: &str, at: Option<Instant>| {
+            at.map_or_else(String::new, |at| format!("{name} {}, ", since_start(at)))
+        };
+        tracing::info!(
+            "resolve {}, connect {}, {}{}first byte {}, total {}",
+            since_start(self.resolved),
+            since_start(self.established),
+            step("proxy", self.proxied),
+            step("tls", self.encrypted),
+            self.first_received
+                .map_or_else(|| "none".to_owned(), since_start),
+            since_start(Instant::now()),
+        );
+    }
 }
 
 /// The part of connecting that comes after TCP.
@@ -233,6 +239,32 @@ fn close(session: &Session, traffic: &Traffic) {
 }
 
 impl Args {
+    /// The target, as an address or a URL. Words that an option before it took are taken back.
+    fn take_target(&mut self) -> Result<Address, Failure> {
+        self.read_url().map_err(Failure::usage)?;
+        HostPort::take_back(&mut self.target, &mut self.get, Protocol::Tcp);
+        HostPort::take_back(
+            &mut self.target,
+            &mut self.stream.tap.hex_dump,
+            Protocol::Tcp,
+        );
+        self.stream.tap.check()?;
+        if let Some(Some(path)) = &self.get {
+            http::check_path(path).map_err(Failure::usage)?;
+        }
+        if let Some(word) = self.target.get(2) {
+            let message = format!("too many arguments: '{word}'; write HOST PORT or HOST:PORT");
+            return Err(Failure::usage(message));
+        }
+        let target = Address::from_words(&self.target).map_err(Failure::usage)?;
+        let page_port = http::default_port(self.tls.tls);
+        if self.interactive && target.port() != Some(page_port) {
+            let message = format!("--interactive needs port {page_port}");
+            return Err(Failure::usage(message));
+        }
+        Ok(target)
+    }
+
     /// What encrypts, with `--tls` or an `https://` URL.
     fn connector(&self) -> Result<Option<Connector>, Failure> {
         let tls = self.tls.tls.then(|| Connector::new(&self.tls));
