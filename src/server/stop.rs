@@ -3,14 +3,14 @@
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::program::Program;
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use crate::wait::Waker;
+use crate::wait::{Waker, lock};
 
 /// Stops the server when SIGINT, SIGTERM or, if it reads no lists again, SIGHUP arrives. The first
 /// makes this readable. The second ends the process, after all connections and programs. Dropping this
@@ -24,28 +24,32 @@ pub struct Stop {
 struct First {
     has_arrived: AtomicBool,
     waker: Waker,
+    /// Locked while the second ends the process. The end of the programs may end the server's work
+    /// too, and then the process must not exit with a code.
+    ending: Mutex<()>,
 }
 
 impl Stop {
     /// Catches the signals, in a thread of its own. With a program it also catches those that end the
-    /// process at once. That thread calls `cut_off` before it ends the process.
+    /// process at once. That thread calls `at_the_end` before it ends the process.
     pub fn catch(
         rereads_lists: bool,
         program: Option<&Program>,
-        cut_off: impl Fn() + Send + 'static,
+        at_the_end: impl Fn() + Send + 'static,
     ) -> Result<Self, Failure> {
-        Self::start(rereads_lists, program, cut_off)
+        Self::start(rereads_lists, program, at_the_end)
             .or_fail(Exit::Local, || "could not catch signals")
     }
 
     fn start(
         rereads_lists: bool,
         program: Option<&Program>,
-        cut_off: impl Fn() + Send + 'static,
+        at_the_end: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let first = Arc::new(First {
             has_arrived: AtomicBool::new(false),
             waker: Waker::new()?,
+            ending: Mutex::new(()),
         });
         let stop = Self {
             first: Arc::clone(&first),
@@ -67,8 +71,8 @@ impl Stop {
         let live = move || {
             for signal in arrivals.forever() {
                 if at_once.contains(&signal) || first.has_arrived() {
-                    // Before the programs: the end of one would end its connection in an orderly way.
-                    cut_off();
+                    let _ending = lock(&first.ending);
+                    at_the_end();
                     end(signal, program.as_ref());
                 }
                 first.arrives();
@@ -105,6 +109,7 @@ impl AsFd for Stop {
 
 impl Drop for Stop {
     fn drop(&mut self) {
+        let _ending = lock(&self.first.ending);
         if let Some(program) = &self.program {
             program.kill_all();
         }

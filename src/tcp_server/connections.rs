@@ -112,20 +112,37 @@ impl Connections {
         state.is_closed && state.permits == 0
     }
 
-    /// Resets the open connections, so that their threads fail. First blocks until each peer has
-    /// acknowledged what was sent to it, for [`ACKNOWLEDGEMENT`] at most. Returns how many they are.
+    /// Resets the open connections, so that their threads fail. Blocks as [`await_acknowledgements`]
+    /// does. Returns how many they are.
     pub fn cut_off(&self) -> usize {
         let open: Vec<_> = {
             let mut state = lock(&self.state);
             state.is_cut_off = true;
             state.open.values().cloned().collect()
         };
-        let limit = Deadline::after(ACKNOWLEDGEMENT);
+        await_acknowledgements(&open);
         for stream in &open {
-            let _ = stream.await_acknowledgement(limit);
             stream.reset();
         }
         open.len()
+    }
+
+    /// The end of the process resets the open connections from now on. Their threads see nothing of
+    /// this. Blocks as [`await_acknowledgements`] does.
+    pub fn reset_at_exit(&self) {
+        let open: Vec<_> = lock(&self.state).open.values().cloned().collect();
+        await_acknowledgements(&open);
+        for stream in &open {
+            stream.reset_on_close();
+        }
+    }
+}
+
+/// Blocks until each peer has acknowledged what was sent to it, for [`ACKNOWLEDGEMENT`] at most.
+fn await_acknowledgements(open: &[Arc<Stream>]) {
+    let limit = Deadline::after(ACKNOWLEDGEMENT);
+    for stream in open {
+        let _ = stream.await_acknowledgement(limit);
     }
 }
 

@@ -156,9 +156,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let limits = &args.limits;
     let connections = Connections::new(limits.max_connections, limits.max_connections_per_ip)?;
     let connections = Arc::new(connections);
-    let to_cut_off = Arc::clone(&connections);
+    let to_reset = Arc::clone(&connections);
     let stop = Stop::catch(gate.rereads_lists(), handler.program(), move || {
-        to_cut_off.cut_off();
+        to_reset.reset_at_exit();
     })?;
     // Only now: a server that cannot run must not empty the files of the one that does.
     let taps = args.stream.tap.open()?;
