@@ -225,6 +225,25 @@ fn write_bytes(bytes: &[u8], text: &mut impl fmt::Write) -> fmt::Result {
         .try_for_each(|byte| write!(text, "\\x{byte:02x}"))
 }
 
+/// `bytes` in base64, with padding (RFC 4648, section 4).
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let group = [0, 1, 2].map(|index| u32::from(chunk.get(index).copied().unwrap_or(0)));
+        let bits = group[0] << 16 | group[1] << 8 | group[2];
+        for index in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * index) & 63) as usize];
+            text.push(if index > chunk.len() {
+                '='
+            } else {
+                letter.into()
+            });
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +257,21 @@ mod tests {
         }
         escape.finish(&mut output);
         String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (text, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(text.as_bytes()), encoded);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The files of TLS: certificates and keys to read, the chain to save, and the log of session keys.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::certificate::hex;
+use crate::escape::base64;
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::wait::lock;
 
@@ -79,25 +80,6 @@ pub fn save(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
     })
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let mut bits = [0; 4];
-        bits[1..=three.len()].copy_from_slice(three);
-        let bits = u32::from_be_bytes(bits);
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= three.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 /// `SSLKEYLOGFILE`: the keys of each session, by which Wireshark decrypts a capture.
 #[derive(Debug)]
 struct Keys {
@@ -125,10 +107,7 @@ pub fn key_log() -> Result<Arc<dyn KeyLog>, Failure> {
 impl KeyLog for Keys {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
-        let result: io::Result<()> = lock(&self.file).write_all(line.as_bytes());
-        if let Err(error) = result
-            && error.kind() != ErrorKind::Interrupted
-        {
+        if let Err(error) = lock(&self.file).write_all(line.as_bytes()) {
             let cause = crate::exit::cause(&error);
             tracing::error!(
                 "could not write {}: {cause} (SSLKEYLOGFILE)",
