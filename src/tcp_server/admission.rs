@@ -18,7 +18,7 @@ pub struct Admission {
     pub gate: Gate,
     pub connections: Arc<Connections>,
     episodes: Mutex<BTreeMap<Rejected, Episode>>,
-    /// Clients have to say who they are (the PROXY protocol).
+    /// Clients have to say who they are (the PROXY protocol), and count for the host that they name.
     pub names_clients: bool,
     /// What clients have to shake hands with.
     pub tls: Option<Acceptor>,
@@ -40,21 +40,18 @@ pub enum Rejected {
 }
 
 impl Admission {
-    pub fn new(gate: Gate, connections: Arc<Connections>, tls: Option<Acceptor>) -> Self {
+    pub fn new(
+        gate: Gate,
+        connections: Arc<Connections>,
+        tls: Option<Acceptor>,
+        names_clients: bool,
+    ) -> Self {
         Self {
-            names_clients: false,
+            names_clients,
             tls,
             gate,
             connections,
             episodes: Mutex::default(),
-        }
-    }
-
-    /// With `names_clients` a client counts for the host that its PROXY header names.
-    pub fn that_names_clients(self, names_clients: bool) -> Self {
-        Self {
-            names_clients,
-            ..self
         }
     }
 
@@ -171,7 +168,7 @@ mod tests {
         let _client = TcpStream::connect(address).unwrap();
         let (stream, _) = listener.accept().unwrap();
         (
-            Admission::new(gate, Arc::new(connections), None),
+            Admission::new(gate, Arc::new(connections), None, false),
             Arc::new(stream),
         )
     }

@@ -1,7 +1,6 @@
 //! One connection that is served: reads and writes within its limits.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
@@ -12,10 +11,11 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::LimitArgs;
-use crate::exit::{Exit, Failure, blame, cause};
+use super::ended::Ended;
+use crate::exit::Failure;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
-use crate::proxy::header::{self, Ends as NamedEnds, Missing, PATIENCE};
+use crate::proxy::header::{self, Ends as NamedEnds, PATIENCE};
 use crate::relay::duplex::{Duplex, Fault};
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
@@ -26,80 +26,6 @@ use crate::wait::{Deadline, GONE, IN, Key, OUT, PollFlags, Set, if_ready, wait_f
 
 /// How long a peer may take to acknowledge what was sent to it before its connection is reset.
 pub const ACKNOWLEDGEMENT: Duration = Duration::from_millis(500);
-
-/// Why a connection did not end well.
-#[derive(Debug)]
-pub enum Ended {
-    /// The connection failed.
-    Failed(io::Error),
-    /// The local end of the session failed, or could not be opened.
-    Local(Failure),
-    /// Nothing moved in either direction for this long.
-    Idle(Duration),
-    /// It was open for this long, which is `--max-session`.
-    Session(Duration),
-    /// A message is longer than this many bytes.
-    TooLong(usize),
-    /// There is no TLS with this client, and why.
-    Handshake(String),
-    /// There was no PROXY header.
-    Header(Missing),
-    /// The program that served it ended and failed: its name and exit status.
-    Program(String),
-    /// The program that served it was killed: its name and the signal.
-    Killed(String),
-    /// The peer did not read, and its backlog of this many bytes was full.
-    Slow(usize),
-}
-
-impl Ended {
-    /// Whether the peer sees an end and no reset.
-    pub fn is_orderly(&self) -> bool {
-        matches!(self, Self::Program(_))
-    }
-
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Failed(error) => blame(error),
-            Self::Local(failure) => failure.exit,
-            Self::Idle(_) | Self::Session(_) | Self::Header(Missing::Late) => Exit::Timeout,
-            Self::TooLong(_)
-            | Self::Handshake(_)
-            | Self::Header(Missing::Malformed | Missing::Gone)
-            | Self::Slow(_)
-            | Self::Program(_)
-            | Self::Killed(_) => Exit::Network,
-        }
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(error) => f.write_str(&cause(error)),
-            Self::Local(failure) => failure.fmt(f),
-            Self::Idle(time) => write!(f, "no data for {time:?} (--idle-timeout)"),
-            Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
-            Self::Header(Missing::Late) => {
-                write!(f, "no PROXY header within {PATIENCE:?} (--accept-proxy)")
-            }
-            Self::Header(Missing::Malformed) => {
-                f.write_str("what it sent is no PROXY header (--accept-proxy)")
-            }
-            Self::Header(Missing::Gone) => {
-                f.write_str("it ended before its PROXY header (--accept-proxy)")
-            }
-            Self::Program(why) | Self::Killed(why) | Self::Handshake(why) => f.write_str(why),
-            Self::Slow(bytes) => {
-                write!(
-                    f,
-                    "it did not read, and its backlog of {bytes} bytes was full"
-                )
-            }
-            Self::TooLong(most) => write!(f, "a message is longer than {most} bytes"),
-        }
-    }
-}
 
 /// A connection that is served within `--idle-timeout` and `--max-session`. Services know only this,
 /// and not its stream.

@@ -9,6 +9,7 @@ mod accept;
 mod admission;
 mod connection;
 mod connections;
+mod ended;
 pub mod modes;
 mod pool;
 mod serve;
@@ -40,12 +41,12 @@ use crate::server::stop::Stop;
 use crate::server::systemd;
 use crate::stderr::is_at_terminal;
 use crate::tap::Taps;
-use crate::tls::{Acceptor, ServerTlsArgs};
+use crate::tls::{Acceptor, Connector, ServerTlsArgs};
 use crate::units::{number, positive_duration, told};
 use crate::wait::{Deadline, IN, Set, Waker, lock, wait_for};
 use admission::Admission;
 use connections::Connections;
-use service::{Handler, ServiceArgs};
+use service::{Handler, ServiceArgs, Way};
 use turns::Turns;
 
 const EXAMPLES: &str = "\
@@ -139,14 +140,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let listeners = args.open(&place)?;
     args.check_claims(&listeners)?;
-    let handler = Handler::new(
-        &args.service,
-        &args.tls.to_target(),
-        &args.stream,
-        args.limits.keep_open,
-        (dialer, args.header.clone()),
-        &listeners,
-    )?;
+    let way = args.way(dialer, &listeners)?;
+    let handler = Handler::new(&args.service, &args.stream, args.limits.keep_open, way)?;
     let acceptor = args.acceptor(&listeners)?;
     let made = acceptor.as_ref().and_then(|acceptor| acceptor.made.clone());
     // Programs inherit the limit, and select(2) of some fails above 1024.
@@ -169,8 +164,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         handler,
         taps,
         limits: limits.clone(),
-        admission: Admission::new(gate, connections, acceptor)
-            .that_names_clients(args.accept_proxy),
+        admission: Admission::new(gate, connections, acceptor, args.accept_proxy),
         listeners: RwLock::new(listeners),
         closing: Waker::new()?,
         exhausted: Mutex::default(),
@@ -226,6 +220,18 @@ impl Args {
             listeners.push(listener.map_err(|error| unix_failure(name, &error))?);
         }
         Ok(listeners)
+    }
+
+    /// How `--forward` reaches its target. It does not connect to `listeners`.
+    fn way(&self, dialer: Dialer, listeners: &[Listener]) -> Result<Way, Failure> {
+        let tls = self.tls.to_target();
+        let own = listeners.iter().map(Listener::endpoint);
+        Ok(Way {
+            dialer,
+            header: self.header.clone(),
+            tls: tls.tls.then(|| Connector::new(&tls)).transpose()?,
+            listeners: own.collect::<io::Result<_>>()?,
+        })
     }
 
     /// What encrypts connections, with `--tls`.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::Server;
 use super::admission::Rejected;
-use super::connection::{Connection, Ended};
+use super::connection::Connection;
 use super::connections::Permit;
+use super::ended::Ended;
 use super::turns::Turn;
 use crate::exit::Failure;
 use crate::net::peer::Peer;

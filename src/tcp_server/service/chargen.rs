@@ -1,7 +1,8 @@
 //! Sends lines of printable characters until the peer goes away (RFC 864).
 
 use crate::relay::duplex::is_gone;
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 use crate::wait::{IN, OUT, Set};
 
 /// Blocks until the peer has gone away. What the peer sends is thrown away, and its end of input ends

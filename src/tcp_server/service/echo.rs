@@ -1,7 +1,8 @@
 //! Sends back what it gets (RFC 862).
 
 use crate::memory;
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 
 // Stack budget: see pool.
 #[inline(never)]

@@ -11,7 +11,8 @@ use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::server::program::{GRACE, Program, Running, is_scarcity, naps};
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 use crate::tcp_server::turns::Turn;
 use crate::wait::{Deadline, pause};
 

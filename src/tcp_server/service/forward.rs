@@ -15,7 +15,8 @@ use crate::proxy::{Dialer, HeaderArgs};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
 use crate::tap;
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 use crate::tls::{Connector, Session};
 use crate::wait::Deadline;
 
@@ -25,6 +26,11 @@ const END: Duration = Duration::from_millis(500);
 /// Where connections are forwarded to.
 pub struct Forward {
     pub target: Address,
+    pub way: Way,
+}
+
+/// How a target is reached.
+pub struct Way {
     pub dialer: Dialer,
     pub header: HeaderArgs,
     /// What encrypts the way to the target, with `--forward-tls`.
@@ -44,9 +50,12 @@ impl Forward {
             let limit = connection.check(limit);
             limit.err().unwrap_or(Ended::Local(failure))
         };
-        let connect_limit = self.dialer.args.limit(limit);
+        let connect_limit = self.way.dialer.args.limit(limit);
         let (target, name) = self.connect(connect_limit).map_err(failed)?;
-        let header = self.header.send(&target, || connection.named_ends(), &name);
+        let header = self
+            .way
+            .header
+            .send(&target, || connection.named_ends(), &name);
         header.map_err(failed)?;
         let target = Arc::new(target);
         let session = self.encrypt(Arc::clone(&target), name, connect_limit);
@@ -76,7 +85,7 @@ impl Forward {
         name: String,
         limit: Deadline,
     ) -> Result<Option<Rc<Session>>, Failure> {
-        let Some(tls) = &self.tls else {
+        let Some(tls) = &self.way.tls else {
             return Ok(None);
         };
         let session = tls.shake_hands(target as _, self.target.host(), name, limit)?;
@@ -89,7 +98,7 @@ impl Forward {
     }
 
     fn connect(&self, limit: Deadline) -> Result<(Stream, String), Failure> {
-        let mut route = self.dialer.route(&self.target, limit)?;
+        let mut route = self.way.dialer.route(&self.target, limit)?;
         route.addresses.retain(|address| !self.is_own(address));
         if route.addresses.is_empty() {
             let sentence = format!(
@@ -98,7 +107,7 @@ impl Forward {
             );
             return Err(Failure::local(sentence));
         }
-        let connected = self.dialer.connect_by(route, &self.target, limit)?;
+        let connected = self.way.dialer.connect_by(route, &self.target, limit)?;
         if let Some(error) = &connected.reset {
             return Err(self.failure("read", error));
         }
@@ -107,7 +116,8 @@ impl Forward {
     }
 
     fn is_own(&self, endpoint: &Endpoint) -> bool {
-        self.listeners
+        self.way
+            .listeners
             .iter()
             .any(|listener| match (listener, endpoint) {
                 (Endpoint::Inet(listener), Endpoint::Inet(address)) => takes(*listener, *address),

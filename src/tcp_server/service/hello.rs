@@ -6,7 +6,8 @@ use clap::ValueEnum;
 
 use crate::escape;
 use crate::memory;
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 use crate::units::{duration, size};
 
 #[derive(Clone, Debug, clap::Args)]

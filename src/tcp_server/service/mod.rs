@@ -13,26 +13,24 @@ mod hello;
 mod stdio;
 
 use std::ffi::OsString;
-use std::io;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 
 use broker::Broker;
 use forward::Forward;
+pub use forward::Way;
 use hello::HelloArgs;
 use stdio::Stdio;
 
-use super::connection::{Connection, Ended};
+use super::connection::Connection;
+use super::ended::Ended;
 use super::modes;
 use super::turns::Turn;
 use crate::exit::Failure;
-use crate::net::listener::Listener;
 use crate::net::target::Address;
-use crate::proxy::{Dialer, HeaderArgs};
 use crate::relay::options::StreamArgs;
 use crate::server::program::Program;
-use crate::tls::{ClientTlsArgs, Connector};
 use crate::usage::Mode;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -127,28 +125,20 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// Opens what the service needs. `dialer` and `header` are for `--forward`, which does not connect to `listeners`.
+    /// Opens what the service needs. `way` is for `--forward`. With `keeps_open`, `stdio` serves one
+    /// connection after another.
     pub fn new(
         args: &ServiceArgs,
-        tls: &ClientTlsArgs,
         stream: &StreamArgs,
         keeps_open: bool,
-        (dialer, header): (Dialer, HeaderArgs),
-        listeners: &[Listener],
+        way: Way,
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         if let Some(program) = program {
             return Ok(Self::Exec(program, stream.clone()));
         }
-        if let Some(target) = &args.forward {
-            let own = listeners.iter().map(Listener::endpoint);
-            return Ok(Self::Forward(Box::new(Forward {
-                target: target.clone(),
-                dialer,
-                header,
-                tls: tls.tls.then(|| Connector::new(tls)).transpose()?,
-                listeners: own.collect::<io::Result<_>>()?,
-            })));
+        if let Some(target) = args.forward.clone() {
+            return Ok(Self::Forward(Box::new(Forward { target, way })));
         }
         Ok(match args.service() {
             Service::Hello => Self::Hello(args.hello.clone()),

@@ -4,7 +4,8 @@ use crate::exit::{Exit, OrFail as _};
 use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::{Leftover, NoInput, Rules};
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 use crate::{input, output};
 
 /// Standard input and output, for one connection after another.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::messages::{Messages, READ};
 use super::{Broker, Kind, Message, RETRY, SERVER};
 use crate::exit::{Exit, Failure};
-use crate::tcp_server::connection::Ended;
+use crate::tcp_server::ended::Ended;
 use crate::wait::{Deadline, IN, pause, wait_for};
 use crate::{input, memory, output};
 

@@ -5,7 +5,7 @@ use std::io;
 use super::Kind;
 use crate::escape::Harmless;
 use crate::memory;
-use crate::tcp_server::connection::Ended;
+use crate::tcp_server::ended::Ended;
 
 /// The most that is sent to others at a time, and the longest line of a chat.
 pub const READ: usize = 64 << 10;

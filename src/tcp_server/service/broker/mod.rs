@@ -13,7 +13,8 @@ use console::Screen;
 use messages::{Messages, READ};
 
 use crate::memory;
-use crate::tcp_server::connection::{Connection, Ended};
+use crate::tcp_server::connection::Connection;
+use crate::tcp_server::ended::Ended;
 use crate::wait::{Deadline, IN, OUT, PollFlags, Set, Waker, lock};
 
 /// How much memory the messages that wait for one member may take.
