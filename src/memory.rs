@@ -101,9 +101,8 @@ fn exactly(size: usize) -> io::Result<Vec<u8>> {
 /// Makes the buffer of a read larger, up to `most`, if the read has filled it. Most connections send
 /// little, so a buffer begins small. Without memory it stays as it is.
 pub fn grow(buffer: &mut Vec<u8>, read: usize, most: usize) {
-    const FACTOR: usize = 8;
     if read == buffer.len() && read < most {
-        let size = (read * FACTOR).min(most);
+        let size = (read * GROWTH).min(most);
         if let Ok(larger) = zeroed(size) {
             *buffer = larger;
         }
@@ -112,6 +111,9 @@ pub fn grow(buffer: &mut Vec<u8>, read: usize, most: usize) {
 
 /// The size of a buffer that [`grow`] makes larger.
 pub const SMALL: usize = 4 << 10;
+
+/// How many times as large a buffer becomes.
+pub const GROWTH: usize = 8;
 
 /// A copy of `bytes`.
 pub fn copy(bytes: &[u8]) -> io::Result<Vec<u8>> {

@@ -4,9 +4,11 @@ use crate::harness::netkit;
 
 #[test]
 fn every_option_of_tls_is_refused_by_name() {
+    let pin = format!("--tls-pin=sha256:{}", "0".repeat(64));
     let of_client: &[&str] = &[
         "--tls",
         "--tls-ca=x",
+        &pin,
         "--tls-insecure",
         "--tls-name=x",
         "--tls-cert=x",
@@ -26,10 +28,21 @@ fn every_option_of_tls_is_refused_by_name() {
         "--tls-min=1.3",
         "--tls-allow-cut",
     ];
-    for (subcommand, options) in [("tcp-client", of_client), ("tcp-server", of_server)] {
+    let of_forward: &[&str] = &[
+        "--forward-tls",
+        "--forward-tls-name=x",
+        "--forward-tls-ca=x",
+        "--forward-tls-insecure",
+    ];
+    for (subcommand, with, options) in [
+        ("tcp-client", "-q", of_client),
+        ("tcp-client", "-z", &["--tls-expiry=1d"]),
+        ("tcp-server", "-q", of_server),
+        ("tcp-server", "--forward=127.0.0.1:1", of_forward),
+    ] {
         for option in options {
             let name = option.split('=').next().unwrap();
-            netkit([subcommand, option, "127.0.0.1:1"])
+            netkit([subcommand, with, option, "127.0.0.1:1"])
                 .stderr(format!(
                     "netkit: {name} does nothing with this netkit: it was built without the \
                      cargo feature tls; see 'netkit {subcommand} -h'\n"

@@ -45,8 +45,8 @@ impl ResolveArgs {
         }
     }
 
-    /// All addresses of `host` (empty: this machine) that the options allow, at least one, in the resolver's order (RFC
-    /// 6724). A zone (`%eth0`) is kept. Blocks until `limit`, and for [`MOST`] at most.
+    /// All addresses of `host` (empty: this machine) that the options allow, at least one, in the
+    /// resolver's order (RFC 6724). A zone (`%eth0`) is kept. Blocks until `limit`, and for [`MOST`] at most.
     pub fn resolve(
         &self,
         host: &str,

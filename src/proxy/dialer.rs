@@ -47,14 +47,13 @@ impl Dialer {
     /// Resolves what the way to `target` needs.
     pub fn route(&self, target: &Address, limit: Deadline) -> Result<Route, Failure> {
         let (args, hops) = (&self.args, &self.hops);
-        let (Address::Inet(inet), Some(first)) = (target, hops.first()) else {
-            return Ok(Route::straight(args.addresses(target, limit)?));
-        };
-        if surroundings::excludes(&self.excluded, inet) {
-            return Ok(Route::straight(args.addresses(target, limit)?));
+        match (target, hops.first()) {
+            (Address::Inet(inet), Some(first)) if !surroundings::excludes(&self.excluded, inet) => {
+                let addresses = args.addresses(&first.address.clone().into(), limit)?;
+                Route::through(hops.clone(), addresses, inet, &args.resolve, limit)
+            }
+            _ => Ok(Route::straight(args.addresses(target, limit)?)),
         }
-        let addresses = args.addresses(&first.address.clone().into(), limit)?;
-        Route::through(hops.clone(), addresses, inet, &args.resolve, limit)
     }
 
     /// Connects to `target`. Gives up at the connect timeout, at `deadline`, or after `--retry` attempts

@@ -173,7 +173,7 @@ impl Tunnel {
     /// Takes what was expected and not a byte more. Whether it is complete.
     fn receive(&mut self) -> io::Result<bool> {
         loop {
-            let (buffer, is_head) = match self.expect {
+            let (mut buffer, is_head) = match self.expect {
                 Expect::Nothing => return Ok(true),
                 Expect::Bytes(count) if self.received.len() == count => return Ok(true),
                 Expect::Bytes(count) => (vec![0; count - self.received.len()], false),
@@ -181,7 +181,6 @@ impl Tunnel {
                 Expect::Head if self.received.len() >= LARGEST_HEAD => return Ok(false),
                 Expect::Head => (vec![0; LARGEST_HEAD - self.received.len()], true),
             };
-            let mut buffer = buffer;
             if is_head {
                 // Only a look: what follows the head is the peer's.
                 let Some(count) = self.receive_into(&mut buffer, RecvFlags::PEEK)? else {

@@ -31,8 +31,9 @@ pub struct StreamArgs {
     pub no_shutdown: bool,
     /// After the peer's end, leave a silent input
     ///
-    /// After TIME of silence: `0` leaves at once, `forever` waits for the end of input. By default a terminal, or an input
-    /// that has delivered nothing, is left after 0.5s. Any other input is sent to its end.
+    /// After TIME of silence: `0` leaves at once, `forever` waits for the end of input. By default a
+    /// terminal, or an input that has delivered nothing, is left after 0.5s. Any other input is sent to
+    /// its end.
     #[arg(long, value_name = "TIME", value_parser = patience)]
     half_close_wait: Option<Patience>,
     /// Wait at most TIME for the peer after input ends

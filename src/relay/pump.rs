@@ -13,16 +13,13 @@ use crate::wait::{IN, OUT, PollFlags};
 /// So large that a system call costs little per byte.
 const BUFFER: usize = 256 << 10;
 
-/// How much larger a buffer is than one that was filled by a read: most sessions move little.
-const GROWTH: usize = 8;
-
 /// Holds at most one buffer or one pipe of bytes.
 pub struct Pump {
     pub reader: Reader,
     pub writer: Writer,
     way: Way,
     buffer: Vec<u8>,
-    /// The size of the next buffer.
+    /// The size of the next buffer. It begins small: most sessions move little.
     size: usize,
     /// The part of `buffer` that is still to be written.
     pending: Range<usize>,
@@ -187,7 +184,7 @@ impl Pump {
             return Ok(Step::ReaderNotReady);
         };
         if count == self.buffer.len() {
-            self.size = (count * GROWTH).min(BUFFER);
+            self.size = (count * memory::GROWTH).min(BUFFER);
         }
         self.reader_ended = count == 0;
         self.pending = 0..count;

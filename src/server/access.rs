@@ -145,7 +145,7 @@ impl Gate {
         lock(access).permits(peer)
     }
 
-    /// Whether `--allow` names `peer`. A peer that is only not denied is nobody's choice.
+    /// Whether `--allow` names `peer`.
     pub fn allows_by_name(&self, peer: IpAddr) -> bool {
         let Lists { args, access, .. } = &*self.lists;
         !args.allow.is_empty() && lock(access).permits(peer)

@@ -24,7 +24,7 @@ pub struct Connector {
     name: Option<String>,
     allows_cut: bool,
     save_chain: Option<PathBuf>,
-    /// Whom nobody has to be trusted by, as `--tls-insecure` says.
+    /// Those that tell the verdict although `--tls-insecure` trusts anybody.
     unasked: Option<Authorities>,
 }
 

@@ -4,7 +4,7 @@
 //! connection in order, while bytes are missing. An exit code other than 0 comes with one message. The
 //! models are the torture tests of curl and the I/O error tests of `SQLite`.
 //!
-//! `cargo test -- --ignored torture` runs them: about 2 minutes on 2 cores. A name of a run after
+//! `cargo test -- --ignored torture` runs them: about 5 minutes on 2 cores. A name of a run after
 //! `torture::` runs only that one.
 
 mod calls;

@@ -118,11 +118,21 @@ pub fn send(
         SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(hops),
         SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(hops),
     });
-    let control: Vec<ControlMessage<'_>> = from.into_iter().chain(hops).collect();
+    let (both, one);
+    let control: &[ControlMessage<'_>] = match (from, hops) {
+        (Some(from), Some(hops)) => {
+            both = [from, hops];
+            &both
+        }
+        (from, hops) => {
+            one = from.or(hops);
+            one.as_slice()
+        }
+    };
     let count = sendmsg(
         socket.as_raw_fd(),
         &[IoSlice::new(payload)],
-        &control,
+        control,
         MsgFlags::empty(),
         Some(&SockaddrStorage::from(peer)),
     )?;
