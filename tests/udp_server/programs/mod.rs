@@ -217,14 +217,15 @@ fn over_max_peers_a_new_peer_replaces_the_oldest_of_a_single_datagram() {
 
 #[test]
 fn on_loopback_one_datagram_may_cause_any_amount() {
-    let server = running("read x; seq 100000; exec cat").listen();
+    // No more than a receive buffer of the usual size holds: nothing is lost, however slowly the test reads.
+    let server = running("read x; seq 5000; exec cat").listen();
     let client = mailbox();
     send(&client, "x\n", target(&server));
     let mut size = 0;
-    while size < 588_895 {
+    while size < 23_893 {
         size += receive(&client).0.len();
     }
-    assert_eq!(size, 588_895);
+    assert_eq!(size, 23_893);
 }
 
 #[test]
