@@ -311,8 +311,8 @@ fn names_that_cannot_be_are_refused() {
             "'unix:/x' is a Unix socket, which is for tcp-client and tcp-server",
         ),
         (
-            &["tcp-client", "-c", "1", "unix:/x"],
-            "a ping is of HOST:PORT; unix:/x is a Unix socket",
+            &["tcp-client", "-c", "1", "unix:/x", "-4"],
+            "-4 does nothing with a Unix socket",
         ),
     ] {
         let page = arguments[0];

@@ -46,8 +46,12 @@ pub struct Via {
 impl Connected {
     /// How long the peer took to answer. What was tried before it does not count.
     pub fn took(&self) -> Duration {
-        let established = self.via.as_ref().map_or(self.established, |via| via.passed);
-        established - self.began
+        self.reached() - self.began
+    }
+
+    /// When the peer had answered.
+    pub fn reached(&self) -> Instant {
+        self.via.as_ref().map_or(self.established, |via| via.passed)
     }
 
     /// The addresses of both ends. `None`: it is on a Unix socket.

@@ -5,23 +5,26 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::clock::rfc3339;
+use super::destination::Destination;
 use super::findings::Findings;
 use super::outages::{Change, Outage};
 use crate::json::{Event, milliseconds};
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Arrival, Kind};
+use crate::units::ip;
 
 /// The first event. `size` is the size of a probe without headers, in bytes.
-pub fn start(target: &str, address: &str, port: u16, size: usize, timeout: Duration) -> String {
-    Event::start(target)
-        .with("address", address)
-        .with("port", port)
+pub fn start(destination: &Destination, size: usize, timeout: Duration) -> String {
+    Event::start(&destination.target)
+        .with("address", destination.ip())
+        .with("port", destination.port)
         .with("size_bytes", size)
         .with("timeout_ms", milliseconds(timeout))
         .line()
 }
 
-pub fn answer(answer: &Answer, arrival: &Arrival) -> String {
+/// `port` is that of the target, where only the target's address is unknown.
+pub fn answer(answer: &Answer, arrival: &Arrival, port: Option<u16>) -> String {
     let name = match answer.kind {
         Kind::Reply => "reply",
         Kind::Late => "late",
@@ -29,7 +32,11 @@ pub fn answer(answer: &Answer, arrival: &Arrival) -> String {
     };
     Event::new(name)
         .with("seq", answer.number)
-        .with_address(&arrival.source)
+        .with("address", arrival.source.as_ref().map(ip))
+        .with(
+            "port",
+            arrival.source.map_or(port, |source| Some(source.port())),
+        )
         .with("size_bytes", arrival.size)
         .with("ttl", arrival.hop_limit)
         .with("rtt_ms", milliseconds(answer.time))
@@ -55,7 +62,8 @@ pub fn error(number: u64, error: &str) -> String {
 /// A datagram that answers no probe.
 pub fn unexpected(arrival: &Arrival, received: &[u8]) -> String {
     Event::new("unexpected")
-        .with_address(&arrival.source)
+        .with("address", arrival.source.as_ref().map(ip))
+        .with("port", arrival.source.map(|source| source.port()))
         .with("size_bytes", arrival.size)
         .with_data(received)
         .line()

@@ -7,6 +7,7 @@
 mod alarm;
 mod clock;
 pub mod console;
+pub mod destination;
 mod events;
 mod findings;
 mod histogram;
@@ -45,7 +46,8 @@ pub enum Kind {
 /// What has come as an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    pub source: SocketAddr,
+    /// `None`: it has no address that is known here.
+    pub source: Option<SocketAddr>,
     /// The size of the payload in bytes.
     pub size: usize,
     /// The hop limit (IPv4: time to live) as it arrived. `None`: the system does not tell it.

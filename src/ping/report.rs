@@ -1,11 +1,11 @@
 //! Prints a ping: lines as ping(8)'s, dots, or events.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+use super::destination::Destination;
 use super::options::PingArgs;
 use super::screen::{self, Bars};
 use crate::exit::cause;
@@ -13,7 +13,6 @@ use crate::logging::{self, LoggingArgs};
 use crate::ping::outages::Change;
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Arrival, Kind, events, findings, histogram, text};
-use crate::units::ip;
 
 /// Makes the text of a ping. Where a method returns an empty text, nothing is to be printed.
 pub struct Report<'a> {
@@ -24,9 +23,7 @@ pub struct Report<'a> {
     quiet: bool,
     /// Print percentiles too.
     verbose: bool,
-    /// As typed: `HOST:PORT`, `[IPv6]:PORT`.
-    target: String,
-    pub address: SocketAddr,
+    pub destination: Destination,
     /// Of the histogram. `None`: people do not look at it.
     bars: Option<Bars>,
 }
@@ -66,14 +63,12 @@ pub enum Style {
 }
 
 impl<'a> Report<'a> {
-    /// `target` stands as typed, and `address` is one of its addresses.
     pub fn new(
         style: Style,
         protocol: Protocol,
         args: &'a PingArgs,
         logging: &LoggingArgs,
-        target: String,
-        address: SocketAddr,
+        destination: Destination,
     ) -> Self {
         Self {
             style,
@@ -81,28 +76,18 @@ impl<'a> Report<'a> {
             args,
             quiet: logging.quiet,
             verbose: logging.verbose > 0,
-            target,
-            address,
+            destination,
             bars: screen::bars(),
         }
     }
 
     /// The first line. `size` is the size of a probe without headers, in bytes.
     pub fn start(&self, size: usize, timeout: Duration) -> String {
-        let target = self.target.as_str();
-        let ip = self.ip();
         if self.style == Style::Events {
-            return events::start(target, &ip, self.address.port(), size, timeout);
+            return events::start(&self.destination, size, timeout);
         }
-        // ping(8) words the two families differently, and jc tells them apart by that.
-        if self.address.is_ipv4() {
-            let whole = size + 20 + self.protocol.header();
-            format!("PING {target} ({ip}) {size}({whole}) bytes of data.\n")
-        } else if self.is_ipv6_literal() {
-            format!("PING {target}({ip}) {size} data bytes\n")
-        } else {
-            format!("PING {target}({target} ({ip})) {size} data bytes\n")
-        }
+        let whole = size + 20 + self.protocol.header();
+        self.destination.heading(size, whole)
     }
 
     /// A probe is about to be sent.
@@ -117,11 +102,11 @@ impl<'a> Report<'a> {
             Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}") + self.bell(),
             Style::Dots | Style::Live => String::new(),
             Style::Lines => {
-                let from = self.from(arrival.source);
+                let from = self.destination.from(arrival.source);
                 let line = text::reply(answer, arrival, &from, self.protocol.label());
                 self.line(&(line + self.bell()))
             }
-            Style::Events => events::answer(answer, arrival),
+            Style::Events => events::answer(answer, arrival, self.destination.port),
         }
     }
 
@@ -142,18 +127,16 @@ impl<'a> Report<'a> {
         ))
     }
 
-    /// The network said that a probe did not arrive.
-    pub fn refused(&self, number: u64, error: &io::Error) -> String {
+    /// The network said that a probe did not arrive. `by`: the proxies on the way to where it ended.
+    pub fn refused(&self, number: u64, by: Option<&str>, error: &io::Error) -> String {
         let cause = cause(error);
         // One that is not the system's is in ping's words already.
         let own = error.raw_os_error().is_none().then(|| error.to_string());
         let what = own.as_deref().or_else(|| self.unreachable(error));
         let what = what.unwrap_or(&cause);
-        let line = format!(
-            "From {} {}={number} {what}",
-            self.ip(),
-            self.protocol.label()
-        );
+        let ip = self.destination.ip();
+        let from = by.or(ip.as_deref()).unwrap_or(&self.destination.target);
+        let line = format!("From {from} {}={number} {what}", self.protocol.label());
         self.line(&line) + &self.failed(number, &cause)
     }
 
@@ -189,7 +172,7 @@ impl<'a> Report<'a> {
             String::new()
         };
         let has_gap = is_adaptive || self.style == Style::Dots;
-        let summary = text::summary(statistics, &self.target, self.verbose, has_gap);
+        let summary = text::summary(statistics, &self.destination.target, self.verbose, has_gap);
         let bars = self.bars.as_ref();
         let histogram =
             bars.and_then(|bars| histogram::line(&statistics.times, bars, screen::size().0));
@@ -199,55 +182,26 @@ impl<'a> Report<'a> {
     /// An outage has begun or ended. For people it goes to standard error, at once.
     pub fn changed(&self, change: &Change) -> String {
         if self.verbose {
-            let text = findings::change(&self.target, change, SystemTime::now());
+            let text = findings::change(&self.destination.target, change, SystemTime::now());
             tracing::info!("{text}");
         }
         self.event(|| events::change(change))
     }
 
-    /// The peer as ping(8) shows it: as typed, and its address if that is another text. A member of a
-    /// group is shown by its address.
-    fn from(&self, source: SocketAddr) -> String {
-        let target = &self.target;
-        let name = if source == self.address {
-            target.clone()
-        } else {
-            source.to_string()
-        };
-        // jc expects a second address exactly where the first line has a name.
-        if self.is_ipv6_literal() || *target == self.address.to_string() {
-            return name;
-        }
-        format!("{name} ({})", ip(&source))
-    }
-
-    fn is_ipv6_literal(&self) -> bool {
-        self.target.starts_with('[')
-    }
-
-    /// The address that is probed. A zone stands as typed.
-    fn ip(&self) -> String {
-        let typed = self.target.strip_prefix('[');
-        let typed = typed.and_then(|rest| rest.split_once(']'));
-        match typed {
-            Some((typed, _)) if typed.contains('%') => typed.to_owned(),
-            _ => ip(&self.address),
-        }
-    }
-
     /// What ping(8) says of a probe that did not arrive, by the code of ICMP: RFC 792, RFC 4443.
     fn unreachable(&self, error: &io::Error) -> Option<&'static str> {
-        let (port, host, net) = if self.address.is_ipv4() {
-            (
-                "Destination Port Unreachable",
-                "Destination Host Unreachable",
-                "Destination Net Unreachable",
-            )
-        } else {
+        let is_ipv6 = self.destination.address.is_some_and(|it| it.is_ipv6());
+        let (port, host, net) = if is_ipv6 {
             (
                 "Destination unreachable: Port unreachable",
                 "Destination unreachable: Address unreachable",
                 "Destination unreachable: No route",
+            )
+        } else {
+            (
+                "Destination Port Unreachable",
+                "Destination Host Unreachable",
+                "Destination Net Unreachable",
             )
         };
         match Errno::from_io_error(error)? {
@@ -329,46 +283,12 @@ mod tests {
 
     fn report(target: &str, address: &str) -> Report<'static> {
         static ARGS: PingArgs = PingArgs::DEFAULT;
-        let address = address.parse().unwrap();
+        let destination = Destination::at(target.to_owned(), address.parse().unwrap());
         let logging = LoggingArgs::default();
-        let target = target.to_owned();
-        let report = Report::new(
-            Style::Lines,
-            Protocol::Udp,
-            &ARGS,
-            &logging,
-            target,
-            address,
-        );
+        let report = Report::new(Style::Lines, Protocol::Udp, &ARGS, &logging, destination);
         Report {
             bars: None,
             ..report
-        }
-    }
-
-    #[test]
-    fn the_first_line_is_pings_for_both_families() {
-        for (target, address, line) in [
-            (
-                "10.0.0.1:7",
-                "10.0.0.1:7",
-                "PING 10.0.0.1:7 (10.0.0.1) 56(84) bytes of data.\n",
-            ),
-            (
-                "db:7",
-                "10.0.0.1:7",
-                "PING db:7 (10.0.0.1) 56(84) bytes of data.\n",
-            ),
-            ("[::1]:7", "[::1]:7", "PING [::1]:7(::1) 56 data bytes\n"),
-            ("db:7", "[::1]:7", "PING db:7(db:7 (::1)) 56 data bytes\n"),
-            (
-                "[fe80::1%lo]:7",
-                "[fe80::1%1]:7",
-                "PING [fe80::1%lo]:7(fe80::1%lo) 56 data bytes\n",
-            ),
-        ] {
-            let report = report(target, address);
-            assert_eq!(report.start(56, Duration::from_secs(1)), line);
         }
     }
 
@@ -385,27 +305,7 @@ mod tests {
                 "From ::1 udp_seq=3 Destination unreachable: Port unreachable\n",
             ),
         ] {
-            assert_eq!(report(target, target).refused(3, &refused), line);
-        }
-    }
-
-    #[test]
-    fn an_answer_names_who_has_answered() {
-        for (target, address, source, name) in [
-            ("10.0.0.1:7", "10.0.0.1:7", "10.0.0.1:7", "10.0.0.1:7"),
-            ("db:7", "10.0.0.1:7", "10.0.0.1:7", "db:7 (10.0.0.1)"),
-            ("[0::1]:7", "[::1]:7", "[::1]:7", "[0::1]:7"),
-            ("db:7", "[::1]:7", "[::1]:7", "db:7 (::1)"),
-            (
-                "all:7",
-                "224.0.0.9:7",
-                "10.0.0.2:7",
-                "10.0.0.2:7 (10.0.0.2)",
-            ),
-            ("224.0.0.9:7", "224.0.0.9:7", "10.0.0.2:7", "10.0.0.2:7"),
-        ] {
-            let report = report(target, address);
-            assert_eq!(report.from(source.parse().unwrap()), name);
+            assert_eq!(report(target, target).refused(3, None, &refused), line);
         }
     }
 

@@ -131,11 +131,17 @@ impl<'a> Session<'a> {
             .print(&self.report.unexpected(arrival, received))
     }
 
-    /// The network says that probe `number` did not arrive.
-    pub fn refused(&mut self, number: u64, error: &io::Error) -> Result<(), Failure> {
+    /// The network says that probe `number` did not arrive. `by`: the proxies on the way to where it ended.
+    pub fn refused(
+        &mut self,
+        number: u64,
+        by: Option<&str>,
+        error: &io::Error,
+    ) -> Result<(), Failure> {
         let changes = self.statistics.refused(number, Instant::now());
         self.note_lost(number);
-        self.console.print(&self.report.refused(number, error))?;
+        let line = self.report.refused(number, by, error);
+        self.console.print(&line)?;
         self.tell(changes)
     }
 

@@ -278,7 +278,7 @@ mod tests {
                 time: Duration::from_micros(72),
             };
             let arrival = Arrival {
-                source: "127.0.0.1:9999".parse().unwrap(),
+                source: None,
                 size: 64,
                 hop_limit,
             };

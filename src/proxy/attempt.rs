@@ -23,7 +23,8 @@ pub struct Attempt<'a> {
     race: Race<'a>,
     /// The dialogue with a proxy, once the race is over.
     tunnel: Option<Reached>,
-    failure: Option<Failure>,
+    /// Which proxy has refused, and why.
+    refused: Option<(usize, Refusal)>,
 }
 
 /// The first proxy has been reached.
@@ -46,7 +47,7 @@ impl<'a> Attempt<'a> {
             race: Race::new(args, route.addresses.clone()),
             route,
             tunnel: None,
-            failure: None,
+            refused: None,
         }
     }
 
@@ -67,7 +68,7 @@ impl<'a> Attempt<'a> {
 
     /// Whether it has failed.
     pub fn is_lost(&self) -> bool {
-        self.failure.is_some() || self.tunnel.is_none() && self.race.is_lost()
+        self.refused.is_some() || self.tunnel.is_none() && self.race.is_lost()
     }
 
     /// Adds what is under way.
@@ -102,7 +103,7 @@ impl<'a> Attempt<'a> {
                 match (self.route.hops.first(), &winner.reset) {
                     (None, _) => return Ok(Some(winner)),
                     (Some(_), Some(error)) => {
-                        self.refused(0, &Refusal::new(blame(error), cause(error)));
+                        self.refuse(0, Refusal::new(blame(error), cause(error)));
                         return Ok(None);
                     }
                     (Some(_), None) => {}
@@ -136,7 +137,7 @@ impl<'a> Attempt<'a> {
                     return None;
                 }
                 Err(refusal) => {
-                    self.refused(reached.index, &refusal);
+                    self.refuse(reached.index, refusal);
                     return None;
                 }
                 Ok(true) => {
@@ -163,30 +164,57 @@ impl<'a> Attempt<'a> {
     }
 
     /// The proxy `index` does not connect us. Another address of the target may be reached.
-    fn refused(&mut self, index: usize, refusal: &Refusal) {
+    fn refuse(&mut self, index: usize, refusal: Refusal) {
         let is_last = index + 1 == self.route.hops.len();
         if is_last && !refusal.is_final && self.route.targets.len() > 1 {
             self.route.targets.remove(0);
             self.race = Race::new(self.args, self.route.addresses.clone());
             return;
         }
-        let mut failure = Failure::new(refusal.exit, self.sentence(index, &refusal.why));
-        failure.is_final |= refusal.is_final;
-        self.failure = Some(failure);
+        self.refused = Some((index, refusal));
+    }
+
+    /// The way that has led to `peer`: of several addresses that which was reached.
+    pub fn way(&self, peer: &Endpoint) -> Route {
+        let mut way = self.route.clone();
+        way.addresses = vec![peer.clone()];
+        way.targets.truncate(1);
+        way
+    }
+
+    /// The error that came last, and the proxies on the way to where it came from; `None`: straight.
+    pub fn last_error(&self) -> Option<(Option<String>, io::Error)> {
+        if let Some((index, refusal)) = &self.refused {
+            let asked = self.asked(*index);
+            let error = io::Error::other(format!("{asked}{}", refusal.why));
+            return Some((Some(self.route.names(*index)), error));
+        }
+        let error = self.race.last_error()?;
+        let error = match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(error.kind(), error.to_string()),
+        };
+        let through = self.route.hops.first().map(|_| self.route.names(0));
+        Some((through, error))
     }
 
     fn sentence(&self, index: usize, why: &str) -> String {
         let (target, proxies) = (self.target, self.route.names(index));
-        let asked = match self.route.between.get(index) {
-            Some(point) => format!("asked for {point}: "),
-            None => String::new(),
-        };
+        let asked = self.asked(index);
         format!("could not connect to {target} through {proxies}: {asked}{why}")
     }
 
+    /// What the proxy `index` was asked for, if that is another proxy.
+    fn asked(&self, index: usize) -> String {
+        let point = self.route.between.get(index);
+        point.map_or_else(String::new, |point| format!("asked for {point}: "))
+    }
+
     /// Why it has failed, or that there was no answer within `limit`.
-    pub fn failure(&mut self, limit: Deadline) -> Failure {
-        if let Some(failure) = self.failure.take() {
+    pub fn failure(&self, limit: Deadline) -> Failure {
+        if let Some((index, refusal)) = &self.refused {
+            let mut failure = Failure::new(refusal.exit, self.sentence(*index, &refusal.why));
+            failure.is_final |= refusal.is_final;
             return failure;
         }
         if let Some(reached) = &self.tunnel {

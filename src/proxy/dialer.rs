@@ -9,6 +9,7 @@ use super::route::Route;
 use super::{ProxyArgs, surroundings};
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::net::connect::ConnectArgs;
+use crate::net::follow::Follower;
 use crate::net::race::Connected;
 use crate::net::target::Address;
 use crate::wait::{Deadline, Set};
@@ -50,9 +51,20 @@ impl Dialer {
         match (target, hops.first()) {
             (Address::Inet(inet), Some(first)) if !surroundings::excludes(&self.excluded, inet) => {
                 let addresses = args.addresses(&first.address.clone().into(), limit)?;
-                Route::through(hops.clone(), addresses, inet, &args.resolve, limit)
+                Route::by(hops.clone(), addresses, inet, &args.resolve, limit)
             }
             _ => Ok(Route::straight(args.addresses(target, limit)?)),
+        }
+    }
+
+    /// What follows the name that was resolved for `route`: that of the first proxy, or of `target`. `None`:
+    /// there is no name.
+    pub fn follower<'a>(&'a self, target: &'a Address, route: &Route) -> Option<Follower<'a>> {
+        let first = self.hops.first().filter(|_| !route.hops.is_empty());
+        match (first, target) {
+            (Some(first), _) => Some(self.args.follower(&first.address)),
+            (None, Address::Inet(target)) => Some(self.args.follower(target)),
+            (None, Address::Unix(_)) => None,
         }
     }
 

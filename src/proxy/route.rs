@@ -81,7 +81,7 @@ impl Route {
 
     /// The way to `target` through `hops`, whose first is at `addresses`. Resolves what the proxies do
     /// not, by `limit`.
-    pub fn through(
+    pub fn by(
         hops: Vec<Hop>,
         addresses: Vec<Endpoint>,
         target: &HostPort,
@@ -121,12 +121,29 @@ impl Route {
         self
     }
 
+    /// The first address of the target, if this machine connects to it.
+    pub fn first_address(&self) -> Option<SocketAddr> {
+        let first = self.addresses.first().filter(|_| self.hops.is_empty());
+        first.and_then(Endpoint::inet)
+    }
+
+    /// Whether it is known before an answer who answers: a proxy, a Unix socket, the only address.
+    pub fn names_its_end(&self) -> bool {
+        !self.hops.is_empty() || self.addresses.len() == 1
+    }
+
     /// The address of a target that has but one, if this machine connects to it.
     pub fn only_address(&self) -> Option<SocketAddr> {
         match &self.addresses[..] {
             [address] if self.hops.is_empty() => address.inet(),
             _ => None,
         }
+    }
+
+    /// All proxies in words. `None`: it leads straight to the target.
+    pub fn through(&self) -> Option<String> {
+        let last = self.hops.len().checked_sub(1)?;
+        Some(self.names(last))
     }
 
     /// What the proxy `index` is asked for. `None`: there is no such proxy.

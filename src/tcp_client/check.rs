@@ -99,11 +99,7 @@ pub fn run(
             return Err(Failure::usage(message));
         };
         let deadline = deadline.min(Deadline::within(connect.limit));
-        let Address::Inet(target) = target else {
-            let message = format!("a ping is of HOST:PORT; {target} is a Unix socket");
-            return Err(Failure::usage(message));
-        };
-        return ping::run(target, args, connect, deadline, logging);
+        return ping::run(target, args, dialer, deadline, logging);
     }
     let tls = all.tls.tls.then(|| Connector::with_verdict(&all.tls));
     let tls = Encryption {

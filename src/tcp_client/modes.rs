@@ -27,10 +27,8 @@ pub const OPTIONS: &Rows = &[
     (&["recv_buffer", "send_buffer", "mss", "keepalive"], ALL),
     (&["reuse_port", "limit"], ALL),
     (&["connect_timeout"], &[TALK, SEND, GET, CHECK]),
-    (
-        &["retry", "retry_delay", "proxy"],
-        &[TALK, SEND, GET, CHECK],
-    ),
+    (&["retry", "retry_delay"], &[TALK, SEND, GET, CHECK]),
+    (&["proxy"], ALL),
     (&["send_proxy", "send_proxy_from"], &[TALK, SEND, GET]),
     (&["send"], &[SEND]),
     (&["get"], &[GET]),

@@ -1,65 +1,64 @@
 //! Connects to a port again and again, and says how long each connection took.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::check::CheckArgs;
 use crate::exit::{Exit, Failure, cause};
 use crate::logging::LoggingArgs;
-use crate::net::address::HostPort;
 use crate::net::connect::ConnectArgs;
 use crate::net::follow::Follower;
 use crate::net::peer::Endpoint;
-use crate::net::race::{Connected, Race};
+use crate::net::race::Connected;
+use crate::net::target::Address;
 use crate::ping::console::{Console, Woken};
+use crate::ping::destination::Destination;
 use crate::ping::report::{Protocol, Report, Style};
 use crate::ping::schedule::{Pace, Schedule};
 use crate::ping::session::Session;
 use crate::ping::{Answer, Arrival, Kind};
+use crate::proxy::{Attempt, Dialer, Route};
 use crate::wait::{Deadline, IN, Key, Set};
 
 /// Ends when the last attempt is over; at `deadline`; and at SIGINT. If too many attempts failed, the
 /// error carries only the exit code.
 pub fn run(
-    target: &HostPort,
+    target: &Address,
     args: &CheckArgs,
-    connect: &ConnectArgs,
+    dialer: &Dialer,
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
     args.ping.check_terminal()?;
-    let addresses = connect.inet_addresses(target, deadline)?;
+    let route = dialer.route(target, deadline)?;
     let style = match (args.json, args.ping.live) {
         (true, _) => Style::Events,
         (false, true) => Style::Live,
         (false, false) => Style::Lines,
     };
-    let typed = target.to_string();
-    let report = Report::new(
-        style,
-        Protocol::Tcp,
-        &args.ping,
-        logging,
-        typed,
-        addresses[0],
-    );
+    let destination = Destination {
+        target: target.to_string(),
+        through: route.through(),
+        port: target.port(),
+        address: route.first_address(),
+    };
+    let report = Report::new(style, Protocol::Tcp, &args.ping, logging, destination);
     let interval = args.ping.interval.unwrap_or(Duration::from_secs(1));
     let schedule = Schedule::new(Pace::Every(interval));
     let console = Console::new(deadline)?;
     let mut ping = Ping {
         target,
-        connect,
+        connect: &dialer.args,
         timeout: args.timeout.unwrap_or(Duration::from_secs(1)),
         session: Session::new(&args.ping, console, report, schedule)?,
         has_started: false,
         sent: 0,
         awaits_last: false,
         probes: VecDeque::new(),
-        addresses,
-        follower: connect.follower(target),
+        follower: dialer.follower(target, &route),
+        route,
     };
-    if ping.addresses.len() == 1 {
+    if ping.route.names_its_end() {
         ping.start()?;
     }
     ping.run()?;
@@ -69,7 +68,7 @@ pub fn run(
 }
 
 struct Ping<'a> {
-    target: &'a HostPort,
+    target: &'a Address,
     connect: &'a ConnectArgs,
     /// How long one attempt may take.
     timeout: Duration,
@@ -82,15 +81,15 @@ struct Ping<'a> {
     awaits_last: bool,
     /// Under way, oldest first.
     probes: VecDeque<Probe<'a>>,
-    /// All that the target has, until one of them answers: then that one.
-    addresses: Vec<SocketAddr>,
-    follower: Follower<'a>,
+    /// With all addresses, until one of them answers: then with that one.
+    route: Route,
+    follower: Option<Follower<'a>>,
 }
 
 struct Probe<'a> {
     number: u64,
     expiry: Instant,
-    race: Race<'a>,
+    attempt: Attempt<'a>,
 }
 
 impl Ping<'_> {
@@ -107,17 +106,31 @@ impl Ping<'_> {
             let (keys, news, woken) = self.wait()?;
             self.receive(&keys, &woken)?;
             self.expire(Instant::now())?;
-            if woken.ready[news]
-                && let Some(addresses) = self.follower.moved(&self.addresses)
-            {
-                self.session.report.address = addresses[0];
-                self.addresses = addresses;
+            if woken.ready[news] {
+                self.follow();
             }
-            if self.session.has_long_silence() {
-                self.follower.start();
+            if self.session.has_long_silence()
+                && let Some(follower) = &mut self.follower
+            {
+                follower.start();
             }
         }
         Ok(())
+    }
+
+    /// Goes to the new address, if there is one.
+    fn follow(&mut self) {
+        let current: Vec<_> = self
+            .route
+            .addresses
+            .iter()
+            .filter_map(Endpoint::inet)
+            .collect();
+        let follower = self.follower.as_mut();
+        if let Some(addresses) = follower.and_then(|follower| follower.moved(&current)) {
+            self.route.addresses = addresses.into_iter().map(Endpoint::Inet).collect();
+            self.session.report.destination.address = self.route.first_address();
+        }
     }
 
     /// Prints the first line, once.
@@ -140,11 +153,10 @@ impl Ping<'_> {
         let next = self.session.sent(now)?;
         // Arm the timer before connecting, so that nothing delays seeing the answer.
         self.session.console.set_alarm(next)?;
-        let addresses = self.addresses.iter().copied().map(Endpoint::Inet);
         self.probes.push_back(Probe {
             number: self.sent,
             expiry: now + self.timeout,
-            race: Race::new(self.connect, addresses.collect()),
+            attempt: Attempt::new(self.connect, self.target, self.route.clone()),
         });
         Ok(())
     }
@@ -153,8 +165,8 @@ impl Ping<'_> {
     fn start_due(&mut self) -> Result<(), Failure> {
         let mut index = 0;
         while let Some(probe) = self.probes.get_mut(index) {
-            probe.race.start_due();
-            if !probe.race.is_lost() {
+            probe.attempt.start_due();
+            if !probe.attempt.is_lost() {
                 index += 1;
             } else if let Some(probe) = self.probes.remove(index) {
                 self.failed(&probe)?;
@@ -171,27 +183,32 @@ impl Ping<'_> {
         } else {
             expiry
         };
-        let races = self.probes.iter().map(|probe| &probe.race);
-        let next_start = races.fold(Deadline::NEVER, |next, race| next.min(race.next_start()));
+        let attempts = self.probes.iter().map(|probe| &probe.attempt);
+        let starts = attempts.map(Attempt::next_start);
+        let next_start = starts.fold(Deadline::NEVER, Deadline::min);
         if let Some(until) = until {
             self.session.console.set_alarm(until)?;
         }
         self.session.console.end_wait_at(next_start)?;
         let mut set = Set::new();
-        let keys = self.probes.iter().map(|probe| probe.race.watch(&mut set));
-        let keys = keys.collect();
-        let news = set.add(self.follower.fd(), IN);
+        let attempts = self.probes.iter().map(|probe| &probe.attempt);
+        let keys = attempts.map(|attempt| attempt.watch(&mut set)).collect();
+        let news = set.add(self.follower.as_ref().and_then(Follower::fd), IN);
         Ok((keys, news, self.session.wait(set)?))
     }
 
     fn receive(&mut self, keys: &[Vec<Key>], woken: &Woken) -> Result<(), Failure> {
         let mut answers = Vec::new();
         for (probe, keys) in self.probes.iter_mut().zip(keys) {
-            let winner = probe.race.winner(keys, &woken.ready, woken.at)?;
-            answers.extend(winner.map(|connected| (probe.number, connected)));
+            let connected = probe.attempt.connected(keys, &woken.ready, woken.at)?;
+            if let Some(connected) = connected {
+                let way = probe.attempt.way(&connected.peer);
+                answers.push((probe.number, connected, way));
+            }
         }
-        for (number, connected) in answers {
+        for (number, connected, way) in answers {
             self.probes.retain(|probe| probe.number != number);
+            self.route = way;
             self.answered(number, &connected)?;
         }
         Ok(())
@@ -199,12 +216,8 @@ impl Ping<'_> {
 
     fn answered(&mut self, number: u64, connected: &Connected) -> Result<(), Failure> {
         self.settle(number);
-        let report = &mut self.session.report;
-        report.address = connected.peer.inet().unwrap_or(report.address);
-        let source = report.address;
-        if self.addresses.len() > 1 {
-            self.addresses = vec![source];
-        }
+        let address = self.route.first_address();
+        self.session.report.destination.address = address;
         self.start()?;
         let answer = Answer {
             kind: Kind::Reply,
@@ -212,25 +225,24 @@ impl Ping<'_> {
             time: connected.took(),
         };
         let arrival = Arrival {
-            source,
+            source: address,
             size: 0,
             hop_limit: None,
         };
-        self.session
-            .answered(answer, &arrival, connected.established)
+        self.session.answered(answer, &arrival, connected.reached())
     }
 
     fn failed(&mut self, probe: &Probe<'_>) -> Result<(), Failure> {
         self.settle(probe.number);
         self.start()?;
-        let failure = probe
-            .race
-            .failure(&self.target.clone().into(), Deadline::after(self.timeout));
-        match probe.race.last_error() {
-            Some(error) if failure.exit != Exit::Local => self.session.refused(probe.number, error),
-            error => {
+        let failure = probe.attempt.failure(Deadline::after(self.timeout));
+        match probe.attempt.last_error() {
+            Some((by, error)) if failure.exit != Exit::Local => {
+                self.session.refused(probe.number, by.as_deref(), &error)
+            }
+            last => {
                 tracing::error!("{failure}");
-                let cause = error.map(cause).unwrap_or_default();
+                let cause = last.map(|(_, error)| cause(&error)).unwrap_or_default();
                 self.session.unsent(probe.number, failure.exit, &cause)
             }
         }

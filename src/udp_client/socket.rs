@@ -80,7 +80,7 @@ impl ClientSocket {
             headers::receive(&self.socket, buffer, 0, RecvFlags::empty())?;
         self.watch.passed(Direction::Received, &buffer[..size]);
         Ok(Arrival {
-            source: if self.is_group { source } else { self.address },
+            source: Some(if self.is_group { source } else { self.address }),
             size,
             hop_limit: headers.hop_limit,
         })

@@ -1,15 +1,30 @@
 //! A TCP ping: a check that repeats, with the statistics of ping.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Connection, Program, ReservedPort, full_pipe, matches, netkit, spawn};
+use crate::harness::{
+    Connection, Program, ReservedPort, full_pipe, matches, netkit, spawn, temporary_folder,
+};
 
 fn ping<'a>(target: &'a str, arguments: impl IntoIterator<Item = &'a str>) -> Program {
     let words = ["tcp-client", "--ping", target];
     netkit(words.into_iter().chain(arguments))
+}
+
+/// Each line of what was printed matches a pattern.
+#[track_caller]
+fn expect_lines(printed: &[u8], expected: &[&str]) {
+    let printed = std::str::from_utf8(printed).unwrap();
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{printed}");
+    for (line, pattern) in lines.iter().zip(expected) {
+        let is_like = matches(pattern.as_bytes(), line.as_bytes());
+        assert!(is_like, "{line} should be {pattern}");
+    }
 }
 
 /// A listener to which no connection is established: its queue is full.
@@ -50,25 +65,19 @@ fn a_repeated_check_prints_the_statistics_of_ping() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let check = netkit(["tcp-client", "-c", "3", "-i", "0.01", &address]);
-    let printed = String::from_utf8(check.any_stdout().run().stdout).unwrap();
-    let expected = [
-        format!("PING {address} (127.0.0.1) 0(40) bytes of data."),
-        format!("0 bytes from {address}: tcp_seq=1 time={{*}} ms"),
-        format!("0 bytes from {address}: tcp_seq=2 time={{*}} ms"),
-        format!("0 bytes from {address}: tcp_seq=3 time={{*}} ms"),
-        String::new(),
-        format!("--- {address} ping statistics ---"),
-        "3 packets transmitted, 3 received, 0% packet loss, time {*}ms".to_owned(),
-        "rtt min/avg/max/mdev = {*}/{*}/{*}/{*} ms".to_owned(),
-    ];
-    let lines: Vec<_> = printed.lines().collect();
-    assert_eq!(lines.len(), expected.len(), "{printed}");
-    for (line, pattern) in lines.iter().zip(expected) {
-        assert!(
-            matches(pattern.as_bytes(), line.as_bytes()),
-            "{line} should be {pattern}"
-        );
-    }
+    expect_lines(
+        &check.any_stdout().run().stdout,
+        &[
+            &format!("PING {address} (127.0.0.1) 0(40) bytes of data."),
+            &format!("0 bytes from {address}: tcp_seq=1 time={{*}} ms"),
+            &format!("0 bytes from {address}: tcp_seq=2 time={{*}} ms"),
+            &format!("0 bytes from {address}: tcp_seq=3 time={{*}} ms"),
+            "",
+            &format!("--- {address} ping statistics ---"),
+            "3 packets transmitted, 3 received, 0% packet loss, time {*}ms",
+            "rtt min/avg/max/mdev = {*}/{*}/{*}/{*} ms",
+        ],
+    );
 }
 
 #[test]
@@ -280,4 +289,147 @@ fn a_reader_that_stops_holds_up_neither_the_deadline_nor_an_interrupt() {
     listener.accept().unwrap();
     client.signal(Signal::INT);
     client.finish();
+}
+
+/// A SOCKS 5 proxy that is asked for `a.test:258` as often as `codes` has values, and answers with them.
+fn proxy(codes: &'static [u8]) -> (String, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = spawn(move || {
+        for code in codes {
+            let mut connection = Connection::new(listener.accept().unwrap().0);
+            connection.expect([5, 1, 0]);
+            connection.send([5, 0]);
+            connection.expect(b"\x05\x01\x00\x03\x06a.test\x01\x02");
+            // The peer's greeting is glued to the answer.
+            connection.send([5, *code, 0, 1, 0, 0, 0, 0, 0, 0, b'!']);
+            connection.drain();
+        }
+    });
+    (address, thread)
+}
+
+#[test]
+fn a_ping_through_a_proxy_times_the_way_to_the_target() {
+    let (address, thread) = proxy(&[0, 5, 0]);
+    let url = format!("socks5h://{address}");
+    let options = ["-c", "3", "-i", "0.01", "--proxy", &url, "-W", "1h"];
+    let run = ping("a.test:258", options).any_stdout().code(1).run();
+    expect_lines(
+        &run.stdout,
+        &[
+            &format!("PING a.test:258 (through {address}) 0 bytes of data."),
+            "0 bytes from a.test:258: tcp_seq=1 time={*} ms",
+            &format!("From {address} tcp_seq=2 the proxy says connection refused"),
+            "0 bytes from a.test:258: tcp_seq=3 time={*} ms",
+            "",
+            "--- a.test:258 ping statistics ---",
+            "3 packets transmitted, 2 received, +1 errors, 33.3333% packet loss, time {*}ms",
+            "rtt min/avg/max/mdev = {*}/{*}/{*}/{*} ms{*}",
+        ],
+    );
+    thread.join().unwrap();
+    let (address, thread) = proxy(&[0, 5]);
+    let url = format!("socks5h://{address}");
+    let options = [
+        "-c", "2", "-i", "0.01", "--proxy", &url, "-W", "1h", "--json",
+    ];
+    let run = ping("a.test:258", options).any_stdout().code(1).run();
+    let target = "\"target\":\"a.test:258\",\"address\":null,\"port\":258";
+    expect_lines(
+        &run.stdout,
+        &[
+            &format!("{{*}}\"event\":\"start\",{{*}}{target},\"size_bytes\":0,{{*}}"),
+            "{*}\"event\":\"reply\",{*}\"seq\":1,\"address\":null,\"port\":258,{*}\"rtt_ms\":{*}",
+            "{*}\"event\":\"error\",{*}\"seq\":2,\"error\":\"the proxy says connection refused\"}",
+            "{*}\"event\":\"summary\",{*}\"received\":1,\"lost\":1,{*}",
+        ],
+    );
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_proxy_that_is_down_or_silent_is_told_as_such() {
+    let down = ReservedPort::tcp();
+    let address = format!("127.0.0.1:{}", down.text());
+    let url = format!("http://{address}");
+    let run = ping("a.test:258", ["-c", "1", "--proxy", &url])
+        .any_stdout()
+        .code(1)
+        .run();
+    expect_lines(
+        &run.stdout,
+        &[
+            &format!("PING a.test:258 (through {address}) 0 bytes of data."),
+            &format!("From {address} tcp_seq=1 Connection refused"),
+            "",
+            "--- a.test:258 ping statistics ---",
+            "1 packets transmitted, 0 received, +1 errors, 100% packet loss, time {*}ms",
+            "",
+        ],
+    );
+    // It accepts, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let url = format!("http://{address}");
+    let run = ping("a.test:258", ["-c", "1", "-W", "0.02", "--proxy", &url])
+        .any_stdout()
+        .code(1)
+        .run();
+    let lost = "1 packets transmitted, 0 received, 100% packet loss, time {*}ms";
+    let first = format!("PING a.test:258 (through {address}) 0 bytes of data.");
+    let title = "--- a.test:258 ping statistics ---";
+    expect_lines(&run.stdout, &[&first, "", title, lost, ""]);
+    // What no proxy can be asked for is an error before the first probe.
+    let long = format!("{}:1", "x".repeat(256));
+    ping(
+        &long,
+        ["-c", "1", "--proxy", &format!("socks5h://{address}")],
+    )
+    .stderr("netkit: could not connect to x{*}: the name has 256 bytes, and a proxy takes 255\n")
+    .code(2)
+    .run();
+}
+
+#[test]
+fn a_unix_socket_can_be_pinged() {
+    let folder = temporary_folder();
+    let path = folder.path().join("socket");
+    let target = format!("unix:{}", path.display());
+    let listener = UnixListener::bind(&path).unwrap();
+    let run = ping(&target, ["-c", "2", "-i", "0.01"]).any_stdout().run();
+    expect_lines(
+        &run.stdout,
+        &[
+            &format!("PING {target} 0 bytes of data."),
+            &format!("0 bytes from {target}: tcp_seq=1 time={{*}} ms"),
+            &format!("0 bytes from {target}: tcp_seq=2 time={{*}} ms"),
+            "",
+            &format!("--- {target} ping statistics ---"),
+            "2 packets transmitted, 2 received, 0% packet loss, time {*}ms",
+            "rtt min/avg/max/mdev = {*}/{*}/{*}/{*} ms",
+        ],
+    );
+    let run = ping(&target, ["-c", "1", "--json"]).any_stdout().run();
+    let typed = format!("\"target\":\"{target}\",\"address\":null,\"port\":null");
+    expect_lines(
+        &run.stdout,
+        &[
+            &format!("{{*}}\"event\":\"start\",{{*}}{typed},{{*}}"),
+            "{*}\"event\":\"reply\",{*}\"address\":null,\"port\":null,{*}",
+            "{*}\"event\":\"summary\",{*}",
+        ],
+    );
+    drop(listener);
+    let run = ping(&target, ["-c", "1"]).any_stdout().code(1).run();
+    let refused = format!("From {target} tcp_seq=1 Connection refused");
+    assert!(String::from_utf8(run.stdout).unwrap().contains(&refused));
+    // Without the file it is this machine's fault, each time.
+    std::fs::remove_file(&path).unwrap();
+    let why = format!("netkit: could not connect to {target}: no such file or directory\n");
+    ping(&target, ["-c", "2", "-i", "0.01"])
+        .any_stdout()
+        .stderr(why.repeat(2))
+        .code(2)
+        .run();
 }

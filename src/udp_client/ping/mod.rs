@@ -20,6 +20,7 @@ use crate::net::datagram::{BUFFER, largest, payload_size};
 use crate::net::follow::Follower;
 use crate::ping::Arrival;
 use crate::ping::console::Console;
+use crate::ping::destination::Destination;
 use crate::ping::options::PingArgs;
 use crate::ping::report::{Protocol, Report, Style};
 use crate::ping::schedule::{Pace, Schedule};
@@ -132,8 +133,8 @@ pub fn run(
         (false, false) => Style::Lines,
     };
     let typed = target.typed.to_string();
-    let address = socket.address;
-    let report = Report::new(style, Protocol::Udp, &args.ping, logging, typed, address);
+    let destination = Destination::at(typed, socket.address);
+    let report = Report::new(style, Protocol::Udp, &args.ping, logging, destination);
     let mut session = Session::new(&args.ping, console, report, Schedule::new(args.pace()))?;
     session.start(size, timeout)?;
     if let Some(at) = sent {
@@ -202,7 +203,7 @@ impl Ping<'_> {
         match opened.and_then(|socket| prepare(&socket, self.whole).map(|()| socket)) {
             Ok(socket) => {
                 self.socket = socket;
-                self.session.report.address = address;
+                self.session.report.destination.address = Some(address);
             }
             Err(failure) => tracing::error!("{failure}"),
         }
@@ -295,10 +296,11 @@ impl Ping<'_> {
     }
 
     fn unexpected(&mut self, received: &[u8], arrival: &Arrival) -> Result<(), Failure> {
+        let source = arrival.source.unwrap_or(self.socket.address);
         let name = if self.socket.is_group {
-            arrival.source.to_string()
+            source.to_string()
         } else {
-            self.target.name(arrival.source)
+            self.target.name(source)
         };
         let text = quoted(received);
         if self.session.unexpected > 0 {
@@ -320,7 +322,8 @@ impl Ping<'_> {
         };
         let mtu = self.socket.path_mtu().filter(|_| is_too_large(error));
         let told = mtu.map(|mtu| too_large(&self.socket.address, mtu));
-        self.session.refused(number, told.as_ref().unwrap_or(error))
+        self.session
+            .refused(number, None, told.as_ref().unwrap_or(error))
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Failure> {
