@@ -158,12 +158,13 @@ fn append_without_a_file_is_refused() {
 
 #[test]
 fn a_named_pipe_without_a_reader_ends_at_the_deadline_and_by_a_signal() {
-    let server = tcp_server(["--service", "echo"]).listen();
+    // A client may reach its deadline before it is connected.
+    let [echo, server] = [(); 2].map(|()| tcp_server(["--service", "echo"]).listen());
     let folder = temporary_folder();
     let pipe = folder.path().join("pipe");
     named_pipe(&pipe);
     for (option, number) in [("--record", 1), ("-x", 2)] {
-        client(&server)
+        client(&echo)
             .args(["--deadline", "0.2", option])
             .arg(&pipe)
             .any_stdout()
@@ -172,12 +173,12 @@ fn a_named_pipe_without_a_reader_ends_at_the_deadline_and_by_a_signal() {
             .run();
         let client = client(&server).arg(option).arg(&pipe).any_stdout();
         let client = client.killed_by(Signal::INT).start();
-        held(&server, 2 * number);
+        held(&server, number);
         client.signal(Signal::INT);
         client.finish();
     }
     let server = udp_server([]).listen();
-    netkit(["udp-client", &server.address(), "-c", "1", "-w", "0.2"])
+    netkit(["udp-client", &server.address(), "-c", "1", "-w", "1"])
         .arg("--record")
         .arg(&pipe)
         .any_stdout()
@@ -200,7 +201,8 @@ fn a_reader_of_a_named_pipe_that_comes_late_gets_everything() {
 
 #[test]
 fn a_stalled_pipe_ends_a_client_at_its_limits_and_gets_everything_if_it_goes_on() {
-    let server = tcp_server(["--service", "echo"]).listen();
+    // A client may reach its deadline before it is connected.
+    let [echo, server] = [(); 2].map(|()| tcp_server(["--service", "echo"]).listen());
     let folder = temporary_folder();
     for (option, number) in [("--record", 1), ("-x", 2)] {
         let path = folder.path().join(number.to_string());
@@ -209,7 +211,7 @@ fn a_stalled_pipe_ends_a_client_at_its_limits_and_gets_everything_if_it_goes_on(
             ("--deadline", "after 100ms (--deadline)"),
             ("--idle-timeout", "no data for 100ms (--idle-timeout)"),
         ] {
-            client(&server)
+            client(&echo)
                 .args([limit, "0.1", option])
                 .arg(&path)
                 .any_stdout()
@@ -223,7 +225,7 @@ fn a_stalled_pipe_ends_a_client_at_its_limits_and_gets_everything_if_it_goes_on(
             .stdin(&bytes)
             .stdout(&bytes)
             .start();
-        held(&server, 3 * number);
+        held(&server, number);
         let reading = pipe.read();
         client.finish();
         let come = reading.finish();
@@ -238,9 +240,10 @@ fn a_stalled_pipe_ends_a_client_at_its_limits_and_gets_everything_if_it_goes_on(
 
 #[test]
 fn a_dump_to_standard_error_drops_nothing_and_waits_for_its_reader() {
-    let server = tcp_server(["--service", "echo"]).listen();
+    // The first client may reach its deadline before it is connected.
+    let [echo, server] = [(); 2].map(|()| tcp_server(["--service", "echo"]).listen());
     let pipe = FullPipe::new();
-    client(&server)
+    client(&echo)
         .args(["--deadline", "0.1", "-x"])
         .stderr_to(pipe.end())
         .any_stdout()
@@ -252,7 +255,7 @@ fn a_dump_to_standard_error_drops_nothing_and_waits_for_its_reader() {
         .stdout(&bytes)
         .stderr_to(pipe.end())
         .start();
-    held(&server, 2);
+    held(&server, 1);
     let reading = pipe.read();
     client.finish();
     let dump = reading.finish();
@@ -316,13 +319,18 @@ fn a_stalled_connection_keeps_its_limits() {
     let folder = temporary_folder();
     let path = folder.path().join("pipe");
     let pipe = FullPipe::named(&path);
-    for service in ["hello", "echo", "chargen", "broker", "discard"] {
-        let server = tcp_server(["--service", service, "--idle-timeout", "0.1", "--record"]);
+    // Side by side, as each takes a second.
+    let services = ["hello", "echo", "chargen", "broker", "discard"];
+    let servers = services.map(|service| {
+        let server = tcp_server(["--service", service, "--idle-timeout", "1", "--record"]);
         let server = server.arg(&path).listen();
         let mut held = server.connect();
         held.send("a\n");
+        (server, held)
+    });
+    for (server, _held) in servers {
         let line = server.wait_for_line("Connection from {*} closed: {*}");
-        assert!(line.ends_with(": no data for 100ms (--idle-timeout)."));
+        assert!(line.ends_with(": no data for 1s (--idle-timeout)."));
     }
     drop(pipe);
 }
@@ -381,7 +389,7 @@ fn a_ping_with_a_stalled_record_ends_by_its_deadline_and_by_a_signal() {
             .stderr("netkit: could not write the dump or the record: it was not taken in time\n")
             .code(4)
     };
-    ping(&["-w", "0.1"]).run();
+    ping(&["-w", "1"]).run();
     let running = ping(&[]).start();
     running.wait_for_stdout(200);
     running.signal(Signal::INT);

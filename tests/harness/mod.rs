@@ -12,6 +12,7 @@
 //! ```
 
 mod capture;
+mod closing;
 pub mod datagrams;
 mod findings;
 mod folder;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::SockRef;
 
+use super::closing::Closing;
 use super::text::shown;
 use super::{DEADLINE, spawn};
 
@@ -37,12 +38,10 @@ impl Peer {
         play: impl FnOnce(Connection) + Send + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap().to_string();
+        let listener = Closing::new(listener);
         let thread = spawn(move || {
-            wait_until_ready(&listener, PollFlags::IN, "nobody connected");
+            wait_until_ready(&*listener, PollFlags::IN, "nobody connected");
             let (stream, _) = listener.accept().unwrap();
-            // A child that another test has just forked still holds the listener until it
-            // calls exec, so closing is not enough. Not all systems can shut a listener down.
-            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
             drop(listener);
             play(Connection::new(stream));
         });
@@ -89,7 +88,7 @@ impl Drop for Peer {
 
 /// A connection of the test. Each call waits at most [`DEADLINE`]. Dropping it closes it.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Closing<TcpStream>,
 }
 
 impl Connection {
@@ -124,6 +123,7 @@ impl Connection {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        let stream = Closing::new(stream);
         Self { stream }
     }
 
@@ -234,7 +234,7 @@ impl Connection {
     /// whole time.
     #[track_caller]
     pub fn expect_nothing_for(&mut self, time: Duration) {
-        if is_ready(&self.stream, PollFlags::IN, time) {
+        if is_ready(&*self.stream, PollFlags::IN, time) {
             match self.read_once() {
                 Ok(bytes) => panic!("{} came, not silence", ended(&bytes)),
                 Err(error) => panic!("'{error}' came, not silence"),
@@ -245,7 +245,7 @@ impl Connection {
     /// Does nothing for `time`. The other end may close, but it must not reset.
     #[track_caller]
     pub fn hold_for(&mut self, time: Duration) {
-        let broken = is_ready(&self.stream, PollFlags::empty(), time);
+        let broken = is_ready(&*self.stream, PollFlags::empty(), time);
         assert!(!broken, "the connection was broken off");
     }
 
@@ -269,7 +269,7 @@ impl Connection {
 
     /// Resets the connection.
     pub fn reset(self) {
-        SockRef::from(&self.stream)
+        SockRef::from(&*self.stream)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::capture::Capture;
+use super::closing::{self, Closing};
 use super::text::{matches, shown};
 use super::{DEADLINE, spawn};
 
@@ -77,6 +78,43 @@ enum Input {
     Open,
     Bytes(Vec<u8>),
     Given(Stdio),
+}
+
+impl Input {
+    /// What the program reads, and where the test queues more for it. Bytes are there before the program
+    /// starts, as far as a pipe holds them.
+    fn open(self) -> (Stdio, Option<mpsc::Sender<Vec<u8>>>) {
+        let (bytes, stays_open) = match self {
+            Self::Null => return (Stdio::null(), None),
+            Self::Given(stdio) => return (stdio, None),
+            Self::Open => (Vec::new(), true),
+            Self::Bytes(bytes) => (bytes, false),
+        };
+        let (reader, pipe) = std::io::pipe().unwrap();
+        let mut pipe = Closing::new(pipe);
+        rustix::io::ioctl_fionbio(&*pipe, true).unwrap();
+        let mut rest = &bytes[..];
+        while let Ok(count @ 1..) = pipe.write(rest) {
+            rest = &rest[count..];
+        }
+        if rest.is_empty() && !stays_open {
+            return (reader.into(), None);
+        }
+        rustix::io::ioctl_fionbio(&*pipe, false).unwrap();
+        let (sender, receiver) = mpsc::channel::<Vec<u8>>();
+        if !rest.is_empty() {
+            sender.send(rest.to_vec()).unwrap();
+        }
+        spawn(move || {
+            // A program that has closed its input gets no more.
+            while let Ok(bytes) = receiver.recv() {
+                if pipe.write_all(&bytes).is_err() {
+                    break;
+                }
+            }
+        });
+        (reader.into(), stays_open.then_some(sender))
+    }
 }
 
 /// `None` accepts anything.
@@ -213,48 +251,27 @@ impl Program {
     /// Starts the program. [`Process::finish`] compares what was expected.
     pub fn start(self) -> Process {
         let started = Instant::now();
-        let (input, bytes) = match self.input {
-            Input::Null => (Stdio::null(), None),
-            Input::Open => (Stdio::piped(), Some(None)),
-            Input::Bytes(bytes) => (Stdio::piped(), Some(Some(bytes))),
-            Input::Given(stdio) => (stdio, None),
-        };
+        let (stdin, input) = self.input.open();
         take_back_interrupt();
-        let mut child = Command::new(&self.words[0])
+        let mut command = Command::new(&self.words[0]);
+        command
             .args(&self.words[1..])
             .env_remove("NO_COLOR")
             // The system and real peers print English messages.
             .env("LC_ALL", "C.UTF-8")
             .envs(self.environment)
             .current_dir(self.folder.as_deref().unwrap_or(Path::new(".")))
-            .stdin(input)
+            .stdin(stdin)
             .stdout(self.output.unwrap_or_else(Stdio::piped))
             .stderr(self.error.unwrap_or_else(Stdio::piped))
             // The programs that a shell started are killed with it.
-            .process_group(0)
-            .spawn()
+            .process_group(0);
+        let mut child = closing::start(&mut command)
             .unwrap_or_else(|error| panic!("{}: {error}", self.words[0].display()));
+        // It has the program's ends of pipes.
+        drop(command);
         let stdout = child.stdout.take().map_or_else(Capture::empty, Capture::of);
         let stderr = child.stderr.take().map_or_else(Capture::empty, Capture::of);
-        let input = child.stdin.take().map(|mut pipe| {
-            let (sender, receiver) = mpsc::channel::<Vec<u8>>();
-            spawn(move || {
-                // A program that has closed its input gets no more.
-                while let Ok(bytes) = receiver.recv() {
-                    if pipe.write_all(&bytes).is_err() {
-                        break;
-                    }
-                }
-            });
-            sender
-        });
-        let input = match (input, bytes) {
-            (Some(input), Some(Some(bytes))) => {
-                let _ = input.send(bytes);
-                None
-            }
-            (input, _) => input,
-        };
         let (sender, ended) = mpsc::channel();
         let pid = Pid::from_child(&child);
         spawn(move || {

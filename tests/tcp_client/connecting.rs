@@ -43,10 +43,10 @@ fn options_may_follow_the_address() {
 #[test]
 fn the_connect_timeout_does_not_limit_the_session() {
     let peer = Peer::listen(|mut connection| {
-        connection.hold_for(Duration::from_millis(600));
+        connection.hold_for(Duration::from_millis(1500));
         connection.send("late");
     });
-    netkit(["tcp-client", "-w", "0.3", peer.address()])
+    netkit(["tcp-client", "-w", "1", peer.address()])
         .stdout("late")
         .run();
 }

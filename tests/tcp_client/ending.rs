@@ -1,6 +1,7 @@
 //! When a session ends, and with which exit code.
 
 use std::fs::File;
+use std::io::{PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Peer, Terminal, event, netkit, random_bytes};
+use crate::harness::{DEADLINE, Peer, Process, Terminal, event, netkit, random_bytes};
 
 /// A peer that sends `greeting` and then expects the client to break off without sending anything.
 fn greeter(greeting: &'static str) -> Peer {
@@ -55,19 +56,25 @@ fn the_client_leaves_when_the_peer_has_ended_and_input_is_silent() {
         .run();
     let after = after.recv().unwrap();
     // Half a second, plus what a busy machine adds.
-    let allowed = Duration::from_millis(400)..Duration::from_millis(1500);
+    let allowed = Duration::from_millis(400)..DEADLINE / 2;
     assert!(allowed.contains(&after), "{after:?}");
 }
 
 #[test]
 fn half_close_wait_0_leaves_with_the_peer() {
-    let (peer, after) = ending_peer();
-    netkit(["tcp-client", "--half-close-wait", "0", peer.address()])
+    let peer = Peer::listen(|mut connection| {
+        connection.expect("typed");
+        connection.send("bye");
+        connection.shutdown();
+        connection.expect_eof();
+    });
+    // By default an input that has delivered something is read to its end.
+    let client = netkit(["tcp-client", "--half-close-wait", "0", peer.address()])
         .stdin_open()
         .stdout("bye")
-        .run();
-    let after = after.recv().unwrap();
-    assert!(after < Duration::from_millis(450), "{after:?}");
+        .start();
+    client.send("typed");
+    client.finish();
 }
 
 #[test]
@@ -82,6 +89,15 @@ fn the_client_leaves_at_once_when_both_have_ended() {
     assert!(client.took < DEADLINE / 2, "{client:?}");
 }
 
+/// A client whose input has delivered `first` before the client starts: half a second without a byte
+/// would end it.
+fn with_input(peer: &Peer, first: impl AsRef<[u8]>) -> (Process, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(first.as_ref()).unwrap();
+    let client = netkit(["tcp-client", peer.address()]).stdin_from(reader);
+    (client.start(), writer)
+}
+
 #[test]
 fn input_is_still_sent_after_the_peer_has_half_closed() {
     let (arrived, next) = event();
@@ -93,12 +109,13 @@ fn input_is_still_sent_after_the_peer_has_half_closed() {
         }
         connection.expect_eof();
     });
-    let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
-    for _ in 0..10 {
-        client.send([b'x'; 100]);
+    let (client, mut input) = with_input(&peer, [b'x'; 100]);
+    for _ in 1..10 {
         next.wait();
+        input.write_all(&[b'x'; 100]).unwrap();
     }
-    client.close_input();
+    next.wait();
+    drop(input);
     client.finish();
 }
 
@@ -135,11 +152,10 @@ fn an_input_may_deliver_its_first_byte_after_the_peer_has_ended() {
         connection.expect("row 2");
         connection.expect_eof();
     });
-    let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
-    client.send("row 1");
+    let (client, mut input) = with_input(&peer, "row 1");
     next.wait();
-    client.send("row 2");
-    client.close_input();
+    input.write_all(b"row 2").unwrap();
+    drop(input);
     client.finish();
 }
 
@@ -160,7 +176,7 @@ fn a_terminal_is_left_though_something_was_typed() {
     terminal.type_in("typed\n");
     client.finish();
     let after = after.recv().unwrap();
-    assert!(after < Duration::from_millis(1500), "{after:?}");
+    assert!(after < DEADLINE / 2, "{after:?}");
 }
 
 #[test]
@@ -231,17 +247,17 @@ fn every_byte_of_input_restarts_the_half_close_wait() {
     let (arrived, next) = event();
     let peer = Peer::listen(move |mut connection| {
         connection.shutdown();
-        for _ in 0..12 {
+        for _ in 0..9 {
             connection.expect("x");
-            connection.hold_for(Duration::from_millis(150));
+            connection.hold_for(Duration::from_millis(400));
             arrived.happen();
         }
         connection.expect_eof();
     });
-    let mut client = netkit(["tcp-client", "--half-close-wait=1.5s", peer.address()])
+    let mut client = netkit(["tcp-client", "--half-close-wait=3s", peer.address()])
         .stdin_open()
         .start();
-    for _ in 0..12 {
+    for _ in 0..9 {
         client.send("x");
         next.wait();
     }
@@ -441,12 +457,12 @@ fn wait_after_eof_leaves_a_peer_that_does_not_end() {
         connection.send("answer");
         go_on.wait();
     });
-    let client = netkit(["tcp-client", "--wait-after-eof", "0.3", peer.address()])
+    let client = netkit(["tcp-client", "--wait-after-eof", "2", peer.address()])
         .stdin("question")
         .stdout("answer")
         .run();
     left.happen();
-    assert!(client.took >= Duration::from_millis(300), "{client:?}");
+    assert!(client.took >= Duration::from_secs(2), "{client:?}");
 }
 
 #[test]
@@ -470,11 +486,11 @@ fn wait_after_eof_begins_at_the_end_of_input() {
 #[test]
 fn idle_timeout_ends_a_silent_session() {
     let peer = greeter("data");
-    netkit(["tcp-client", "--idle-timeout", "300ms", peer.address()])
+    netkit(["tcp-client", "--idle-timeout", "2s", peer.address()])
         .stdin_open()
         .stdout("data")
         .stderr(format!(
-            "netkit: gave up on {}: no data for 300ms (--idle-timeout)\n",
+            "netkit: gave up on {}: no data for 2s (--idle-timeout)\n",
             peer.address()
         ))
         .code(4)
@@ -513,15 +529,15 @@ fn deadline_ends_a_session_in_which_bytes_move() {
     let peer = Peer::listen(|mut connection| {
         connection.send_until_left();
     });
-    let client = netkit(["tcp-client", "--deadline", "0.3", peer.address()])
+    let client = netkit(["tcp-client", "--deadline", "1", peer.address()])
         .any_stdout()
         .stderr(format!(
-            "netkit: gave up on {} after 300ms (--deadline)\n",
+            "netkit: gave up on {} after 1s (--deadline)\n",
             peer.address()
         ))
         .code(4)
         .run();
-    assert!(client.stdout.len() > 100_000);
+    assert!(!client.stdout.is_empty());
 }
 
 /// Standard outputs that nobody reads, each with what keeps it open.
@@ -539,24 +555,29 @@ fn stuck_outputs() -> [(Stdio, OwnedFd); 3] {
 #[test]
 fn time_limits_end_a_session_whose_output_is_stuck() {
     for options in [&["--raw"][..], &["-x", "/dev/null"]] {
-        for (option, message) in [
-            ("--deadline", "gave up on {*} after 100ms (--deadline)"),
+        let limits = [
+            ("--deadline", "gave up on {*} after 1s (--deadline)"),
             (
                 "--idle-timeout",
-                "gave up on {*}: no data for 100ms (--idle-timeout)",
+                "gave up on {*}: no data for 1s (--idle-timeout)",
             ),
-        ] {
-            for (output, _open) in stuck_outputs() {
+        ];
+        // Side by side, as each takes a second.
+        let running = limits.map(|(option, message)| {
+            stuck_outputs().map(|(output, open)| {
                 let peer = Peer::listen(|mut connection| {
                     connection.send_until_left();
                 });
-                netkit(["tcp-client", option, "0.1", peer.address()])
+                let client = netkit(["tcp-client", option, "1", peer.address()])
                     .args(options)
                     .stdout_to(output)
                     .stderr(format!("netkit: {message}\n"))
-                    .code(4)
-                    .run();
-            }
+                    .code(4);
+                (client.start(), peer, open)
+            })
+        });
+        for (client, _peer, _open) in running.into_iter().flatten() {
+            client.finish();
         }
     }
 }
@@ -596,10 +617,10 @@ fn a_client_that_cannot_write_what_it_receives_resets_the_connection() {
 #[test]
 fn deadline_resets_a_session_that_is_not_over() {
     let peer = greeter("data");
-    netkit(["tcp-client", "--deadline", "0.3", peer.address()])
+    netkit(["tcp-client", "--deadline", "2", peer.address()])
         .stdin_open()
         .stdout("data")
-        .stderr("netkit: gave up on {*} after 300ms (--deadline)\n")
+        .stderr("netkit: gave up on {*} after 2s (--deadline)\n")
         .code(4)
         .run();
 }

@@ -20,7 +20,9 @@ fn peer_ends_before_input_delivers_anything() {
         connection.expect("question");
         connection.expect_eof();
     });
-    let mut client = netkit(["tcp-client", peer.address()]).stdin_open().start();
+    let mut client = netkit(["tcp-client", "--half-close-wait=1h", peer.address()])
+        .stdin_open()
+        .start();
     client.receive("answer");
     go_on.wait();
     client.send("question");

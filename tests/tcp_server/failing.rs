@@ -68,8 +68,12 @@ fn the_end_of_a_programs_output_does_not_wait_for_the_program() {
 
 #[test]
 fn a_server_of_one_connection_exits_with_the_code_of_its_program() {
-    for (command, code) in [("exit 3", 0), ("kill -9 $$", 1), ("sleep 60", 4)] {
-        let server = tcp_server(["--once", "--max-session", "0.3", "--sh-exec", command]);
+    for (command, most, code) in [
+        ("exit 3", "1h", 0),
+        ("kill -9 $$", "1h", 1),
+        ("sleep 60", "0.3", 4),
+    ] {
+        let server = tcp_server(["--once", "--max-session", most, "--sh-exec", command]);
         let server = server.code(code).listen();
         server
             .connect_unless_reset()

@@ -75,7 +75,7 @@ fn several_ports_are_asked_side_by_side() {
     let ports = format!("{first},{},{second},{}", server.port(), port(&closed));
     let also = format!("127.0.0.1:{third}");
     let target = format!("127.0.0.1:{ports}");
-    netkit(["udp-client", "-z", "-W", "0.3", &target, &also])
+    netkit(["udp-client", "-z", "-W", "2", &target, &also])
         .stdout(format!(
             "127.0.0.1:{first} open|filtered\n\
              127.0.0.1:{} open, {{N}} ms\n\

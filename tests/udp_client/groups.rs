@@ -32,7 +32,7 @@ fn options_that_do_not_suit_the_address_are_refused() {
 fn each_datagram_to_a_group_is_sent_from_a_port_of_its_own() {
     let server = mailbox();
     let target = address(&server);
-    let client = netkit(["udp-client", "-W", "0.5", "--broadcast", &target, "a", "b"])
+    let client = netkit(["udp-client", "-W", "2", "--broadcast", &target, "a", "b"])
         .stdout(format!("{target}\t1\n{target}\t2\n"))
         .stderr(format!(
             "netkit: unexpected datagram from {target}: \"1 of another member\"\n"
@@ -52,7 +52,7 @@ fn all_members_of_a_group_answer_until_the_time_is_over() {
     let (server, other) = (mailbox(), mailbox());
     let (target, member) = (address(&server), address(&other));
     let open = |options: &[&str]| {
-        let arguments = ["udp-client", "-W", "1", "--broadcast"].iter();
+        let arguments = ["udp-client", "-W", "2", "--broadcast"].iter();
         netkit(arguments.chain(options).chain(&[target.as_str(), "a"]))
     };
     let cases: [(&[&str], String); 2] = [
@@ -96,7 +96,7 @@ fn all_answers_of_one_address_are_printed_with_all() {
         "udp-client",
         "--all",
         "-W",
-        "0.5",
+        "2",
         &address(&server),
         "a",
         "b",

@@ -4,7 +4,8 @@ use crate::harness::datagrams::{address, expect, receive, send};
 #[cfg(target_os = "linux")]
 use crate::harness::temporary_folder;
 use crate::harness::{
-    ESCAPED, Program, Terminal, closed_port, mailbox, netkit, random_bytes, udp_server,
+    ESCAPED, Program, ReservedPort, Terminal, closed_port, mailbox, netkit, random_bytes,
+    udp_server,
 };
 
 fn relay(target: &str) -> Program {
@@ -60,10 +61,11 @@ fn an_input_that_cannot_be_read_ends_and_arrivals_are_printed() {
     let folder = std::fs::File::open("/").unwrap();
     for (input, cause, code) in [(null.unwrap(), absent, 0), (folder, "is a directory", 2)] {
         let server = mailbox();
-        let (source, target) = (closed_port(), address(&server));
-        let port = address(&source).rsplit_once(':').unwrap().1.to_owned();
-        drop(source);
-        let mut client = netkit(["udp-client", "--relay", "--source-port", &port, &target])
+        let (reserved, target) = (ReservedPort::udp(), address(&server));
+        let port = reserved.text();
+        let client = netkit(["udp-client", "--relay", "--reuse-port", "--source-port"]);
+        let mut client = client
+            .args([&port, &target])
             .stdin_from(input)
             .code(code)
             .start();
@@ -141,13 +143,15 @@ fn a_reader_that_leaves_ends_the_relay() {
 fn a_relay_that_is_idle_ends_well() {
     let server = mailbox();
     let target = address(&server);
-    let mut client = netkit(["udp-client", "--relay", "--idle-timeout", "0.3", &target])
-        .stdin_open()
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"a").unwrap();
+    let mut client = netkit(["udp-client", "--relay", "--idle-timeout", "2", &target])
+        .stdin_from(reader)
         .start();
-    client.send("a");
     send(&server, "b", expect(&server, "a"));
     client.receive("b");
     client.finish();
+    drop(writer);
 }
 
 #[test]
@@ -156,11 +160,11 @@ fn a_relay_ends_at_its_deadline_whatever_moves() {
     let target = server.address();
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, b"a").unwrap();
-    netkit(["udp-client", "--relay", "-w", "0.3", &target])
+    netkit(["udp-client", "--relay", "-w", "2", &target])
         .stdin_from(reader)
         .stdout("a")
         .stderr(format!(
-            "netkit: gave up on {target} after 300ms (--deadline)\n"
+            "netkit: gave up on {target} after 2s (--deadline)\n"
         ))
         .code(4)
         .run();
@@ -203,10 +207,10 @@ fn time_limits_hold_while_nobody_reads_what_arrives() {
     let server = mailbox();
     let target = address(&server);
     let late = "netkit: standard output took no more data in time\n".to_owned();
-    let gave_up = format!("netkit: gave up on {target} after 500ms (--deadline)\n");
+    let gave_up = format!("netkit: gave up on {target} after 2s (--deadline)\n");
     for (option, message) in [("--idle-timeout", late), ("-w", gave_up)] {
         let (reader, writer) = std::io::pipe().unwrap();
-        let client = netkit(["udp-client", "--relay", option, "0.5", &target]);
+        let client = netkit(["udp-client", "--relay", option, "2", &target]);
         let client = client.stdin("x").stdout_to(writer);
         let client = client.stderr(message).code(4).start();
         let source = expect(&server, "x");

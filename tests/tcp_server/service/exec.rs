@@ -241,16 +241,11 @@ fn options_of_stdio_are_refused_for_a_program() {
 
 #[test]
 fn max_session_is_logged_after_the_program_has_closed_its_output() {
-    let server = tcp_server([
-        "--max-session",
-        "0.3",
-        "--sh-exec",
-        "exec >&-; exec sleep 60",
-    ]);
+    let server = tcp_server(["--max-session", "2", "--sh-exec", "exec >&-; exec sleep 60"]);
     let server = server.listen();
     let mut client = server.connect();
     client.expect_eof();
-    server.wait_for_line("Connection from {*} closed: open for 300ms (--max-session).");
+    server.wait_for_line("Connection from {*} closed: open for 2s (--max-session).");
 }
 
 #[test]

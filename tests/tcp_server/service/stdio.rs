@@ -180,7 +180,7 @@ fn the_end_of_an_input_that_has_delivered_something_is_passed_on() {
 
 #[test]
 fn idle_timeout_ends_a_receiver_well() {
-    let server = tcp_server(["--service", "stdio", "--idle-timeout", "0.3"])
+    let server = tcp_server(["--service", "stdio", "--idle-timeout", "2"])
         .stdout("x")
         .listen();
     let mut client = server.connect();

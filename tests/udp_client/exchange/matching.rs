@@ -140,7 +140,7 @@ fn with_a_given_port_the_client_waits_on_after_a_doubtful_answer() {
 fn a_surplus_answer_that_was_printed_for_the_next_datagram_is_an_error_at_the_end() {
     let server = mailbox();
     let target = address(&server);
-    let client = netkit(["udp-client", &target, "a", "b"])
+    let client = netkit(["udp-client", "-W", "10", &target, "a", "b"])
         .stdout("1\n1 again\n")
         .stderr(format!(
             "netkit: unexpected datagram from {target}: \"2\"\n\
@@ -164,7 +164,7 @@ fn a_surplus_answer_that_was_printed_for_the_next_datagram_is_an_error_at_the_en
 fn a_server_that_answers_twice_gets_each_datagram_from_another_port() {
     let server = mailbox();
     let target = address(&server);
-    let client = netkit(["udp-client", &target, "a", "b"])
+    let client = netkit(["udp-client", "-W", "10", &target, "a", "b"])
         .stdout("first\nsecond\n")
         .stderr(format!(
             "netkit: unexpected datagram from {target}: \"more\"\n"
@@ -186,7 +186,10 @@ fn a_server_that_answers_twice_gets_each_datagram_from_another_port() {
 fn answers_that_become_doubtful_later_are_an_error() {
     let server = mailbox();
     let target = address(&server);
-    let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
+    let mut client = netkit(["udp-client", "-W", "10", &target])
+        .stdin_open()
+        .code(1)
+        .start();
     for (question, answer) in [("a", "1"), ("b", "2")] {
         client.send(format!("{question}\n"));
         send(&server, answer, expect(&server, question));
@@ -210,7 +213,7 @@ fn answers_that_become_doubtful_later_are_an_error() {
 fn an_answer_that_arrives_twice_counts_once() {
     let server = mailbox();
     let target = address(&server);
-    let client = netkit(["udp-client", &target, "a", "b", "c"])
+    let client = netkit(["udp-client", "-W", "10", &target, "a", "b", "c"])
         .stdout("Hello, a!\nHello, b!\nHello, c!\n")
         .stderr(format!(
             "netkit: second answer from {target} to datagram 1, \"a\": \"Hello, a!\"\n"
@@ -232,21 +235,12 @@ fn an_answer_that_arrives_twice_counts_once() {
 fn answers_to_two_attempts_count_once() {
     let server = mailbox();
     let target = address(&server);
-    let client = netkit([
-        "udp-client",
-        "-W",
-        "0.5",
-        "--retries",
-        "9",
-        &target,
-        "a",
-        "b",
-    ])
-    .stdout("same\nsame\n")
-    .stderr(format!(
-        "netkit: second answer from {target} to datagram 1, \"a\": \"same\"\n"
-    ))
-    .start();
+    let client = netkit(["udp-client", "-W", "2", "--retries", "9", &target, "a", "b"])
+        .stdout("same\nsame\n")
+        .stderr(format!(
+            "netkit: second answer from {target} to datagram 1, \"a\": \"same\"\n"
+        ))
+        .start();
     let source = expect(&server, "a");
     assert_eq!(expect(&server, "a"), source);
     send(&server, "same", source);
@@ -260,7 +254,9 @@ fn answers_to_two_attempts_count_once() {
 fn an_unexpected_datagram_is_reported_and_not_printed() {
     let server = mailbox();
     let target = address(&server);
-    let mut client = netkit(["udp-client", &target]).stdin_open().start();
+    let mut client = netkit(["udp-client", "-W", "10", &target])
+        .stdin_open()
+        .start();
     client.send("a\n");
     let source = expect(&server, "a");
     send(&server, "first", source);

@@ -19,7 +19,8 @@ use crate::harness::{DEADLINE, mailbox, netkit, udp_server};
 #[test]
 fn every_argument_is_a_datagram_and_every_answer_a_line() {
     let server = mailbox();
-    let client = netkit(["udp-client", &address(&server), "Michael", "", "Tracy"])
+    let client = netkit(["udp-client", "-W", "10", &address(&server)])
+        .args(["Michael", "", "Tracy"])
         .stdout(b"Hello, Michael!\n\n\0\x1b\xff\n")
         .start();
     let source = expect(&server, "Michael");

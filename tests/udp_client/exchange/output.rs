@@ -23,7 +23,7 @@ fn a_reader_that_has_left_ends_the_client_quietly() {
 fn a_reader_that_leaves_ends_a_client_that_waits_for_input() {
     let server = mailbox();
     let (reader, writer) = std::io::pipe().unwrap();
-    let client = netkit(["udp-client", &address(&server)])
+    let client = netkit(["udp-client", "-W", "10", &address(&server)])
         .stdin_open()
         .stdout_to(writer)
         .code(141)
@@ -101,7 +101,7 @@ fn an_interrupt_ends_an_exchange_whose_events_nobody_reads() {
         let server = mailbox();
         let (reader, writer) = std::io::pipe().unwrap();
         let target = address(&server);
-        let client = netkit(["udp-client", "--json", &target, &large, &large]);
+        let client = netkit(["udp-client", "--json", "-W", "10", &target, &large, &large]);
         let client = client.stdout_to(writer).killed_by(Signal::INT).start();
         for is_last in [false, true] {
             let (datagram, source) = receive(&server);
@@ -126,7 +126,8 @@ fn answers_wait_for_a_slow_reader() {
     let server = udp_server(["--service", "echo"]).listen();
     let large = "x".repeat(60_000);
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let client = netkit(["udp-client", &server.address(), &large, &large, &large]);
+    let client = netkit(["udp-client", "-W", "10", &server.address()]);
+    let client = client.args([&large, &large, &large]);
     let client = client.stdout_to(writer).start();
     server.wait_for_lines("Received from {*}", 2);
     let mut answers = Vec::new();

@@ -58,7 +58,10 @@ fn a_refused_datagram_is_sent_again_only_after_the_timeout() {
 fn a_server_that_comes_back_is_asked_from_the_same_port() {
     let server = mailbox();
     let target = address(&server);
-    let mut client = netkit(["udp-client", &target]).stdin_open().code(1).start();
+    let mut client = netkit(["udp-client", "-W", "10", &target])
+        .stdin_open()
+        .code(1)
+        .start();
     client.send("a\n");
     let source = expect(&server, "a");
     send(&server, "to a", source);

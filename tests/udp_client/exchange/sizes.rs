@@ -69,9 +69,9 @@ fn a_line_that_is_too_large_takes_no_memory() {
     let server = mailbox();
     let target = address(&server);
     netkit(["udp-client", &target])
-        .through("ulimit -v 100000; head -c 300000000 /dev/zero | tr '\\0' x | \"$0\" \"$@\"")
+        .through("ulimit -v 100000; head -c 120000000 /dev/zero | tr '\\0' x | \"$0\" \"$@\"")
         .stderr(format!(
-            "netkit: could not send {TOO_LARGE} to {target}: it has 300000000 bytes, and a \
+            "netkit: could not send {TOO_LARGE} to {target}: it has 120000000 bytes, and a \
              datagram over IPv4 carries 65507 at most\n"
         ))
         .code(2)

@@ -88,17 +88,22 @@ fn a_datagram_is_waited_for_exactly_as_long_as_told() {
 fn an_exchange_ends_at_its_deadline() {
     let server = mailbox();
     let target = address(&server);
-    let gave_up = format!("netkit: gave up on {target} after 200ms (--deadline)\n");
+    let gave_up = format!("netkit: gave up on {target} after 2s (--deadline)\n");
     let open = || {
-        netkit(["udp-client", "-w", "0.2", &target])
+        netkit(["udp-client", "-w", "2", &target])
             .stderr(&gave_up)
             .code(4)
     };
-    // It waits for an answer, or for input.
-    open().args(["-W", "1h", "x"]).run();
-    open().stdin_open().start().finish();
-    open().arg("--no-wait").stdin_open().start().finish();
+    // They wait for an answer, or for input.
+    let waiting = [
+        open().args(["-W", "1h", "x"]).start(),
+        open().stdin_open().start(),
+        open().arg("--no-wait").stdin_open().start(),
+    ];
     let json = open().args(["--json", "-W", "1h", "x"]).any_stdout().run();
+    for client in waiting {
+        client.finish();
+    }
     let summary = "\"sent\":1,\"answered\":0,\"unanswered\":1}\n";
     assert!(json.stdout.ends_with(summary.as_bytes()), "{json:?}");
 }

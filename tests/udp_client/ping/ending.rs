@@ -196,7 +196,7 @@ fn a_reader_that_stops_holds_up_neither_the_deadline_nor_an_interrupt() {
     let target = address(&server);
     let stopped = "netkit: could not write standard output: nothing reads it\n";
     let (_reader, writer) = full_pipe();
-    ping(&target, ["-w", "0.2"])
+    ping(&target, ["-w", "1"])
         .stdout_to(writer.try_clone().unwrap())
         .stderr(stopped)
         .code(2)

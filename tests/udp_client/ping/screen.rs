@@ -86,7 +86,7 @@ fn a_live_strip_has_a_character_for_each_probe() {
         let server = mailbox();
         let terminal = Terminal::open().with_columns(80);
         let target = address(&server);
-        let client = ping(&target, ["--live", "-c", "4", "-i", "0.02", "-W", "1"])
+        let client = ping(&target, ["--live", "-c", "4", "-i", "0.02", "-W", "2"])
             .env("LC_ALL", locale)
             .stdout_to(terminal.device())
             .code(1)
@@ -144,7 +144,7 @@ fn a_message_erases_the_status_line_and_the_strip_goes_on_below() {
     let server = mailbox();
     let terminal = Terminal::open().with_columns(80);
     let target = address(&server);
-    let client = ping(&target, ["--live", "-c", "2", "-i", "0.2", "-W", "1.5"])
+    let client = ping(&target, ["--live", "-c", "2", "-i", "0.2", "-W", "10"])
         .stdout_to(terminal.device())
         .stderr_to(terminal.device())
         .start();

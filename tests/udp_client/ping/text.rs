@@ -240,14 +240,14 @@ fn a_flood_prints_dots_that_answers_erase() {
 fn outages_runs_of_losses_and_reordering_stand_before_the_statistics() {
     let server = mailbox();
     let target = address(&server);
-    let arguments = ["-c", "5", "-i", "0.01", "-W", "1", "-v"];
+    let arguments = ["-c", "5", "-i", "0.01", "-W", "2", "-v"];
     let client = ping(&target, arguments).env("TZ", "UTC").stdout(format!(
         "PING {target} (127.0.0.1) 56(84) bytes of data.\n\
          64 bytes from {target}: udp_seq=4 ttl={{N}} time={{N}} ms\n\
          64 bytes from {target}: udp_seq=1 ttl={{N}} time={{N}} ms\n\
          64 bytes from {target}: udp_seq=5 ttl={{N}} time={{N}} ms\n\
          \n\
-         1 outage, 0.{{N}} s: {{N}}:{{N}}:{{N}} to {{N}}:{{N}}:{{N}} (probes 2-3)\n\
+         1 outage, {{N}} s: {{N}}:{{N}}:{{N}} to {{N}}:{{N}}:{{N}} (probes 2-3)\n\
          longest run of losses 2\n\
          1 reordered, by 1 at most\n\
          \n\
@@ -265,7 +265,7 @@ fn outages_runs_of_losses_and_reordering_stand_before_the_statistics() {
     }
     let since = "has not answered since {N}:{N}:{N} (probes 2-3){*}";
     client.expect_line(&format!("{{*}}INFO {target} {since}"));
-    let after = "after 0.{N} s: {N}:{N}:{N} to {N}:{N}:{N} (probes 2-3){*}";
+    let after = "after {N} s: {N}:{N}:{N} to {N}:{N}:{N} (probes 2-3){*}";
     client.expect_line(&format!("{{*}}INFO {target} answers again {after}"));
     client.finish();
 }
