@@ -313,11 +313,10 @@ fn a_connection_that_nobody_answers_is_exit_code_4() {
     let address = TcpListener::from(socket.try_clone().unwrap())
         .local_addr()
         .unwrap();
-    let _queue: Vec<_> = std::iter::from_fn(|| {
-        TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok()
-    })
-    .take(16)
-    .collect();
+    let _queue: Vec<_> =
+        std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok())
+            .take(16)
+            .collect();
     netkit(["tcp-client", "-w", "0.3", &address.to_string()])
         .stderr(format!(
             "netkit: could not connect to {address}: no answer within 300ms\n"

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::datagrams::{address, expect, send};
 use crate::harness::{
-    Connection, FullPipe, Process, ReservedPort, Terminal, closed_port, mailbox, netkit,
+    Connection, DEADLINE, FullPipe, Process, ReservedPort, Terminal, closed_port, mailbox, netkit,
     temporary_folder,
 };
 
@@ -20,6 +20,7 @@ fn server(
     let mut server = netkit([subcommand, "-p", "0", "--print-port"])
         .args(rest)
         .stderr_to(stderr)
+        .within(3 * DEADLINE)
         .start();
     let port = server.receive_line("{N}");
     (server, format!("127.0.0.1:{port}").parse().unwrap())

@@ -245,10 +245,10 @@ fn a_proxy_that_never_answers_is_exit_4_at_the_limit() {
     for kind in ["socks4a", "socks5h", "http"] {
         let proxy = Peer::listen(|mut connection| connection.drain());
         let url = format!("{kind}://{}", proxy.address());
-        netkit(["tcp-client", "a.test:258", "-w", "50ms", "--proxy", &url])
+        netkit(["tcp-client", "a.test:258", "-w", "1s", "--proxy", &url])
             .code(4)
             .stderr(format!(
-                "netkit: could not connect to a.test:258 through {}: no answer within 50ms\n",
+                "netkit: could not connect to a.test:258 through {}: no answer within 1s\n",
                 proxy.address()
             ))
             .run();

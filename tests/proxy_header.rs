@@ -132,7 +132,7 @@ fn a_client_without_a_header_is_reset_and_logged_once() {
 
 #[test]
 fn a_silent_client_holds_nobody_up() {
-    let server = tcp_server(["--accept-proxy", "--max-session", "100ms"]).listen();
+    let server = tcp_server(["--accept-proxy", "--max-session", "2s"]).listen();
     let silent = server.connect();
     let mut client = server.connect();
     client.send("PROXY UNKNOWN\r\n");

@@ -42,8 +42,8 @@ pub use terminal::Terminal;
 pub use text::{bytes_of_dump, matches, random_bytes};
 pub use tools::{ReservedPort, full_pipe, peer, python_udp_server, ss, udp_clients, udp_echoes};
 
-/// How long a program may run and an event may take. It is far more than any needs, so that a slow
-/// machine fails no test.
+/// How long an event may take, such as the end of a program. It is far more than any needs, so that a
+/// slow machine fails no test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What a user is told when something is escaped on a terminal for the first time.

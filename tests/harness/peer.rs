@@ -150,13 +150,18 @@ impl Connection {
 
     /// Sends until the other end, which reads nothing, takes no more. Returns the number of bytes.
     pub fn send_until_full(&mut self) -> usize {
+        /// A busy kernel passes bytes on later.
+        const LATER: Duration = Duration::from_millis(200);
         self.stream.set_nonblocking(true).unwrap();
         let mut sent = 0;
         loop {
             match self.stream.write(&[b'x'; 4096]) {
                 Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => panic!("could not send: {error}"),
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    panic!("could not send: {error}")
+                }
+                Err(_) if is_ready(&*self.stream, PollFlags::OUT, LATER) => {}
+                Err(_) => break,
             }
         }
         self.stream.set_nonblocking(false).unwrap();

@@ -236,7 +236,7 @@ impl Program {
         self
     }
 
-    /// For a program that takes longer than [`DEADLINE`].
+    /// For a program of which a wait takes longer than [`DEADLINE`].
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -295,7 +295,7 @@ impl Program {
             stderr,
             ended,
             started,
-            deadline: started + self.limit,
+            limit: self.limit,
             expected: self.expected,
             status: None,
             seen_stdout: 0,
@@ -313,7 +313,7 @@ pub struct Process {
     stderr: Capture,
     ended: mpsc::Receiver<()>,
     started: Instant,
-    deadline: Instant,
+    limit: Duration,
     pub(super) expected: Expected,
     /// Set once it has been reaped.
     status: Option<ExitStatus>,
@@ -332,6 +332,11 @@ pub struct Finished {
 }
 
 impl Process {
+    /// When the wait that begins now has taken too long. How long a test took before it does not matter.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.limit
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -368,7 +373,7 @@ impl Process {
     pub fn receive(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let from = self.seen_stdout;
-        self.stdout.wait(self.deadline, |state| {
+        self.stdout.wait(self.deadline(), |state| {
             (state.bytes.len() >= from + bytes.len()).then_some(())
         });
         let stdout = self.stdout.bytes();
@@ -386,7 +391,7 @@ impl Process {
     /// Waits until standard output has `count` bytes.
     #[track_caller]
     pub fn wait_for_stdout(&self, count: usize) {
-        let come = self.stdout.wait(self.deadline, |state| {
+        let come = self.stdout.wait(self.deadline(), |state| {
             (state.bytes.len() >= count).then_some(())
         });
         if come.is_none() {
@@ -400,7 +405,7 @@ impl Process {
         let from = self.seen_stdout;
         let line = self
             .stdout
-            .wait(self.deadline, |state| next_line(&state.bytes, from));
+            .wait(self.deadline(), |state| next_line(&state.bytes, from));
         let Some(line) = line.filter(|line| matches(pattern.as_bytes(), line.as_bytes())) else {
             self.fail(&format!("standard output should go on with {pattern:?}"));
         };
@@ -414,7 +419,7 @@ impl Process {
         let from = self.seen_stderr;
         let line = self
             .stderr
-            .wait(self.deadline, |state| next_line(&state.bytes, from));
+            .wait(self.deadline(), |state| next_line(&state.bytes, from));
         let Some(line) = line.filter(|line| matches(pattern.as_bytes(), line.as_bytes())) else {
             self.fail(&format!("standard error should go on with {pattern:?}"));
         };
@@ -431,7 +436,7 @@ impl Process {
     /// Waits until `count` lines of standard error match. Returns all that match.
     #[track_caller]
     pub fn wait_for_lines(&self, pattern: &str, count: usize) -> Vec<String> {
-        let found = self.stderr.wait(self.deadline, |state| {
+        let found = self.stderr.wait(self.deadline(), |state| {
             let text = String::from_utf8_lossy(&state.bytes);
             let found: Vec<String> = text
                 .split_inclusive('\n')
@@ -450,7 +455,7 @@ impl Process {
 
     /// Waits for the first line of standard error. `None`: it ended without one.
     pub fn first_line(&self) -> Option<String> {
-        let first = self.stderr.wait(self.deadline, |state| {
+        let first = self.stderr.wait(self.deadline(), |state| {
             let line = next_line(&state.bytes, 0);
             (line.is_some() || state.ended).then_some(line)
         });
@@ -507,23 +512,11 @@ impl Process {
     /// `expect_line` have not consumed, with what was expected.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
-        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
-        if !self.ends_within(left(self.deadline)) {
+        if !self.ends_within(self.limit) {
             self.fail("it should have ended by now");
         }
-        let took = self.started.elapsed();
-        // A background process of the program may hold its streams open.
-        for stream in [&self.stdout, &self.stderr] {
-            stream.wait(self.deadline, |_| None::<()>);
-        }
-        let status = self.child.wait().unwrap();
-        self.status = Some(status);
-        let finished = Finished {
-            stdout: self.stdout.bytes(),
-            stderr: self.log(),
-            status,
-            took,
-        };
+        let finished = self.reap();
+        let status = finished.status;
         let end = status
             .code()
             .map(End::Code)
@@ -545,6 +538,32 @@ impl Process {
             self.fail(&format!("standard output should be {}", shown(expected)));
         }
         finished
+    }
+
+    /// Waits for the end of the program, for `time` at most. Then it kills the program, and its status is
+    /// that of SIGKILL. Compares nothing.
+    pub fn finish_within(mut self, time: Duration) -> Finished {
+        if !self.ends_within(time) {
+            let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        }
+        self.reap()
+    }
+
+    /// Collects what the program, which has ended or been killed, has printed.
+    fn reap(&mut self) -> Finished {
+        let took = self.started.elapsed();
+        // A background process of the program may hold its streams open.
+        for stream in [&self.stdout, &self.stderr] {
+            stream.wait(self.deadline(), |_| None::<()>);
+        }
+        let status = self.child.wait().unwrap();
+        self.status = Some(status);
+        Finished {
+            stdout: self.stdout.bytes(),
+            stderr: self.log(),
+            status,
+            took,
+        }
     }
 
     #[track_caller]

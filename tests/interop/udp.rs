@@ -15,7 +15,7 @@ s.close()
 #[test]
 fn python_answers_the_client() {
     if let Some((_server, address)) = python_udp_server() {
-        netkit(["udp-client", &address])
+        netkit(["udp-client", "-W", "10", &address])
             .stdin("Michael\nTracy\nSarah\n")
             .stdout("Hello, Michael!\nHello, Tracy!\nHello, Sarah!\n")
             .run();

@@ -589,7 +589,7 @@ fn a_signal_ends_a_session_whose_output_is_stuck() {
         let peer = Peer::listen(move |mut connection| {
             connection.send_until_full();
             full.happen();
-            connection.drain();
+            connection.send_until_left();
         });
         let client = netkit(["tcp-client", peer.address()]).stdout_to(output);
         let client = client.killed_by(Signal::INT).start();

@@ -163,10 +163,10 @@ fn the_deadline_gives_a_ping_a_result() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let runs = [
-        ("-i 1h -w 0.3", 0),
-        ("-i 1h --deadline 0.3", 0),
-        ("-c 2 -i 1h -w 0.3", 1),
-        ("-c 2 -i 1h -w 0.3 --max-loss 50", 0),
+        ("-i 1h -w 2", 0),
+        ("-i 1h --deadline 2", 0),
+        ("-c 2 -i 1h -w 2", 1),
+        ("-c 2 -i 1h -w 2 --max-loss 50", 0),
         ("-c 2 -i 0.01 -w 1h", 0),
     ]
     .map(|(options, code)| {
@@ -278,7 +278,7 @@ fn a_reader_that_stops_holds_up_neither_the_deadline_nor_an_interrupt() {
     let address = listener.local_addr().unwrap().to_string();
     let stopped = "netkit: could not write standard output: nothing reads it\n";
     let (_reader, writer) = full_pipe();
-    ping(&address, ["-w", "0.2"])
+    ping(&address, ["-w", "1"])
         .stdout_to(writer.try_clone().unwrap())
         .stderr(stopped)
         .code(2)

@@ -128,7 +128,12 @@ fn ncat_as_a_client_gets_its_answer_and_its_bare_fin_is_told() {
     let server = server(&files, "own", &[]);
     let port = server.port().to_string();
     if let Some(ncat) = peer("ncat", ["--ssl", "localhost", &port]) {
-        ncat.stdin("x\n").stdout("Welcome!Hello, x!\n").run();
+        // An answer that meets a reset is lost in ncat: its input ends after the answer.
+        let mut ncat = ncat.stdin_open().start();
+        ncat.send("x\n");
+        ncat.receive("Welcome!Hello, x!\n");
+        ncat.close_input();
+        ncat.finish();
         server.wait_for_line("Connection from {*} closed: it ended without saying so {*}");
     }
 }

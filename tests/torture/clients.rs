@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use socket2::SockRef;
 
-use super::{Outcome, torture, write};
+use super::{LIMIT, Outcome, torture, write};
 use crate::harness::{DEADLINE, Program, random_bytes, spawn};
 
 /// A TCP server that answers each connection with `answer` and collects what it receives. It forgives
@@ -37,12 +37,11 @@ impl Server {
     /// Runs the client to its end, and then ends the server.
     #[track_caller]
     fn serve(self, client: Program) -> Outcome {
-        let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.run()));
+        let finished = client.start().finish_within(LIMIT);
         SockRef::from(&self.listener)
             .shutdown(Shutdown::Both)
             .unwrap();
         let (received, broken) = self.thread.join().unwrap();
-        let finished = finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A client that exits with 0 may not have reset a connection.
         let dead = broken;
         Outcome {
@@ -87,10 +86,9 @@ fn with_echo(run: impl FnOnce(&str) -> Program) -> Outcome {
         received
     });
     let client = run(&address.to_string());
-    let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| client.run()));
+    let finished = client.start().finish_within(LIMIT);
     socket.send_to(&[], address).unwrap();
     let received = thread.join().unwrap();
-    let finished = finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     Outcome {
         finished,
         received,
@@ -216,7 +214,7 @@ fn tcp_client_that_pings() {
     torture(|strace| {
         let server = Server::start(Vec::new());
         let address = server.address();
-        let words = ["tcp-client", "-c", "3", "-i", "0.01", "-W", "0.2", &address];
+        let words = ["tcp-client", "-c", "3", "-i", "0.01", "-W", "1", &address];
         statistics(server.serve(strace.netkit(&words)))
     });
 }
@@ -226,7 +224,7 @@ fn tcp_client_that_pings() {
 fn udp_client_that_exchanges() {
     torture(|strace| {
         with_echo(|address| {
-            let words = ["udp-client", "-W", "0.1", address];
+            let words = ["udp-client", "-W", "0.5", address];
             strace.netkit(&words).stdin("a\nb\nc\n")
         })
     });
@@ -237,7 +235,7 @@ fn udp_client_that_exchanges() {
 fn udp_client_that_pings() {
     torture(|strace| {
         statistics(with_echo(|address| {
-            let words = ["udp-client", "-c", "3", "-i", "0.01", "-W", "0.1", address];
+            let words = ["udp-client", "-c", "3", "-i", "0.01", "-W", "0.5", address];
             strace.netkit(&words)
         }))
     });
@@ -248,7 +246,7 @@ fn udp_client_that_pings() {
 fn udp_client_that_relays() {
     torture(|strace| {
         with_echo(|address| {
-            let words = ["udp-client", "--relay", "--wait-after-eof", "0.1", address];
+            let words = ["udp-client", "--relay", "--wait-after-eof", "0.3", address];
             strace.netkit(&words).stdin("a\nb\nc\n")
         })
     });
@@ -270,7 +268,7 @@ fn udp_client_that_only_sends() {
 fn udp_client_that_checks_ports() {
     torture(|strace| {
         without_numbers(with_echo(|address| {
-            strace.netkit(&["udp-client", "-z", "-W", "0.2", address])
+            strace.netkit(&["udp-client", "-z", "-W", "0.5", address])
         }))
     });
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{Outcome, Strace, torture};
+use super::{LIMIT, Outcome, Strace, torture};
 use crate::harness::{Finished, Process, ReservedPort, random_bytes, spawn};
 
 /// How long a peer waits for an answer that may have been lost.
@@ -17,7 +17,6 @@ const ATTEMPTS: usize = 6;
 
 /// Ends a server by SIGTERM, if it `has_started`. A call may fail in the signal handler, in each thread
 /// that runs it: then a later signal ends the server.
-#[track_caller]
 fn stop(server: Process, has_started: bool) -> Finished {
     for _ in 0..5 {
         if has_started {
@@ -27,7 +26,7 @@ fn stop(server: Process, has_started: bool) -> Finished {
             break;
         }
     }
-    server.finish()
+    server.finish_within(PATIENCE)
 }
 
 /// Sends `request` and its end, and returns what comes until the end.
@@ -123,7 +122,7 @@ fn tcp_server_stdio() {
             .first_line()
             .and_then(|_| converse(address, &random_bytes(100_000)));
         Outcome {
-            finished: server.finish(),
+            finished: server.finish_within(LIMIT),
             dead: received.is_none(),
             broken: false,
             received: received.unwrap_or_default(),

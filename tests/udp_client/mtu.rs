@@ -32,7 +32,7 @@ fn the_size_is_found_although_no_router_says_anything() {
         let target = address(&socket);
         carry(socket, mtu);
         let payload = mtu - HEADERS;
-        netkit(["udp-client", "--mtu", "-W", "0.1", &target])
+        netkit(["udp-client", "--mtu", "-W", "0.3", &target])
             .stdout(format!(
                 "path MTU to 127.0.0.1 is {mtu} ({payload} bytes of UDP); the interface has 65535\n"
             ))
@@ -50,7 +50,7 @@ fn any_server_that_answers_will_do() {
     for (bind, interface, found) in [("127.0.0.1", 65_535, 65_527), ("::1", 65_536, 65_536)] {
         let server = udp_server(["--bind", bind]).listen();
         let client = netkit(["udp-client", "--mtu", "--json", &server.address()]);
-        let client = client.arg("-W").arg("0.1").any_stdout().run();
+        let client = client.arg("-W").arg("0.3").any_stdout().run();
         let lines = String::from_utf8(client.stdout).unwrap();
         let event: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
         assert_eq!(event["event"], "mtu");
@@ -64,10 +64,10 @@ fn each_try_is_told_on_request() {
     let socket = mailbox();
     let target = address(&socket);
     carry(socket, 45);
-    let client = netkit(["udp-client", "--mtu", "-v", "-W", "0.05", &target]);
-    let log = client.any_stdout().any_stderr().run().stderr;
+    let client = netkit(["udp-client", "--mtu", "-v", "-W", "0.5", &target]).start();
+    let log = client.wait_for_lines("{*} INFO packet of {*}", 5);
     let tries: Vec<_> = log
-        .lines()
+        .iter()
         .filter_map(|line| line.split_once(" INFO packet of "))
         .map(|(_, what)| what)
         .take(5)
@@ -77,7 +77,7 @@ fn each_try_is_told_on_request() {
     assert_eq!(
         tries,
         ["44 bytes: answered", silent, silent, silent, next],
-        "{log}"
+        "{log:?}"
     );
 }
 
