@@ -144,6 +144,15 @@ fn a_silent_client_holds_nobody_up() {
 }
 
 #[test]
+fn silent_clients_keep_no_program_from_starting() {
+    let server = tcp_server(["--accept-proxy", "--sh-exec", "echo started"]).listen();
+    let _silent = [(); 8].map(|()| server.connect());
+    let mut client = server.connect();
+    client.send("PROXY UNKNOWN\r\n");
+    client.expect("started\n");
+}
+
+#[test]
 fn limits_of_a_host_are_those_of_the_named_client() {
     let server = tcp_server(["--accept-proxy", "--max-connections-per-ip", "1"]).listen();
     let connect = |ip: &str| {

@@ -15,6 +15,7 @@ use crate::net::services::Protocol;
 use crate::net::target::Address;
 use crate::net::unix::UnixName;
 use crate::output;
+use crate::server::systemd::Passed;
 use crate::stderr::is_at_terminal;
 use crate::wait::Deadline;
 
@@ -56,7 +57,7 @@ impl ListenArgs {
                 port: None,
                 hosts: Vec::new(),
                 unix: Vec::new(),
-                is_systemd: true,
+                passed: Some(Passed::take()?),
                 resolve: self.resolve.clone(),
                 print_port: self.print_port,
             });
@@ -90,7 +91,7 @@ impl ListenArgs {
             port,
             hosts,
             unix: unix.collect::<Result<_, _>>().map_err(Failure::usage)?,
-            is_systemd: false,
+            passed: None,
             resolve: self.resolve.clone(),
             print_port: self.print_port,
         })
@@ -152,8 +153,8 @@ pub struct Place {
     /// Names and addresses; none are this machine.
     hosts: Vec<String>,
     pub unix: Vec<UnixName>,
-    /// systemd passes the sockets.
-    pub is_systemd: bool,
+    /// What systemd has passed. Then it listens nowhere else.
+    pub passed: Option<Passed>,
     resolve: ResolveArgs,
     print_port: bool,
 }

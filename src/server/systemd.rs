@@ -23,45 +23,55 @@ pub const VARIABLES: [&str; 4] = [
 /// The number of the first descriptor that is passed.
 const FIRST: usize = 3;
 
-/// The sockets for streams that were passed, at least one. Call it once.
-pub fn listeners() -> Result<Vec<Listener>, Failure> {
-    take(
-        "a socket that listens for streams (ListenStream=, Accept=no)",
-        |passed, index| {
+/// The descriptors that were passed, at least one.
+pub struct Passed(ListenFd);
+
+impl Passed {
+    /// Call it once, and before this process has a second thread: it removes variables from the
+    /// environment, which another thread must not read meanwhile (setenv(3)).
+    pub fn take() -> Result<Self, Failure> {
+        let passed = ListenFd::from_env();
+        if passed.len() == 0 {
+            let message = "could not listen on what systemd passes: it has passed nothing (LISTEN_FDS, LISTEN_PID)";
+            return Err(Failure::local(message));
+        }
+        Ok(Self(passed))
+    }
+
+    /// Fails unless all are sockets for streams.
+    pub fn listeners(self) -> Result<Vec<Listener>, Failure> {
+        let what = "a socket that listens for streams (ListenStream=, Accept=no)";
+        self.all(what, |passed, index| {
             let fd: Option<OwnedFd> = match passed.take_tcp_listener(index) {
                 Ok(tcp) => tcp.map(OwnedFd::from),
                 Err(_) => passed.take_unix_listener(index)?.map(OwnedFd::from),
             };
             fd.map(Listener::inherited).transpose()
-        },
-    )
-}
-
-/// The sockets for datagrams of UDP that were passed, at least one. Call it once.
-pub fn datagram_sockets() -> Result<Vec<UdpSocket>, Failure> {
-    let what = "a socket for datagrams of UDP (ListenDatagram=)";
-    take(what, ListenFd::take_udp_socket)
-}
-
-fn take<S>(
-    what: &str,
-    take: impl Fn(&mut ListenFd, usize) -> io::Result<Option<S>>,
-) -> Result<Vec<S>, Failure> {
-    let mut passed = ListenFd::from_env();
-    if passed.len() == 0 {
-        let message = "could not listen on what systemd passes: it has passed nothing (LISTEN_FDS, LISTEN_PID)";
-        return Err(Failure::local(message));
+        })
     }
-    let sockets = (0..passed.len()).filter_map(|index| {
-        let taken = take(&mut passed, index).transpose()?;
-        Some(taken.map_err(|_| {
-            let number = FIRST + index;
-            Failure::local(format!(
-                "could not listen on what systemd passes: descriptor {number} is not {what}"
-            ))
-        }))
-    });
-    sockets.collect()
+
+    /// Fails unless all are sockets for datagrams of UDP.
+    pub fn datagram_sockets(self) -> Result<Vec<UdpSocket>, Failure> {
+        let what = "a socket for datagrams of UDP (ListenDatagram=)";
+        self.all(what, ListenFd::take_udp_socket)
+    }
+
+    fn all<S>(
+        mut self,
+        what: &str,
+        take: impl Fn(&mut ListenFd, usize) -> io::Result<Option<S>>,
+    ) -> Result<Vec<S>, Failure> {
+        let sockets = (0..self.0.len()).filter_map(|index| {
+            let taken = take(&mut self.0, index).transpose()?;
+            Some(taken.map_err(|_| {
+                let number = FIRST + index;
+                Failure::local(format!(
+                    "could not listen on what systemd passes: descriptor {number} is not {what}"
+                ))
+            }))
+        });
+        sockets.collect()
+    }
 }
 
 /// The server listens.

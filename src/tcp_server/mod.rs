@@ -130,7 +130,7 @@ struct LimitArgs {
 
 /// Listens until a signal stops it, or until the one connection of `--once` has ended.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let place = args
+    let mut place = args
         .listen
         .place(Protocol::Tcp, args.service.runs_program())?;
     args.stream.tap.check()?;
@@ -138,7 +138,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let dialer = Dialer::new(connect, &args.proxy)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
 
-    let listeners = args.open(&place)?;
+    let listeners = args.open(&mut place)?;
     args.check_claims(&listeners)?;
     let way = args.way(dialer, &listeners)?;
     let handler = Handler::new(&args.service, &args.stream, args.limits.keep_open, way)?;
@@ -206,9 +206,9 @@ impl Args {
     }
 
     /// Opens a socket for each address. Blocks while names are resolved.
-    fn open(&self, place: &Place) -> Result<Vec<Listener>, Failure> {
-        if place.is_systemd {
-            return systemd::listeners();
+    fn open(&self, place: &mut Place) -> Result<Vec<Listener>, Failure> {
+        if let Some(passed) = place.passed.take() {
+            return passed.listeners();
         }
         let (backlog, options) = (self.backlog, &self.socket);
         let mut listeners = place.open(&place.candidates()?, |address| {

@@ -28,6 +28,9 @@ impl Server {
         if self.once {
             self.stop_accepting();
         }
+        // A slow client has no turn: a program that has heard its header, or shaken hands, waits for none.
+        let is_slow = self.admission.names_clients || self.admission.tls.is_some();
+        let turn = turn.filter(|_| !is_slow);
         let number = permit.number;
         let start = Instant::now();
         let tap = self.tap(number);
@@ -38,8 +41,6 @@ impl Server {
                 Err(()) => return,
             }
         }
-        // A program may wait for its turn after the handshake. A slow one holds up no other.
-        let turn = turn.filter(|_| self.admission.tls.is_none());
         if let Some(acceptor) = &self.admission.tls
             && let Err(reason) = connection.encrypt(acceptor)
         {

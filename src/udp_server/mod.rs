@@ -31,7 +31,7 @@ use crate::server::access::{AccessArgs, Gate};
 use crate::server::listen::{Candidate, ListenArgs, Place};
 use crate::server::program::Program;
 use crate::server::stop::Stop;
-use crate::server::systemd;
+use crate::server::systemd::{self, Passed};
 use crate::tap::TapArgs;
 use crate::units::{duration, number, positive_duration};
 use crate::wait::{Deadline, IN, Key, Ready, Set, is_wait};
@@ -125,7 +125,7 @@ enum Service {
 
 /// Serves until a signal stops it, or its service ends. `verbose` tells more at the start.
 pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
-    let place = args.listen.place(Protocol::Udp, args.runs_program())?;
+    let mut place = args.listen.place(Protocol::Udp, args.runs_program())?;
     args.tap.check()?;
     let mut handler = Handler::new(args)?;
     let gate = Gate::open(&args.access, &args.listen.resolve)?;
@@ -133,12 +133,11 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
     let candidates = args.candidates(&place)?;
     let stop = Stop::catch(gate.rereads_lists(), handler.program(), || ())?;
     let counts_hops = handler.counts_hops();
-    let sockets = if place.is_systemd {
-        args.inherited(counts_hops)?
-    } else {
-        place.open(&candidates, |address| {
+    let sockets = match place.passed.take() {
+        Some(passed) => args.inherited(passed, counts_hops)?,
+        None => place.open(&candidates, |address| {
             ServerSocket::open(address, &args.socket, &args.join, counts_hops)
-        })?
+        })?,
     };
     // Only now: a server that cannot listen must not empty the record of the one that does.
     let tap = args.tap.open()?.as_ref().map(NumberedTap::new);
@@ -169,8 +168,8 @@ pub fn run(args: &Args, verbose: bool) -> Result<(), Failure> {
 
 impl Args {
     /// The sockets that systemd has passed.
-    fn inherited(&self, counts_hops: bool) -> Result<Vec<ServerSocket>, Failure> {
-        let sockets = systemd::datagram_sockets()?.into_iter();
+    fn inherited(&self, passed: Passed, counts_hops: bool) -> Result<Vec<ServerSocket>, Failure> {
+        let sockets = passed.datagram_sockets()?.into_iter();
         let opened =
             sockets.map(|socket| ServerSocket::inherited(socket, &self.socket, counts_hops));
         let opened: io::Result<_> = opened.collect();
