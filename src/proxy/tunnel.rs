@@ -234,7 +234,84 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    /// The answers of a proxy, for each kind and each form that they may have.
+    fn answers() -> Vec<(&'static str, Vec<u8>)> {
+        let socks5 = |bound: &[u8]| [&[5, 0, 5, 0, 0][..], bound].concat();
+        vec![
+            ("socks4://h", b"\0\x5a\x01\x02\x7f\0\0\x01".to_vec()),
+            ("socks5://h", socks5(&[1, 127, 0, 0, 1, 1, 2])),
+            ("socks5://h", socks5(&[[4].as_slice(), &[9; 18]].concat())),
+            ("socks5://h", socks5(b"\x03\x05proxy\x01\x02")),
+            ("socks5://h", socks5(&[3, 0, 1, 2])),
+            (
+                "socks5://h",
+                socks5(&[&[3, 255][..], &[b'x'; 255 + 2]].concat()),
+            ),
+            (
+                "socks5://u:p@h",
+                [&[5, 2, 1, 0, 5, 0, 0][..], &[1, 0, 0, 0, 0, 0, 0]].concat(),
+            ),
+            ("http://h", b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n".to_vec()),
+            ("http://h", b"HTTP/1.0 299 \n\n".to_vec()),
+        ]
+    }
+
+    fn tunnel(url: &str) -> (Tunnel, UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let hop = Hop::read(url, None).unwrap();
+        let point = Point::of(&"127.0.0.1:258".parse().unwrap());
+        let stream = Stream::new(near.into());
+        (Tunnel::new(stream, &hop, &point), far)
+    }
+
+    /// What the peer behind the proxy has sent so far has to be the next that is read.
+    #[track_caller]
+    fn expect(tunnel: Tunnel, far: UnixStream, peer: &[u8]) {
+        drop(far);
+        let mut rest = vec![0; peer.len() + 1];
+        let stream = tunnel.into_stream();
+        let count = stream.receive(&mut rest, RecvFlags::empty()).unwrap_or(0);
+        assert_eq!(&rest[..count], peer);
+    }
+
+    #[test]
+    fn an_answer_may_be_split_at_each_byte_and_the_peers_bytes_stay() {
+        let peer = b"\x05\0HTTP/1.1 200\r\n\r\n";
+        for (url, answer) in answers() {
+            for cut in 0..=answer.len() + peer.len() {
+                let all = [&answer[..], peer].concat();
+                let (mut tunnel, mut far) = tunnel(url);
+                far.write_all(&all[..cut]).unwrap();
+                let is_done = tunnel.advance().unwrap();
+                assert_eq!(is_done, cut >= answer.len(), "{url} {cut}");
+                far.write_all(&all[cut..]).unwrap();
+                assert!(tunnel.advance().unwrap(), "{url} {cut}");
+                far.set_nonblocking(true).unwrap();
+                let _ = far.read(&mut [0; 1024]);
+                expect(tunnel, far, peer);
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_may_come_byte_by_byte() {
+        for (url, answer) in answers() {
+            let (mut tunnel, mut far) = tunnel(url);
+            for (index, byte) in answer.iter().enumerate() {
+                assert!(!tunnel.advance().unwrap(), "{url} {index}");
+                far.write_all(&[*byte]).unwrap();
+            }
+            assert!(tunnel.advance().unwrap(), "{url}");
+            far.set_nonblocking(true).unwrap();
+            let _ = far.read(&mut [0; 1024]);
+            expect(tunnel, far, b"");
+        }
+    }
 
     #[test]
     fn a_head_ends_with_its_first_empty_line() {
