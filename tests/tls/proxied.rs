@@ -126,7 +126,10 @@ fn nothing_but_tls_is_on_the_wire_after_the_answer_of_a_proxy() {
 fn bytes_that_are_glued_to_the_answer_of_a_proxy_belong_to_the_session() {
     let files = usual();
     let cases: [(&'static [u8], &str); 2] = [
-        (b"\x15\x03\x03\0\x02\x02\x28", "the peer says handshake failure{*}"),
+        (
+            b"\x15\x03\x03\0\x02\x02\x28",
+            "the peer says handshake failure{*}",
+        ),
         (b"SSH-2.0-x\r\n", "it does not speak TLS"),
     ];
     for kind in KINDS {
