@@ -121,15 +121,23 @@ fn one_file_for_both_is_refused_under_any_name() {
 
 #[test]
 fn a_file_that_reads_as_an_address_is_refused_with_the_way_out() {
-    let told = "netkit: could not dump to proxy:3128: it reads as HOST:PORT; a proxy is --proxy, \
-                and ./proxy:3128 is a file of that name; see 'netkit {*} -h'\n";
-    for words in [
-        "tcp-client -x proxy:3128 127.0.0.1:9",
-        "udp-client -x proxy:3128 127.0.0.1:9 a",
-        "tcp-server -p 0 -x proxy:3128",
-        "udp-server -p 0 -x proxy:3128",
+    for (words, name) in [
+        ("tcp-client -x proxy:3128 127.0.0.1:9", "proxy:3128"),
+        ("tcp-client -x proxy:http 127.0.0.1:9", "proxy:http"),
+        ("tcp-client -x :3128 127.0.0.1:9", ":3128"),
+        ("tcp-client -x [::1]:3128 127.0.0.1 9", "[::1]:3128"),
+        ("tcp-client 127.0.0.1:9 -x10.0.0.1:3128", "10.0.0.1:3128"),
+        ("udp-client -x proxy:3128 127.0.0.1:9 a", "proxy:3128"),
+        ("tcp-server -p 0 -x proxy:3128", "proxy:3128"),
+        ("udp-server -p 0 -x proxy:3128", "proxy:3128"),
     ] {
-        netkit(words.split(' ')).stderr(told).code(2).run();
+        netkit(words.split(' '))
+            .stderr(format!(
+                "netkit: could not dump to {name}: it reads as HOST:PORT; a proxy is --proxy, \
+                 and ./{name} is a file of that name; see 'netkit {{*}} -h'\n"
+            ))
+            .code(2)
+            .run();
     }
     let server = tcp_server(["--service", "echo"]).listen();
     let folder = temporary_folder();

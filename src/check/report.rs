@@ -149,8 +149,13 @@ impl<'a, T: Target> Report<'a, T> {
                 }
                 Ok(())
             }
-            (Some(failure), line) => {
+            (Some(failure), None) => {
                 self.failure = Some(failure);
+                Ok(())
+            }
+            // The line tells all.
+            (Some(failure), line) => {
+                self.failure = Some(Failure::announced(failure.exit));
                 self.print(line)
             }
         }
@@ -181,6 +186,6 @@ fn event(target: &impl Target, checked: &Checked) -> Event {
         return event;
     };
     event
-        .with("error", (!failure.is_silent()).then(|| failure.to_string()))
+        .with("error", failure.to_string())
         .with("exit", failure.exit as u8)
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::exit::{Exit, Failure, OrFail as _};
+use crate::net::address::HostPort;
 use crate::signal::is_ending;
 use crate::stderr::Dumps;
 use crate::wait::{Deadline, PollFlags, lock, wait_for};
@@ -137,10 +138,8 @@ fn one_file() -> Failure {
 
 /// Whether `path` reads as `HOST:PORT`: netcat's `-x` names a proxy.
 fn is_address(path: &Path) -> bool {
-    let Some((host, port)) = path.to_str().and_then(|path| path.rsplit_once(':')) else {
-        return false;
-    };
-    !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    path.to_str()
+        .is_some_and(|path| path.parse::<HostPort>().is_ok())
 }
 
 impl Taps {

@@ -18,7 +18,7 @@ use crate::net::target::{self, Address};
 use crate::ping::options::PingArgs;
 use crate::proxy::{self, Dialer, Route};
 use crate::tls::Connector;
-use crate::units::{ip, number, positive_duration};
+use crate::units::{number, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
 
 #[derive(clap::Args)]
@@ -185,10 +185,7 @@ impl Attempt for Connecting<'_> {
             let (target, time) = (self.target, connected.took());
             let millis = milliseconds(time);
             let address = connected.peer.inet().filter(|_| connected.via.is_none());
-            let name = match &address {
-                Some(address) => format!("{target} ({})", ip(address)),
-                None => connected.name(target),
-            };
+            let name = connected.name(target);
             let checked = Checked {
                 state: State::Open,
                 address,
@@ -200,7 +197,6 @@ impl Attempt for Connecting<'_> {
             let Some(connector) = &self.tls.connector else {
                 return Ok(Some(checked));
             };
-            let name = connected.name(target);
             let socket = Arc::new(connected.stream) as _;
             return Ok(match connector.begin(socket, target.host()) {
                 Ok(session) => {

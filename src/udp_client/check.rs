@@ -94,6 +94,13 @@ impl Asking<'_> {
         }
     }
 
+    /// The host has said that nobody listens.
+    fn closed(&self, address: SocketAddr) -> Failure {
+        let name = self.target.name(address);
+        let message = format!("could not get an answer from {name}: connection refused");
+        Failure::new(Exit::Network, message)
+    }
+
     /// Keeps `checked` if it says more than the results of the addresses before.
     fn keep(&mut self, checked: Checked) {
         let says = |state| match state {
@@ -120,7 +127,7 @@ impl Asking<'_> {
             address: Some(address),
             time,
             line: Some(format!("{} {words}{millis}", self.target.name(address))),
-            failure: (state == State::Closed).then(|| Failure::announced(Exit::Network)),
+            failure: None,
             fields: Vec::new(),
         }
     }
@@ -163,9 +170,10 @@ impl Attempt for Asking<'_> {
         };
         let checked = match received {
             Ok(Some(_)) => return Ok(Some(self.checked(State::Open, address, time))),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.checked(State::Closed, address, time)
-            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Checked {
+                failure: Some(self.closed(address)),
+                ..self.checked(State::Closed, address, time)
+            },
             Ok(None) if asked.end.has_passed_at(at) => self.checked(State::Silent, address, None),
             Ok(None) => return Ok(None),
             Err(error) => self.failed(address, &error),

@@ -57,7 +57,8 @@ fn json_prints_the_result_as_an_event() {
         .stdout(format!(
             "{{\"event\":\"start\",\"unix_s\":{{N}},\"v\":1,\"target\":\"127.0.0.1:{port}\",\"ports\":1}}\n\
              {{\"event\":\"closed\",\"unix_s\":{{N}},\"target\":\"127.0.0.1:{port}\",\"address\":\"127.0.0.1\",\
-             \"port\":{port},\"rtt_ms\":{{N}},\"error\":null,\"exit\":1}}\n\
+             \"port\":{port},\"rtt_ms\":{{N}},\"error\":\"could not get an answer from 127.0.0.1:{port}: \
+             connection refused\",\"exit\":1}}\n\
              {{\"event\":\"summary\",\"unix_s\":{{N}},\"open\":0,\"closed\":1,\"no_answer\":0,\"failed\":0,\
              \"time_ms\":{{N}}}}\n"
         ))
