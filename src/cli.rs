@@ -1,5 +1,6 @@
 //! The command line: the options that all subcommands share, and the subcommands.
 
+mod generate;
 mod pages;
 
 use std::ffi::OsString;
@@ -68,7 +69,9 @@ fn command(purpose: Purpose) -> clap::Command {
         )
         .after_long_help(exit::TABLE)
         .disable_help_subcommand(true)
-        .subcommand_required(true)
+        .arg(generate::option())
+        // clap would want one with --generate too.
+        .subcommand_required(matches!(purpose, Purpose::Show))
         .subcommand_value_name("SUBCOMMAND")
         .subcommand_help_heading("Subcommands")
         .subcommands([
@@ -161,7 +164,7 @@ fn introduction(words: &[OsString]) -> Option<String> {
     ))
 }
 
-/// Reads the command line. `None` after help or the version, which it prints.
+/// Reads the command line. `None` after help, the version or a page of `--generate`, which it prints.
 pub fn parse() -> Result<Option<Cli>, Failure> {
     let words = words();
     if let Some(text) = introduction(&words) {
@@ -170,6 +173,11 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
     }
     let mut all = command(Purpose::Parse);
     let matches = all.try_get_matches_from_mut(&words);
+    if let Some(page) = matches.as_ref().ok().and_then(generate::chosen) {
+        logging::init(&LoggingArgs::default());
+        output::write_once(&generate::text(page?, command(Purpose::Show)))?;
+        return Ok(None);
+    }
     let parsed = matches.and_then(|mut matches| {
         let typed = Typed::of(&all, &matches);
         let cli = Cli {

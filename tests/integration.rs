@@ -29,6 +29,7 @@
 mod harness;
 
 mod cli;
+mod generate;
 mod help;
 mod interop;
 mod json;
