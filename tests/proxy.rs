@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::harness::{Connection, Peer, ReservedPort, netkit, random_bytes, tcp_server};
+use crate::harness::{
+    Connection, Peer, ReservedPort, netkit, netkit_path, random_bytes, tcp_server,
+};
 
 /// What a SOCKS 5 proxy is sent for the name `a.test` and port 258, after the greeting.
 const NAMED: &[u8] = b"\x05\x01\x00\x03\x06a.test\x01\x02";
@@ -442,7 +444,7 @@ fn much_data_passes_through_a_proxy_by_splice() {
         connection.send(vec![b'x'; 4 << 20]);
     });
     if let Some(trace) = crate::harness::peer("strace", ["-f", "-e", "trace=splice"]) {
-        let trace = trace.arg(env!("CARGO_BIN_EXE_netkit"));
+        let trace = trace.arg(netkit_path());
         let trace = trace.args(["tcp-client", "a.test:258", "--proxy", proxy.address()]);
         let finished = trace.stdin("").within(Duration::from_secs(20)).run();
         assert_eq!(finished.stdout.len(), 4 << 20);

@@ -1,6 +1,6 @@
 //! The console blocks of the README show what the commands print.
 
-use crate::harness::{Server, program, tcp_server, temporary_folder, udp_server};
+use crate::harness::{Server, netkit_path, program, tcp_server, temporary_folder, udp_server};
 
 const README: &str = include_str!("../README.md");
 
@@ -111,7 +111,7 @@ fn start(command: &str) -> Option<Server> {
 
 #[test]
 fn every_console_block_shows_what_is_printed() {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_netkit"));
+    let binary = std::path::Path::new(netkit_path());
     let path = format!(
         "{}:{}",
         binary.parent().unwrap().display(),
@@ -204,7 +204,7 @@ fn every_command_of_the_tables_is_understood() {
     // Without descriptors netkit ends as soon as it has understood its command line.
     let netkit = format!(
         "netkit() {{ (ulimit -n 4; exec '{}' \"$@\"); }}",
-        env!("CARGO_BIN_EXE_netkit")
+        netkit_path()
     );
     let folder = temporary_folder();
     std::fs::write(folder.path().join("file"), "data").unwrap();

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Process, netkit, peer, temporary_folder};
+use crate::harness::{DEADLINE, Process, netkit, netkit_path, peer, temporary_folder};
 
 /// Opens the sockets of `KINDS`, passes them from descriptor 3 on, prints where they are, and becomes
 /// netkit.
@@ -29,10 +29,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 /// netkit with `arguments` as systemd starts it.
 fn activated(kinds: &str, pid: &str, arguments: &[&str]) -> Option<crate::harness::Program> {
-    let program = peer(
-        "python3",
-        ["-c", PARENT, kinds, pid, env!("CARGO_BIN_EXE_netkit")],
-    )?;
+    let program = peer("python3", ["-c", PARENT, kinds, pid, netkit_path()])?;
     Some(program.args(arguments.iter().copied()))
 }
 

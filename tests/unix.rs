@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Folder, Peer, Process, Program, netkit, peer, random_bytes, spawn, temporary_folder,
+    DEADLINE, Folder, Peer, Process, Program, netkit, netkit_path, peer, random_bytes, spawn,
+    temporary_folder,
 };
 
 /// A socket in a folder of its own.
@@ -379,7 +380,7 @@ fn the_mode_is_set_before_anybody_can_connect() {
         return;
     };
     let address = place.address();
-    let trace = trace.arg(env!("CARGO_BIN_EXE_netkit"));
+    let trace = trace.arg(netkit_path());
     let trace = trace.args(["tcp-server", &address, "--accept-timeout", "1ms"]);
     let log = trace.run().stderr;
     let at = |call: &str| log.find(call).unwrap_or_else(|| panic!("{call} in {log}"));

@@ -36,7 +36,7 @@ pub use findings::{check_changes, check_findings};
 pub use folder::{Folder, temporary_folder};
 pub use full_pipe::{FullPipe, named_pipe};
 pub use peer::{Connection, Peer};
-pub use program::{Finished, Process, Program, netkit, program};
+pub use program::{Finished, Process, Program, netkit, netkit_path, program};
 pub use server::{Server, tcp_server, udp_server};
 pub use terminal::Terminal;
 pub use text::{bytes_of_dump, matches, random_bytes};

@@ -6,7 +6,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Once, mpsc};
+use std::sync::{Arc, Once, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -27,12 +27,20 @@ fn take_back_interrupt() {
     });
 }
 
+/// The path of the program under test: cargo's, or `NETKIT_PROGRAM`, such as that of a package.
+pub fn netkit_path() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        std::env::var("NETKIT_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netkit").to_owned())
+    })
+}
+
 /// The program under test.
 pub fn netkit<I>(arguments: I) -> Program
 where
     I: IntoIterator<Item: AsRef<OsStr>>,
 {
-    program(env!("CARGO_BIN_EXE_netkit"), arguments)
+    program(netkit_path(), arguments)
 }
 
 /// Any other program. For one that may not be installed see [`super::peer`].

@@ -5,7 +5,8 @@ use std::io::Read as _;
 
 use super::proxies::{self, wait_for, write};
 use crate::harness::{
-    Folder, Peer, Process, ReservedPort, netkit, peer, random_bytes, tcp_server, temporary_folder,
+    Folder, Peer, Process, ReservedPort, netkit, netkit_path, peer, random_bytes, tcp_server,
+    temporary_folder,
 };
 
 #[test]
@@ -225,7 +226,7 @@ fn a_large_file_is_copied_by_scp_through_netkit_and_a_proxy() {
     let copy = format!("{}/copy", server.writable());
     let command = format!(
         "ProxyCommand={} tcp-client --proxy {} %h %p",
-        env!("CARGO_BIN_EXE_netkit"),
+        netkit_path(),
         proxy.url
     );
     let remote = format!("{}:{copy}", server.login());
@@ -262,7 +263,7 @@ fn ssh_connects_through_netkit_as_its_proxy_command() {
     });
     let command = format!(
         "ProxyCommand={} tcp-client --proxy {} %h %p",
-        env!("CARGO_BIN_EXE_netkit"),
+        netkit_path(),
         proxy.url
     );
     let arguments = [

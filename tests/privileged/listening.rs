@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::harness::namespace::{add_address, in_namespace};
-use crate::harness::{Connection, netkit, program, tcp_server, temporary_folder};
+use crate::harness::{Connection, netkit, netkit_path, program, tcp_server, temporary_folder};
 
 #[test]
 #[ignore = "needs root"]
@@ -91,7 +91,7 @@ fn without_room_for_a_thread_connections_wait_and_all_are_served() {
         // A new user, so that no other threads count. It can run the copy in this folder.
         let folder = temporary_folder();
         let copy = folder.path().join("netkit");
-        std::fs::copy(env!("CARGO_BIN_EXE_netkit"), &copy).unwrap();
+        std::fs::copy(netkit_path(), &copy).unwrap();
         let server = program(copy, ["tcp-server", "-p", "0"])
             .through(
                 "exec setpriv --reuid=48123 --regid=48123 --clear-groups \

@@ -19,7 +19,7 @@ use std::time::Duration;
 use calls::Trace;
 use rustix::process::Signal;
 
-use crate::harness::{Finished, Folder, Program, peer, temporary_folder};
+use crate::harness::{Finished, Folder, Program, netkit_path, peer, temporary_folder};
 
 /// How long a run may take. One that an error slows down takes some seconds.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -71,7 +71,7 @@ impl Strace {
         if let Some(inject) = &self.inject {
             words.extend(["-e", inject]);
         }
-        words.push(env!("CARGO_BIN_EXE_netkit"));
+        words.push(netkit_path());
         words.extend(arguments);
         peer("strace", words).expect("strace was there before")
     }
