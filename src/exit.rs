@@ -1,5 +1,7 @@
 //! The exit codes of netkit, and [`Failure`], the one error type.
 
+mod words;
+
 use std::fmt;
 use std::io;
 
@@ -190,15 +192,18 @@ pub fn blame(error: &io::Error) -> Exit {
     }
 }
 
-/// The system's words for an error, in lower case and without its number.
+/// The system's words for an error, in lower case and without its number: on all systems the same.
 pub fn cause(error: &io::Error) -> String {
+    if let Some(words) = Errno::from_io_error(error).and_then(words::of) {
+        return words.to_owned();
+    }
     let text = error.to_string();
     let text = text
         .split_once(" (os error")
         .map_or(text.as_str(), |(words, _)| words);
     let text = text
         .strip_prefix("failed to lookup address information: ")
-        .unwrap_or(text);
+        .map_or(text, words::of_resolver);
     let mut letters = text.chars();
     match letters.next() {
         // An abbreviation keeps its capitals.
@@ -217,6 +222,16 @@ mod tests {
     fn a_cause_is_lower_case_and_has_no_number() {
         let refused = io::Error::from(Errno::CONNREFUSED);
         assert_eq!(cause(&refused), "connection refused");
+        let in_use = io::Error::from(Errno::ADDRINUSE);
+        assert_eq!(cause(&in_use), "address already in use");
+    }
+
+    #[test]
+    fn a_resolver_has_the_same_words_everywhere() {
+        for words in ["Name does not resolve", "Name or service not known"] {
+            let words = format!("failed to lookup address information: {words}");
+            assert_eq!(cause(&io::Error::other(words)), "name or service not known");
+        }
     }
 
     #[test]
