@@ -93,6 +93,14 @@ pub fn write_line(line: &[u8]) {
     }
 }
 
+/// Ends the line of data in whose middle the terminal is, if it is.
+pub fn end_line() {
+    let end = close_line();
+    if !end.is_empty() {
+        write_line(end);
+    }
+}
+
 /// Blocks until all lines are written, for [`FAREWELL`] at most. Call it at the end of the program.
 pub fn finish() {
     if let Some(stderr) = STDERR.get() {

@@ -235,6 +235,10 @@ fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
     let argument = text(error, ContextKind::InvalidArg);
     let name = argument.split(' ').next().unwrap_or_default();
     let advice = match (error.kind(), subcommand) {
+        (ErrorKind::UnknownArgument, Some(subcommand)) if !name.starts_with('-') => {
+            let is_server = subcommand.ends_with("server");
+            is_server.then_some("write an address and its port as in 127.0.0.1:9999")
+        }
         (ErrorKind::UnknownArgument, Some(subcommand)) => {
             let pings = ping::advice(name, subcommand, &arguments());
             pings.or_else(|| netcat::advice(name, subcommand))
@@ -269,8 +273,17 @@ fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
         }
     }
     // To a subcommand clap suggests passing the option's name as an address.
+    if subcommand.is_some() || error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
     let other = text(error, ContextKind::Suggested);
-    (subcommand.is_none() && !other.is_empty()).then(|| format!("tip: {other}; "))
+    if !other.is_empty() {
+        return Some(format!("tip: {other}; "));
+    }
+    let advice = netcat::advice(name, "tcp-client");
+    let advice = advice.filter(|advice| advice.starts_with("write 'netkit"));
+    let advice = advice.unwrap_or("a subcommand comes first, as in 'netkit tcp-client'");
+    Some(format!("{advice}; "))
 }
 
 /// The most similar name of `kind`: clap puts it last.

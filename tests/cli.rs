@@ -38,7 +38,7 @@ fn the_long_help_of_a_subcommand_has_the_exit_codes() {
 
 #[test]
 fn a_bad_address_is_refused_with_a_correct_example() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (
             &["-C"],
             "no address; write HOST:PORT, for example localhost:9999",
@@ -71,6 +71,14 @@ fn a_bad_address_is_refused_with_a_correct_example() {
         (
             &["http://localhost/page", "80"],
             "'http://localhost/page' is a URL; write localhost:80",
+        ),
+        (
+            &["localhost:"],
+            "'localhost:' has no port; write localhost:9999",
+        ),
+        (
+            &["-z", "localhost", "1,,2"],
+            "'1,,2' lacks a port beside a comma; write 22,80,8000-8010",
         ),
         (
             &["localhost:9999", "x"],
@@ -910,6 +918,32 @@ fn netcats_q_is_never_quiet_and_once() {
             .code(2)
             .run();
     }
+}
+
+#[test]
+fn an_option_in_the_place_of_the_subcommand_is_told_the_way() {
+    for (words, advice) in [
+        ("-l 9999", "'-l' found; write 'netkit tcp-server -l PORT'"),
+        ("-u localhost 9", "'-u' found; write 'netkit udp-client'"),
+        (
+            "-z localhost 9",
+            "'-z' found; a subcommand comes first, as in 'netkit tcp-client'",
+        ),
+    ] {
+        netkit(words.split(' '))
+            .stderr(format!(
+                "netkit: unexpected argument {advice}; see 'netkit -h'\n"
+            ))
+            .code(2)
+            .run();
+    }
+    netkit(["udp", "-l", "9"])
+        .stderr(
+            "netkit: unexpected argument '-l' found; write 'netkit udp-server -l PORT'; \
+             see 'netkit udp-client -h'\n",
+        )
+        .code(2)
+        .run();
 }
 
 #[test]

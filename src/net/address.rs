@@ -185,6 +185,9 @@ pub fn place(text: &str, protocol: Protocol) -> Result<(Option<String>, u16), St
     let is_host = text.contains('.');
     match port(text) {
         Err(_) if is_host => Err(without_port(text)),
+        Err(error) if host(text).is_ok() && text.contains(|c: char| c.is_ascii_alphabetic()) => {
+            Err(format!("{error}; for an address write {text}:9999"))
+        }
         port => Ok((None, port?)),
     }
 }
@@ -250,6 +253,7 @@ fn read_host(
             ));
         }
         return match tail.strip_prefix(':') {
+            Some("") => Err(format!("'{word}' has no port; write {word}9999")),
             Some(digits) => Ok((address.to_owned(), Some(port(digits)?))),
             None if tail.is_empty() => Ok((address.to_owned(), None)),
             None => Err(format!(
@@ -259,6 +263,7 @@ fn read_host(
     }
     match word.split_once(':') {
         None => Ok((host(word)?, None)),
+        Some((_, "")) => Err(format!("'{word}' has no port; write {word}9999")),
         Some((name, digits)) if !digits.contains(':') => {
             // `:PORT` is this machine.
             let name = if name.is_empty() {
@@ -402,7 +407,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_refused_with_an_example() {
-        let cases: [(&[&str], &str); 18] = [
+        let cases: [(&[&str], &str); 20] = [
             (
                 &["example.com"],
                 "'example.com' has no port; write example.com:9999",
@@ -437,10 +442,9 @@ mod tests {
                 &["[::1]80"],
                 "'[::1]80' does not go on with a port; write [::1]:9999",
             ),
-            (
-                &["a:"],
-                "'' is not a port; a port is a number from 1 to 65535",
-            ),
+            (&["a:"], "'a:' has no port; write a:9999"),
+            (&["[::1]:"], "'[::1]:' has no port; write [::1]:9999"),
+            (&[":"], "':' has no port; write :9999"),
             (
                 &["a:0"],
                 "'0' is not a port; a port is a number from 1 to 65535",

@@ -174,6 +174,11 @@ fn ports(text: &str, protocol: Protocol) -> Result<Vec<u16>, String> {
     let mut seen = vec![false; 1 << 16];
     let mut ports = Vec::new();
     for part in text.split(',') {
+        if part.is_empty() {
+            return Err(format!(
+                "'{text}' lacks a port beside a comma; write 22,80,8000-8010"
+            ));
+        }
         // A name may contain a dash: only two numbers are a range.
         let range = part.split_once('-');
         let (first, last) = match range.map(|(first, last)| (port(first), port(last))) {

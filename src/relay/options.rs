@@ -21,6 +21,9 @@ pub struct StreamArgs {
     #[arg(long, conflicts_with_all = ["recv_only", "raw"])]
     pub send_only: bool,
     /// Only receive; send nothing
+    ///
+    /// The sending side stays open. Some senders (nc, ncat, busybox nc) leave before they have sent all
+    /// when they see the end of an empty input.
     #[arg(long, conflicts_with_all = ["crlf", "no_shutdown", "half_close_wait"])]
     pub recv_only: bool,
     /// Do not escape received data on a terminal

@@ -9,7 +9,9 @@ use std::thread;
 
 use super::program::Program;
 use crate::exit::{Exit, Failure, OrFail as _};
+use crate::output;
 use crate::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use crate::stderr::{self, is_at_terminal};
 use crate::wait::{Waker, lock};
 
 /// Stops the server when SIGINT, SIGTERM or, if it reads no lists again, SIGHUP arrives. The first
@@ -75,6 +77,10 @@ impl Stop {
                     at_the_end();
                     end(signal, program.as_ref());
                 }
+                if signal == SIGINT && is_at_terminal() {
+                    // The terminal shows what was typed.
+                    output::shown(b"^C");
+                }
                 first.arrives();
             }
         };
@@ -110,6 +116,10 @@ impl AsFd for Stop {
 impl Drop for Stop {
     fn drop(&mut self) {
         let _ending = lock(&self.first.ending);
+        if self.has_arrived() {
+            // The shell's prompt does not stand behind `^C`.
+            stderr::end_line();
+        }
         if let Some(program) = &self.program {
             program.kill_all();
         }

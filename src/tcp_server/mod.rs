@@ -30,7 +30,6 @@ use crate::net::listener::Listener;
 use crate::net::options::TcpSocketArgs;
 use crate::net::peer::Endpoint;
 use crate::net::services::Protocol;
-use crate::output;
 use crate::proxy::{Dialer, HeaderArgs, ProxyArgs};
 use crate::relay::options::StreamArgs;
 use crate::server::access::{AccessArgs, Gate};
@@ -359,8 +358,6 @@ impl Server {
             let s = if open == 1 { "" } else { "s" };
             let mut limit = format!("{} at most", told(self.limits.drain_timeout));
             if is_at_terminal() {
-                // The terminal shows what was typed.
-                output::shown(b"^C");
                 limit.push_str("; Ctrl-C again to stop now");
             }
             tracing::info!(

@@ -12,6 +12,11 @@ const SERVERS: &str = "it is for the servers, tcp-server and udp-server";
 /// The rows that differ for UDP.
 const UDP_ROWS: &[Row] = &[
     (
+        &["-l", "--listen"],
+        "write 'netkit udp-server -l PORT'",
+        "write -l",
+    ),
+    (
         &["-d"],
         "write 'netkit udp-server -l PORT'",
         "write -l, and < /dev/null",
@@ -288,8 +293,12 @@ pub fn quits_after_eof(arguments: &[String]) -> Option<String> {
         let next = words.peek().filter(|_| after.is_empty());
         let seconds = next.map_or(after, |next| &next[..]);
         if is_number(seconds) {
+            let port = next.filter(|_| arguments[0].ends_with("server"));
+            let port = port.filter(|port| port.parse::<u16>().is_ok_and(|port| port >= 1024));
+            let port = port.map(|port| format!(", and for port {port} --port {port}"));
             return Some(format!(
-                "'-q' is --quiet and takes no number; for nc's -q write --wait-after-eof {seconds}"
+                "'-q' is --quiet and takes no number; for nc's -q write --wait-after-eof {seconds}{}",
+                port.unwrap_or_default()
             ));
         }
     }

@@ -120,7 +120,28 @@ fn an_operand_that_says_too_much_or_too_little_is_refused() {
             "::1:9999",
             "'::1:9999' is an IPv6 address without a port; if 9999 is the port, write [::1]:9999",
         ),
-        ("1 2", "too many arguments: '2'"),
+        (
+            "1 2",
+            "too many arguments: '2'; write an address and its port as in 127.0.0.1:9999",
+        ),
+        (
+            "-l 127.0.0.1 9999",
+            "too many arguments: '9999'; write an address and its port as in 127.0.0.1:9999",
+        ),
+        (
+            "some-host",
+            "'some-host' is not a port; a port is a number from 1 to 65535, or a name of \
+             /etc/services for tcp; for an address write some-host:9999",
+        ),
+        (
+            "127.0.0.1:",
+            "'127.0.0.1:' has no port; write 127.0.0.1:9999",
+        ),
+        (
+            "-q 9999",
+            "'-q' is --quiet and takes no number; for nc's -q write --wait-after-eof 9999, and \
+             for port 9999 --port 9999",
+        ),
         (
             "65536",
             "'65536' is not a port; a port is a number from 0 to 65535, and 0 takes a free one",

@@ -170,6 +170,23 @@ fn a_person_at_a_terminal_is_told_how_to_stop_at_once() {
 }
 
 #[test]
+fn at_a_terminal_the_prompt_does_not_stand_behind_the_typed_interrupt() {
+    for server in [tcp_server([]), udp_server([])] {
+        let mut terminal = Terminal::open();
+        let server = server
+            .stdin_from(terminal.device())
+            .stdout_to(terminal.device())
+            .stderr_to(terminal.device())
+            .start();
+        terminal.expect_line();
+        terminal.expect_line();
+        server.signal(Signal::INT);
+        server.finish();
+        terminal.expect("\n");
+    }
+}
+
+#[test]
 fn sighup_without_lists_drains_as_sigterm_does() {
     let server = tcp_server([]).listen();
     let mut client = server.connect();
