@@ -139,7 +139,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let listeners = args.open(&mut place)?;
     args.check_claims(&listeners)?;
-    let way = args.way(dialer, &listeners)?;
+    let way = || args.way(dialer, &listeners);
     let handler = Handler::new(&args.service, &args.stream, args.limits.keep_open, way)?;
     let acceptor = args.acceptor(&listeners)?;
     let made = acceptor.as_ref().and_then(|acceptor| acceptor.made.clone());

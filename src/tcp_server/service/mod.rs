@@ -131,13 +131,14 @@ impl Handler {
         args: &ServiceArgs,
         stream: &StreamArgs,
         keeps_open: bool,
-        way: Way,
+        way: impl FnOnce() -> Result<Way, Failure>,
     ) -> Result<Self, Failure> {
         let program = Program::new(args.exec.as_deref(), args.sh_exec.as_deref())?;
         if let Some(program) = program {
             return Ok(Self::Exec(program, stream.clone()));
         }
         if let Some(target) = args.forward.clone() {
+            let way = way()?;
             return Ok(Self::Forward(Box::new(Forward { target, way })));
         }
         Ok(match args.service() {
