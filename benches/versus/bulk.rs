@@ -49,7 +49,7 @@ impl Data {
         Ok(Arc::new(data))
     }
 
-    fn open(&self) -> anyhow::Result<File> {
+    pub fn open(&self) -> anyhow::Result<File> {
         Ok(File::open(&self.path)?)
     }
 
@@ -66,7 +66,7 @@ impl Data {
         Ok(())
     }
 
-    fn rate(&self, start: Instant) -> Vec<f64> {
+    pub fn rate(&self, start: Instant) -> Vec<f64> {
         let bytes = Duration::from_nanos(self.size).as_secs_f64();
         vec![bytes / start.elapsed().as_secs_f64()]
     }
@@ -134,16 +134,39 @@ pub fn take_from_pipe(data: &Data, size: u64, round: Round, pipe: impl AsFd) -> 
     take(data, size, round, read, skip)
 }
 
-/// `take` from a connection; `MSG_TRUNC` discards (tcp(7)).
-fn take_from_stream(data: &Data, round: Round, stream: &TcpStream) -> io::Result<()> {
+/// `take` from a connection; of TCP `MSG_TRUNC` discards (tcp(7)).
+pub fn take_from_stream(data: &Data, round: Round, stream: impl AsFd) -> io::Result<()> {
     let mut unused = vec![0; 256 << 10];
-    let read = |buffer: &mut [u8]| (&*stream).read(buffer);
+    let read = |buffer: &mut [u8]| Ok(recv(&stream, buffer, RecvFlags::empty())?.1);
     let skip = |most: usize| {
         let most = most.min(unused.len());
-        Ok(recv(stream, &mut unused[..most], RecvFlags::TRUNC)?.1)
+        Ok(recv(&stream, &mut unused[..most], RecvFlags::TRUNC)?.1)
     };
     take(data, data.size, round, read, skip)?;
-    at_end(stream)
+    match recv(&stream, &mut [0; 1], RecvFlags::empty())?.1 {
+        0 => Ok(()),
+        _ => Err(io::Error::other("too many bytes arrived")),
+    }
+}
+
+/// Sends `data` from each end to the other, all at once.
+pub fn both_ways<S: AsFd + Sync>(
+    data: &Data,
+    round: Round,
+    near: &S,
+    far: &S,
+) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for stream in [near, far] {
+            threads.push(scope.spawn(move || {
+                data.send(data.size, stream)?;
+                Ok(rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?)
+            }));
+            threads.push(scope.spawn(move || take_from_stream(data, round, stream)));
+        }
+        threads.into_iter().try_for_each(join)
+    })
 }
 
 /// Fails unless the source has ended.
@@ -410,18 +433,7 @@ fn add_forwarder(
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         }
-        thread::scope(|scope| {
-            let data = &data;
-            let mut threads = Vec::new();
-            for stream in [&near, &far] {
-                threads.push(scope.spawn(move || {
-                    data.send(data.size, stream)?;
-                    stream.shutdown(Shutdown::Write)
-                }));
-                threads.push(scope.spawn(move || take_from_stream(data, round, stream)));
-            }
-            threads.into_iter().try_for_each(join)
-        })?;
+        both_ways(&data, round, &near, &far)?;
         let rate = data.rate(start);
         Ok(rate.into_iter().map(|rate| 2.0 * rate).collect())
     });

@@ -12,6 +12,7 @@ mod growth;
 mod hello;
 mod ping;
 mod programs;
+mod roads;
 mod short;
 mod tls;
 
@@ -68,6 +69,8 @@ fn rows() -> Vec<(&'static str, Make)> {
         ("pipe-to-pipe", bulk::pipe_to_pipe),
         ("tcp-to-pipe", bulk::tcp_to_pipe),
         ("forward", bulk::forward),
+        ("forward-unix", roads::forward),
+        ("proxy", roads::proxy),
         ("file-to-null-tls", tls::file_to_null),
         ("connections", hello::connections),
         ("requests-1", || Ok(hello::requests(1))),
