@@ -1,10 +1,31 @@
-//! Servers that systemd starts: its part is played by Python.
+//! Servers that systemd starts: its part is played by Python, and by systemd-socket-activate(1).
 
 use std::os::unix::net::UnixDatagram;
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Process, netkit, netkit_path, peer, temporary_folder};
+use crate::harness::{
+    DEADLINE, Process, ReservedPort, netkit, netkit_path, peer, tcp_server, temporary_folder,
+};
+
+/// The page with the units that a user copies.
+const PAGE: &str = include_str!("../docs/roads.md");
+
+/// Each unit of the page: its name, and its text.
+fn units() -> Vec<(&'static str, &'static str)> {
+    let blocks = PAGE.split("```ini\n# /etc/systemd/system/").skip(1);
+    let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
+    blocks
+        .map(|block| block.split_once('\n').unwrap())
+        .collect()
+}
+
+/// The value of a key that stands once in the units.
+fn value(key: &str) -> &'static str {
+    let lines = units().into_iter().flat_map(|(_, text)| text.lines());
+    let mut values = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.next().unwrap()
+}
 
 /// Opens the sockets of `KINDS`, passes them from descriptor 3 on, prints where they are, and becomes
 /// netkit.
@@ -155,4 +176,52 @@ fn programs_see_none_of_the_variables() {
         .stdin("")
         .stdout("[]\n")
         .run();
+}
+
+#[test]
+fn systemd_understands_the_units_of_the_page() {
+    let folder = temporary_folder();
+    let mut files = Vec::new();
+    for (name, text) in units() {
+        let file = folder.path().join(name);
+        let text = text.replace("/usr/bin/netkit", netkit_path());
+        std::fs::write(&file, text).unwrap();
+        files.push(file);
+    }
+    assert_eq!(files.len(), 2);
+    if let Some(systemd) = peer("systemd-analyze", ["verify"]) {
+        systemd.args(files).code(0).run();
+    }
+}
+
+#[test]
+fn the_units_of_the_page_start_a_server_with_its_first_connection() {
+    let folder = temporary_folder();
+    let notify = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (target, port) = (tcp_server([]).listen(), ReservedPort::tcp());
+    let place = value("ListenStream").replace(":80", &format!(":{}", port.text()));
+    let words = value("ExecStart").replace("127.0.0.1:8080", &target.address());
+    let program = words.strip_prefix("/usr/bin/netkit ").unwrap();
+    let variable = format!("NOTIFY_SOCKET={}", notify.display());
+    let options = ["-l", &place, "-E", &variable, netkit_path()];
+    let Some(systemd) = peer("systemd-socket-activate", options) else {
+        return;
+    };
+    let server = systemd.args(program.split(' ')).start();
+    server.wait_for_line(&format!("Listening on {place} as 3."));
+    netkit(["tcp-client", &place])
+        .stdin("Bob")
+        .stdout("Welcome!Hello, Bob!")
+        .run();
+    let next = || {
+        let mut text = [0; 64];
+        let count = socket.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..count]).into_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    server.signal(Signal::TERM);
+    assert_eq!(next(), "STOPPING=1");
+    server.finish();
 }
