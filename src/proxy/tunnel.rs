@@ -155,7 +155,7 @@ impl Tunnel {
             }
             let is_complete = self.receive();
             if !is_complete.map_err(|error| Refusal::of(&error))? {
-                return self.check_size().map(|()| false);
+                return self.check_head().map(|()| false);
             }
             let received = std::mem::take(&mut self.received);
             let turn = self.dialogue.next(&received)?;
@@ -163,8 +163,13 @@ impl Tunnel {
         }
     }
 
-    fn check_size(&self) -> Result<(), Refusal> {
-        if self.received.len() >= LARGEST_HEAD {
+    /// Fails if what has come is not the beginning of an HTTP answer, where one is expected. Nothing more
+    /// may come then.
+    fn check_head(&self) -> Result<(), Refusal> {
+        const START: &[u8] = b"HTTP/";
+        let begin = &self.received[..self.received.len().min(START.len())];
+        let is_too_large = self.received.len() >= LARGEST_HEAD;
+        if self.expect == Expect::Head && (is_too_large || !START.starts_with(begin)) {
             return Err(Refusal::no_proxy("HTTP"));
         }
         Ok(())
@@ -295,6 +300,22 @@ mod tests {
                 let _ = far.read(&mut [0; 1024]);
                 expect(tunnel, far, peer);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_http_is_refused_at_its_first_byte() {
+        for (bytes, is_refused) in [
+            ("Welcome!", true),
+            ("HTTP-", true),
+            ("h", true),
+            ("HTTP/", false),
+            ("HTTP/1.1 20", false),
+            ("", false),
+        ] {
+            let (mut tunnel, mut far) = tunnel("http://h");
+            far.write_all(bytes.as_bytes()).unwrap();
+            assert_eq!(tunnel.advance().is_err(), is_refused, "{bytes}");
         }
     }
 
