@@ -166,7 +166,14 @@ fn why(error: &Error, own: &CertificateDer<'_>, name: &ServerName<'_>) -> String
             };
             format!("its certificate is {names}, and not for {}", name.to_str())
         }
-        CertificateError::BadSignature => "a signature of its certificates is wrong".to_owned(),
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            // Somebody of that name is trusted, or stands between.
+            format!(
+                "its certificate is not signed with the known key of {}",
+                read.issuer
+            )
+        }
         error if only_lacks_signer(error) && read.issuer == read.subject => {
             "its certificate is signed by itself".to_owned()
         }

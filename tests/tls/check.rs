@@ -142,3 +142,17 @@ fn json_tells_all_of_it() {
         "{why}"
     );
 }
+
+#[test]
+fn an_authority_of_the_same_name_with_another_key_signs_nothing() {
+    let (files, others) = (usual(), usual());
+    let server = server(&files, "own", &[]);
+    check(&others.path("ca.pem"), &server.address())
+        .stderr(format!(
+            "netkit: could not trust {}: its certificate is not signed with the known key of \
+             CN=ca; if {{*}}\n",
+            server.address()
+        ))
+        .code(1)
+        .run();
+}
