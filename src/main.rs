@@ -11,6 +11,7 @@ mod escape;
 mod exit;
 mod input;
 mod json;
+mod limits;
 mod logging;
 mod memory;
 mod net;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    memory::share_one_arena();
     signal::obey_as_process_1()?;
     let subcommand = cli.command.name();
     let result = match cli.command {

@@ -3,6 +3,8 @@
 //! A small allocation cannot fail: it aborts the process. So where a limit of memory holds
 //! (setrlimit(2)), connections get buffers and threads only while enough is left for small allocations.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +12,9 @@ use std::sync::{Mutex, OnceLock};
 
 use rustix::io::Errno;
 use rustix::param::page_size;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 
+use crate::limits;
 use crate::wait::lock;
 
 /// The limits of address space and of data, in bytes. Without this there are none.
@@ -25,11 +28,59 @@ const OF_A_THREAD: usize = 128 << 10;
 
 /// Keeps a reserve from now on, if this process has a limit of memory.
 pub fn keep_reserve() {
-    let limits = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+    let limits = [Resource::As, Resource::Data].map(soft);
     if limits.iter().any(Option::is_some) {
         let _ = LIMITS.set(limits.map(|limit| limit.unwrap_or(u64::MAX)));
     }
 }
+
+fn soft(resource: Resource) -> Option<u64> {
+    limits::of(resource).ok()?.current
+}
+
+/// What glibc's malloc(3) reads when a program starts.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+/// Stands in the environment if netkit has set [`TUNABLES`].
+const TUNABLES_ARE_OURS: &str = "NETKIT_TUNABLES";
+
+/// One arena for all threads, and each buffer goes back to the system as soon as it is free.
+const ONE_ARENA: &str = "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4096";
+
+/// Whether netkit has set this variable for itself.
+pub fn is_ours(name: &OsStr) -> bool {
+    name == TUNABLES_ARE_OURS || name == TUNABLES && env::var_os(TUNABLES_ARE_OURS).is_some()
+}
+
+/// Under a limit of address space, lets all threads allocate from one arena. Call it while there is one
+/// thread: it may execute this program anew.
+///
+/// For the first allocation of each thread glibc maps 64 or 128 MiB, to find room for an arena of the
+/// thread. While they are mapped nothing else fits below the limit, and another thread that starts aborts
+/// the process.
+#[cfg(target_env = "gnu")]
+pub fn share_one_arena() {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    if soft(Resource::As).is_none() || env::var_os(TUNABLES).is_some() {
+        return;
+    }
+    let mut words = env::args_os();
+    if let (Ok(path), Some(name)) = (env::current_exe(), words.next()) {
+        // It returns only if it fails. Then netkit goes on without.
+        let _ = Command::new(path)
+            .arg0(name)
+            .args(words)
+            .env(TUNABLES, ONE_ARENA)
+            .env(TUNABLES_ARE_OURS, "1")
+            .exec();
+    }
+}
+
+/// Other allocators map no arenas.
+#[cfg(not(target_env = "gnu"))]
+pub fn share_one_arena() {}
 
 /// Takes up to `size` bytes by `take`, while the reserve stays free.
 pub fn take<T>(size: usize, take: impl FnOnce() -> io::Result<T>) -> io::Result<T> {

@@ -5,16 +5,17 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
 pub use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH,
 };
-use signal_hook::iterator::SignalsInfo;
 use signal_hook::{flag, low_level};
 
 use crate::stderr;
-use crate::wait::Waker;
+use crate::wait::{Deadline, IN, Waker, wait_for};
 
 /// One of the ending signals has arrived.
 static ENDING: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -98,12 +99,51 @@ fn spare_process_1(signal: c_int) {
     }
 }
 
-/// Catches `signals` and tells them one by one, to a thread that does nothing but wait for them. Of the
-/// same signal twice at once it may tell only one.
-pub fn catch_one_by_one(signals: &[c_int]) -> io::Result<SignalsInfo> {
-    let arrivals = SignalsInfo::new(signals)?;
-    signals.iter().copied().for_each(spare_process_1);
-    Ok(arrivals)
+/// The signals of a thread that does nothing but wait for them.
+pub struct Arrivals {
+    waker: Waker,
+    /// Each with whether it has arrived.
+    signals: Vec<(c_int, Arc<AtomicBool>)>,
+}
+
+impl Arrivals {
+    /// Catches `signals`.
+    pub fn catch(signals: &[c_int]) -> io::Result<Self> {
+        let waker = Waker::new()?;
+        let mut caught = Vec::new();
+        for &signal in signals {
+            // The flag is set before the thread wakes.
+            let has_arrived = Arc::default();
+            flag::register(signal, Arc::clone(&has_arrived))?;
+            low_level::pipe::register(signal, waker.sender()?)?;
+            spare_process_1(signal);
+            caught.push((signal, has_arrived));
+        }
+        let signals = caught;
+        Ok(Self { waker, signals })
+    }
+
+    /// Blocks until signals arrive, and returns them. Of the same signal twice at once it may tell only
+    /// one.
+    pub fn wait(&self) -> Vec<c_int> {
+        /// Where the system cannot wait.
+        const LOOK_AGAIN: Duration = Duration::from_millis(10);
+        loop {
+            if wait_for(self.waker.as_fd(), IN, Deadline::NEVER).is_err() {
+                // The flags tell all the same.
+                thread::sleep(LOOK_AGAIN);
+            }
+            self.waker.clear();
+            let arrived = self
+                .signals
+                .iter()
+                .filter(|(_, has)| has.swap(false, Ordering::Relaxed));
+            let arrived: Vec<c_int> = arrived.map(|(signal, _)| *signal).collect();
+            if !arrived.is_empty() {
+                return arrived;
+            }
+        }
+    }
 }
 
 /// Those of the other signals that by default end a process, and that are sent from outside.

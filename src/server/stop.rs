@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use std::thread;
 use super::program::Program;
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::output;
-use crate::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use crate::signal::{self, Arrivals, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::stderr::{self, is_at_terminal};
 use crate::wait::{Waker, lock};
 
@@ -68,10 +69,10 @@ impl Stop {
             at_once.extend(signal::OTHERS_THAT_END);
             at_once.retain(|signal| !signal::is_ignored(*signal));
         }
-        let mut arrivals = signal::catch_one_by_one(&[ending.as_slice(), &at_once].concat())?;
+        let arrivals = Arrivals::catch(&[ending.as_slice(), &at_once].concat())?;
         let program = program.cloned();
         let live = move || {
-            for signal in arrivals.forever() {
+            for signal in iter::repeat_with(|| arrivals.wait()).flatten() {
                 if at_once.contains(&signal) || first.has_arrived() {
                     let _ending = lock(&first.ending);
                     at_the_end();

@@ -21,9 +21,10 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::exit::{self, Exit, Failure, OrFail as _};
+use crate::limits;
 use crate::memory;
 use crate::net::connect::ConnectArgs;
 use crate::net::listener::Listener;
@@ -263,7 +264,9 @@ fn raise_descriptor_limit(connections: u32) {
     const EACH: u64 = 4;
     const OTHERS: u64 = 64;
     let needed = u64::from(connections) * EACH + OTHERS;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Ok(Rlimit { current, maximum }) = limits::of(Resource::Nofile) else {
+        return;
+    };
     if current.is_some_and(|current| current < needed) {
         let current = Some(maximum.map_or(needed, |maximum| needed.min(maximum)));
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });

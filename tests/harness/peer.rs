@@ -148,10 +148,19 @@ impl Connection {
         }
     }
 
-    /// Sends until the other end, which reads nothing, takes no more. Returns the number of bytes.
+    /// Sends until the system takes no more at once. Returns the number of bytes.
     pub fn send_until_full(&mut self) -> usize {
+        self.send_while(|_| false)
+    }
+
+    /// Sends until the other end, which must read nothing, takes no more.
+    pub fn send_until_stuck(&mut self) {
         /// A busy kernel passes bytes on later.
         const LATER: Duration = Duration::from_millis(200);
+        self.send_while(|stream| is_ready(stream, PollFlags::OUT, LATER));
+    }
+
+    fn send_while(&mut self, goes_on: impl Fn(&TcpStream) -> bool) -> usize {
         self.stream.set_nonblocking(true).unwrap();
         let mut sent = 0;
         loop {
@@ -160,7 +169,7 @@ impl Connection {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     panic!("could not send: {error}")
                 }
-                Err(_) if is_ready(&*self.stream, PollFlags::OUT, LATER) => {}
+                Err(_) if goes_on(&self.stream) => {}
                 Err(_) => break,
             }
         }

@@ -587,7 +587,7 @@ fn a_signal_ends_a_session_whose_output_is_stuck() {
     for (output, _open) in stuck_outputs() {
         let (full, is_full) = event();
         let peer = Peer::listen(move |mut connection| {
-            connection.send_until_full();
+            connection.send_until_stuck();
             full.happen();
             connection.send_until_left();
         });

@@ -172,7 +172,7 @@ fn idle_timeout_closes_a_connection_whose_client_reads_nothing() {
         let server = tcp_server(["--service", service, "--idle-timeout", "1s"]).listen();
         let mut client = server.connect();
         if service == "echo" {
-            client.send_until_full();
+            client.send_until_stuck();
         }
         server.wait_for_line(&format!(
             "Connection from {} closed: no data for 1s (--idle-timeout).",
@@ -295,4 +295,30 @@ fn a_server_without_room_for_a_thread_waits_with_accepting_and_serves_all() {
     }
     greeted(&server);
     assert_eq!(server.log().matches("could not start").count(), 1);
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn in_a_small_address_space_no_thread_takes_the_room_of_another() {
+    // glibc maps 64 MiB for the first allocation of a thread.
+    const ROOM: &str = "-v 81920";
+    for _ in 0..8 {
+        let server = tcp_server(["--service", "chat"]).ulimit(ROOM).listen();
+        let mut clients: Vec<Connection> = (0..40).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.send("hi\n");
+        }
+        for client in &mut clients {
+            client.shutdown();
+            client.drain();
+        }
+        let log = server.stop().stderr;
+        assert!(!log.contains("could not"), "{log}");
+    }
+    // Programs see nothing of it.
+    let server = tcp_server(["--sh-exec", "env | grep -c TUNABLES"]).ulimit(ROOM);
+    server.listen().connect().expect("0\n");
+    let own = tcp_server(["--sh-exec", "env | grep TUNABLES"]).env("GLIBC_TUNABLES", "");
+    let own = own.ulimit(ROOM).listen();
+    own.connect().expect("GLIBC_TUNABLES=\n");
 }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::exit::{Failure, cause};
+use crate::memory::is_ours;
 use crate::net::peer::{Endpoint, Peer};
 use crate::server::systemd::is_variable;
 use crate::units::ip;
@@ -118,7 +119,8 @@ impl Program {
         let mut command = Command::new(first(&self.words));
         command.args(self.words.iter().skip(1));
         command.stdin(stdin).stdout(stdout);
-        for (name, _) in env::vars_os().filter(|(name, _)| tells_ends(name) || is_variable(name)) {
+        let names = env::vars_os().map(|(name, _)| name);
+        for name in names.filter(|name| tells_ends(name) || is_variable(name) || is_ours(name)) {
             command.env_remove(name);
         }
         command.envs(ends.environment());
