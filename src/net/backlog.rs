@@ -1,5 +1,6 @@
 //! How full the receive queues of UDP sockets are, as Linux shows it for this machine.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -77,7 +78,10 @@ fn key(ip: IpAddr, port: u16) -> String {
 
 fn sum<'a>(lines: impl Iterator<Item = &'a str>, keys: &[String]) -> Option<Backlog> {
     let sockets = lines.filter_map(Socket::read);
-    let reached = sockets.filter(|socket| keys.iter().any(|key| *key == socket.local));
+    let mut seen = HashSet::new();
+    // A table that is read in pieces may also show a socket twice.
+    let reached = sockets
+        .filter(|socket| keys.iter().any(|key| *key == socket.local) && seen.insert(socket.inode));
     let backlogs = reached.map(|socket| socket.backlog);
     backlogs.reduce(|one, other| Backlog {
         queued: one.queued.max(other.queued),
@@ -126,9 +130,12 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn all_sockets_that_an_address_reaches_count() {
-        let of = |address: &str| sum(TABLE.lines(), &keys(address.parse().unwrap()));
+        let of = |address: &str| sum(TABLE.lines(), &super::keys(address.parse().unwrap()));
         let backlog = |queued, dropped| Some(Backlog { queued, dropped });
         assert_eq!(of("127.0.0.1:37456"), backlog(0xC000, 7));
+        let twice = TABLE.lines().chain(TABLE.lines());
+        let keys = keys("127.0.0.1:37456".parse().unwrap());
+        assert_eq!(sum(twice, &keys), backlog(0xC000, 7));
         assert_eq!(of("127.0.0.1:37457"), backlog(0x1_0000, 5));
         assert_eq!(of("127.0.0.2:37456"), backlog(0xC000, 4));
         assert_eq!(of("127.0.0.2:37457"), None);

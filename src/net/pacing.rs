@@ -14,6 +14,8 @@ use crate::wait::Deadline;
 const MOST_QUEUED: u64 = 104 << 10;
 /// A receiver that takes nothing for this long is no longer waited for, until it takes something.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A queue that was not found this often is no longer looked for before a burst.
+const MOST_MISSES: u32 = 20;
 /// How often the queue is looked at.
 const NAP: Duration = Duration::from_millis(1);
 
@@ -23,6 +25,8 @@ pub struct Pacing {
     receiver: SocketAddr,
     /// How many datagrams its queue had dropped before; `None` where that is not known.
     dropped: Option<u64>,
+    /// How often in a row its queue, which is known, was not found.
+    misses: u32,
     stall: Option<Stall>,
 }
 
@@ -40,6 +44,7 @@ impl Pacing {
             burst: Burst::new(Instant::now()),
             receiver,
             dropped: Backlog::at(receiver).map(|backlog| backlog.dropped),
+            misses: 0,
             stall: None,
         }
     }
@@ -63,6 +68,11 @@ impl Pacing {
         let backlog = Backlog::at(receiver);
         if let Some(backlog) = backlog {
             self.dropped.get_or_insert(backlog.dropped);
+            self.misses = 0;
+        } else if self.dropped.is_some() && self.misses < MOST_MISSES {
+            // The receiver has gone, or the kernel's table did not show it.
+            self.misses += 1;
+            return Some(Deadline::since(now, NAP));
         }
         let queued = backlog.map_or(0, |backlog| backlog.queued);
         if queued <= MOST_QUEUED {

@@ -250,13 +250,13 @@ impl Exchange<'_> {
 
     /// Sends to the current address. The outer error is this machine's, and ends the exchange.
     fn send(&mut self, payload: &Rc<Payload>) -> Result<Result<(), Cause>, Failure> {
-        let mut sent = self.sockets.send(payload)?.map_err(Cause::Failed);
+        let mut sent = self.sockets.send(payload)?.map_err(Cause::Unsent);
         if let (Err(cause), Some(port)) = (&sent, self.sockets.port())
             && cause.is_refusal()
         {
             // An earlier datagram was refused, and this one was not sent (udp(7)).
             self.ledger.refused(port);
-            sent = self.sockets.send(payload)?.map_err(Cause::Failed);
+            sent = self.sockets.send(payload)?.map_err(Cause::Unsent);
         }
         Ok(sent.map(|(port, at)| self.ledger.sent(port, payload, at)))
     }
@@ -268,14 +268,16 @@ impl Exchange<'_> {
         attempts: u64,
     ) -> Result<(), Failure> {
         let list = causes.list(self.sockets.target.typed);
-        let message = if causes.exit() == Exit::Local {
+        let was_sent = causes.any(|cause| !matches!(cause, Cause::Unsent(_)));
+        let message = if causes.exit() == Exit::Local && !was_sent {
             format!("could not send {payload} to {list}")
         } else {
             let times = match attempts {
                 1 => String::new(),
                 _ => format!(" (sent {attempts} times)"),
             };
-            let is_refused = causes.any(|cause| matches!(cause, Cause::Failed(_)));
+            let is_refused =
+                causes.any(|cause| matches!(cause, Cause::Unsent(_) | Cause::Failed(_)));
             let advice = if self.sockets.has_moved && is_refused {
                 // As nc -lu does, which then refuses all others.
                 " (if it talks only to the first port that it hears from, --source-port N keeps one)"

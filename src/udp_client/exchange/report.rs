@@ -15,7 +15,9 @@ use crate::wait::Deadline;
 
 /// Why one address has not answered a datagram.
 pub enum Cause {
-    /// The datagram could not be sent, or did not arrive.
+    /// The datagram could not be sent.
+    Unsent(io::Error),
+    /// The datagram did not arrive, or its answer could not be received.
     Failed(io::Error),
     Silent(Duration),
     /// What came may be the answer to an earlier datagram.
@@ -25,21 +27,24 @@ pub enum Cause {
 impl Cause {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Failed(error) => blame(error),
+            Self::Unsent(error) | Self::Failed(error) => blame(error),
             Self::Silent(_) | Self::Doubtful => Exit::Network,
         }
     }
 
     /// Whether a datagram from the same port did not arrive.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+        let (Self::Unsent(error) | Self::Failed(error)) = self else {
+            return false;
+        };
+        error.kind() == io::ErrorKind::ConnectionRefused
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) => f.write_str(&cause(error)),
+            Self::Unsent(error) | Self::Failed(error) => f.write_str(&cause(error)),
             Self::Silent(time) => write!(f, "nothing came within {time:?}"),
             Self::Doubtful => f.write_str("what came may be the answer to an earlier one"),
         }

@@ -59,7 +59,7 @@ fn send(payload: &Payload, sockets: &mut Sockets<'_>, report: &mut Report) -> Re
         };
         sockets.close();
         sockets.advance();
-        let cause = Cause::Failed(error);
+        let cause = Cause::Unsent(error);
         if is_first || !is_sent && !cause.is_refusal() {
             causes.0.push((address, cause));
             continue;

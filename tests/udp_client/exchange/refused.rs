@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use crate::harness::datagrams::{address, expect, send};
-use crate::harness::{DEADLINE, closed_port, mailbox, netkit};
+use crate::harness::{DEADLINE, closed_port, mailbox, netkit, peer, udp_server};
 
 #[test]
 fn a_refusal_is_an_error_at_once() {
@@ -80,4 +80,26 @@ fn a_server_that_comes_back_is_asked_from_the_same_port() {
     client.receive("to c\n");
     client.close_input();
     client.finish();
+}
+
+/// The datagram was sent: only its answer is missing.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_could_not_be_received_is_told_as_such() {
+    if peer("strace", []).is_none() {
+        return;
+    }
+    let server = udp_server([]).listen();
+    let target = server.address();
+    netkit(["udp-client", "-W", "10", &target, "a"])
+        .through(
+            "exec strace -f -o /dev/null -e trace='?recvfrom,?recvmsg' \
+             -e inject='?recvfrom,?recvmsg:error=ENOMEM' \"$0\" \"$@\"",
+        )
+        .stderr(format!(
+            "netkit: could not get an answer to datagram 1, \"a\" from {target}: cannot allocate \
+             memory\n"
+        ))
+        .code(2)
+        .run();
 }
