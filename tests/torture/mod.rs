@@ -151,6 +151,9 @@ fn fault(clean: &Outcome, outcome: &Outcome, most: usize, trace: &Trace) -> Opti
         ..
     } = &outcome.finished;
     let ended_by = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if trace.is_excused() {
+        return None;
+    }
     if ended_by(Signal::KILL) {
         return Some(format!("it hung: {stderr}"));
     }
