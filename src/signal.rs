@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -12,6 +13,8 @@ use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU
 pub use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH,
 };
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::{flag, low_level};
 
 use crate::stderr;
@@ -100,45 +103,28 @@ fn spare_process_1(signal: c_int) {
 }
 
 /// The signals of a thread that does nothing but wait for them.
-pub struct Arrivals {
-    waker: Waker,
-    /// Each with whether it has arrived.
-    signals: Vec<(c_int, Arc<AtomicBool>)>,
-}
+pub struct Arrivals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Arrivals {
     /// Catches `signals`.
     pub fn catch(signals: &[c_int]) -> io::Result<Self> {
-        let waker = Waker::new()?;
-        let mut caught = Vec::new();
-        for &signal in signals {
-            // The flag is set before the thread wakes.
-            let has_arrived = Arc::default();
-            flag::register(signal, Arc::clone(&has_arrived))?;
-            low_level::pipe::register(signal, waker.sender()?)?;
-            spare_process_1(signal);
-            caught.push((signal, has_arrived));
-        }
-        let signals = caught;
-        Ok(Self { waker, signals })
+        let (receiver, sender) = UnixStream::pair()?;
+        let arrivals = SignalDelivery::with_pipe(receiver, sender, SignalOnly, signals)?;
+        signals.iter().copied().for_each(spare_process_1);
+        Ok(Self(arrivals))
     }
 
     /// Blocks until signals arrive, and returns them. Of the same signal twice at once it may tell only
     /// one.
-    pub fn wait(&self) -> Vec<c_int> {
+    // signal-hook's own wait panics if a read fails.
+    pub fn wait(&mut self) -> Vec<c_int> {
         /// Where the system cannot wait.
         const LOOK_AGAIN: Duration = Duration::from_millis(10);
         loop {
-            if wait_for(self.waker.as_fd(), IN, Deadline::NEVER).is_err() {
-                // The flags tell all the same.
+            if wait_for(self.0.get_read().as_fd(), IN, Deadline::NEVER).is_err() {
                 thread::sleep(LOOK_AGAIN);
             }
-            self.waker.clear();
-            let arrived = self
-                .signals
-                .iter()
-                .filter(|(_, has)| has.swap(false, Ordering::Relaxed));
-            let arrived: Vec<c_int> = arrived.map(|(signal, _)| *signal).collect();
+            let arrived: Vec<c_int> = self.0.pending().collect();
             if !arrived.is_empty() {
                 return arrived;
             }

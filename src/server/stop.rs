@@ -69,7 +69,7 @@ impl Stop {
             at_once.extend(signal::OTHERS_THAT_END);
             at_once.retain(|signal| !signal::is_ignored(*signal));
         }
-        let arrivals = Arrivals::catch(&[ending.as_slice(), &at_once].concat())?;
+        let mut arrivals = Arrivals::catch(&[ending.as_slice(), &at_once].concat())?;
         let program = program.cloned();
         let live = move || {
             for signal in iter::repeat_with(|| arrivals.wait()).flatten() {
