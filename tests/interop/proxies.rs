@@ -162,7 +162,7 @@ pub fn sshd() -> Option<Sshd> {
         for (path, mode) in [(path(""), 0o755), (path("host"), 0o644)] {
             fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
         }
-        let drop_root = "--reuid nobody --regid nogroup --clear-groups";
+        let drop_root = "--reuid 65534 --regid 65534 --clear-groups";
         // sshd wants to be called by its full path.
         peer("setpriv", drop_root.split(' '))?.arg("/usr/sbin/sshd")
     } else {
