@@ -34,6 +34,7 @@ mod help;
 mod interop;
 mod json;
 mod logging;
+mod max_rate;
 #[cfg(target_os = "linux")]
 mod privileged;
 mod proxy;

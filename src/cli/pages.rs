@@ -112,6 +112,7 @@ pub const CLIENT: &Groups = &[
             "send_only",
             "recv_only",
             "no_shutdown",
+            "max_rate",
         ],
     ),
     ENDING,
@@ -172,6 +173,7 @@ pub const SERVER: &Groups = &[
     (
         "Limits",
         &[
+            "max_rate",
             "max_connections",
             "max_connections_per_ip",
             "max_peers",

@@ -30,6 +30,8 @@ pub struct Rules {
     pub deadline: Deadline,
     /// Holds back the pieces of local input.
     pub pace: Pace,
+    /// How many bytes a second may pass in each direction.
+    pub max_rate: Option<usize>,
 }
 
 /// What the remote sees if local input ends without a byte.
@@ -52,6 +54,7 @@ impl Rules {
         idle_timeout: None,
         deadline: Deadline::NEVER,
         pace: Pace::None,
+        max_rate: None,
     };
 }
 
@@ -59,8 +62,10 @@ impl Session<'_> {
     /// When the session is over without an error if nothing moves from now on.
     pub(super) fn end(&self) -> Deadline {
         let half_close = match (self.incoming.end, self.patience()) {
-            // While the remote is slow to read, the input is not silent.
-            (Some(end), Patience::For(silence)) if !self.outgoing.pump.is_writing() => {
+            // While the remote is slow to read, or nothing may pass, the input is not silent.
+            (Some(end), Patience::For(silence))
+                if !self.outgoing.pump.is_writing() && self.outgoing.paused_until().is_none() =>
+            {
                 Deadline::since(end.max(self.outgoing.last_move), silence)
             }
             _ => Deadline::NEVER,

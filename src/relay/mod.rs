@@ -15,7 +15,7 @@
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
 //! `ending` says when a session is over, `pace` when the next piece of input is sent, `leftover` what the
-//! next session gets of it. `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has
+//! next session gets of it. `rate` limits how fast bytes pass. `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has
 //! the system calls that do so without a copy.
 
 pub mod duplex;
@@ -24,6 +24,7 @@ mod leftover;
 pub mod options;
 pub mod pace;
 mod pump;
+mod rate;
 mod splice;
 
 use std::io::{self, ErrorKind};
@@ -36,6 +37,7 @@ use ending::HALF_CLOSE_WAIT;
 pub use ending::{NoInput, Rules};
 pub use leftover::Leftover;
 use pump::Pump;
+use rate::Rate;
 use splice::Step;
 
 /// Why a session did not come to its end.
@@ -72,8 +74,8 @@ pub struct Traffic {
 pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(), Broken>) {
     let mut session = Session {
         rules,
-        outgoing: Direction::new(local.reader, remote.writer),
-        incoming: Direction::new(remote.reader, local.writer),
+        outgoing: Direction::new(local.reader, remote.writer, rules),
+        incoming: Direction::new(remote.reader, local.writer, rules),
         has_hinted: false,
         ignores_hang_up: false,
         awaits_end: false,
@@ -197,6 +199,10 @@ impl Session<'_> {
             (false, true) => limit.min(held_until),
             (false, false) => limit,
         };
+        let limit = [&self.outgoing, &self.incoming]
+            .into_iter()
+            .filter_map(Direction::paused_until)
+            .fold(limit, Deadline::min);
         let ready = set.wait(limit).map_err(wait_failed)?;
         let is_ready = |key: Option<Key>| key.is_none_or(|key| ready[key]);
         // Input is sent before closed output ends the session.
@@ -251,7 +257,7 @@ impl Session<'_> {
         if let (NoInput::Bytes(bytes), 0) = (&self.rules.no_input, pump.written) {
             let reader = Reader::bytes(bytes.clone()).without_finish();
             let writer = std::mem::replace(&mut pump.writer, Writer::discard());
-            self.outgoing = Direction::new(reader, writer);
+            self.outgoing = Direction::new(reader, writer, self.rules);
             return Ok(());
         }
         self.outgoing.end(None);
@@ -366,11 +372,13 @@ struct Direction {
     end: Option<Instant>,
     /// Why the direction ended early. The session reports it when both have ended.
     failure: Option<Fault>,
+    rate: Option<Rate>,
 }
 
 impl Direction {
-    fn new(reader: Reader, writer: Writer) -> Self {
+    fn new(reader: Reader, writer: Writer, rules: &Rules) -> Self {
         Self {
+            rate: rules.max_rate.map(Rate::new),
             pump: Pump::new(reader, writer),
             first_move: None,
             last_move: Instant::now(),
@@ -402,10 +410,17 @@ impl Direction {
 
     /// Moves bytes. Returns whether that was the last of them.
     fn step(&mut self) -> Result<bool, Fault> {
-        let step = self.pump.step()?;
+        let before = self.pump.written;
+        let allows = |rate: &Rate| rate.allows(Instant::now());
+        let step = self
+            .pump
+            .step(self.rate.as_ref().map_or(usize::MAX, allows))?;
         if let Step::Moved(_) = step {
             self.last_move = Instant::now();
             self.first_move.get_or_insert(self.last_move);
+        }
+        if let Some(rate) = &mut self.rate {
+            rate.took(self.pump.written - before, Instant::now());
         }
         Ok(step == Step::End)
     }
@@ -416,11 +431,21 @@ impl Direction {
         let _ = self.pump.writer.flush();
     }
 
+    /// Until when it may move nothing. `None`: it may.
+    fn paused_until(&self) -> Option<Deadline> {
+        let is_reading = !self.has_ended() && !self.pump.is_writing();
+        let due = self.rate.as_ref().filter(|_| is_reading)?.due();
+        (!due.has_passed()).then_some(due)
+    }
+
     /// Adds what the next step waits for. `None`: the step is due at once.
     fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
         if self.has_ended() {
             let writer = &self.pump.writer;
             return Some(set.add(writer.fd().filter(|_| writer.is_flushing()), OUT));
+        }
+        if self.paused_until().is_some() {
+            return Some(Key::ABSENT);
         }
         let (fd, events) = self.pump.waits_for()?;
         Some(set.add(fd, events))

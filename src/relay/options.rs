@@ -6,7 +6,7 @@ use crate::input::Crlf;
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::tap::TapArgs;
-use crate::units::{Patience, duration, patience};
+use crate::units::{Patience, duration, patience, size};
 
 #[derive(Clone, Debug, clap::Args)]
 #[expect(
@@ -42,6 +42,11 @@ pub struct StreamArgs {
     /// Wait at most TIME for the peer after input ends
     #[arg(long, value_name = "TIME", value_parser = duration)]
     wait_after_eof: Option<Duration>,
+    /// Pass at most SIZE bytes a second each way
+    ///
+    /// A tenth of a second's worth may pass at once. On a server that is for each connection.
+    #[arg(long, value_name = "SIZE", value_parser = size, visible_alias = "limit-rate")]
+    pub max_rate: Option<usize>,
     #[command(flatten)]
     pub tap: TapArgs,
 }
@@ -72,6 +77,7 @@ impl StreamArgs {
         /// With `--send-only` only the peer's end is still to come, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
+            max_rate: self.max_rate,
             half_close_wait: self.half_close_wait,
             wait_after_eof: self
                 .wait_after_eof

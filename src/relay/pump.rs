@@ -131,8 +131,9 @@ impl Pump {
         tap.map(|tap| &*tap.outbox)
     }
 
-    /// Moves what can be moved without blocking. Call it only when [`Self::waits_for`] is ready.
-    pub fn step(&mut self) -> Result<Step, Fault> {
+    /// Moves what can be moved without blocking, but reads no more than `most` bytes. Call it only when
+    /// [`Self::waits_for`] is ready.
+    pub fn step(&mut self, most: usize) -> Result<Step, Fault> {
         let outbox = self.outbox().map(Outbox::flush);
         if !outbox.unwrap_or(Ok(true)).map_err(Fault::Tap)? {
             return Ok(Step::WriterNotReady);
@@ -141,15 +142,15 @@ impl Pump {
             return self.flush();
         }
         let Some((from, to)) = self.reader.untapped().zip(self.writer.untapped()) else {
-            return self.copy();
+            return self.copy(most);
         };
         let step = match &mut self.way {
-            Way::Copy | Way::CopyUntilBulk => return self.copy(),
+            Way::Copy | Way::CopyUntilBulk => return self.copy(most),
             Way::Splice { .. } if self.written == 0 && self.reader.head.is_some() => {
-                return self.copy();
+                return self.copy(most);
             }
             Way::Splice { waits_for_writer } => {
-                let step = splice(waits_for_writer, from, to)?;
+                let step = splice(waits_for_writer, from, to, most)?;
                 if let Step::Moved(count) = step {
                     self.written += count as u64;
                 }
@@ -157,30 +158,31 @@ impl Pump {
             }
             Way::Channel(channel) => {
                 self.buffer = Vec::new();
-                channel.pass(from, to, &mut self.written)?
+                channel.pass(from, to, most, &mut self.written)?
             }
         };
         match step {
             // splice(2) never passes an urgent byte, though poll(2) calls the socket readable. A read
             // skips that byte.
-            Step::ReaderNotReady if from.kind == Kind::Socket => self.copy(),
+            Step::ReaderNotReady if from.kind == Kind::Socket => self.copy(most),
             Step::Unsupported => {
                 if let Way::Channel(mut channel) = std::mem::replace(&mut self.way, Way::Copy) {
                     self.buffer = channel.take().map_err(Fault::Read)?;
                     self.pending = 0..self.buffer.len();
                 }
-                self.step()
+                self.step(most)
             }
             step => Ok(step),
         }
     }
 
-    /// Reads once, and writes what the writer takes.
-    fn copy(&mut self) -> Result<Step, Fault> {
+    /// Reads once, `most` bytes at most, and writes what the writer takes.
+    fn copy(&mut self, most: usize) -> Result<Step, Fault> {
         if self.buffer.len() < self.size {
             self.buffer = memory::zeroed(self.size).map_err(Fault::Read)?;
         }
-        let Some(count) = self.reader.read(&mut self.buffer)? else {
+        let most = most.min(self.buffer.len());
+        let Some(count) = self.reader.read(&mut self.buffer[..most])? else {
             return Ok(Step::ReaderNotReady);
         };
         if count == self.buffer.len() {
@@ -232,14 +234,19 @@ impl Pump {
 
 /// Makes one call. Before it, `waits_for_writer` is the side that poll(2) found ready. After it, it
 /// is the side to wait for.
-fn splice(waits_for_writer: &mut bool, from: &Descriptor, to: &Descriptor) -> Result<Step, Fault> {
+fn splice(
+    waits_for_writer: &mut bool,
+    from: &Descriptor,
+    to: &Descriptor,
+    most: usize,
+) -> Result<Step, Fault> {
     let result = if from.kind == Kind::File {
-        splice::send_file(from, to)
+        splice::send_file(from, to, most)
     } else if *waits_for_writer {
         // The writer is ready: a call that moves nothing has found no bytes.
-        splice::splice(from, to, Step::ReaderNotReady)
+        splice::splice(from, to, most, Step::ReaderNotReady)
     } else {
-        splice::splice(from, to, Step::WriterNotReady)
+        splice::splice(from, to, most, Step::WriterNotReady)
     };
     let step = match result {
         Ok(step) => step,
@@ -495,7 +502,7 @@ mod tests {
             input.write_all(&[b'x'; 10_000]).unwrap();
             stolen = 10_000;
             while stolen > 0
-                && let Step::Moved(count) = pump.step().unwrap()
+                && let Step::Moved(count) = pump.step(usize::MAX).unwrap()
             {
                 sent += count;
                 stolen -= count;
@@ -505,9 +512,9 @@ mod tests {
         assert_eq!(pump.waits_for().unwrap().1, OUT);
         far.read_exact(&mut vec![0; sent]).unwrap();
         thief.read_exact(&mut vec![0; stolen]).unwrap();
-        assert_eq!(pump.step().unwrap(), Step::ReaderNotReady);
+        assert_eq!(pump.step(usize::MAX).unwrap(), Step::ReaderNotReady);
         assert_eq!(pump.waits_for().unwrap().1, IN);
         drop(input);
-        assert_eq!(pump.step().unwrap(), Step::End);
+        assert_eq!(pump.step(usize::MAX).unwrap(), Step::End);
     }
 }

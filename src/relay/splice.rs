@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::duplex::{Descriptor, Fault};
 
 /// The most that one call moves, and the size of a pipe for bulk transfers.
-#[cfg(target_os = "linux")]
 const MOST: usize = 1 << 20;
 
 /// One full default pipe (64 KiB). A read this large means a bulk transfer.
@@ -39,34 +38,40 @@ fn step(result: rustix::io::Result<usize>, not_ready: Step) -> io::Result<Step> 
     }
 }
 
-/// splice(2): moves up to a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
+/// splice(2): moves up to `most` bytes, and a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
 /// does not tell which side is not ready: the result is then `not_ready`.
 #[cfg(target_os = "linux")]
-pub fn splice(from: impl AsFd, to: impl AsFd, not_ready: Step) -> io::Result<Step> {
+pub fn splice(from: impl AsFd, to: impl AsFd, most: usize, not_ready: Step) -> io::Result<Step> {
     use rustix::pipe::{SpliceFlags, splice};
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-    step(splice(from, None, to, None, MOST, flags), not_ready)
+    let moved = splice(from, None, to, None, most.min(MOST), flags);
+    step(moved, not_ready)
 }
 
 /// Only Linux has splice(2).
 #[cfg(not(target_os = "linux"))]
-pub fn splice(_from: impl AsFd, _to: impl AsFd, _not_ready: Step) -> io::Result<Step> {
+pub fn splice(
+    _from: impl AsFd,
+    _to: impl AsFd,
+    _most: usize,
+    _not_ready: Step,
+) -> io::Result<Step> {
     Ok(Step::Unsupported)
 }
 
-/// sendfile(2): moves up to a mebibyte from a file to a socket. A change of the file before the peer
+/// sendfile(2): moves up to `most` bytes, and a mebibyte, from a file to a socket. A change of the file before the peer
 /// has acknowledged the bytes may change what is sent.
 #[cfg(target_os = "linux")]
-pub fn send_file(from: impl AsFd, to: impl AsFd) -> io::Result<Step> {
+pub fn send_file(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<Step> {
     step(
-        rustix::fs::sendfile(to, from, None, MOST),
+        rustix::fs::sendfile(to, from, None, most.min(MOST)),
         Step::WriterNotReady,
     )
 }
 
 /// The sendfile(2) of other systems differs.
 #[cfg(not(target_os = "linux"))]
-pub fn send_file(_from: impl AsFd, _to: impl AsFd) -> io::Result<Step> {
+pub fn send_file(_from: impl AsFd, _to: impl AsFd, _most: usize) -> io::Result<Step> {
     Ok(Step::Unsupported)
 }
 
@@ -118,24 +123,25 @@ impl Channel {
         self.filled == 0
     }
 
-    /// Fills the channel from a socket if it is empty, and drains it until `to` takes no more. Adds to
-    /// `written`.
+    /// Fills the channel from a socket with up to `most` bytes if it is empty, and drains it until `to`
+    /// takes no more. Adds to `written`.
     pub fn pass(
         &mut self,
         from: &Descriptor,
         to: &Descriptor,
+        most: usize,
         written: &mut u64,
     ) -> Result<Step, Fault> {
         let was_empty = self.is_empty();
         if was_empty {
-            match splice(from, &self.writer, Step::ReaderNotReady).map_err(Fault::Read)? {
+            match splice(from, &self.writer, most, Step::ReaderNotReady).map_err(Fault::Read)? {
                 Step::Moved(count) => self.filled = count,
                 step => return Ok(step),
             }
         }
         let mut moved = 0;
         while !self.is_empty() {
-            match splice(&self.reader, to, Step::WriterNotReady).map_err(Fault::Write)? {
+            match splice(&self.reader, to, MOST, Step::WriterNotReady).map_err(Fault::Write)? {
                 Step::Moved(count) => {
                     self.filled -= count;
                     moved += count;

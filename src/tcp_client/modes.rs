@@ -37,7 +37,7 @@ pub const OPTIONS: &Rows = &[
     (&["lockstep", "line_delay"], &[TALK, SEND]),
     (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
     (&["hex_dump", "record", "append"], &[TALK, SEND, GET]),
-    (&["idle_timeout", "timing"], &[TALK, SEND, GET]),
+    (&["idle_timeout", "timing", "max_rate"], &[TALK, SEND, GET]),
     (&["tls", "tls_ca", "tls_pin", "tls_insecure"], ENCRYPTED),
     (&["tls_cert", "tls_key", "tls_alpn", "tls_min"], ENCRYPTED),
     (&["tls_name"], ENCRYPTED),

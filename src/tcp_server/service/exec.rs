@@ -41,6 +41,7 @@ pub fn handle(
     let wait_after_eof = (!args.recv_only).then_some(Duration::ZERO);
     let rules = Rules {
         wait_after_eof,
+        max_rate: args.max_rate,
         ..Rules::PATIENT
     };
     let name = program.to_string();

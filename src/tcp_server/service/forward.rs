@@ -37,6 +37,8 @@ pub struct Way {
     pub tls: Option<Connector>,
     /// The addresses of this server. A connection to one of them would be forwarded again, and again.
     pub listeners: Vec<Endpoint>,
+    /// How many bytes a second may pass each way.
+    pub max_rate: Option<usize>,
 }
 
 impl Forward {
@@ -67,7 +69,11 @@ impl Forward {
         // The client still gets what the target sent before it went away.
         local.writer.when_closed = WhenClosed::FailsAtTheEnd;
         let remote = connection.duplex()?;
-        connection.relay(local, remote, Rules::PATIENT, |fault| match fault {
+        let rules = Rules {
+            max_rate: self.way.max_rate,
+            ..Rules::PATIENT
+        };
+        connection.relay(local, remote, rules, |fault| match fault {
             Fault::Read(error) => self.failure("read", error),
             Fault::Write(error) => self.failure("write", error),
             Fault::Tap(error) => tap::failure(error),
