@@ -83,6 +83,40 @@ fn no_byte_behind_an_answer_is_lost_however_it_comes() {
 }
 
 #[test]
+fn a_name_of_255_bytes_reaches_the_proxy_whole() {
+    let name = "x".repeat(255);
+    for kind in ["socks5h", "socks4a", "http"] {
+        let (request, answer) = match kind {
+            "socks5h" => (
+                [b"\x05\x01\x00\x03\xff", name.as_bytes(), &[1, 2]].concat(),
+                CONNECTED,
+            ),
+            "socks4a" => (
+                [b"\x04\x01\x01\x02\0\0\0\x01\0", name.as_bytes(), &[0]].concat(),
+                &b"\0\x5a\0\0\0\0\0\0"[..],
+            ),
+            _ => (
+                format!("CONNECT {name}:258 HTTP/1.1\r\nHost: {name}:258\r\n\r\n").into_bytes(),
+                &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+            ),
+        };
+        let proxy = Peer::listen(move |mut connection| {
+            if kind == "socks5h" {
+                connection.expect([5, 1, 0]);
+                connection.send([5, 0]);
+            }
+            connection.expect(request);
+            connection.send(answer);
+            connection.expect_eof();
+        });
+        let url = format!("{kind}://{}", proxy.address());
+        netkit(["tcp-client", &format!("{name}:258"), "--proxy", &url])
+            .stdin("")
+            .run();
+    }
+}
+
+#[test]
 fn socks5_and_socks4_are_asked_for_an_address() {
     for (kind, request, reply) in [
         (

@@ -240,6 +240,7 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -299,6 +300,21 @@ mod tests {
                 far.set_nonblocking(true).unwrap();
                 let _ = far.read(&mut [0; 1024]);
                 expect(tunnel, far, peer);
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_at_any_byte_is_no_connection() {
+        for (url, answer) in answers() {
+            for cut in 0..answer.len() {
+                let (mut tunnel, mut far) = tunnel(url);
+                far.write_all(&answer[..cut]).unwrap();
+                assert!(!tunnel.advance().unwrap(), "{url} {cut}");
+                far.shutdown(Shutdown::Write).unwrap();
+                let refusal = tunnel.advance().unwrap_err();
+                assert_eq!(refusal.why, "the proxy has closed the connection");
+                assert_eq!(refusal.exit, Exit::Network);
             }
         }
     }
