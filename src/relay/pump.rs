@@ -134,9 +134,14 @@ impl Pump {
     /// Moves what can be moved without blocking, but reads no more than `most` bytes. Call it only when
     /// [`Self::waits_for`] is ready.
     pub fn step(&mut self, most: usize) -> Result<Step, Fault> {
-        let outbox = self.outbox().map(Outbox::flush);
-        if !outbox.unwrap_or(Ok(true)).map_err(Fault::Tap)? {
-            return Ok(Step::WriterNotReady);
+        if let Some(outbox) = self.outbox().filter(|outbox| outbox.room().is_some()) {
+            let is_all = outbox.flush().map_err(Fault::Tap)?;
+            // The reader may have nothing: a read of it could block.
+            return Ok(if is_all {
+                Step::ReaderNotReady
+            } else {
+                Step::WriterNotReady
+            });
         }
         if !self.pending.is_empty() || self.writer.is_flushing() {
             return self.flush();
