@@ -1,5 +1,7 @@
 //! `-x` and `--record` into every kind of file, with every service; what they may hold up.
 
+mod captures;
+
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Opens sockets with their options set before bind and connect: later is too late for some.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -82,6 +82,17 @@ pub fn is_local(mut address: SocketAddr) -> bool {
         Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
         Ok(_) => true,
     }
+}
+
+/// The address that datagrams to `target` leave from, as the system's routes have it. Sends nothing.
+pub fn source_towards(target: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(target).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// A blocking UDP socket for a server, and the size of its receive buffer, which is asked to be `room`

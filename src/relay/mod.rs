@@ -81,12 +81,11 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         awaits_end: false,
         unread_at: Deadline::NEVER,
     };
-    let result = session.run();
-    let result = session.finish_tap(result);
-    if result.is_err() {
-        session.outgoing.pump.writer.reset_on_close();
-        session.incoming.pump.writer.reset_on_close();
-    }
+    let mut result = session.run();
+    // A capture has the reset too.
+    session.reset_after(&result);
+    result = session.finish_tap(result);
+    session.reset_after(&result);
     let traffic = Traffic {
         sent: session.outgoing.pump.written,
         received: session.incoming.pump.written,
@@ -144,6 +143,14 @@ impl Session<'_> {
         }
         self.await_acknowledgement().map_err(wait_failed)?;
         self.result()
+    }
+
+    /// After an error both connections are reset when they close.
+    fn reset_after(&self, result: &Result<(), Broken>) {
+        if result.is_err() {
+            self.outgoing.pump.writer.reset_on_close();
+            self.incoming.pump.writer.reset_on_close();
+        }
     }
 
     /// Blocks until all that passed has been written down, within the limits of the session.

@@ -1,58 +1,34 @@
-//! Writes down the bytes of a session: as a hex dump (`-x`) or as they are (`--record`).
+//! Writes down the bytes of a session: as a hex dump (`-x`), or as they are or as a capture (`--record`).
 //!
-//! `hex` and `raw` make the pieces, `place` has the files. Nothing here blocks unless it says so: a file
-//! that takes nothing, as a pipe that nobody reads, holds up the session that writes to it and no other.
+//! `hex`, `raw` and `capture` make the pieces, `place` has the files. Nothing here blocks unless it says
+//! so: a file that takes nothing, as a pipe that nobody reads, holds up the session that writes to it and
+//! no other.
 
+mod args;
+mod capture;
+mod datagrams;
 mod hex;
+mod outbox;
 mod place;
 mod raw;
 
-use std::cell::RefCell;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::builder::{PathBufValueParser, TypedValueParser};
+use rustix::net::sockopt::socket_linger;
 
-use crate::exit::{Exit, Failure, OrFail as _};
-use crate::net::address::HostPort;
-use crate::signal::is_ending;
-use crate::stderr::Dumps;
-use crate::wait::{Deadline, PollFlags, lock, wait_for};
-use place::{Place, TapFile};
-
-#[derive(Clone, Debug, clap::Args)]
-pub struct TapArgs {
-    /// Hex-dump traffic to FILE or standard error
-    ///
-    /// Each line has the direction, the time in UTC, the offset and 16 bytes.
-    #[arg(short = 'x', long, value_name = "FILE", num_args = 0..=1, value_parser = file())]
-    #[expect(clippy::option_option, reason = "absent, without a file, with a file")]
-    pub hex_dump: Option<Option<PathBuf>>,
-    /// Save traffic, both directions, to FILE
-    ///
-    /// The bytes are as they passed. A server that serves several peers at once writes a line with
-    /// number, direction, time and length before each piece.
-    #[arg(long, value_name = "FILE", value_parser = file())]
-    pub record: Option<PathBuf>,
-    /// Keep what the files of -x and --record have
-    #[arg(long)]
-    append: bool,
-}
-
-/// The name of a file. `-`, which elsewhere is standard output, is refused.
-fn file() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| {
-        if path.as_os_str() == "-" {
-            let reason = "standard output is for what the peer sends; -x without FILE dumps to \
-                standard error, and ./- is a file of that name";
-            return Err(reason);
-        }
-        Ok(path)
-    })
-}
+use crate::exit::{Exit, Failure};
+use crate::wait::{Deadline, lock};
+pub use args::TapArgs;
+use capture::Conversation;
+pub use capture::{End, Ends};
+pub use datagrams::DatagramTap;
+pub use outbox::Outbox;
+use place::Place;
 
 /// The way of bytes, seen from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +38,13 @@ pub enum Direction {
 }
 
 impl Direction {
+    fn opposite(self) -> Self {
+        match self {
+            Self::Sent => Self::Received,
+            Self::Received => Self::Sent,
+        }
+    }
+
     fn sign(self) -> char {
         match self {
             Self::Sent => '>',
@@ -74,78 +57,59 @@ impl Direction {
 pub struct Taps {
     /// For the hex dump, and whether it has colours.
     dump: Option<(Place, bool)>,
-    record: Option<Place>,
+    record: Option<(Place, Form)>,
+    /// How many stand-in addresses have been given out.
+    stand_ins: AtomicU32,
 }
 
-impl TapArgs {
-    /// Refuses what can be refused before anything is opened. Call it once the words of the command
-    /// line are in their places.
-    pub fn check(&self) -> Result<(), Failure> {
-        let dump = self.hex_dump.as_ref().and_then(Option::as_ref);
-        if let Some(path) = dump.filter(|path| is_address(path)) {
-            return Err(Failure::usage(format!(
-                "could not dump to {0}: it reads as HOST:PORT; a proxy is --proxy, and ./{0} is a \
-                 file of that name",
-                path.display()
-            )));
-        }
-        if dump.is_some() && dump == self.record.as_ref() {
-            return Err(one_file());
-        }
-        let has_file = dump.is_some() || self.record.is_some();
-        if self.append && !has_file {
-            return Err(Failure::usage("--append needs -x FILE or --record"));
-        }
-        Ok(())
-    }
-
-    /// Opens the files, and empties them without `--append`. `None`: none are wanted.
-    pub fn open(&self) -> Result<Option<Arc<Taps>>, Failure> {
-        let open = |path: &PathBuf| {
-            let file = TapFile::open(path);
-            file.map(Place::File)
-                .or_fail(Exit::Local, || format!("could not open {}", path.display()))
-        };
-        let dump = match &self.hex_dump {
-            None => None,
-            Some(None) => Some(Place::Stderr(Dumps::open()?)),
-            Some(Some(path)) => Some(open(path)?),
-        };
-        let record = self.record.as_ref().map(open).transpose()?;
-        if let (Some(dump), Some(record)) = (&dump, &record)
-            && dump.is_same_as(record)
-        {
-            return Err(one_file());
-        }
-        for place in dump.iter().chain(&record).filter(|_| !self.append) {
-            place.empty().map_err(|error| failure(&error))?;
-        }
-        let is_wanted = dump.is_some() || record.is_some();
-        let taps = Taps {
-            dump: dump.map(|place| {
-                let has_colours = place.has_colours();
-                (place, has_colours)
-            }),
-            record,
-        };
-        Ok(is_wanted.then(|| Arc::new(taps)))
-    }
-}
-
-fn one_file() -> Failure {
-    Failure::usage("could not write one file twice: -x and --record need different files")
-}
-
-/// Whether `path` reads as `HOST:PORT`: netcat's `-x` names a proxy.
-fn is_address(path: &Path) -> bool {
-    path.to_str()
-        .is_some_and(|path| path.parse::<HostPort>().is_ok())
+/// How a record has what passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Raw,
+    Capture,
 }
 
 impl Taps {
-    /// A session of its own. With a `number`, every piece carries it.
-    pub fn session(self: &Arc<Self>, number: Option<u64>) -> Tap {
-        Tap::new(self.outbox(), number)
+    /// A connection, which the side that sends in the direction `opener` has opened. With a `number`,
+    /// every piece of a dump or a raw record carries it; a capture has `name` at its first packet.
+    /// `ends`: `None` if it is on a Unix socket.
+    pub fn session(
+        self: &Arc<Self>,
+        number: Option<u64>,
+        ends: Option<Ends>,
+        opener: Direction,
+        name: &str,
+    ) -> Tap {
+        let mut tap = Tap::new(self.outbox(), number);
+        if let Some((_, Form::Capture)) = &self.record {
+            let ends = ends.unwrap_or_else(|| self.stand_in(opener));
+            let [_, record] = &mut *lock(&tap.outbox.owed);
+            let time = now();
+            let conversation = Conversation::open(ends, opener, time, name, &mut record.bytes);
+            tap.conversation = Some(Arc::new(Mutex::new(conversation)));
+        }
+        tap
+    }
+
+    /// The addresses of a connection on a Unix socket, which are nobody's (RFC 5737): the client's port
+    /// is another for each.
+    fn stand_in(&self, opener: Direction) -> Ends {
+        /// The dynamic ports (RFC 6335).
+        const PORTS: std::ops::Range<u32> = 49_152..65_536;
+        const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+        const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), 1);
+        let number = self.stand_ins.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + number % (PORTS.end - PORTS.start);
+        let client = (CLIENT, u16::try_from(port).unwrap_or(u16::MAX)).into();
+        match opener {
+            Direction::Sent => Ends::new(client, SERVER),
+            Direction::Received => Ends::new(SERVER, client),
+        }
+    }
+
+    /// Whether numbers tell the peers in the files apart.
+    pub fn has_numbers(&self) -> bool {
+        self.dump.is_some() || matches!(self.record, Some((_, Form::Raw)))
     }
 
     /// For several sessions that wait for the files together.
@@ -157,95 +121,54 @@ impl Taps {
     }
 }
 
-/// What the files have not taken yet.
-pub struct Outbox {
-    taps: Arc<Taps>,
-    /// For the dump, and for the record.
-    owed: Mutex<[Owed; 2]>,
-}
-
-#[derive(Default)]
-struct Owed {
-    bytes: Vec<u8>,
-    /// The number of the piece that was taken last.
-    taken: u64,
-}
-
-impl Outbox {
-    fn places(&self) -> [Option<&Place>; 2] {
-        let dump = self.taps.dump.as_ref().map(|(place, _)| place);
-        [dump, self.taps.record.as_ref()]
-    }
-
-    /// Gives the files what they take; whether all has reached the system. What a file refuses is lost.
-    pub fn flush(&self) -> io::Result<bool> {
-        let mut is_all = true;
-        let mut owed = lock(&self.owed);
-        for (place, owed) in self.places().into_iter().zip(&mut *owed) {
-            let Some(place) = place else { continue };
-            if !owed.bytes.is_empty() {
-                let put = place.put(&owed.bytes);
-                if !matches!(put, Ok(None)) {
-                    owed.bytes.clear();
-                }
-                if let Some(number) = put? {
-                    owed.taken = number;
-                }
-            }
-            is_all &= owed.bytes.is_empty() && place.write_on(owed.taken)?;
-        }
-        Ok(is_all)
-    }
-
-    /// How many bytes wait for the files.
-    pub fn waiting(&self) -> usize {
-        lock(&self.owed).iter().map(|owed| owed.bytes.len()).sum()
-    }
-
-    /// What to wait for before [`Self::flush`]. `None`: all has reached the system.
-    pub fn room(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let owed = lock(&self.owed);
-        let mut places = self.places().into_iter().zip(&*owed);
-        places.find_map(|(place, owed)| {
-            let place = place?;
-            let is_written = owed.bytes.is_empty() && place.has_written(owed.taken);
-            (!is_written).then(|| place.room())
-        })
-    }
-
-    /// Blocks until all has reached the system, or until `limit`, or a signal; whether it has.
-    pub fn wait(&self, limit: Deadline) -> io::Result<bool> {
-        if !self.flush()?
-            && let Some((fd, events)) = self.room()
-        {
-            wait_for(fd, events, limit)?;
-        }
-        self.flush()
-    }
-}
-
 /// Records one session.
 #[derive(Clone)]
 pub struct Tap {
     pub outbox: Arc<Outbox>,
     number: Option<u64>,
     offsets: [u64; 2],
+    /// The connection in a capture. All clones share it.
+    conversation: Option<Arc<Mutex<Conversation>>>,
 }
 
 impl Tap {
-    /// With a `number`, every piece carries it.
+    /// For datagrams. With a `number`, every piece of a dump or a raw record carries it.
     pub fn new(outbox: Arc<Outbox>, number: Option<u64>) -> Self {
         Self {
             outbox,
             number,
             offsets: [0; 2],
+            conversation: None,
         }
     }
 
-    /// Writes down one piece; whether it has reached the system. If not, it waits in the outbox.
+    /// Writes down one piece of a connection; whether it has reached the system. If not, it waits in the
+    /// outbox.
     pub fn passed(&mut self, direction: Direction, bytes: &[u8]) -> io::Result<bool> {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let time = since_epoch.unwrap_or_default();
+        let conversation = self.conversation.clone();
+        self.note(direction, bytes, |time, out| {
+            if let Some(conversation) = &conversation {
+                lock(conversation).passed(direction, bytes, time, out);
+            }
+        })
+    }
+
+    /// As [`Self::passed`], of a datagram.
+    pub fn datagram(&mut self, ends: Ends, direction: Direction, bytes: &[u8]) -> io::Result<bool> {
+        self.note(direction, bytes, |time, out| {
+            let packet = capture::datagram(ends, direction, bytes);
+            capture::packet(time, direction, &packet, "", out);
+        })
+    }
+
+    /// `capture` adds the blocks of the piece.
+    fn note(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        capture: impl FnOnce(Duration, &mut Vec<u8>),
+    ) -> io::Result<bool> {
+        let time = now();
         let head = self
             .number
             .map(|number| raw::head(number, direction, time, bytes.len()));
@@ -259,16 +182,54 @@ impl Tap {
             let lines = hex::dump(direction, time, *offset, bytes, *has_colours);
             dump.bytes.extend_from_slice(lines.as_bytes());
         }
-        if taps.record.is_some() {
-            record.bytes.extend_from_slice(head.as_bytes());
-            record.bytes.extend_from_slice(bytes);
-            if self.number.is_some() {
-                record.bytes.push(b'\n');
+        match &taps.record {
+            None => {}
+            Some((_, Form::Capture)) => capture(time, &mut record.bytes),
+            Some((_, Form::Raw)) => {
+                record.bytes.extend_from_slice(head.as_bytes());
+                record.bytes.extend_from_slice(bytes);
+                if self.number.is_some() {
+                    record.bytes.push(b'\n');
+                }
             }
         }
         drop(owed);
         *offset += bytes.len() as u64;
         self.outbox.flush()
+    }
+
+    /// The side that sends in this direction has ended. That waits in the outbox.
+    pub fn ended(&self, direction: Direction, end: End) {
+        self.capture(|conversation, out| conversation.ended(direction, end, now(), out));
+    }
+
+    /// This side has closed the connection. Blocks as [`Outbox::finish`] does.
+    pub fn close(&self, limit: Deadline) -> Result<(), Failure> {
+        self.ended(Direction::Sent, End::Fin);
+        self.outbox.finish(limit)
+    }
+
+    /// A read (`Received`) or a write (`Sent`) of `socket` has failed. If the connection was reset, that
+    /// waits in the outbox.
+    pub fn failed(&self, direction: Direction, error: &io::Error, socket: BorrowedFd<'_>) {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        // As a stop does it. Otherwise the peer has done it.
+        let is_ours = socket_linger(socket).is_ok_and(|linger| linger == Some(Duration::ZERO));
+        match (direction, error.kind()) {
+            _ if is_ours => self.ended(Direction::Sent, End::Reset),
+            (Direction::Received, ConnectionReset) => self.ended(direction, End::Reset),
+            (Direction::Sent, ConnectionReset | BrokenPipe) => {
+                self.capture(|conversation, out| conversation.broke(now(), out));
+            }
+            _ => {}
+        }
+    }
+
+    fn capture(&self, add: impl FnOnce(&mut Conversation, &mut Vec<u8>)) {
+        if let Some(conversation) = &self.conversation {
+            let [_, record] = &mut *lock(&self.outbox.owed);
+            add(&mut lock(conversation), &mut record.bytes);
+        }
     }
 
     /// Counts bytes that are not written down.
@@ -277,64 +238,10 @@ impl Tap {
     }
 }
 
-/// A tap for the datagrams of a client. A failed write is kept until `check`. So sending and receiving
-/// fail only for reasons of the network.
-pub struct DatagramTap {
-    tap: Option<RefCell<Tap>>,
-    limit: Deadline,
-    error: RefCell<Option<io::Error>>,
-}
-
-impl DatagramTap {
-    /// At `limit` nothing waits for the files any more.
-    pub fn new(taps: Option<&Arc<Taps>>, limit: Deadline) -> Self {
-        Self {
-            tap: taps.map(|taps| RefCell::new(taps.session(None))),
-            limit,
-            error: RefCell::default(),
-        }
-    }
-
-    /// Blocks for [`SLICE`] at most, if [`MOST_WAITING`] bytes wait for the files.
-    pub fn passed(&self, direction: Direction, bytes: &[u8]) {
-        if let Some(tap) = &self.tap {
-            let mut tap = tap.borrow_mut();
-            let mut result = tap.passed(direction, bytes);
-            if matches!(result, Ok(false)) && tap.outbox.waiting() > MOST_WAITING {
-                result = tap.outbox.wait(self.limit.min(Deadline::after(SLICE)));
-            }
-            if let Err(error) = result {
-                self.error.replace(Some(error));
-            }
-        }
-    }
-
-    /// Fails if a datagram could not be written down.
-    pub fn check(&self) -> Result<(), Failure> {
-        self.error
-            .take()
-            .map_or(Ok(()), |error| Err(failure(&error)))
-    }
-
-    /// Blocks until all is written down. Fails if it is not by the limit, or once a signal ends the
-    /// program.
-    pub fn finish(&self) -> Result<(), Failure> {
-        self.check()?;
-        let Some(tap) = &self.tap else {
-            return Ok(());
-        };
-        let outbox = &tap.borrow().outbox;
-        loop {
-            // A signal may come just before the wait.
-            let slice = Deadline::after(SLICE).min(self.limit);
-            match outbox.wait(slice) {
-                Ok(true) => return Ok(()),
-                Ok(false) if self.limit.has_passed() || is_ending() => return Err(late()),
-                Ok(false) => {}
-                Err(error) => return Err(failure(&error)),
-            }
-        }
-    }
+/// The time since the epoch.
+fn now() -> Duration {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.unwrap_or_default()
 }
 
 /// How many bytes of datagrams may wait for the files.
@@ -350,7 +257,7 @@ pub fn failure(error: &io::Error) -> Failure {
 }
 
 /// The files have not taken all in time.
-pub fn late() -> Failure {
+fn late() -> Failure {
     let message = "could not write the dump or the record: it was not taken in time";
     Failure::new(Exit::Timeout, message)
 }

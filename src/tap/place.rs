@@ -71,6 +71,22 @@ impl Place {
         }
     }
 
+    /// Whether it is a file that keeps what it has.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File(file) if file.is_file)
+    }
+
+    /// Every piece is blocks from now on, none of which a file keeps in part. `first` comes before them:
+    /// at once, or as soon as a named pipe has a reader.
+    pub fn begin_blocks(&self, first: Vec<u8>) -> io::Result<()> {
+        if let Self::File(file) = self {
+            let mut state = lock(&file.state);
+            state.keeps_whole = file.is_file;
+            state.rest = first;
+        }
+        self.write_on(0).map(drop)
+    }
+
     /// Whether it is a terminal that shows them.
     pub fn has_colours(&self) -> bool {
         match self {
@@ -131,15 +147,29 @@ struct State {
     rest: Vec<u8>,
     /// How many pieces were taken.
     taken: u64,
+    /// A piece that the file does not take whole leaves nothing in it.
+    keeps_whole: bool,
 }
 
 impl State {
     /// Writes what `file` takes; whether that is all. What the file refuses is lost.
     fn write_rest(&mut self, file: &File) -> io::Result<bool> {
         let mut rest = mem::take(&mut self.rest);
-        rest.drain(..write_now(file, &rest)?);
+        rest.drain(..self.write(file, &rest)?);
         self.rest = rest;
         Ok(self.rest.is_empty())
+    }
+
+    /// Writes as much as `file` takes without blocking. Returns how much.
+    fn write(&self, file: &File, bytes: &[u8]) -> io::Result<usize> {
+        let mut count = 0;
+        let result = write_now(file, bytes, &mut count);
+        if result.is_err() && self.keeps_whole {
+            // What follows half a block could not be read.
+            let size = file.metadata()?.len();
+            file.set_len(size.saturating_sub(count as u64))?;
+        }
+        result.map(|()| count)
     }
 }
 
@@ -192,7 +222,7 @@ impl TapFile {
         if !state.write_rest(file)? {
             return Ok(None);
         }
-        let count = write_now(file, piece)?;
+        let count = state.write(file, piece)?;
         state.rest = piece[count..].to_vec();
         state.taken += 1;
         Ok(Some(state.taken))
@@ -211,17 +241,16 @@ impl TapFile {
     }
 }
 
-/// Writes as much as `file` takes without blocking. Returns how much.
-fn write_now(file: &File, bytes: &[u8]) -> io::Result<usize> {
-    let mut count = 0;
-    while count < bytes.len() {
-        let written = retry_on_intr(|| rustix::io::write(file, &bytes[count..]));
+/// Writes as much as `file` takes without blocking, and counts it.
+fn write_now(file: &File, bytes: &[u8], count: &mut usize) -> io::Result<()> {
+    while *count < bytes.len() {
+        let written = retry_on_intr(|| rustix::io::write(file, &bytes[*count..]));
         match if_ready(written.map_err(Into::into))? {
-            Some(more) => count += more,
+            Some(more) => *count += more,
             None => break,
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 /// A file that only the user reads.

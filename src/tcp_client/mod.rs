@@ -26,6 +26,7 @@ use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::pace::{Pace, Pieces};
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
+use crate::tap::{self, Direction, End};
 use crate::tls::{ClientTlsArgs, Connector, Session};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
@@ -132,6 +133,7 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         limit: args.connect.limit_since(connection.resolved, deadline),
     };
     let connector = connector.filter(|_| connection.reset.is_none());
+    let ends = connection.ends();
     let socket = Arc::new(connection.stream);
     let session = handshake.with(connector.as_ref(), &socket, &status)?;
     let encrypted = Instant::now();
@@ -139,20 +141,33 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         Some(session) => Duplex::of_session(Rc::clone(session)),
         None => Duplex::of_socket(socket)?,
     };
-    if let Some(taps) = taps {
-        remote.record(&taps.session(None));
+    let ends = ends.map(|(local, remote)| tap::Ends::new(local, remote));
+    let tap = taps.map(|taps| taps.session(None, ends, Direction::Sent, &name));
+    if let Some(tap) = &tap {
+        remote.record(tap);
     }
     let remote = args.stream.remote(remote);
     let writer = Writer::stdout(args.stream.raw)?;
     let reader = reader.with_head();
     let local = args.stream.local(Duplex { reader, writer });
+    let was_reset = connection.reset.is_some();
     let (traffic, result) = match connection.reset {
-        Some(error) => (Traffic::default(), Err(Broken::Receive(error))),
+        Some(error) => {
+            if let Some(tap) = &tap {
+                tap.ended(Direction::Received, End::Reset);
+            }
+            (Traffic::default(), Err(Broken::Receive(error)))
+        }
         None => relay(local, remote, &args.rules(&target, deadline)),
     };
     if let (Some(session), Ok(())) = (&session, &result) {
         close(session, &traffic);
     }
+    // If relay has failed, it has waited for the files.
+    let recorded = match &tap {
+        Some(tap) if result.is_ok() || was_reset => tap.close(deadline),
+        _ => Ok(()),
+    };
     if args.timing {
         let times = Times {
             start,
@@ -168,7 +183,8 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         http::explain_silence(&traffic, &name);
     }
     status.ended(&traffic, connection.established, result.is_err());
-    result.map_err(|broken| failure(&name, &broken, traffic.sent))
+    result.map_err(|broken| failure(&name, &broken, traffic.sent))?;
+    recorded
 }
 
 /// When each step of a session was done, for `--timing`.

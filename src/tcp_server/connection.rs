@@ -20,7 +20,7 @@ use crate::relay::duplex::{Duplex, Fault};
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
-use crate::tap::{self, Direction, Tap};
+use crate::tap::{self, Direction, End, Tap};
 use crate::tls::{Acceptor, Session};
 use crate::wait::{Deadline, GONE, IN, Key, OUT, PollFlags, Set, if_ready, wait_for};
 
@@ -145,15 +145,64 @@ impl Connection {
         let Some(tap) = self.tap.as_ref().filter(|_| !bytes.is_empty()) else {
             return Ok(());
         };
-        let failed = |error| Ended::Local(tap::failure(&error));
-        let mut tap = tap.borrow_mut();
-        let mut is_written = tap.passed(direction, bytes).map_err(failed)?;
+        let is_written = tap.borrow_mut().passed(direction, bytes);
+        self.await_files(&tap.borrow(), is_written)
+    }
+
+    /// Writes down what waits: a capture has how the connection began and ended. Blocks as [`Self::note`]
+    /// does.
+    pub fn flush_record(&self) -> Result<(), Ended> {
+        let Some(tap) = &self.tap else {
+            return Ok(());
+        };
+        let tap = tap.borrow();
+        if tap.outbox.waiting() == 0 {
+            return Ok(());
+        }
+        self.await_files(&tap, tap.outbox.flush())
+    }
+
+    fn await_files(&self, tap: &Tap, mut is_written: io::Result<bool>) -> Result<(), Ended> {
         let limit = self.limit();
-        while !is_written {
+        while !is_written.map_err(|error| Ended::Local(tap::failure(&error)))? {
             self.check(limit)?;
-            is_written = tap.outbox.wait(limit).map_err(failed)?;
+            is_written = tap.outbox.wait(limit);
         }
         Ok(())
+    }
+
+    /// Has a capture tell how one side ended.
+    fn note_end(&self, direction: Direction, end: End) {
+        if let Some(tap) = &self.tap {
+            tap.borrow().ended(direction, end);
+        }
+    }
+
+    /// Writes down what a read or a write of `bytes` has moved, and counts it. A read of nothing is an end.
+    fn moved(
+        &self,
+        direction: Direction,
+        bytes: &[u8],
+        result: Result<Option<usize>, Ended>,
+    ) -> Result<Option<usize>, Ended> {
+        let total = match direction {
+            Direction::Received => &self.received,
+            Direction::Sent => &self.sent,
+        };
+        match (&result, &self.tap) {
+            (Ok(Some(0)), _) if direction == Direction::Received => {
+                self.note_end(direction, End::Fin);
+            }
+            (Ok(Some(count)), _) => {
+                total.update(|total| total + *count as u64);
+                self.note(direction, &bytes[..*count])?;
+            }
+            (Err(Ended::Failed(error)), Some(tap)) => {
+                tap.borrow().failed(direction, error, self.stream.as_fd());
+            }
+            _ => {}
+        }
+        result
     }
 
     /// Joins `local` to `remote`, which is this connection, within its limits. `failure` says what a
@@ -183,30 +232,28 @@ impl Connection {
 
     /// Reads what has arrived; 0 is the end of the peer's data. Blocks until there is something.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Ended> {
-        let count = match &self.tls {
-            Some(session) => self.await_session(session, IN, || session.read(buffer))?,
+        let read = match &self.tls {
+            Some(session) => self.await_session(session, IN, || session.read(buffer)),
             None => self.within_limits(Stream::set_read_timeout, |stream| {
                 self.busy_poll
                     .receive(|flags| stream.receive(buffer, flags))
-            })?,
+            }),
         };
-        self.received.update(|total| total + count as u64);
-        self.note(Direction::Received, &buffer[..count])?;
-        Ok(count)
+        let read = self.moved(Direction::Received, buffer, read.map(Some))?;
+        Ok(read.unwrap_or(0))
     }
 
     /// Writes all of `bytes`. Blocks until the system has taken them all.
     pub fn write_all(&self, mut bytes: &[u8]) -> Result<(), Ended> {
         while !bytes.is_empty() {
-            let count = match &self.tls {
-                Some(session) => self.await_session(session, OUT, || session.write(bytes))?,
+            let written = match &self.tls {
+                Some(session) => self.await_session(session, OUT, || session.write(bytes)),
                 None => self.within_limits(Stream::set_write_timeout, |stream| {
                     stream.send(bytes, SendFlags::empty())
-                })?,
+                }),
             };
-            self.sent.update(|total| total + count as u64);
-            self.note(Direction::Sent, &bytes[..count])?;
-            bytes = &bytes[count..];
+            let written = self.moved(Direction::Sent, bytes, written.map(Some))?;
+            bytes = &bytes[written.unwrap_or(0)..];
         }
         while let Some(session) = self.tls.as_ref().filter(|tls| tls.is_flushing()) {
             self.await_session(session, OUT, || {
@@ -242,11 +289,8 @@ impl Connection {
             Some(session) => session.read(buffer),
             None => self.stream.receive(buffer, RecvFlags::DONTWAIT),
         };
-        let count = if_ready(received).map_err(Ended::Failed)?;
-        let moved = count.unwrap_or(0);
-        self.received.update(|total| total + moved as u64);
-        self.note(Direction::Received, &buffer[..moved])?;
-        Ok(count)
+        let received = if_ready(received).map_err(Ended::Failed);
+        self.moved(Direction::Received, buffer, received)
     }
 
     /// Writes as much of `bytes` as the system takes now. `None`: it takes nothing.
@@ -255,11 +299,8 @@ impl Connection {
             Some(session) => session.write(bytes),
             None => self.stream.send(bytes, SendFlags::DONTWAIT),
         };
-        let count = if_ready(sent).map_err(Ended::Failed)?;
-        let moved = count.unwrap_or(0);
-        self.sent.update(|total| total + moved as u64);
-        self.note(Direction::Sent, &bytes[..moved])?;
-        Ok(count)
+        let sent = if_ready(sent).map_err(Ended::Failed);
+        self.moved(Direction::Sent, bytes, sent)
     }
 
     /// Adds the connection to `set`, for [`Self::try_read`] (`IN`) and [`Self::try_write`] (`OUT`).
@@ -335,6 +376,7 @@ impl Connection {
 
     /// Ends our data: the peer sees that, and can still send.
     pub fn finish(&self) -> io::Result<()> {
+        self.note_end(Direction::Sent, End::Fin);
         match &self.tls {
             Some(session) => session.finish(),
             None => self.stream.shutdown(Shutdown::Write),
@@ -352,6 +394,7 @@ impl Connection {
         const MOST_BYTES: usize = 1 << 20;
         let end = Deadline::after(MOST_TIME);
         if let Some(session) = &self.tls {
+            self.note_end(Direction::Sent, End::Fin);
             if !session.close(end, MOST_BYTES) {
                 self.break_off();
             }
@@ -365,7 +408,8 @@ impl Connection {
         let mut scratch = [0; 1024];
         while !end.has_passed() && wait_for(self.stream.as_fd(), IN, end).is_ok() {
             match if_ready(self.stream.receive(&mut scratch, RecvFlags::DONTWAIT)) {
-                Ok(Some(0)) | Err(_) => return,
+                Ok(Some(0)) => return self.note_end(Direction::Received, End::Fin),
+                Err(_) => return,
                 Ok(count) => dropped += count.unwrap_or(0),
             }
             if dropped > MOST_BYTES {
@@ -380,6 +424,7 @@ impl Connection {
     pub fn break_off(&self) {
         let limit = Deadline::after(ACKNOWLEDGEMENT);
         let _ = self.stream.await_acknowledgement(limit);
+        self.note_end(Direction::Sent, End::Reset);
         self.stream.reset_on_close();
     }
 }

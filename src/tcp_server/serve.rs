@@ -10,9 +10,9 @@ use super::connections::Permit;
 use super::ended::Ended;
 use super::turns::Turn;
 use crate::exit::Failure;
-use crate::net::peer::Peer;
+use crate::net::peer::{Endpoint, Peer};
 use crate::net::stream::Stream;
-use crate::tap::Tap;
+use crate::tap::{Direction, Ends, Tap};
 use crate::wait::lock;
 
 impl Server {
@@ -33,7 +33,7 @@ impl Server {
         let turn = turn.filter(|_| !is_slow);
         let number = permit.number;
         let start = Instant::now();
-        let tap = self.tap(number);
+        let tap = self.tap(&stream, peer, number);
         let mut connection = Connection::new(number, stream, peer, &self.limits, tap);
         if self.admission.names_clients {
             match self.introduce(&mut connection, &mut permit, peer) {
@@ -50,7 +50,8 @@ impl Server {
         if let Some(subject) = connection.subject() {
             tracing::info!(event = "tls", connection = number, %peer, subject, "{peer} is {subject}.");
         }
-        let ended = self.handler.handle(&connection, turn);
+        let begun = connection.flush_record();
+        let ended = begun.and_then(|()| self.handler.handle(&connection, turn));
         // The client may connect again as soon as it sees the end.
         let was_cut_off = permit.release();
         let is_orderly = ended.as_ref().err().is_none_or(Ended::is_orderly);
@@ -59,6 +60,8 @@ impl Server {
         } else {
             connection.break_off();
         }
+        let recorded = connection.flush_record();
+        let ended = ended.and(recorded);
         let (received, sent) = connection.traffic();
         drop(connection);
         let (reason, colon) = match &ended {
@@ -122,10 +125,17 @@ impl Server {
     }
 
     /// What records a connection. Pieces carry its number if several are served at once.
-    fn tap(&self, number: u64) -> Option<Tap> {
+    fn tap(&self, stream: &Stream, peer: Peer, number: u64) -> Option<Tap> {
         let is_alone = self.once || self.handler.takes_one_at_a_time();
         let taps = self.taps.as_ref()?;
-        Some(taps.session((!is_alone).then_some(number)))
+        let local = stream.local().ok().flatten();
+        let ends = match (local, peer) {
+            (Some(Endpoint::Inet(local)), Peer::Inet(peer)) => Some(Ends::new(local, peer)),
+            _ => None,
+        };
+        let name = format!("connection {number} from {peer}");
+        let shown = (!is_alone).then_some(number);
+        Some(taps.session(shown, ends, Direction::Received, &name))
     }
 
     /// Makes the server fail for `reason`, if it was the server's only connection or if standard input

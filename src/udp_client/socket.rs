@@ -11,7 +11,7 @@ use rustix::net::RecvFlags;
 
 use crate::net::{headers, path_mtu};
 use crate::ping::Arrival;
-use crate::tap::{DatagramTap, Direction};
+use crate::tap::{DatagramTap, Direction, Ends};
 use crate::wait::{Deadline, OUT, Set};
 
 /// How long a datagram may wait for room in the kernel.
@@ -25,6 +25,8 @@ const NAP: Duration = Duration::from_millis(1);
 pub struct ClientSocket {
     pub(super) socket: UdpSocket,
     pub address: SocketAddr,
+    /// Where its datagrams leave from.
+    pub(super) local: SocketAddr,
     pub is_group: bool,
     pub(super) watch: Rc<DatagramTap>,
 }
@@ -42,7 +44,7 @@ impl ClientSocket {
                 self.socket.send(payload)
             };
             let Err(error) = result else {
-                self.watch.passed(Direction::Sent, payload);
+                self.note(Direction::Sent, self.address, payload);
                 return Ok(began);
             };
             let is_full = error.kind() == io::ErrorKind::WouldBlock;
@@ -64,8 +66,14 @@ impl ClientSocket {
         } else {
             (self.socket.recv(buffer)?, self.address)
         };
-        self.watch.passed(Direction::Received, &buffer[..count]);
+        self.note(Direction::Received, source, &buffer[..count]);
         Ok((count, source))
+    }
+
+    /// Writes down a datagram to or from `remote`.
+    fn note(&self, direction: Direction, remote: SocketAddr, payload: &[u8]) {
+        let ends = Ends::new(self.local, remote);
+        self.watch.passed(ends, direction, payload);
     }
 
     /// Makes [`Self::receive_with_hop_limit`] tell hop limits from now on, if the system can.
@@ -78,9 +86,10 @@ impl ClientSocket {
     pub fn receive_with_hop_limit(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
         let (size, source, headers) =
             headers::receive(&self.socket, buffer, 0, RecvFlags::empty())?;
-        self.watch.passed(Direction::Received, &buffer[..size]);
+        let source = if self.is_group { source } else { self.address };
+        self.note(Direction::Received, source, &buffer[..size]);
         Ok(Arrival {
-            source: Some(if self.is_group { source } else { self.address }),
+            source: Some(source),
             size,
             hop_limit: headers.hop_limit,
         })

@@ -109,11 +109,17 @@ impl<'a> Target<'a> {
             let message = format!("{} (a broadcast address takes --broadcast)", cause(&error));
             io::Error::new(error.kind(), message)
         })?;
-        let local = socket.local_addr()?;
+        let mut local = socket.local_addr()?;
+        if local.ip().is_unspecified()
+            && let Some(ip) = socket::source_towards(address)
+        {
+            local.set_ip(ip);
+        }
         tracing::debug!(%address, %local, "sending to {address} from {local}");
         Ok(ClientSocket {
             socket,
             address,
+            local,
             is_group: group.is_group(&address),
             watch: Rc::clone(&self.watch),
         })

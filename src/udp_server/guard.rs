@@ -61,15 +61,21 @@ impl Guard {
     }
 
     /// Whether `handler` gets this datagram. Logs and writes it down, or counts why it is refused.
-    pub fn admits(&mut self, received: &Received, payload: &[u8], handler: &Handler) -> bool {
-        let source = received.source;
+    pub fn admits(
+        &mut self,
+        received: &Received,
+        payload: &[u8],
+        peer: &Peer,
+        handler: &Handler,
+    ) -> bool {
+        let source = peer.address;
         if let Some(refusal) = self.refusal(received, payload, handler) {
             self.refuse(refusal, source);
             return false;
         }
         let bytes = payload.len();
         tracing::info!(event = "datagram", peer = %source, bytes, "Received from {source}.");
-        self.record(source, Direction::Received, payload);
+        self.record(peer, Direction::Received, payload);
         true
     }
 
@@ -132,7 +138,7 @@ impl Guard {
             return self.refuse(Refusal::TooLarge, peer.address);
         }
         match self.sockets[peer.socket].send(payload, peer, hops) {
-            Ok(_) => self.record(peer.address, Direction::Sent, payload),
+            Ok(_) => self.record(peer, Direction::Sent, payload),
             // ip(7): it is a broadcast address, of a network that only the system knows of.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {
                 self.refuse(Refusal::NoHost, peer.address);
@@ -171,9 +177,16 @@ impl Guard {
     }
 
     /// Writes a datagram down. The server goes on without.
-    fn record(&mut self, peer: SocketAddr, direction: Direction, payload: &[u8]) {
+    fn record(&mut self, peer: &Peer, direction: Direction, payload: &[u8]) {
         if let Some(tap) = &mut self.tap {
-            let result = tap.passed(peer, direction, payload);
+            let mut local = peer.local.unwrap_or(self.sockets[peer.socket].local);
+            if direction == Direction::Sent
+                && local.ip().is_multicast()
+                && let Some(ip) = socket::source_towards(peer.address)
+            {
+                local.set_ip(ip);
+            }
+            let result = tap.passed(peer.address, local, direction, payload);
             self.recorded(result);
         }
     }

@@ -435,12 +435,12 @@ impl Server {
             }
         };
         let payload = &self.buffer[..received.size];
-        if self.guard.admits(&received, payload, &self.handler) {
-            let peer = Peer {
-                socket: index,
-                address: received.source,
-                local: received.local,
-            };
+        let peer = Peer {
+            socket: index,
+            address: received.source,
+            local: received.local,
+        };
+        if self.guard.admits(&received, payload, &peer, &self.handler) {
             let hops = received.hops_left;
             self.handler.take(payload, peer, hops, &mut self.guard)?;
         }

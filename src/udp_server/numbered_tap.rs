@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::tap::{Direction, MOST_WAITING, Outbox, Tap, Taps};
+use crate::tap::{Direction, Ends, MOST_WAITING, Outbox, Tap, Taps};
 
 /// How many peers keep their numbers. Sources can be forged: a table that is full is emptied, and
 /// peers get new numbers.
@@ -17,6 +17,8 @@ pub struct NumberedTap {
     pub outbox: Arc<Outbox>,
     peers: HashMap<SocketAddr, Tap>,
     numbered: u64,
+    /// Whether the files have the numbers.
+    shows_numbers: bool,
 }
 
 impl NumberedTap {
@@ -25,13 +27,16 @@ impl NumberedTap {
             outbox: taps.outbox(),
             peers: HashMap::new(),
             numbered: 0,
+            shows_numbers: taps.has_numbers(),
         }
     }
 
-    /// Writes down a datagram from or to `peer`. Fails if too much waits for the files.
+    /// Writes down a datagram from or to `peer`, by our address `local`. Fails if too much waits for the
+    /// files.
     pub fn passed(
         &mut self,
         peer: SocketAddr,
+        local: SocketAddr,
         direction: Direction,
         payload: &[u8],
     ) -> io::Result<()> {
@@ -41,7 +46,9 @@ impl NumberedTap {
             }
             self.numbered += 1;
             let number = self.numbered;
-            tracing::info!(event = "watch", %peer, number, "Writing down {peer} as #{number}.");
+            if self.shows_numbers {
+                tracing::info!(event = "watch", %peer, number, "Writing down {peer} as #{number}.");
+            }
         }
         let tap = self.peers.entry(peer);
         let tap = tap.or_insert_with(|| Tap::new(Arc::clone(&self.outbox), Some(self.numbered)));
@@ -49,6 +56,7 @@ impl NumberedTap {
             tap.skipped(direction, payload);
             return Err(io::Error::other("it takes no more data"));
         }
-        tap.passed(direction, payload).map(drop)
+        let ends = Ends::new(local, peer);
+        tap.datagram(ends, direction, payload).map(drop)
     }
 }

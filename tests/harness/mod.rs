@@ -19,6 +19,7 @@ mod folder;
 mod full_pipe;
 #[cfg(target_os = "linux")]
 pub mod namespace;
+pub mod pcapng;
 mod peer;
 mod program;
 mod server;

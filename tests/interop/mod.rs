@@ -1,5 +1,6 @@
 //! Real peers, in both directions and over both families.
 
+mod captures;
 mod proxies;
 mod roads;
 mod senders;

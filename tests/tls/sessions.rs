@@ -406,3 +406,23 @@ fn the_environment_names_the_authorities() {
         .code(2)
         .run();
 }
+
+#[test]
+fn a_capture_has_the_plaintext_of_both_sides_and_the_ends_that_tls_told() {
+    let files = usual();
+    let bytes = random_bytes(300_000);
+    let of_server = files.path("server.pcapng");
+    let server = server(&files, "own", &["--sh-exec", "cat", "--record", &of_server]);
+    client(&files, &server.address())
+        .args(["--record", &files.path("client.pcapng")])
+        .stdin(&bytes)
+        .stdout(&bytes)
+        .run();
+    server.wait_for_line("Connection from {*} closed.");
+    for file in [of_server, files.path("client.pcapng")] {
+        let packets = crate::harness::pcapng::packets(&fs::read(&file).unwrap());
+        let stream = crate::harness::pcapng::streams(&packets).remove(0);
+        assert!(stream.to_server == bytes && stream.to_client == bytes);
+        assert_eq!(stream.ends, "client FIN, server FIN", "{file}");
+    }
+}

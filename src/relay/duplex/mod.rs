@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 
 use crate::exit::Failure;
 use crate::input;
-use crate::tap::{self, Direction, Tap};
+use crate::tap::{self, Direction, End, Tap};
 use crate::tls::Session;
 pub use reader::{HEAD, Reader};
 pub use writer::{Encoding, WhenClosed, Writer};
@@ -132,15 +132,25 @@ pub fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-/// Lets `tap` record the first `count` of `bytes`. Returns `count`.
+/// Lets `tap` record what a read or a write of `bytes` has done at `end`. A read of nothing is an end.
 fn note(
     tap: &mut Option<Tap>,
+    end: Option<&Descriptor>,
     direction: Direction,
     bytes: &[u8],
-    count: Option<usize>,
-) -> Result<Option<usize>, Fault> {
-    if let (Some(tap), Some(count @ 1..)) = (tap, count) {
-        tap.passed(direction, &bytes[..count]).map_err(Fault::Tap)?;
+    result: &io::Result<Option<usize>>,
+) -> Result<(), Fault> {
+    let (Some(tap), Some(end)) = (tap, end) else {
+        return Ok(());
+    };
+    match result {
+        Ok(Some(count @ 1..)) => {
+            let passed = tap.passed(direction, &bytes[..*count]);
+            passed.map_err(Fault::Tap)?;
+        }
+        Ok(Some(0)) if direction == Direction::Received => tap.ended(direction, End::Fin),
+        Ok(_) => {}
+        Err(error) => tap.failed(direction, error, end.as_fd()),
     }
-    Ok(count)
+    Ok(())
 }

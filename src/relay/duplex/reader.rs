@@ -155,12 +155,14 @@ impl Reader {
             }
             (None, _) => if_ready(self.bytes.read(buffer)),
         };
+        let source = self.source.as_ref();
+        note(&mut self.tap, source, Direction::Received, buffer, &result)?;
         let count = result.map_err(Fault::Read)?;
         if let (Some(head @ [0, ..]), Some(count)) = (&mut self.head, count) {
             let count = count.min(HEAD);
             head[..count].copy_from_slice(&buffer[..count]);
         }
-        note(&mut self.tap, Direction::Received, buffer, count)
+        Ok(count)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Descriptor, Fault, Kind, note};
 use crate::escape::TerminalEscape;
 use crate::input::Crlf;
 use crate::output::{self, write_ready};
-use crate::tap::{Direction, Tap};
+use crate::tap::{Direction, End, Tap};
 use crate::tls::Session;
 use crate::wait::{Deadline, if_ready};
 
@@ -142,12 +142,15 @@ impl Writer {
             }
             Some(to) => write_ready(to.as_fd(), bytes),
         };
-        let count = if_ready(result).map_err(Fault::Write)?;
+        let result = if_ready(result);
+        let sink = self.sink.as_ref();
+        note(&mut self.tap, sink, Direction::Sent, bytes, &result)?;
+        let count = result.map_err(Fault::Write)?;
         // The only terminal that is written to is standard output.
         if self.sink_of(Kind::Terminal).is_some() {
             output::shown(&bytes[..count.unwrap_or(0)]);
         }
-        note(&mut self.tap, Direction::Sent, bytes, count)
+        Ok(count)
     }
 
     fn tls(&self) -> Option<&Session> {
@@ -174,11 +177,18 @@ impl Writer {
     /// No more bytes come. Half-closes a connection: its peer sees the end, and can still send.
     pub fn finish(&mut self) {
         self.is_finished = true;
+        self.tell_end(End::Fin);
         // It fails if the connection is over, which a read shows.
         match (self.tls(), self.sink_of(Kind::Socket)) {
             (Some(tls), _) => drop(tls.finish()),
             (None, Some(socket)) => drop(shutdown(socket, Shutdown::Write)),
             (None, None) => self.close(),
+        }
+    }
+
+    fn tell_end(&self, end: End) {
+        if let Some(tap) = &self.tap {
+            tap.ended(Direction::Sent, end);
         }
     }
 
@@ -189,6 +199,7 @@ impl Writer {
 
     /// Makes closing reset a connection (`SO_LINGER` 0): its peer sees no end.
     pub fn reset_on_close(&self) {
+        self.tell_end(End::Reset);
         if let Some(socket) = self.sink_of(Kind::Socket) {
             // A connection that is over shows no end either.
             let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
