@@ -44,9 +44,6 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 /// Stands in the environment if netkit has set [`TUNABLES`].
 const TUNABLES_ARE_OURS: &str = "NETKIT_TUNABLES";
 
-/// One arena for all threads, and each buffer goes back to the system as soon as it is free.
-const ONE_ARENA: &str = "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4096";
-
 /// Whether netkit has set this variable for itself.
 pub fn is_ours(name: &OsStr) -> bool {
     name == TUNABLES_ARE_OURS || name == TUNABLES && env::var_os(TUNABLES_ARE_OURS).is_some()
@@ -63,6 +60,8 @@ pub fn share_one_arena() {
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
 
+    /// One arena, and each buffer goes back to the system as soon as it is free.
+    const ONE_ARENA: &str = "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4096";
     if soft(Resource::As).is_none() || env::var_os(TUNABLES).is_some() {
         return;
     }
