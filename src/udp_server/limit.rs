@@ -29,11 +29,15 @@ pub struct Limiter {
 
 /// A token bucket, stored as the time at which it is full again.
 #[derive(Clone, Copy, Debug)]
-struct Bucket(Instant);
+pub struct Bucket(Instant);
 
 impl Bucket {
-    /// Takes a token; whether there was one.
-    fn take(&mut self, now: Instant, interval: Duration) -> bool {
+    pub fn full(now: Instant) -> Self {
+        Self(now)
+    }
+
+    /// Takes a token; whether there was one. One flows in each `interval`, and it holds those of a second.
+    pub fn take(&mut self, now: Instant, interval: Duration) -> bool {
         let full = self.0.max(now) + interval;
         let enough = full <= now + WINDOW;
         if enough {

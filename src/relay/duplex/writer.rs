@@ -103,7 +103,7 @@ impl Writer {
     /// would have had to read. A reader may know the end of its data and leave before the peer's end
     /// arrives here, as tar(1) does.
     pub fn reader_left(&self) -> Deadline {
-        const LAST_BYTES: Duration = Duration::from_millis(100);
+        const LAST_BYTES: Duration = Duration::from_millis(500);
         match self.when_closed {
             WhenClosed::Fails => Deadline::after(LAST_BYTES),
             WhenClosed::Discards | WhenClosed::FailsAtTheEnd => Deadline::now(),

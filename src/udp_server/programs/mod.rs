@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use session::{Excess, Session};
 
 use super::guard::Guard;
+use super::limit::Bucket;
 use super::refusal::Refusal;
 use super::socket::Peer;
 use crate::exit::{Exit, Failure};
@@ -31,6 +32,9 @@ pub struct Programs {
     pub program: Program,
     idle_timeout: Duration,
     max_peers: u32,
+    /// Each token lets a new peer take the place of another. Whoever forges many peers must not make this
+    /// machine start programs without end.
+    turnover: Bucket,
     children: Signals,
     child_ended: Key,
     sessions: HashMap<Peer, Session>,
@@ -52,6 +56,7 @@ impl Programs {
             program,
             idle_timeout,
             max_peers,
+            turnover: Bucket::full(Instant::now()),
             children: Signals::catch(&[], &[SIGCHLD])?,
             child_ended: Key::ABSENT,
             sessions: HashMap::new(),
@@ -79,7 +84,8 @@ impl Programs {
     pub fn take(&mut self, payload: &[u8], peer: Peer, hops: Option<u8>, guard: &mut Guard) {
         if !self.sessions.contains_key(&peer) {
             if let Some(refusal) = self.refusal(&peer) {
-                let Some(replaced) = self.replaceable(refusal, &peer) else {
+                let replaced = self.replaceable(refusal, &peer);
+                let Some(replaced) = replaced.filter(|_| self.may_replace()) else {
                     return guard.refuse(refusal, peer.address);
                 };
                 let reason = format!("{} takes its place (--max-peers)", peer.address);
@@ -134,6 +140,12 @@ impl Programs {
         oldest
             .filter(|_| self.leaving.len() <= self.max_peers as usize / 4)
             .map(|(other, _)| *other)
+    }
+
+    /// Whether one more place may change hands: all of them once a second at most.
+    fn may_replace(&mut self) -> bool {
+        let interval = Duration::from_secs(1) / self.max_peers;
+        self.turnover.take(Instant::now(), interval)
     }
 
     fn start(&self, peer: &Peer, guard: &Guard) -> io::Result<Session> {

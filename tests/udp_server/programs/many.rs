@@ -1,6 +1,7 @@
 //! The programs of many peers: how many run, and what they leave behind.
 
 use std::net::UdpSocket;
+use std::time::Instant;
 
 use rustix::process::test_kill_process;
 
@@ -61,4 +62,24 @@ fn many_programs_leave_neither_zombies_nor_descriptors() {
     until(|| server.children().is_empty());
     // The server closes them right after it logs the end.
     until(|| server.descriptors() <= before);
+}
+
+#[test]
+fn a_flood_of_new_peers_starts_few_programs() {
+    let server = udp_server(["--max-peers", "2", "-e", "/bin/cat"]).listen();
+    let steady = mailbox();
+    let begin = Instant::now();
+    for _ in 0..2 {
+        ask_from(&steady, &server, "x");
+    }
+    for _ in 0..50 {
+        send(&mailbox(), "y", target(&server));
+        // This answer shows that the server has dealt with the datagram before.
+        ask_from(&steady, &server, "z");
+    }
+    let log = server.stop().stderr;
+    let started = log.matches("Started").count();
+    // Both places at first, both at once, and then both each second.
+    let most = 4 + 2 * (begin.elapsed().as_secs() + 1);
+    assert!(started as u64 <= most, "{log}");
 }
