@@ -71,7 +71,7 @@ fn dante() -> Option<Proxy> {
 }
 
 /// `ssh -D`, to a server of its own: SOCKS 4 and 5.
-fn ssh() -> Option<Proxy> {
+pub fn ssh() -> Option<Proxy> {
     let server = sshd()?;
     let (port, folder) = (ReservedPort::tcp(), temporary_folder());
     let forward = format!("127.0.0.1:{}", port.text());

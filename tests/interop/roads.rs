@@ -94,6 +94,20 @@ fn a_target_that_is_down_is_exit_1_behind_the_proxies_of_others() {
 }
 
 #[test]
+fn ssh_resolves_the_name_that_it_is_asked_for() {
+    let Some(proxy) = proxies::ssh() else { return };
+    let server = tcp_server([]).listen();
+    let target = format!("localhost:{}", server.port());
+    for scheme in ["socks4a://", "socks5h://"] {
+        let url = proxy.url.replace("socks5h://", scheme);
+        netkit(["tcp-client", &target, "--proxy", &url])
+            .stdin("Bob")
+            .stdout("Welcome!Hello, Bob!")
+            .run();
+    }
+}
+
+#[test]
 fn a_chain_leads_through_two_proxies_of_others() {
     let (Some(first), Some(second)) = (proxies::ncat(), proxies::microsocks()) else {
         return;
