@@ -9,7 +9,7 @@
 //! | `logging` | no client, accept or stop waits for a log line |
 //! | `proxy_header` | the PROXY protocol |
 //! | `proxy` | the way through SOCKS and HTTP proxies |
-//! | `readme` | what the README shows is what happens |
+//! | `readme` | what the README and docs/ show is what happens |
 //! | `relay` | much data, out and back |
 //! | `systemd` | servers that systemd starts |
 //! | `tap` | `-x` and `--record` into files, pipes and terminals; what they hold up |

@@ -1,8 +1,14 @@
-//! The console blocks of the README show what the commands print.
+//! What the README and the pages of docs/ show is what the commands print.
 
 use crate::harness::{Server, netkit_path, program, tcp_server, temporary_folder, udp_server};
 
 const README: &str = include_str!("../README.md");
+const FROM_OTHER_TOOLS: &str = include_str!("../docs/from-other-tools.md");
+const RECIPES: &str = include_str!("../docs/recipes.md");
+const PICTURE: &str = include_str!("../docs/picture.svg");
+
+/// The pages whose blocks are run, and whose tables have commands.
+const PAGES: [&str; 3] = [README, FROM_OTHER_TOOLS, RECIPES];
 
 /// A command of a console block, and what it prints.
 struct Shown {
@@ -10,22 +16,11 @@ struct Shown {
     output: String,
 }
 
-/// The columns of a block: two where terminals stand side by side.
-fn columns(block: &str) -> Vec<String> {
-    const BORDER: &str = " │ ";
-    if !block.contains(BORDER) {
-        return vec![block.to_owned()];
-    }
-    let rows = block.lines().map(|row| row.split_once(BORDER).unwrap());
-    let (left, right): (Vec<_>, Vec<_>) = rows.map(|(l, r)| (l.trim_end(), r)).unzip();
-    vec![left.join("\n"), right.join("\n")]
-}
-
 fn blocks() -> Vec<Vec<Shown>> {
-    let blocks = README.split("```console\n").skip(1);
+    let blocks = PAGES.map(|page| page.split("```console\n").skip(1));
+    let blocks = blocks.into_iter().flatten();
     let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
     blocks
-        .flat_map(columns)
         .map(|block| {
             let commands = block
                 .strip_prefix("$ ")
@@ -166,6 +161,59 @@ fn check_log(server: Server, shown: &str) {
 }
 
 #[test]
+fn the_readme_is_read_in_six_minutes() {
+    let words = README.split_whitespace().count();
+    assert!(words < 1300, "{words} words");
+}
+
+/// The targets of all links and pictures of a page that lie in this tree.
+fn links(page: &str) -> Vec<String> {
+    let links = page.split("](").skip(1);
+    let links = links.map(|rest| rest.split(')').next().unwrap().to_owned());
+    links.filter(|link| !link.contains("://")).collect()
+}
+
+/// The names by which a page's headings are linked.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-');
+            title.chars().filter(kept).collect::<String>()
+        })
+        .map(|title| title.replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> = docs
+        .filter(|path| path.extension().is_some_and(|kind| kind == "md"))
+        .collect();
+    pages.extend(["README.md", "CONTRIBUTING.md", "benches/README.md"].map(|name| root.join(name)));
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !anchor.is_empty() {
+                let target = std::fs::read_to_string(target).unwrap();
+                let known = anchors(&target).iter().any(|known| known == anchor);
+                assert!(known, "{}: {link}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_exit_codes_of_the_readme_are_those_of_the_help() {
     let help = crate::harness::netkit(["--help"]).any_stdout().run();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -186,7 +234,8 @@ fn the_exit_codes_of_the_readme_are_those_of_the_help() {
 
 /// The commands of the right column of the recipes and of what other tools do.
 fn commands_of_tables() -> Vec<String> {
-    let rows = README.lines().filter(|line| line.starts_with("| "));
+    let lines = PAGES.into_iter().flat_map(str::lines);
+    let rows = lines.filter(|line| line.starts_with("| "));
     // A bar inside of a command is escaped.
     let rows = rows.filter_map(|row| row.trim_end_matches(" |").rsplit_once(" | "));
     rows.flat_map(|(_, right)| right.split('`').skip(1).step_by(2))
@@ -199,8 +248,25 @@ fn commands_of_tables() -> Vec<String> {
         .collect()
 }
 
+/// The commands that the picture shows, each in one piece after its prompt. Tests have no terminal for
+/// `--live`.
+fn commands_of_the_picture() -> Vec<String> {
+    let shown = PICTURE.split(">$</text>").skip(1);
+    let shown = shown.map(|rest| rest.split(['>', '<']).nth(2).unwrap());
+    shown
+        .map(|command| command.replace("9999", "1").replace("--live ", ""))
+        .collect()
+}
+
 #[test]
-fn every_command_of_the_tables_is_understood() {
+fn the_picture_is_small_and_shows_an_outage() {
+    assert!(PICTURE.len() < 30 << 10);
+    assert!(PICTURE.contains("1 outage, "));
+    assert_eq!(commands_of_the_picture().len(), 4);
+}
+
+#[test]
+fn every_command_of_the_tables_and_the_picture_is_understood() {
     // Without descriptors netkit ends as soon as it has understood its command line.
     let netkit = format!(
         "netkit() {{ (ulimit -n 4; exec '{}' \"$@\"); }}",
@@ -208,8 +274,9 @@ fn every_command_of_the_tables_is_understood() {
     );
     let folder = temporary_folder();
     std::fs::write(folder.path().join("file"), "data").unwrap();
-    let commands = commands_of_tables();
-    assert!(commands.len() > 30, "{commands:#?}");
+    let mut commands = commands_of_tables();
+    assert!(commands.len() > 60, "{commands:#?}");
+    commands.extend(commands_of_the_picture());
     for command in commands {
         let typed = command.replace("HOST", "127.0.0.1").replace("PORT", "1");
         let typed = typed.replace("www.sina.com.cn", "127.0.0.1");
