@@ -26,6 +26,11 @@ impl DatagramTap {
         }
     }
 
+    /// Whether datagrams are written down.
+    pub fn is_wanted(&self) -> bool {
+        self.tap.is_some()
+    }
+
     /// Writes down a datagram. Blocks for [`SLICE`] at most, if [`MOST_WAITING`] bytes wait for the
     /// files.
     pub fn passed(&self, ends: Ends, direction: Direction, bytes: &[u8]) {

@@ -72,7 +72,17 @@ impl ClientSocket {
 
     /// Writes down a datagram to or from `remote`.
     fn note(&self, direction: Direction, remote: SocketAddr, payload: &[u8]) {
-        let ends = Ends::new(self.local, remote);
+        if !self.watch.is_wanted() {
+            return;
+        }
+        let mut local = self.local;
+        // The first send binds a socket that is unconnected.
+        if local.port() == 0
+            && let Ok(bound) = self.socket.local_addr()
+        {
+            local.set_port(bound.port());
+        }
+        let ends = Ends::new(local, remote);
         self.watch.passed(ends, direction, payload);
     }
 

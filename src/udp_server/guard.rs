@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -75,7 +75,7 @@ impl Guard {
         }
         let bytes = payload.len();
         tracing::info!(event = "datagram", peer = %source, bytes, "Received from {source}.");
-        self.record(peer, Direction::Received, payload);
+        self.record(peer, Direction::Received, received.destination, payload);
         true
     }
 
@@ -138,7 +138,7 @@ impl Guard {
             return self.refuse(Refusal::TooLarge, peer.address);
         }
         match self.sockets[peer.socket].send(payload, peer, hops) {
-            Ok(_) => self.record(peer, Direction::Sent, payload),
+            Ok(_) => self.record(peer, Direction::Sent, None, payload),
             // ip(7): it is a broadcast address, of a network that only the system knows of.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::ACCESS) => {
                 self.refuse(Refusal::NoHost, peer.address);
@@ -176,14 +176,24 @@ impl Guard {
         }
     }
 
-    /// Writes a datagram down. The server goes on without.
-    fn record(&mut self, peer: &Peer, direction: Direction, payload: &[u8]) {
+    /// Writes a datagram down, which came to `destination`. The server goes on without.
+    fn record(
+        &mut self,
+        peer: &Peer,
+        direction: Direction,
+        destination: Option<IpAddr>,
+        payload: &[u8],
+    ) {
         if let Some(tap) = &mut self.tap {
             let mut local = peer.local.unwrap_or(self.sockets[peer.socket].local);
-            if direction == Direction::Sent
-                && local.ip().is_multicast()
-                && let Some(ip) = socket::source_towards(peer.address)
-            {
+            let own = local.ip();
+            // The system has chosen where an answer to a group leaves from.
+            let is_chosen =
+                direction == Direction::Sent && (own.is_multicast() || own.is_unspecified());
+            let chosen = is_chosen
+                .then(|| socket::source_towards(peer.address))
+                .flatten();
+            if let Some(ip) = destination.or(chosen) {
                 local.set_ip(ip);
             }
             let result = tap.passed(peer.address, local, direction, payload);

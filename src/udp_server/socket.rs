@@ -1,7 +1,7 @@
 //! A socket of the server. An answer leaves from the address that the datagram was sent to.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Received {
     pub source: SocketAddr,
     /// As in [`Peer`].
     pub local: Option<SocketAddr>,
+    /// Where it was sent to. `None`: to the address of the socket.
+    pub destination: Option<IpAddr>,
     /// The hop limit of an answer; 0: none may leave. As at a router, it is one less than that of the
     /// datagram, but not above the usual one. `None`: the usual one.
     pub hops_left: Option<u8>,
@@ -139,6 +141,7 @@ impl ServerSocket {
             size,
             source,
             local: headers.local,
+            destination: headers.destination,
             hops_left: headers.hop_limit.map(left),
         })
     }

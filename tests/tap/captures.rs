@@ -440,3 +440,36 @@ fn a_server_without_connections_leaves_an_empty_capture() {
     let _ = server.stop();
     assert!(captured(&file).is_empty());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_datagram_to_a_group_has_the_address_of_the_group() {
+    let folder = temporary_folder();
+    let path = |name: &str| folder.path().join(name);
+    for bind in [&["-b", "any"][..], &[]] {
+        let server = udp_server(bind.iter().copied())
+            .args(["--join", "239.1.2.3%lo", "--record"])
+            .arg(path("server.pcapng"))
+            .listen();
+        let group = format!("239.1.2.3:{}", server.port());
+        netkit(["udp-client", &group, "a", "-W", "0.2", "--record"])
+            .arg(path("client.pcapng"))
+            .args(["--multicast-interface", "lo"])
+            .any_stdout()
+            .any_stderr()
+            .any_code()
+            .run();
+        server.wait_for_line("Received from {*}.");
+        let _ = server.stop();
+        let of_server = packets(&fs::read(path("server.pcapng")).unwrap());
+        let of_client = packets(&fs::read(path("client.pcapng")).unwrap());
+        assert_eq!(of_client[0].to.to_string(), group);
+        assert_eq!(of_server[0].to.to_string(), group);
+        assert_eq!(of_server[0].from.port(), of_client[0].from.port());
+        assert_ne!(of_client[0].from.port(), 0);
+        let answer = &of_server[1];
+        assert_eq!(answer.to, of_server[0].from);
+        let ip = answer.from.ip();
+        assert!(!ip.is_multicast() && !ip.is_unspecified(), "{ip}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Linux passes headers, and the source address of an answer, in control messages.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::cmsg_space;
@@ -45,24 +45,25 @@ pub fn receive(
     let message =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let source = message.address.as_ref().and_then(standard);
-    let (mut local, mut hop_limit, mut to_group) = (None, None, false);
+    let (mut local, mut hop_limit, mut destination) = (None, None, None);
     for control in message.cmsgs()? {
         match control {
             // ip(7): the address that an answer should come from, also after a datagram to a group.
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 let ip = Ipv4Addr::from_bits(u32::from_be(info.ipi_spec_dst.s_addr));
                 local = Some(SocketAddrV4::new(ip, port).into());
-                to_group = Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)).is_multicast();
+                let ip = Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr));
+                destination = Some(IpAddr::V4(ip));
             }
             ControlMessageOwned::Ipv6PacketInfo(info) => {
                 let ip = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                to_group = ip.is_multicast();
+                destination = Some(IpAddr::V6(ip));
                 let zone = if ip.is_unicast_link_local() {
                     info.ipi6_ifindex
                 } else {
                     0
                 };
-                local = (!to_group).then(|| SocketAddrV6::new(ip, port, 0, zone).into());
+                local = (!ip.is_multicast()).then(|| SocketAddrV6::new(ip, port, 0, zone).into());
             }
             ControlMessageOwned::Ipv4Ttl(limit) | ControlMessageOwned::Ipv6HopLimit(limit) => {
                 hop_limit = u8::try_from(limit).ok();
@@ -71,8 +72,10 @@ pub fn receive(
         }
     }
     let source = source.ok_or(io::ErrorKind::InvalidData)?;
+    let to_group = destination.is_some_and(|ip| ip.is_multicast());
     let headers = Headers {
         local,
+        destination,
         // RFC 1112: a datagram to a group starts with 1, which says nothing of its way.
         hop_limit: hop_limit.filter(|_| !to_group),
     };

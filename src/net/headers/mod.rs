@@ -7,7 +7,7 @@ mod linux;
 mod other;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use rustix::net::{RecvFlags, recvfrom};
 
@@ -21,6 +21,8 @@ pub use other::{ask, receive, send};
 pub struct Headers {
     /// Our address that an answer should come from.
     pub local: Option<SocketAddr>,
+    /// Where it was sent to: that address, a group, or a broadcast address.
+    pub destination: Option<IpAddr>,
     /// The hop limit (IPv4: time to live) as it arrived.
     pub hop_limit: Option<u8>,
 }
