@@ -198,6 +198,8 @@ fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(ServerName::from(ip));
     }
+    // `:PORT` is this machine.
+    let host = if host.is_empty() { "localhost" } else { host };
     let host = host.strip_suffix('.').unwrap_or(host);
     ServerName::try_from(host.to_owned()).map_err(|_| {
         let host = crate::escape::one_line(host);

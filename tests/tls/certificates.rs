@@ -162,6 +162,21 @@ fn pin(files: &Files) -> String {
 }
 
 #[test]
+fn without_a_host_the_name_is_localhost() {
+    for (name, code) in [("localhost", 0), ("other.test", 1)] {
+        let files = with(&params("own", &[name]));
+        let server = server(&files, "own", &[]);
+        let (ca, port) = (files.path("ca.pem"), format!(":{}", server.port()));
+        netkit(["tcp-client", "--tls", "--tls-ca", &ca, &port])
+            .stdin("exit")
+            .any_stdout()
+            .any_stderr()
+            .code(code)
+            .run();
+    }
+}
+
+#[test]
 fn a_pin_trusts_whatever_else_is_wrong() {
     let mut bad = params("own", &["a.lan"]);
     bad.not_after = date_time_ymd(2021, 2, 3);
