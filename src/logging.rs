@@ -84,9 +84,14 @@ pub fn init(args: &LoggingArgs) {
 /// Whether each line is an object of JSON.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
+/// Whether log lines are JSON.
+pub fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
 /// Prints lines that the user has just asked for by a key or a signal: bare, or as an event.
 pub fn print(lines: &str) {
-    if IS_JSON.load(Ordering::Relaxed) {
+    if is_json() {
         tracing::info!(event = "report", "{}", lines.trim_end());
         return;
     }

@@ -17,6 +17,7 @@ mod memory;
 mod net;
 mod output;
 mod ping;
+mod progress;
 mod proxy;
 mod relay;
 mod server;

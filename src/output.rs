@@ -58,6 +58,11 @@ pub fn interruptions() -> usize {
     INTERRUPTIONS.load(Ordering::Relaxed)
 }
 
+/// Whether the terminal that shows messages too is in the middle of a line of data.
+pub fn line_is_open() -> bool {
+    LINE_IS_OPEN.load(Ordering::Relaxed)
+}
+
 /// What a message has to begin with. It is told once: then the message has ended the line.
 pub fn close_line() -> &'static [u8] {
     if !LINE_IS_OPEN.load(Ordering::Relaxed) || !LINE_IS_OPEN.swap(false, Ordering::Relaxed) {

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::mem;
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -15,8 +16,10 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
 use rustix::net::SendFlags;
+use rustix::process::getpgrp;
+use rustix::termios::tcgetpgrp;
 
-use crate::output::{close_line, reopen, write_ready};
+use crate::output::{close_line, line_is_open, reopen, write_ready};
 use crate::units::grouped;
 use crate::wait::{Deadline, OUT, Waker, lock, wait_for};
 
@@ -75,9 +78,9 @@ impl State {
 /// standard error refuses is lost: there is nowhere left to say so. If the same terminal is in the
 /// middle of a line of data, the log line begins on the next.
 pub fn write_line(line: &[u8]) {
-    let end = close_line();
-    if !end.is_empty() {
-        return write_line(&[end, line].concat());
+    let start = start_of_line();
+    if !start.is_empty() {
+        return write_line(&[start, line].concat());
     }
     let stderr = stderr();
     let mut state = lock(&stderr.state);
@@ -90,6 +93,58 @@ pub fn write_line(line: &[u8]) {
         state.lost += 1;
     } else {
         stderr.let_wait(&mut state, line);
+    }
+}
+
+/// What has to be written before a line: it erases the status, or ends the line that is open.
+fn start_of_line() -> &'static [u8] {
+    if HAS_STATUS.swap(false, Ordering::Relaxed) {
+        return ERASE;
+    }
+    close_line()
+}
+
+/// Whether a status stands in the last line of the terminal.
+static HAS_STATUS: AtomicBool = AtomicBool::new(false);
+
+/// Erases the line of the cursor.
+const ERASE: &[u8] = b"\r\x1b[K";
+
+/// Whether standard error is a terminal that moves its cursor where it is told to.
+pub fn has_cursor() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
+}
+
+/// Draws `text` into the last line of the terminal, in place of the status before. Lines and data erase
+/// it. It is left out while lines wait, data has not ended its line, or another program has the terminal.
+pub fn show_status(text: &str) {
+    let has_terminal = tcgetpgrp(io::stderr()).map_or(true, |group| group == getpgrp());
+    if !has_terminal || line_is_open() {
+        return;
+    }
+    let stderr = stderr();
+    let mut state = lock(&stderr.state);
+    if state.is_idle() {
+        HAS_STATUS.store(true, Ordering::Relaxed);
+        let status = [ERASE, text.as_bytes()].concat();
+        let count = stderr.write_now(&status).unwrap_or(status.len());
+        if count < status.len() {
+            stderr.let_wait(&mut state, &status[count..]);
+        }
+    }
+}
+
+/// Erases the status: data follows on the same terminal.
+pub fn erase_status() {
+    if HAS_STATUS.swap(false, Ordering::Relaxed) {
+        write_line(ERASE);
+    }
+}
+
+/// The status stays as a line.
+pub fn keep_status() {
+    if HAS_STATUS.swap(false, Ordering::Relaxed) {
+        write_line(b"\n");
     }
 }
 
@@ -139,11 +194,11 @@ impl Dumps {
             return Ok(None);
         }
         // As a log line does.
-        let end = close_line();
-        let lines = if end.is_empty() {
+        let start = start_of_line();
+        let lines = if start.is_empty() {
             Cow::from(dump)
         } else {
-            Cow::from([end, dump].concat())
+            Cow::from([start, dump].concat())
         };
         let count = self.stderr.write_now(&lines)?;
         state.taken += 1;

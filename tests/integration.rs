@@ -37,6 +37,7 @@ mod logging;
 mod max_rate;
 #[cfg(target_os = "linux")]
 mod privileged;
+mod progress;
 mod proxy;
 mod proxy_header;
 mod readme;

@@ -256,6 +256,7 @@ impl<'a, T: Target, F: Clone + Send> Checker<'a, T, F> {
         ports: &[usize],
         begin: &impl Fn(&'a T, F) -> A,
     ) -> Result<(), Failure> {
+        self.report.course.asked = self.report.targets.len() - ports.len();
         let mut waiting = ports.iter().copied();
         let mut under_way: Vec<(usize, A)> = Vec::new();
         loop {
@@ -273,7 +274,7 @@ impl<'a, T: Target, F: Clone + Send> Checker<'a, T, F> {
             if under_way.is_empty() {
                 return Ok(());
             }
-            let mut wake = Deadline::NEVER;
+            let mut wake = self.report.show_progress();
             for (_, attempt) in &mut under_way {
                 attempt.proceed();
                 wake = wake.min(attempt.wake());
@@ -311,6 +312,7 @@ impl<'a, T: Target, F: Clone + Send> Checker<'a, T, F> {
     }
 
     fn settle(&mut self, port: usize, checked: Checked) -> Result<(), Failure> {
+        self.report.course.asked += 1;
         if !self.is_last_round && checked.may_change() {
             self.pending.push((port, checked));
             return Ok(());

@@ -6,22 +6,39 @@ use super::{Checked, State, Target};
 use crate::exit::{Failure, Worst};
 use crate::json::{Event, milliseconds};
 use crate::output::Queue;
-use crate::units::{ip, told};
+use crate::progress::{Look, Progress};
+use crate::stderr;
+use crate::units::{grouped, ip, told};
 use crate::wait::{Deadline, Set};
 
 pub struct Report<'a, T> {
     pub targets: &'a [T],
     pub stdout: Queue,
-    json: bool,
-    verbose: bool,
+    style: Style,
     began: Instant,
     /// The results, by port. What was told is gone.
     results: Vec<Option<Checked>>,
     told: usize,
+    pub course: Course,
     counts: [usize; 4],
     worst: Worst,
     /// Of a single port, why it is not open.
     failure: Option<Failure>,
+}
+
+struct Style {
+    json: bool,
+    verbose: bool,
+}
+
+/// How far the check is.
+#[derive(Default)]
+pub struct Course {
+    /// How many ports were asked in this round, or need not be.
+    pub asked: usize,
+    open: usize,
+    /// What the user sees of it.
+    pub progress: Option<Progress>,
 }
 
 impl<'a, T: Target> Report<'a, T> {
@@ -35,11 +52,11 @@ impl<'a, T: Target> Report<'a, T> {
         let mut report = Self {
             targets,
             stdout: Queue::open(true)?,
-            json,
-            verbose,
+            style: Style { json, verbose },
             began: Instant::now(),
             results: targets.iter().map(|_| None).collect(),
             told: 0,
+            course: Course::default(),
             counts: [0; 4],
             worst: Worst::default(),
             failure: None,
@@ -51,8 +68,33 @@ impl<'a, T: Target> Report<'a, T> {
         Ok(report)
     }
 
+    /// Shows how far the check is, if that is due. Returns when it is due again.
+    pub fn show_progress(&mut self) -> Deadline {
+        let Some(progress) = &mut self.course.progress else {
+            return Deadline::NEVER;
+        };
+        if progress.due().has_passed() {
+            let (asked, open) = (self.course.asked, self.course.open);
+            let found = format!("{} open", grouped(open as u64));
+            let line = |look: &Look, width| look.count("ports", &found, width);
+            progress.show(asked as u64, line, |look| {
+                let ports = look.size;
+                tracing::info!(
+                    event = "progress",
+                    asked,
+                    open,
+                    ports,
+                    "{}",
+                    line(look, usize::MAX)
+                );
+            });
+        }
+        progress.due()
+    }
+
     /// The result of a port is final. Tells it once all before it are.
     pub fn settle(&mut self, port: usize, checked: Checked) -> Result<(), Failure> {
+        self.course.open += usize::from(checked.state == State::Open);
         self.results[port] = Some(checked);
         while let Some(checked) = self.results.get_mut(self.told).and_then(Option::take) {
             self.tell(&self.targets[self.told], checked)?;
@@ -68,7 +110,7 @@ impl<'a, T: Target> Report<'a, T> {
         pending: &[(usize, Checked)],
         next: Deadline,
     ) -> Result<(), Failure> {
-        if self.verbose {
+        if self.style.verbose {
             let delay = next.length();
             let (all, open) = (self.targets.len(), self.targets.len() - pending.len());
             let why = match pending {
@@ -79,9 +121,10 @@ impl<'a, T: Target> Report<'a, T> {
             tracing::info!("attempt {number}: {why}; next in {}", told(delay));
         }
         while !next.has_passed() {
+            let due = self.show_progress();
             let mut set = Set::new();
             let stdout = self.stdout.watch(&mut set);
-            if set.wait(next)?[stdout] {
+            if set.wait(next.min(due))?[stdout] {
                 self.stdout.go_on()?;
             }
         }
@@ -90,9 +133,12 @@ impl<'a, T: Target> Report<'a, T> {
 
     /// Prints the summary. The error carries the exit code; of a single port it says what failed.
     pub fn finish(mut self, limit: Deadline) -> Result<(), Failure> {
+        // The summary takes its place.
+        stderr::erase_status();
+        self.course.progress = None;
         let time = self.began.elapsed();
         let [open, closed, silent, failed] = self.counts;
-        if self.json {
+        if self.style.json {
             let event = Event::new("summary")
                 .with("open", open)
                 .with("closed", closed)
@@ -119,7 +165,7 @@ impl<'a, T: Target> Report<'a, T> {
     }
 
     fn is_summed_up(&self) -> bool {
-        self.targets.len() > 1 && !self.json
+        self.targets.len() > 1 && !self.style.json
     }
 
     fn tell(&mut self, target: &T, checked: Checked) -> Result<(), Failure> {
@@ -127,7 +173,7 @@ impl<'a, T: Target> Report<'a, T> {
         if let Some(failure) = &checked.failure {
             self.worst.add(failure.exit);
         }
-        if self.json {
+        if self.style.json {
             if let Some(failure) = &checked.failure
                 && checked.state == State::Failed
             {
@@ -143,7 +189,7 @@ impl<'a, T: Target> Report<'a, T> {
                 Ok(())
             }
             (Some(failure), line) if self.is_summed_up() => {
-                if self.verbose {
+                if self.style.verbose {
                     let line = line.unwrap_or_else(|| failure.to_string());
                     tracing::info!("{line}");
                 }
@@ -163,6 +209,7 @@ impl<'a, T: Target> Report<'a, T> {
 
     fn print(&mut self, line: Option<String>) -> Result<(), Failure> {
         line.map_or(Ok(()), |line| {
+            stderr::erase_status();
             self.stdout.push(format!("{line}\n").as_bytes())
         })
     }

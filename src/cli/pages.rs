@@ -41,7 +41,9 @@ const ENDING: (&str, &[&str]) = (
 );
 const WATCHING: (&str, &[&str]) = (
     "Watching",
-    &["hex_dump", "record", "append", "timing", "raw"],
+    &[
+        "hex_dump", "record", "append", "timing", "progress", "expected", "raw",
+    ],
 );
 const SOCKET: (&str, &[&str]) = (
     "Socket",

@@ -1,9 +1,10 @@
-//! How full the receive queues of UDP sockets are, as Linux shows it for this machine.
+//! How full the queues of sockets are, as Linux shows it for this machine: those of UDP for receiving,
+//! and those of TCP for sending.
 
 use std::collections::HashSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::socket::is_local;
 
@@ -42,7 +43,22 @@ impl Backlog {
     }
 }
 
-/// The sockets of both families.
+/// How many bytes of a TCP connection were sent, or wait to be, and its peer's system has not
+/// acknowledged. `None` on other systems than Linux, and for other sockets.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> Option<u64> {
+    let inode = rustix::fs::fstat(socket).ok()?.st_ino.to_string();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].iter();
+    let mut tables = tables.filter_map(|path| fs::read_to_string(path).ok());
+    tables.find_map(|table| {
+        let mut rows = table.lines().map(|line| line.split_ascii_whitespace());
+        // Column 9 has the inode, and 4 the two queues (proc(5)).
+        let mut own = rows.find(|row| row.clone().nth(9) == Some(&inode))?;
+        let (queued, _) = own.nth(4)?.split_once(':')?;
+        u64::from_str_radix(queued, 16).ok()
+    })
+}
+
+/// The UDP sockets of both families.
 fn tables() -> Option<String> {
     let table = fs::read_to_string("/proc/net/udp").ok()?;
     Some(table + &fs::read_to_string("/proc/net/udp6").unwrap_or_default())
@@ -181,5 +197,30 @@ mod tests {
             prop_assert_eq!(sum([line.as_str()].into_iter(), &keys), Some(backlog));
             prop_assert_eq!(Socket::read(&line).unwrap().inode, u64::from(inode));
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_peer_does_not_read_is_not_acknowledged() {
+        use std::io::{Read as _, Write as _};
+        use std::net::{TcpListener, TcpStream};
+
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let mut peer = listener.accept().unwrap().0;
+            assert_eq!(unacknowledged(client.as_fd()), Some(0), "{address}");
+            client.set_nonblocking(true).unwrap();
+            let mut sent = 0;
+            while let Ok(count) = client.write(&[0; 16_000]) {
+                sent += count;
+            }
+            let queued = unacknowledged(client.as_fd()).unwrap();
+            assert!(queued > 0 && queued < sent as u64, "{queued} of {sent}");
+            peer.read_exact(&mut vec![0; sent]).unwrap();
+            while unacknowledged(client.as_fd()) != Some(0) {}
+        }
+        let file = fs::File::open("/dev/null").unwrap();
+        assert_eq!(unacknowledged(file.as_fd()), None);
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::duplex::Fault;
 use super::pace::Pace;
+use super::watch::Queued;
 use super::{Direction, Session};
+use crate::progress::Plan;
 use crate::units::Patience;
 use crate::wait::Deadline;
 
@@ -32,6 +34,10 @@ pub struct Rules {
     pub pace: Pace,
     /// How many bytes a second may pass in each direction.
     pub max_rate: Option<usize>,
+    /// What the user is shown of the session while it runs.
+    pub progress: Option<Plan>,
+    /// Tells what the remote's system has not acknowledged.
+    pub queued: Queued,
 }
 
 /// What the remote sees if local input ends without a byte.
@@ -55,6 +61,8 @@ impl Rules {
         deadline: Deadline::NEVER,
         pace: Pace::None,
         max_rate: None,
+        progress: None,
+        queued: |_| None,
     };
 }
 

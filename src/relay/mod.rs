@@ -15,9 +15,11 @@
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
 //! `ending` says when a session is over, `pace` when the next piece of input is sent, `leftover` what the
-//! next session gets of it. `rate` limits how fast bytes pass. `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has
+//! next session gets of it. `rate` limits how fast bytes pass, and
+//! `watch` shows how many have. `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has
 //! the system calls that do so without a copy.
 
+mod direction;
 pub mod duplex;
 mod ending;
 mod leftover;
@@ -26,19 +28,19 @@ pub mod pace;
 mod pump;
 mod rate;
 mod splice;
+mod watch;
 
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::units::Patience;
-use crate::wait::{Deadline, GONE, IN, Key, OUT, Set, pause};
+use crate::wait::{Deadline, GONE, IN, Key, Set, pause};
+use direction::Direction;
 use duplex::{Duplex, Fault, HEAD, Reader, WhenClosed, Writer, is_gone};
 use ending::HALF_CLOSE_WAIT;
 pub use ending::{NoInput, Rules};
 pub use leftover::Leftover;
-use pump::Pump;
-use rate::Rate;
-use splice::Step;
+use watch::Watch;
 
 /// Why a session did not come to its end.
 #[derive(Debug)]
@@ -76,12 +78,14 @@ pub fn relay(local: Duplex, remote: Duplex, rules: &Rules) -> (Traffic, Result<(
         rules,
         outgoing: Direction::new(local.reader, remote.writer, rules),
         incoming: Direction::new(remote.reader, local.writer, rules),
+        watch: Watch::start(rules),
         has_hinted: false,
         ignores_hang_up: false,
         awaits_end: false,
         unread_at: Deadline::NEVER,
     };
     let mut result = session.run();
+    session.show_end();
     // A capture has the reset too.
     session.reset_after(&result);
     result = session.finish_tap(result);
@@ -102,6 +106,7 @@ struct Session<'a> {
     /// From the local end to the remote.
     outgoing: Direction,
     incoming: Direction,
+    watch: Option<Watch>,
     /// The user has been told what the session waits for.
     has_hinted: bool,
     /// A remote on a Unix socket has gone. That is no error before bytes cannot be sent.
@@ -139,6 +144,7 @@ impl Session<'_> {
                 self.output_failed(ErrorKind::BrokenPipe.into())?;
             }
             let limit = end.min(idle).min(deadline).min(hint_at);
+            let limit = limit.min(self.show_progress());
             self.advance(limit.min(self.unread_at))?;
         }
         self.await_acknowledgement().map_err(wait_failed)?;
@@ -368,93 +374,4 @@ impl Session<'_> {
 /// poll(2) itself failed.
 fn wait_failed(error: io::Error) -> Broken {
     Broken::Local(Fault::Read(error))
-}
-
-/// One direction of a session.
-struct Direction {
-    pump: Pump,
-    first_move: Option<Instant>,
-    /// When bytes moved last. At first the start of the session.
-    last_move: Instant,
-    end: Option<Instant>,
-    /// Why the direction ended early. The session reports it when both have ended.
-    failure: Option<Fault>,
-    rate: Option<Rate>,
-}
-
-impl Direction {
-    fn new(reader: Reader, writer: Writer, rules: &Rules) -> Self {
-        Self {
-            rate: rules.max_rate.map(Rate::new),
-            pump: Pump::new(reader, writer),
-            first_move: None,
-            last_move: Instant::now(),
-            end: None,
-            failure: None,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.end.is_some()
-    }
-
-    fn end(&mut self, failure: Option<Fault>) {
-        self.end = Some(Instant::now());
-        self.failure = failure;
-    }
-
-    /// Ends it because of `error`. If it had ended already, it failed none the less.
-    fn fail(&mut self, error: io::Error) {
-        self.end.get_or_insert_with(Instant::now);
-        self.failure.get_or_insert(Fault::Write(error));
-    }
-
-    /// How the connection that is written to broke. `None`: it did not, or this direction has ended.
-    fn reset(&self) -> Option<io::Error> {
-        let is_open = !self.has_ended();
-        is_open.then(|| self.pump.writer.take_error()).flatten()
-    }
-
-    /// Moves bytes. Returns whether that was the last of them.
-    fn step(&mut self) -> Result<bool, Fault> {
-        let before = self.pump.written;
-        let allows = |rate: &Rate| rate.allows(Instant::now());
-        let step = self
-            .pump
-            .step(self.rate.as_ref().map_or(usize::MAX, allows))?;
-        if let Step::Moved(_) = step {
-            self.last_move = Instant::now();
-            self.first_move.get_or_insert(self.last_move);
-        }
-        if let Some(rate) = &mut self.rate {
-            rate.took(self.pump.written - before, Instant::now());
-        }
-        Ok(step == Step::End)
-    }
-
-    /// Sends the end that TLS tells.
-    fn flush(&self) {
-        // It fails if the connection is over, which a read shows.
-        let _ = self.pump.writer.flush();
-    }
-
-    /// Until when it may move nothing. `None`: it may.
-    fn paused_until(&self) -> Option<Deadline> {
-        let is_reading = !self.has_ended() && !self.pump.is_writing();
-        let due = self.rate.as_ref().filter(|_| is_reading)?.due();
-        (!due.has_passed()).then_some(due)
-    }
-
-    /// Adds what the next step waits for. `None`: the step is due at once.
-    fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
-        if self.has_ended() {
-            let writer = &self.pump.writer;
-            return Some(set.add(writer.fd().filter(|_| writer.is_flushing()), OUT));
-        }
-        if self.paused_until().is_some() {
-            return Some(Key::ABSENT);
-        }
-        let (fd, events) = self.pump.waits_for()?;
-        Some(set.add(fd, events))
-    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::input::Crlf;
+use crate::progress::{Plan, SizeArgs};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Encoding, Reader, Writer};
 use crate::tap::TapArgs;
@@ -46,7 +47,9 @@ pub struct StreamArgs {
     ///
     /// A tenth of a second's worth may pass at once. On a server that is for each connection.
     #[arg(long, value_name = "SIZE", value_parser = size, visible_alias = "limit-rate")]
-    pub max_rate: Option<usize>,
+    max_rate: Option<usize>,
+    #[command(flatten)]
+    progress: SizeArgs,
     #[command(flatten)]
     pub tap: TapArgs,
 }
@@ -77,12 +80,26 @@ impl StreamArgs {
         /// With `--send-only` only the peer's end is still to come, and not every server ends.
         const SEND_ONLY_WAIT: Duration = Duration::from_millis(500);
         Rules {
-            max_rate: self.max_rate,
+            progress: self.progress.of_stdio(),
             half_close_wait: self.half_close_wait,
             wait_after_eof: self
                 .wait_after_eof
                 .or(self.send_only.then_some(SEND_ONLY_WAIT)),
+            ..self.passing()
+        }
+    }
+
+    /// How a session with anything passes bytes.
+    pub fn passing(&self) -> Rules {
+        Rules {
+            max_rate: self.max_rate,
+            progress: self.progress.asked_for(),
             ..Rules::PATIENT
         }
+    }
+
+    /// What a check of `count` ports shows.
+    pub fn progress_of_check(&self, count: usize) -> Option<Plan> {
+        self.progress.progress.of_check(count)
     }
 }

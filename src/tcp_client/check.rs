@@ -16,6 +16,7 @@ use crate::net::connect::ConnectArgs;
 use crate::net::services::Protocol;
 use crate::net::target::{self, Address};
 use crate::ping::options::PingArgs;
+use crate::progress::Progress;
 use crate::proxy::{self, Dialer, Route};
 use crate::tls::Connector;
 use crate::units::{number, positive_duration};
@@ -108,7 +109,8 @@ pub fn run(
     };
     let plan = args.plan(connect, deadline);
     let end = plan.end();
-    let report = Report::start(&targets, &words.join(" "), args.json, logging.verbose > 0)?;
+    let mut report = Report::start(&targets, &words.join(" "), args.json, logging.verbose > 0)?;
+    report.course.progress = Progress::start(all.stream.progress_of_check(targets.len()));
     crate::check::run(
         report,
         &plan,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::exit::{self, Exit, Failure, blame, cause};
 use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
+use crate::net::backlog::unacknowledged;
 use crate::net::connect::ConnectArgs;
 use crate::net::services::Protocol;
 use crate::net::stream::Stream;
@@ -325,6 +326,7 @@ impl Args {
             idle_timeout: self.idle_timeout,
             deadline,
             pace: self.pace(),
+            queued: unacknowledged,
             ..self.stream.rules()
         }
     }

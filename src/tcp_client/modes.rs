@@ -38,6 +38,8 @@ pub const OPTIONS: &Rows = &[
     (&["raw", "wait_after_eof"], &[TALK, SEND, GET]),
     (&["hex_dump", "record", "append"], &[TALK, SEND, GET]),
     (&["idle_timeout", "timing", "max_rate"], &[TALK, SEND, GET]),
+    (&["progress"], &[TALK, SEND, GET, CHECK]),
+    (&["expected"], &[TALK, SEND, GET]),
     (&["tls", "tls_ca", "tls_pin", "tls_insecure"], ENCRYPTED),
     (&["tls_cert", "tls_key", "tls_alpn", "tls_min"], ENCRYPTED),
     (&["tls_name"], ENCRYPTED),

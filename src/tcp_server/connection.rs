@@ -13,6 +13,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::LimitArgs;
 use super::ended::Ended;
 use crate::exit::Failure;
+use crate::net::backlog::unacknowledged;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::proxy::header::{self, Ends as NamedEnds, PATIENCE};
@@ -215,6 +216,7 @@ impl Connection {
         failure: impl FnOnce(&Fault) -> Failure,
     ) -> Result<(), Ended> {
         let rules = Rules {
+            queued: unacknowledged,
             idle_timeout: self.idle_timeout,
             deadline: self.session_end,
             ..rules

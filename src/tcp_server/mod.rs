@@ -231,7 +231,7 @@ impl Args {
             header: self.header.clone(),
             tls: tls.tls.then(|| Connector::new(&tls)).transpose()?,
             listeners: own.collect::<io::Result<_>>()?,
-            max_rate: self.stream.max_rate,
+            rules: self.stream.passing(),
         })
     }
 

@@ -61,7 +61,10 @@ pub const OPTIONS: &Rows = &[
     (&["hex_dump", "record", "append"], ALL),
     (&["raw", "no_shutdown", "half_close_wait"], &[STDIO]),
     (&["wait_after_eof"], &[STDIO]),
-    (&["max_rate"], &[STDIO, EXEC, FORWARD]),
+    (
+        &["max_rate", "progress", "expected"],
+        &[STDIO, EXEC, FORWARD],
+    ),
     (&["stdio"], &[STDIO, EXEC]),
     (&["keep_open"], ALL),
 ];

@@ -95,6 +95,20 @@ impl Terminal {
         String::from_utf8_lossy(&line).into_owned()
     }
 
+    /// Waits until `text` has been shown, anywhere.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        let found = self.screen.wait(Instant::now() + DEADLINE, |state| {
+            let mut places = state.bytes.windows(text.len());
+            places.any(|bytes| bytes == text.as_bytes()).then_some(())
+        });
+        assert!(
+            found.is_some(),
+            "the terminal should show {text:?} in {}",
+            shown(&self.screen.bytes())
+        );
+    }
+
     /// Asserts that nothing more is shown. Call it when the programs on the terminal have ended.
     #[track_caller]
     pub fn finish(self) {

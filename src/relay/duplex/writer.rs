@@ -12,6 +12,7 @@ use super::{Descriptor, Fault, Kind, note};
 use crate::escape::TerminalEscape;
 use crate::input::Crlf;
 use crate::output::{self, write_ready};
+use crate::stderr;
 use crate::tap::{Direction, End, Tap};
 use crate::tls::Session;
 use crate::wait::{Deadline, if_ready};
@@ -134,6 +135,9 @@ impl Writer {
 
     /// Writes what the descriptor takes without blocking, and records it. `None`: nothing.
     pub fn put(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        if self.sink_of(Kind::Terminal).is_some() {
+            stderr::erase_status();
+        }
         let result = match &self.sink {
             None => Ok(bytes.len()),
             Some(Descriptor { tls: Some(tls), .. }) => tls.write(bytes),

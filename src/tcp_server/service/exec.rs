@@ -41,8 +41,7 @@ pub fn handle(
     let wait_after_eof = (!args.recv_only).then_some(Duration::ZERO);
     let rules = Rules {
         wait_after_eof,
-        max_rate: args.max_rate,
-        ..Rules::PATIENT
+        ..args.passing()
     };
     let name = program.to_string();
     connection.relay(local, remote, rules, |fault| fault.failure(&name, &name))?;

@@ -37,8 +37,8 @@ pub struct Way {
     pub tls: Option<Connector>,
     /// The addresses of this server. A connection to one of them would be forwarded again, and again.
     pub listeners: Vec<Endpoint>,
-    /// How many bytes a second may pass each way.
-    pub max_rate: Option<usize>,
+    /// How bytes pass.
+    pub rules: Rules,
 }
 
 impl Forward {
@@ -69,10 +69,7 @@ impl Forward {
         // The client still gets what the target sent before it went away.
         local.writer.when_closed = WhenClosed::FailsAtTheEnd;
         let remote = connection.duplex()?;
-        let rules = Rules {
-            max_rate: self.way.max_rate,
-            ..Rules::PATIENT
-        };
+        let rules = self.way.rules.clone();
         connection.relay(local, remote, rules, |fault| match fault {
             Fault::Read(error) => self.failure("read", error),
             Fault::Write(error) => self.failure("write", error),
