@@ -10,6 +10,7 @@
 //! | `proxy_header` | the PROXY protocol |
 //! | `proxy` | the way through SOCKS and HTTP proxies |
 //! | `readme` | what the README and docs/ show is what happens |
+//! | `recipes` | the recipes of docs/recipes.md do what they say |
 //! | `relay` | much data, out and back |
 //! | `systemd` | servers that systemd starts |
 //! | `tap` | `-x` and `--record` into files, pipes and terminals; what they hold up |
@@ -41,6 +42,7 @@ mod progress;
 mod proxy;
 mod proxy_header;
 mod readme;
+mod recipes;
 mod relay;
 mod systemd;
 mod tap;
