@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::harness::{
     Peer, Process, Program, ReservedPort, netkit, netkit_path, peer, program, tcp_server,
     temporary_folder, udp_server,
@@ -137,6 +139,31 @@ fn one_looks_into_a_connection() {
         .run();
     between.wait_for_line("< {*} 4d69 6368 6165 6c0a {*}Michael.");
     between.wait_for_line("> {*} 5765 6c63 6f6d 6521{*}Welcome!{*}");
+}
+
+#[test]
+fn wireshark_opens_what_was_recorded() {
+    let folder = temporary_folder();
+    let target = tcp_server([]).listen();
+    let command = with(
+        recipe("Look into a connection")[1],
+        &[("9999", "0"), ("HOST:PORT", &target.address())],
+    );
+    let between = shell(&format!("exec {command}")).current_dir(folder.path());
+    let between = between.any_stderr().start();
+    netkit(["tcp-client", &address(&between)])
+        .stdin("Michael\n")
+        .stdout("Welcome!Hello, Michael!\n")
+        .run();
+    between.signal(Signal::TERM);
+    between.finish();
+    let file = folder.path().join("FILE.pcapng");
+    let Some(tshark) = peer("tshark", ["-q", "-z", "follow,tcp,ascii,0", "-r"]) else {
+        return;
+    };
+    let followed = tshark.arg(&file).code(0).run().stdout;
+    let followed = String::from_utf8(followed).unwrap();
+    assert!(followed.contains("Hello, Michael!"), "{followed}");
 }
 
 #[test]
