@@ -33,11 +33,10 @@ pub struct StreamArgs {
     /// Keep the sending side open when input ends
     #[arg(long)]
     pub no_shutdown: bool,
-    /// After the peer's end, leave a silent input
+    /// After the peer ends, wait TIME for more input
     ///
-    /// After TIME of silence: `0` leaves at once, `forever` waits for the end of input. By default a
-    /// terminal, or an input that has delivered nothing, is left after 0.5s. Any other input is sent to
-    /// its end.
+    /// `0` leaves at once, `forever` waits for the end of input. By default netkit leaves a terminal, or an
+    /// input that has delivered nothing, after 0.5s. It sends any other input to its end.
     #[arg(long, value_name = "TIME", value_parser = patience)]
     half_close_wait: Option<Patience>,
     /// Wait at most TIME for the peer after input ends
@@ -45,7 +44,7 @@ pub struct StreamArgs {
     wait_after_eof: Option<Duration>,
     /// Pass at most SIZE bytes a second each way
     ///
-    /// A tenth of a second's worth may pass at once. On a server that is for each connection.
+    /// A tenth of a second's worth may pass at once. On a server the limit is for each connection.
     #[arg(long, value_name = "SIZE", value_parser = size, visible_alias = "limit-rate")]
     max_rate: Option<usize>,
     #[command(flatten)]

@@ -28,7 +28,7 @@ pub struct OwnArgs {
     /// Speak no TLS before 1.2 or 1.3 [default: 1.2]
     #[arg(long, value_name = "VERSION")]
     pub tls_min: Option<Version>,
-    /// Take an end that TLS does not tell for one
+    /// Accept an end that TLS did not announce
     ///
     /// By default an end without `close_notify` is an error: anybody on the way may have cut the
     /// connection off.
@@ -53,7 +53,7 @@ pub struct ClientTlsArgs {
     pub tls: bool,
     /// Trust the authorities in FILE, not the system's
     ///
-    /// The server's own certificate may stand there too; then nobody has to have signed it. May be
+    /// FILE may also hold the server's own certificate, which then needs no signer. May be
     /// repeated. Otherwise `SSL_CERT_FILE`, `SSL_CERT_DIR` or the system names the authorities.
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Vec<PathBuf>,
@@ -71,7 +71,7 @@ pub struct ClientTlsArgs {
     /// Save the server's certificates in FILE (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_save_chain: Option<PathBuf>,
-    /// With -z: exit 1 if the certificate ends in TIME
+    /// With -z: exit 1 if it expires within TIME
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub tls_expiry: Option<Duration>,
     #[command(flatten)]
@@ -85,7 +85,7 @@ pub struct ServerTlsArgs {
     /// Without --tls-cert a certificate is made; its fingerprint is printed for --tls-pin.
     #[arg(long, visible_alias = "ssl")]
     pub tls: bool,
-    /// Let in only clients with a certificate by FILE
+    /// Accept only clients that FILE's CA has signed
     #[arg(long, value_name = "FILE")]
     pub tls_client_ca: Vec<PathBuf>,
     /// Put NAME into the certificate that is made
@@ -99,7 +99,7 @@ pub struct ServerTlsArgs {
     /// Ask the target for NAME, and verify that
     #[arg(long, value_name = "NAME")]
     forward_tls_name: Option<String>,
-    /// Trust the target by FILE, not by the system
+    /// Trust the authorities in FILE for the target
     #[arg(long, value_name = "FILE")]
     forward_tls_ca: Vec<PathBuf>,
     /// Trust any certificate of the target

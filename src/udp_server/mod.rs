@@ -76,7 +76,7 @@ pub struct Args {
     sh_exec: Option<String>,
     /// Stop a program after TIME without a datagram [default: 60s]
     ///
-    /// With --service stdio: end once nothing moved for TIME after the first datagram [default: never].
+    /// With --service stdio: end after TIME without data, once a datagram has come [default: never].
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     idle_timeout: Option<Duration>,
     /// Run at most N programs at once (3/4 per host) [default: 256]
