@@ -18,6 +18,7 @@ use crate::logging::LoggingArgs;
 use crate::net::address::HostPort;
 use crate::net::backlog::unacknowledged;
 use crate::net::connect::ConnectArgs;
+use crate::net::race::Connected;
 use crate::net::services::Protocol;
 use crate::net::stream::Stream;
 use crate::net::target::Address;
@@ -27,7 +28,7 @@ use crate::relay::duplex::{Duplex, Reader, Writer};
 use crate::relay::options::StreamArgs;
 use crate::relay::pace::{Pace, Pieces};
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
-use crate::tap::{self, Direction, End};
+use crate::tap::{self, Direction, End, Tap};
 use crate::tls::{ClientTlsArgs, Connector, Session};
 use crate::units::positive_duration;
 use crate::wait::Deadline;
@@ -120,7 +121,8 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let connection = dialer.connect(&target, deadline)?;
     let name = connection.name(&target);
-    if connection.reset.is_none() {
+    let was_reset = connection.reset.is_some();
+    if !was_reset {
         let ends = || connection.ends().map(Ends::from);
         args.header.send(&connection.stream, ends, &name)?;
     }
@@ -133,8 +135,8 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         name: &name,
         limit: args.connect.limit_since(connection.resolved, deadline),
     };
-    let connector = connector.filter(|_| connection.reset.is_none());
-    let ends = connection.ends();
+    let connector = connector.filter(|_| !was_reset);
+    let (ends, times) = (connection.ends(), Times::of(start, &connection));
     let socket = Arc::new(connection.stream);
     let session = handshake.with(connector.as_ref(), &socket, &status)?;
     let encrypted = Instant::now();
@@ -144,41 +146,24 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     };
     let ends = ends.map(|(local, remote)| tap::Ends::new(local, remote));
     let tap = taps.map(|taps| taps.session(None, ends, Direction::Sent, &name));
-    if let Some(tap) = &tap {
-        remote.record(tap);
-    }
+    tap.iter().for_each(|tap| remote.record(tap));
     let remote = args.stream.remote(remote);
-    let writer = Writer::stdout(args.stream.raw)?;
-    let reader = reader.with_head();
-    let local = args.stream.local(Duplex { reader, writer });
-    let was_reset = connection.reset.is_some();
+    let local = args.local(reader)?;
     let (traffic, result) = match connection.reset {
-        Some(error) => {
-            if let Some(tap) = &tap {
-                tap.ended(Direction::Received, End::Reset);
-            }
-            (Traffic::default(), Err(Broken::Receive(error)))
-        }
+        Some(error) => broken_before(tap.as_ref(), error),
         None => relay(local, remote, &args.rules(&target, deadline)),
     };
     if let (Some(session), Ok(())) = (&session, &result) {
         close(session, &traffic);
     }
     // If relay has failed, it has waited for the files.
-    let recorded = match &tap {
-        Some(tap) if result.is_ok() || was_reset => tap.close(deadline),
-        _ => Ok(()),
-    };
+    let waits = result.is_ok() || was_reset;
+    let recorded = tap
+        .filter(|_| waits)
+        .map_or(Ok(()), |tap| tap.close(deadline));
     if args.timing {
-        let times = Times {
-            start,
-            resolved: connection.resolved,
-            established: connection.established,
-            proxied: connection.via.as_ref().map(|via| via.passed),
-            encrypted: session.is_some().then_some(encrypted),
-            first_received: traffic.first_received,
-        };
-        times.tell();
+        let encrypted = session.is_some().then_some(encrypted);
+        times.tell(encrypted, traffic.first_received);
     }
     if result.is_ok() {
         http::explain_silence(&traffic, &name);
@@ -188,6 +173,14 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     recorded
 }
 
+/// The session of a connection that its peer has reset before it began.
+fn broken_before(tap: Option<&Tap>, error: io::Error) -> (Traffic, Result<(), Broken>) {
+    if let Some(tap) = tap {
+        tap.ended(Direction::Received, End::Reset);
+    }
+    (Traffic::default(), Err(Broken::Receive(error)))
+}
+
 /// When each step of a session was done, for `--timing`.
 struct Times {
     start: Instant,
@@ -195,12 +188,19 @@ struct Times {
     established: Instant,
     /// The last proxy had connected.
     proxied: Option<Instant>,
-    encrypted: Option<Instant>,
-    first_received: Option<Instant>,
 }
 
 impl Times {
-    fn tell(&self) {
+    fn of(start: Instant, connection: &Connected) -> Self {
+        Self {
+            start,
+            resolved: connection.resolved,
+            established: connection.established,
+            proxied: connection.via.as_ref().map(|via| via.passed),
+        }
+    }
+
+    fn tell(&self, encrypted: Option<Instant>, first_received: Option<Instant>) {
         let since_start = |at: Instant| format!("{:.1} ms", (at - self.start).as_secs_f64() * 1e3);
         let step = |name: &str, at: Option<Instant>| {
             at.map_or_else(String::new, |at| format!("{name} {}, ", since_start(at)))
@@ -210,9 +210,8 @@ impl Times {
             since_start(self.resolved),
             since_start(self.established),
             step("proxy", self.proxied),
-            step("tls", self.encrypted),
-            self.first_received
-                .map_or_else(|| "none".to_owned(), since_start),
+            step("tls", encrypted),
+            first_received.map_or_else(|| "none".to_owned(), since_start),
             since_start(Instant::now()),
         );
     }
@@ -334,6 +333,12 @@ impl Args {
     fn pace(&self) -> Pace {
         let delay = self.line_delay.map_or(Pace::None, Pace::Delay);
         self.lockstep.map_or(delay, Pace::Lockstep)
+    }
+
+    /// What is sent, and standard output.
+    fn local(&self, reader: Reader) -> io::Result<Duplex> {
+        let (reader, writer) = (reader.with_head(), Writer::stdout(self.stream.raw)?);
+        Ok(self.stream.local(Duplex { reader, writer }))
     }
 
     /// What is sent. `path` is that of `--get`.
