@@ -146,7 +146,9 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     };
     let ends = ends.map(|(local, remote)| tap::Ends::new(local, remote));
     let tap = taps.map(|taps| taps.session(None, ends, Direction::Sent, &name));
-    tap.iter().for_each(|tap| remote.record(tap));
+    if let Some(tap) = &tap {
+        remote.record(tap);
+    }
     let remote = args.stream.remote(remote);
     let local = args.local(reader)?;
     let (traffic, result) = match connection.reset {
