@@ -2,13 +2,14 @@
 //! to write without blocking.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{FileType, OFlags};
+use rustix::io::retry_on_intr;
 
 use crate::escape::TerminalEscape;
 use crate::exit::{Exit, Failure};
@@ -76,12 +77,21 @@ pub fn close_line() -> &'static [u8] {
     }
 }
 
-/// Writes `bytes` and nothing else, at once.
+/// Writes `bytes` and nothing else, at once. Blocks until standard output has taken them.
 pub fn write_once(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let stdout = io::stdout();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match retry_on_intr(|| rustix::io::write(&stdout, rest)).map_err(io::Error::from) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if is_wait(&error) => {
+                wait_for(stdout.as_fd(), OUT, Deadline::NEVER)?;
+            }
+            Err(error) => return Err(Failure::of_output(NAME, &error)),
+        }
+    }
     shown(bytes);
-    written.map_err(|error| Failure::of_output(NAME, &error))
+    Ok(())
 }
 
 /// Appends what a peer sent, whole, to `text`.

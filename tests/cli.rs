@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    Peer, ReservedPort, Terminal, netkit, peer, tcp_server, temporary_folder, udp_server,
+    Peer, ReservedPort, Terminal, netkit, peer, read_all, tcp_server, temporary_folder, udp_server,
 };
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -944,6 +944,19 @@ fn an_option_in_the_place_of_the_subcommand_is_told_the_way() {
         )
         .code(2)
         .run();
+}
+
+/// Another program has set `O_NONBLOCK` on the pipe, which takes less than the page.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_standard_output_that_does_not_block_gets_the_whole_help() {
+    let expected = netkit(["tcp-client", "--help"]).any_stdout().run().stdout;
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let help = netkit(["tcp-client", "--help"]).stdout_to(writer).start();
+    assert_eq!(read_all(reader), expected);
+    help.finish();
 }
 
 #[test]
