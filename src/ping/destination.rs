@@ -26,25 +26,25 @@ impl Destination {
         }
     }
 
-    /// The first line of a ping with probes of `size` bytes, `whole` with the headers of IPv4.
+    /// The first line, without its end, of a ping with probes of `size` bytes, `whole` with the headers of IPv4.
     pub fn heading(&self, size: usize, whole: usize) -> String {
         let target = &self.target;
         let Some(address) = &self.address else {
             let through = self.through.as_ref();
             let way = through.map(|through| format!(" (through {through})"));
             return format!(
-                "PING {target}{} {size} bytes of data.\n",
+                "PING {target}{} {size} bytes of data.",
                 way.unwrap_or_default()
             );
         };
         let ip = self.ip_of(address);
         // ping(8) words the two families differently, and jc tells them apart by that.
         if address.is_ipv4() {
-            format!("PING {target} ({ip}) {size}({whole}) bytes of data.\n")
+            format!("PING {target} ({ip}) {size}({whole}) bytes of data.")
         } else if self.is_ipv6_literal() {
-            format!("PING {target}({ip}) {size} data bytes\n")
+            format!("PING {target}({ip}) {size} data bytes")
         } else {
-            format!("PING {target}({target} ({ip})) {size} data bytes\n")
+            format!("PING {target}({target} ({ip})) {size} data bytes")
         }
     }
 
@@ -96,19 +96,19 @@ mod tests {
             (
                 "10.0.0.1:7",
                 "10.0.0.1:7",
-                "PING 10.0.0.1:7 (10.0.0.1) 56(84) bytes of data.\n",
+                "PING 10.0.0.1:7 (10.0.0.1) 56(84) bytes of data.",
             ),
             (
                 "db:7",
                 "10.0.0.1:7",
-                "PING db:7 (10.0.0.1) 56(84) bytes of data.\n",
+                "PING db:7 (10.0.0.1) 56(84) bytes of data.",
             ),
-            ("[::1]:7", "[::1]:7", "PING [::1]:7(::1) 56 data bytes\n"),
-            ("db:7", "[::1]:7", "PING db:7(db:7 (::1)) 56 data bytes\n"),
+            ("[::1]:7", "[::1]:7", "PING [::1]:7(::1) 56 data bytes"),
+            ("db:7", "[::1]:7", "PING db:7(db:7 (::1)) 56 data bytes"),
             (
                 "[fe80::1%lo]:7",
                 "[fe80::1%1]:7",
-                "PING [fe80::1%lo]:7(fe80::1%lo) 56 data bytes\n",
+                "PING [fe80::1%lo]:7(fe80::1%lo) 56 data bytes",
             ),
         ] {
             let destination = Destination::at(target.to_owned(), address.parse().unwrap());
@@ -142,9 +142,9 @@ mod tests {
             (
                 "[::1]:7",
                 Some("a:1, b:2"),
-                "PING [::1]:7 (through a:1, b:2) 0 bytes of data.\n",
+                "PING [::1]:7 (through a:1, b:2) 0 bytes of data.",
             ),
-            ("unix:/a", None, "PING unix:/a 0 bytes of data.\n"),
+            ("unix:/a", None, "PING unix:/a 0 bytes of data."),
         ] {
             let destination = Destination {
                 target: target.to_owned(),

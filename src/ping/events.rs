@@ -8,29 +8,40 @@ use super::clock::rfc3339;
 use super::destination::Destination;
 use super::findings::Findings;
 use super::outages::{Change, Outage};
+use super::report::News;
 use crate::json::{Event, milliseconds};
 use crate::ping::statistics::Statistics;
 use crate::ping::{Answer, Arrival, Kind};
 use crate::units::ip;
 
 /// The first event. `size` is the size of a probe without headers, in bytes.
-pub fn start(destination: &Destination, size: usize, timeout: Duration) -> String {
-    Event::start(&destination.target)
+pub fn start(
+    destination: &Destination,
+    size: usize,
+    timeout: Duration,
+    news: Option<News>,
+) -> String {
+    let event = Event::start(&destination.target)
         .with("address", destination.ip())
         .with("port", destination.port)
         .with("size_bytes", size)
-        .with("timeout_ms", milliseconds(timeout))
-        .line()
+        .with("timeout_ms", milliseconds(timeout));
+    with_news(event, news).line()
+}
+
+fn with_news(event: Event, news: Option<News>) -> Event {
+    let fields = news.into_iter().flat_map(|news| news.fields);
+    fields.fold(event, |event, (key, value)| event.with(key, value))
 }
 
 /// `port` is that of the target, where only the target's address is unknown.
-pub fn answer(answer: &Answer, arrival: &Arrival, port: Option<u16>) -> String {
+pub fn answer(answer: &Answer, arrival: &Arrival, port: Option<u16>, news: Option<News>) -> String {
     let name = match answer.kind {
         Kind::Reply => "reply",
         Kind::Late => "late",
         Kind::Duplicate => "duplicate",
     };
-    Event::new(name)
+    let mut event = Event::new(name)
         .with("seq", answer.number)
         .with("address", arrival.source.as_ref().map(ip))
         .with(
@@ -39,8 +50,11 @@ pub fn answer(answer: &Answer, arrival: &Arrival, port: Option<u16>) -> String {
         )
         .with("size_bytes", arrival.size)
         .with("ttl", arrival.hop_limit)
-        .with("rtt_ms", milliseconds(answer.time))
-        .line()
+        .with("rtt_ms", milliseconds(answer.time));
+    if let Some(handshake) = arrival.handshake {
+        event = event.with("handshake_ms", milliseconds(handshake));
+    }
+    with_news(event, news).line()
 }
 
 /// The time limit of a probe has passed.

@@ -52,4 +52,6 @@ pub struct Arrival {
     pub size: usize,
     /// The hop limit (IPv4: time to live) as it arrived. `None`: the system does not tell it.
     pub hop_limit: Option<u8>,
+    /// How long the handshake of TLS took, of the time of the answer. `None`: there was none.
+    pub handshake: Option<Duration>,
 }

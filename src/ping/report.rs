@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
+use serde_json::Value;
 
 use super::destination::Destination;
 use super::options::PingArgs;
@@ -24,8 +25,17 @@ pub struct Report<'a> {
     /// Print percentiles too.
     verbose: bool,
     pub destination: Destination,
+    /// What is told with the first line, or with the first answer after it.
+    pub news: Option<News>,
     /// Of the histogram. `None`: people do not look at it.
     bars: Option<Bars>,
+}
+
+/// What is known of the target once one probe has been answered.
+pub struct News {
+    pub line: String,
+    /// For events.
+    pub fields: Vec<(&'static str, Value)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,17 +87,24 @@ impl<'a> Report<'a> {
             quiet: logging.quiet,
             verbose: logging.verbose > 0,
             destination,
+            news: None,
             bars: screen::bars(),
         }
     }
 
     /// The first line. `size` is the size of a probe without headers, in bytes.
-    pub fn start(&self, size: usize, timeout: Duration) -> String {
+    pub fn start(&mut self, size: usize, timeout: Duration) -> String {
+        let news = self.news.take();
         if self.style == Style::Events {
-            return events::start(&self.destination, size, timeout);
+            return events::start(&self.destination, size, timeout, news);
         }
         let whole = size + 20 + self.protocol.header();
-        self.destination.heading(size, whole)
+        let heading = self.destination.heading(size, whole);
+        let news = news.map(|news| {
+            let joint = if heading.ends_with('.') { " " } else { ", " };
+            format!("{joint}{}", news.line)
+        });
+        heading + &news.unwrap_or_default() + "\n"
     }
 
     /// A probe is about to be sent.
@@ -96,17 +113,23 @@ impl<'a> Report<'a> {
     }
 
     /// `arrival` is the answer to a probe.
-    pub fn answer(&self, answer: &Answer, arrival: &Arrival) -> String {
+    pub fn answer(&mut self, answer: &Answer, arrival: &Arrival) -> String {
         match self.style {
             _ if self.quiet => String::new(),
             Style::Dots if answer.kind == Kind::Reply => self.dot("\u{8} \u{8}") + self.bell(),
             Style::Dots | Style::Live => String::new(),
             Style::Lines => {
                 let from = self.destination.from(arrival.source);
-                let line = text::reply(answer, arrival, &from, self.protocol.label());
+                let mut line = text::reply(answer, arrival, &from, self.protocol.label());
+                if let Some(news) = self.news.take() {
+                    line = format!("{line} ({})", news.line);
+                }
                 self.line(&(line + self.bell()))
             }
-            Style::Events => events::answer(answer, arrival, self.destination.port),
+            Style::Events => {
+                let news = self.news.take();
+                events::answer(answer, arrival, self.destination.port, news)
+            }
         }
     }
 

@@ -281,6 +281,7 @@ mod tests {
                 source: None,
                 size: 64,
                 hop_limit,
+                handshake: None,
             };
             reply(&answer, &arrival, from, "udp_seq")
         };

@@ -2,10 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::handshake::{Encryption, Handshake};
+use super::dial::{Dial, Dialed, Encryption};
 use super::{Args, ping};
 use crate::check::report::Report;
 use crate::check::{Attempt, Checked, Plan, State, at_a_time};
@@ -13,12 +12,12 @@ use crate::exit::Failure;
 use crate::json::milliseconds;
 use crate::logging::LoggingArgs;
 use crate::net::connect::ConnectArgs;
+use crate::net::race::Connected;
 use crate::net::services::Protocol;
 use crate::net::target::{self, Address};
 use crate::ping::options::PingArgs;
 use crate::progress::Progress;
-use crate::proxy::{self, Dialer, Route};
-use crate::tls::Connector;
+use crate::proxy::{Dialer, Route};
 use crate::units::{number, positive_duration};
 use crate::wait::{Deadline, Key, Ready, Set};
 
@@ -94,19 +93,15 @@ pub fn run(
         return Err(Failure::usage(message));
     }
     let targets = target::targets(words, Protocol::Tcp).map_err(Failure::usage)?;
+    let encryption = Encryption::new(&all.tls)?;
     if args.ping.is_wanted() {
         let [target] = &targets[..] else {
             let message = "a ping is of one port; write HOST PORT or HOST:PORT";
             return Err(Failure::usage(message));
         };
         let deadline = deadline.min(Deadline::within(connect.limit));
-        return ping::run(target, args, dialer, deadline, logging);
+        return ping::run(target, args, (dialer, &encryption), deadline, logging);
     }
-    let tls = all.tls.tls.then(|| Connector::with_verdict(&all.tls));
-    let tls = Encryption {
-        connector: tls.transpose()?,
-        expiry: all.tls.tls_expiry,
-    };
     let plan = args.plan(connect, deadline);
     let end = plan.end();
     let mut report = Report::start(&targets, &words.join(" "), args.json, logging.verbose > 0)?;
@@ -117,7 +112,7 @@ pub fn run(
         |target| dialer.route(target, connect.limit(end)),
         |target, route| {
             let limit = connect.limit(end);
-            Connecting::new(target, route, connect, limit, &tls)
+            Connecting::new(target, route, connect, limit, &encryption)
         },
     )
 }
@@ -127,11 +122,9 @@ struct Connecting<'a> {
     target: &'a Address,
     /// The address of a host that has but one.
     only: Option<SocketAddr>,
-    attempt: proxy::Attempt<'a>,
+    dial: Dial<'a>,
     limit: Deadline,
-    tls: &'a Encryption,
-    /// The connection stands, and TLS has begun.
-    handshake: Option<Handshake<'a>>,
+    encryption: &'a Encryption,
 }
 
 impl<'a> Connecting<'a> {
@@ -141,78 +134,88 @@ impl<'a> Connecting<'a> {
         route: Route,
         connect: &'a ConnectArgs,
         limit: Deadline,
-        tls: &'a Encryption,
+        encryption: &'a Encryption,
     ) -> Self {
         let route = route.at_port(target.port());
         Self {
             target,
             only: route.only_address(),
-            attempt: proxy::Attempt::new(connect, target, route),
+            dial: Dial::new(connect, target, route, encryption),
             limit,
-            tls,
-            handshake: None,
+            encryption,
+        }
+    }
+
+    fn open(&self, dialed: Dialed) -> Checked {
+        let (target, connected) = (self.target, &dialed.connected);
+        let time = connected.took();
+        let address = address_of(connected);
+        let name = connected.name(target);
+        let line = format!("{name} open, {:.3} ms", milliseconds(time));
+        let Some(shaken) = dialed.shaken else {
+            return Checked {
+                state: State::Open,
+                address,
+                time: Some(time),
+                line: Some(line),
+                failure: None,
+                fields: Vec::new(),
+            };
+        };
+        let took = Some(shaken.took);
+        let fields = self.encryption.fields(&shaken, target, took);
+        if let Some(failure) = shaken.expires {
+            return Checked {
+                address,
+                fields,
+                ..Checked::failed(failure)
+            };
+        }
+        Checked {
+            state: State::Open,
+            address,
+            time: Some(time),
+            line: Some(format!("{line}, {}", shaken.session.result(took))),
+            failure: None,
+            fields,
         }
     }
 }
 
+/// The address of the target, if this machine connects to it.
+fn address_of(connected: &Connected) -> Option<SocketAddr> {
+    connected.peer.inet().filter(|_| connected.via.is_none())
+}
+
 impl Attempt for Connecting<'_> {
     fn proceed(&mut self) {
-        if !self.limit.has_passed() && self.handshake.is_none() {
-            self.attempt.start_due();
+        if !self.limit.has_passed() {
+            self.dial.start_due();
         }
     }
 
     fn wake(&self) -> Deadline {
-        if let Some(handshake) = &self.handshake {
-            return self.limit.min(handshake.settles_at);
-        }
-        if self.attempt.is_lost() {
+        if self.dial.is_lost() {
             return Deadline::now();
         }
-        self.limit.min(self.attempt.next_start())
+        self.limit.min(self.dial.wake())
     }
 
     fn watch<'s>(&'s self, set: &mut Set<'s>) -> Vec<Key> {
-        match &self.handshake {
-            Some(handshake) => vec![handshake.watch(set)],
-            None => self.attempt.watch(set),
-        }
+        self.dial.watch(set)
     }
 
     fn result(&mut self, keys: &[Key], ready: &Ready, at: Instant) -> io::Result<Option<Checked>> {
-        if let Some(handshake) = &mut self.handshake {
-            return Ok(handshake.proceed(self.limit, self.tls.expiry));
+        if let Some(dialed) = self.dial.dialed(keys, ready, at, self.limit)? {
+            return Ok(Some(self.open(dialed)));
         }
-        if let Some(connected) = self.attempt.connected(keys, ready, at)? {
-            let (target, time) = (self.target, connected.took());
-            let millis = milliseconds(time);
-            let address = connected.peer.inet().filter(|_| connected.via.is_none());
-            let name = connected.name(target);
-            let checked = Checked {
-                state: State::Open,
-                address,
-                time: Some(time),
-                line: Some(format!("{name} open, {millis:.3} ms")),
-                failure: None,
-                fields: Vec::new(),
-            };
-            let Some(connector) = &self.tls.connector else {
-                return Ok(Some(checked));
-            };
-            let socket = Arc::new(connected.stream) as _;
-            return Ok(match connector.begin(socket, target.host()) {
-                Ok(session) => {
-                    self.handshake =
-                        Some(Handshake::new(connector, session, target, name, checked));
-                    self.result(&[], ready, at)?
-                }
-                Err(failure) => Some(Checked::failed(failure)),
-            });
+        if !self.dial.is_lost() && !self.limit.has_passed_at(at) {
+            return Ok(None);
         }
-        let is_over = self.attempt.is_lost() || self.limit.has_passed_at(at);
-        Ok(is_over.then(|| Checked {
-            address: self.only,
-            ..Checked::failed(self.attempt.failure(self.limit))
+        let address = self.dial.connected().and_then(address_of);
+        Ok(Some(Checked {
+            address: address.or(self.only),
+            ..Checked::failed(self.dial.failure(self.limit))
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! Connects to a TCP server, sends standard input and prints the answer.
 
 mod check;
-mod handshake;
+mod dial;
 mod http;
 pub mod modes;
 mod ping;

@@ -17,9 +17,6 @@ const PING: Mode = Mode(&["--ping", "-c", "-i"]);
 
 const ALL: &[Mode] = &[TALK, SEND, GET, CHECK, PING];
 
-/// The modes in which TLS may encrypt.
-const ENCRYPTED: &[Mode] = &[TALK, SEND, GET, CHECK];
-
 pub const OPTIONS: &Rows = &[
     (&["help", "version", "verbose", "quiet", "log_format"], ALL),
     (&["target", "deadline", "ipv4", "ipv6", "numeric"], ALL),
@@ -40,11 +37,11 @@ pub const OPTIONS: &Rows = &[
     (&["idle_timeout", "timing", "max_rate"], &[TALK, SEND, GET]),
     (&["progress"], &[TALK, SEND, GET, CHECK]),
     (&["expected"], &[TALK, SEND, GET]),
-    (&["tls", "tls_ca", "tls_pin", "tls_insecure"], ENCRYPTED),
-    (&["tls_cert", "tls_key", "tls_alpn", "tls_min"], ENCRYPTED),
-    (&["tls_name"], ENCRYPTED),
+    (&["tls", "tls_ca", "tls_pin", "tls_insecure"], ALL),
+    (&["tls_cert", "tls_key", "tls_alpn", "tls_min"], ALL),
+    (&["tls_name"], ALL),
     (&["tls_save_chain", "tls_allow_cut"], &[TALK, SEND, GET]),
-    (&["tls_expiry"], &[CHECK]),
+    (&["tls_expiry"], &[CHECK, PING]),
     (&["check"], &[CHECK, PING]),
     (&["parallel", "wait"], &[CHECK]),
     (

@@ -1,23 +1,24 @@
 //! Connects to a port again and again, and says how long each connection took.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::check::CheckArgs;
+use super::dial::{Dial, Dialed, Encryption};
 use crate::exit::{Exit, Failure, cause};
 use crate::logging::LoggingArgs;
 use crate::net::connect::ConnectArgs;
 use crate::net::follow::Follower;
 use crate::net::peer::Endpoint;
-use crate::net::race::Connected;
 use crate::net::target::Address;
 use crate::ping::console::{Console, Woken};
 use crate::ping::destination::Destination;
-use crate::ping::report::{Protocol, Report, Style};
+use crate::ping::report::{News, Protocol, Report, Style};
 use crate::ping::schedule::{Pace, Schedule};
 use crate::ping::session::Session;
 use crate::ping::{Answer, Arrival, Kind};
-use crate::proxy::{Attempt, Dialer, Route};
+use crate::proxy::{Dialer, Route};
 use crate::wait::{Deadline, IN, Key, Set};
 
 /// Ends when the last attempt is over; at `deadline`; and at SIGINT. If too many attempts failed, the
@@ -25,7 +26,7 @@ use crate::wait::{Deadline, IN, Key, Set};
 pub fn run(
     target: &Address,
     args: &CheckArgs,
-    dialer: &Dialer,
+    (dialer, encryption): (&Dialer, &Encryption),
     deadline: Deadline,
     logging: &LoggingArgs,
 ) -> Result<(), Failure> {
@@ -49,16 +50,19 @@ pub fn run(
     let mut ping = Ping {
         target,
         connect: &dialer.args,
+        encryption,
         timeout: args.timeout.unwrap_or(Duration::from_secs(1)),
         session: Session::new(&args.ping, console, report, schedule)?,
         has_started: false,
         sent: 0,
         awaits_last: false,
+        has_told: false,
         probes: VecDeque::new(),
         follower: dialer.follower(target, &route),
         route,
     };
-    if ping.route.names_its_end() {
+    // The first line tells the certificate too.
+    if ping.route.names_its_end() && !encryption.is_on() {
         ping.start()?;
     }
     ping.run()?;
@@ -70,6 +74,7 @@ pub fn run(
 struct Ping<'a> {
     target: &'a Address,
     connect: &'a ConnectArgs,
+    encryption: &'a Encryption,
     /// How long one attempt may take.
     timeout: Duration,
     session: Session<'a>,
@@ -79,6 +84,8 @@ struct Ping<'a> {
     sent: u64,
     /// Whether the last is neither answered nor refused.
     awaits_last: bool,
+    /// Whether the certificate has been told.
+    has_told: bool,
     /// Under way, oldest first.
     probes: VecDeque<Probe<'a>>,
     /// With all addresses, until one of them answers: then with that one.
@@ -89,7 +96,7 @@ struct Ping<'a> {
 struct Probe<'a> {
     number: u64,
     expiry: Instant,
-    attempt: Attempt<'a>,
+    dial: Dial<'a>,
 }
 
 impl Ping<'_> {
@@ -156,7 +163,12 @@ impl Ping<'_> {
         self.probes.push_back(Probe {
             number: self.sent,
             expiry: now + self.timeout,
-            attempt: Attempt::new(self.connect, self.target, self.route.clone()),
+            dial: Dial::new(
+                self.connect,
+                self.target,
+                self.route.clone(),
+                self.encryption,
+            ),
         });
         Ok(())
     }
@@ -165,11 +177,11 @@ impl Ping<'_> {
     fn start_due(&mut self) -> Result<(), Failure> {
         let mut index = 0;
         while let Some(probe) = self.probes.get_mut(index) {
-            probe.attempt.start_due();
-            if !probe.attempt.is_lost() {
+            probe.dial.start_due();
+            if !probe.dial.is_lost() {
                 index += 1;
-            } else if let Some(probe) = self.probes.remove(index) {
-                self.failed(&probe)?;
+            } else if let Some(mut probe) = self.probes.remove(index) {
+                self.failed(&mut probe)?;
             }
         }
         Ok(())
@@ -183,16 +195,15 @@ impl Ping<'_> {
         } else {
             expiry
         };
-        let attempts = self.probes.iter().map(|probe| &probe.attempt);
-        let starts = attempts.map(Attempt::next_start);
-        let next_start = starts.fold(Deadline::NEVER, Deadline::min);
+        let dials = self.probes.iter().map(|probe| &probe.dial);
+        let wake = dials.map(Dial::wake).fold(Deadline::NEVER, Deadline::min);
         if let Some(until) = until {
             self.session.console.set_alarm(until)?;
         }
-        self.session.console.end_wait_at(next_start)?;
+        self.session.console.end_wait_at(wake)?;
         let mut set = Set::new();
-        let attempts = self.probes.iter().map(|probe| &probe.attempt);
-        let keys = attempts.map(|attempt| attempt.watch(&mut set)).collect();
+        let dials = self.probes.iter().map(|probe| &probe.dial);
+        let keys = dials.map(|dial| dial.watch(&mut set)).collect();
         let news = set.add(self.follower.as_ref().and_then(Follower::fd), IN);
         Ok((keys, news, self.session.wait(set)?))
     }
@@ -200,43 +211,60 @@ impl Ping<'_> {
     fn receive(&mut self, keys: &[Vec<Key>], woken: &Woken) -> Result<(), Failure> {
         let mut answers = Vec::new();
         for (probe, keys) in self.probes.iter_mut().zip(keys) {
-            let connected = probe.attempt.connected(keys, &woken.ready, woken.at)?;
-            if let Some(connected) = connected {
-                let way = probe.attempt.way(&connected.peer);
-                answers.push((probe.number, connected, way));
+            let left = probe.expiry.saturating_duration_since(woken.at);
+            let limit = Deadline::after(left);
+            let dialed = probe.dial.dialed(keys, &woken.ready, woken.at, limit)?;
+            if let Some(dialed) = dialed {
+                let way = probe.dial.way(&dialed.connected);
+                answers.push((probe.number, dialed, way));
             }
         }
-        for (number, connected, way) in answers {
+        for (number, dialed, way) in answers {
             self.probes.retain(|probe| probe.number != number);
             self.route = way;
-            self.answered(number, &connected)?;
+            self.answered(number, dialed)?;
         }
         Ok(())
     }
 
-    fn answered(&mut self, number: u64, connected: &Connected) -> Result<(), Failure> {
+    fn answered(&mut self, number: u64, dialed: Dialed) -> Result<(), Failure> {
         self.settle(number);
         let address = self.route.first_address();
         self.session.report.destination.address = address;
+        if let Some(shaken) = dialed.shaken.as_ref().filter(|_| !self.has_told) {
+            self.has_told = true;
+            self.session.report.news = Some(News {
+                line: shaken.session.result(None),
+                fields: self.encryption.fields(shaken, self.target, None),
+            });
+        }
         self.start()?;
+        let (time, at) = (dialed.took(), dialed.ended());
+        let handshake = dialed.shaken.as_ref().map(|shaken| shaken.took);
+        if let Some(failure) = dialed.shaken.and_then(|shaken| shaken.expires) {
+            let error = io::Error::other(failure.to_string());
+            return self.session.refused(number, None, &error);
+        }
         let answer = Answer {
             kind: Kind::Reply,
             number,
-            time: connected.took(),
+            time,
         };
         let arrival = Arrival {
             source: address,
             size: 0,
             hop_limit: None,
+            handshake,
         };
-        self.session.answered(answer, &arrival, connected.reached())
+        self.session.answered(answer, &arrival, at)
     }
 
-    fn failed(&mut self, probe: &Probe<'_>) -> Result<(), Failure> {
+    fn failed(&mut self, probe: &mut Probe<'_>) -> Result<(), Failure> {
         self.settle(probe.number);
         self.start()?;
-        let failure = probe.attempt.failure(Deadline::after(self.timeout));
-        match probe.attempt.last_error() {
+        let last = probe.dial.last_error();
+        let failure = probe.dial.failure(Deadline::after(self.timeout));
+        match last {
             Some((by, error)) if failure.exit != Exit::Local => {
                 self.session.refused(probe.number, by.as_deref(), &error)
             }

@@ -128,7 +128,7 @@ impl Session {
         match *self {}
     }
 
-    pub fn result(&self, _handshake: Duration) -> String {
+    pub fn result(&self, _handshake: Option<Duration>) -> String {
         match *self {}
     }
 
@@ -136,7 +136,11 @@ impl Session {
         match *self {}
     }
 
-    pub fn fields(&self, _time: Duration, _why: Option<String>) -> Vec<(&'static str, Value)> {
+    pub fn fields(
+        &self,
+        _time: Option<Duration>,
+        _why: Option<String>,
+    ) -> Vec<(&'static str, Value)> {
         match *self {}
     }
 }

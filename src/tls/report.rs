@@ -1,5 +1,6 @@
 //! What is told of a connection: of the agreement and of the peer's certificate.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -32,13 +33,16 @@ impl Session {
         }
     }
 
-    /// `TLS 1.3 in 24.1 ms, certificate until 2027-03-01 (96 days)`
-    pub fn result(&self, handshake: Duration) -> String {
-        let version = self.agreed().version;
-        let millis = milliseconds(handshake);
-        let end = self.certificate().map(|read| read.end(SystemTime::now()));
-        let end = end.map(|end| format!(", certificate until {end}"));
-        format!("{version} in {millis:.1} ms{}", end.unwrap_or_default())
+    /// `TLS 1.3 in 24.1 ms, certificate until 2027-03-01 (96 days)`. Without a `handshake`, no time.
+    pub fn result(&self, handshake: Option<Duration>) -> String {
+        let mut line = self.agreed().version.to_owned();
+        if let Some(time) = handshake.map(milliseconds) {
+            let _ = write!(line, " in {time:.1} ms");
+        }
+        if let Some(read) = self.certificate() {
+            let _ = write!(line, ", certificate until {}", read.end(SystemTime::now()));
+        }
+        line
     }
 
     /// When the peer's certificate ends, if that is sooner than `time` from now: `2027-03-01 (96 days)`.
@@ -50,10 +54,10 @@ impl Session {
         is_soon.then(|| read.end(now))
     }
 
-    /// The fields of JSON. `distrust`: why the certificate is not trusted.
+    /// The fields of JSON. `handshake`: how long it took. `distrust`: why the certificate is not trusted.
     pub fn fields(
         &self,
-        handshake: Duration,
+        handshake: Option<Duration>,
         distrust: Option<String>,
     ) -> Vec<(&'static str, Value)> {
         let agreed = self.agreed();
@@ -65,8 +69,8 @@ impl Session {
             ("tls_cipher", agreed.cipher.into()),
             ("tls_group", agreed.group.into()),
             ("alpn", agreed.alpn.into()),
-            ("handshake_ms", milliseconds(handshake).into()),
         ];
+        fields.extend(handshake.map(|time| ("handshake_ms", milliseconds(time).into())));
         if let Some(read) = self.certificate() {
             let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
             fields.extend([

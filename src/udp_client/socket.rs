@@ -102,6 +102,7 @@ impl ClientSocket {
             source: Some(source),
             size,
             hop_limit: headers.hop_limit,
+            handshake: None,
         })
     }
 

@@ -45,7 +45,7 @@ fn a_certificate_that_ends_too_soon_is_a_failure() {
         .code(2)
         .run();
     netkit(["tcp-client", "--tls", "--tls-expiry", "1", ":1"])
-        .stderr("netkit: --tls-expiry needs -z; see 'netkit tcp-client -h'\n")
+        .stderr("netkit: --tls-expiry needs -z, --ping, -c or -i; see 'netkit tcp-client -h'\n")
         .code(2)
         .run();
 }

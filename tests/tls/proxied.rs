@@ -104,6 +104,20 @@ fn nothing_but_tls_is_on_the_wire_after_the_answer_of_a_proxy() {
         expect_records(&seen.recv_timeout(DEADLINE).unwrap(), "localhost:258");
 
         let (peer, seen) = proxy(kind, server.port());
+        let (address, url) = (peer.address(), format!("{kind}://{}", peer.address()));
+        client(&files, "localhost:258")
+            .args(["-c", "1", "--proxy", &url])
+            .stdout(format!(
+                "PING localhost:258 (through {address}) 0 bytes of data. TLS 1.3, certificate {{*}}\n\
+                 0 bytes from localhost:258: tcp_seq=1 time={{*}} ms\n\n\
+             --- localhost:258 ping statistics ---\n\
+             1 packets transmitted, 1 received, 0% packet loss, time {{N}}ms\n\
+             rtt min/avg/max/mdev = {{*}} ms\n"
+            ))
+            .run();
+        expect_records(&seen.recv_timeout(DEADLINE).unwrap(), "localhost:258");
+
+        let (peer, seen) = proxy(kind, server.port());
         let url = format!("{kind}://{}", peer.address());
         let ca = files.path("ca.pem");
         let forward = [
