@@ -221,6 +221,35 @@ fn checks() {
 
 #[cfg(feature = "tls")]
 #[test]
+fn pings_of_tls() {
+    let files = crate::tls::usual();
+    let server = crate::tls::server(&files, "own", &[]);
+    let client = netkit([
+        "tcp-client",
+        "-c",
+        "1",
+        "--tls",
+        "--json",
+        &server.address(),
+    ]);
+    let stdout = client
+        .args(["--tls-ca", &files.path("ca.pem")])
+        .any_stdout()
+        .run()
+        .stdout;
+    assert!(check_all("Pings", &stdout).contains("reply"));
+    let text = String::from_utf8(stdout).unwrap();
+    for field in documented("Pings")["reply"]
+        .iter()
+        .filter(|field| field.ends_with('?'))
+    {
+        let key = format!("\"{}\":", field.trim_end_matches('?'));
+        assert!(text.contains(&key), "{key} {text}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
 fn checks_of_tls() {
     let files = crate::tls::usual();
     let long = crate::tls::server(&files, "own", &[]);

@@ -241,7 +241,6 @@ fn an_option_of_ping_that_a_tcp_ping_lacks_is_refused_with_what_to_do() {
     };
     for (options, unexpected, advice) in [
         ("-c 1 -s 1", "-s", size.to_owned()),
-        ("--ping --size=1", "--size", size.to_owned()),
         ("-s 1", "-s", "write --source IP".to_owned()),
         ("-c 1 -A", "-A", pace("-A")),
         ("--adaptive", "--adaptive", pace("-A")),
@@ -258,6 +257,11 @@ fn an_option_of_ping_that_a_tcp_ping_lacks_is_refused_with_what_to_do() {
             .code(2)
             .run();
     }
+    // That of a transfer.
+    netkit(["tcp-client", "127.0.0.1:9", "--ping", "--size=1"])
+        .stderr("netkit: --size does nothing with --ping; see 'netkit tcp-client -h'\n")
+        .code(2)
+        .run();
 }
 
 #[test]

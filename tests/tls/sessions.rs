@@ -355,10 +355,6 @@ fn an_option_without_tls_is_refused_by_name() {
             .code(2)
             .run();
     }
-    netkit(["tcp-client", "-c", "1", "--tls", ":1"])
-        .stderr("netkit: --tls does nothing with -c; see 'netkit tcp-client -h'\n")
-        .code(2)
-        .run();
 }
 
 #[test]
