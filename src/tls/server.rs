@@ -82,9 +82,14 @@ impl Acceptor {
         })
     }
 
-    fn try_to(&self, socket: Socket, limit: Deadline) -> io::Result<Session> {
+    /// A connection whose handshake has not begun.
+    pub fn begin(&self, socket: Socket) -> io::Result<Session> {
         let engine = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        let session = Session::new(socket, engine.into(), self.allows_cut)?;
+        Session::new(socket, engine.into(), self.allows_cut)
+    }
+
+    fn try_to(&self, socket: Socket, limit: Deadline) -> io::Result<Session> {
+        let session = self.begin(socket)?;
         session.shake_hands(limit)?;
         Ok(session)
     }

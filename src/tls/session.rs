@@ -366,3 +366,6 @@ impl Write for Sender<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod check;
 mod cutting;
 mod forward;
 mod interop;
+mod keys;
 mod ping;
 mod proxied;
 mod sessions;

@@ -1,0 +1,162 @@
+//! What two sessions make of cuts and of new keys, without a process.
+
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use super::super::args::{ClientTlsArgs, ServerTlsArgs};
+use super::super::client::Connector;
+use super::super::server::Acceptor;
+use super::*;
+
+/// Both ends of TLS, and the socket that each of them leads to.
+struct Pair {
+    client: (Session, UnixStream),
+    server: (Session, UnixStream),
+}
+
+struct Ends(Connector, Acceptor);
+
+impl Ends {
+    fn new() -> Self {
+        let client = ClientTlsArgs {
+            tls_insecure: true,
+            ..ClientTlsArgs::default()
+        };
+        let connector = Connector::new(&client).unwrap();
+        Self(
+            connector,
+            Acceptor::new(&ServerTlsArgs::default(), &[]).unwrap(),
+        )
+    }
+
+    fn pair(&self) -> Pair {
+        let [client, server] = [(); 2].map(|()| {
+            let (socket, far) = UnixStream::pair().unwrap();
+            far.set_nonblocking(true).unwrap();
+            (Arc::new(socket), far)
+        });
+        Pair {
+            client: (self.0.begin(client.0, "localhost").unwrap(), client.1),
+            server: (self.1.begin(server.0).unwrap(), server.1),
+        }
+    }
+}
+
+/// Moves what there is from one socket to the other, until `most` bytes have `passed`. Then, or when
+/// `from` has ended, `to` ends.
+fn pass(mut from: &UnixStream, mut to: &UnixStream, passed: &mut usize, most: usize) {
+    let mut buffer = [0; 4096];
+    let room = buffer.len().min(most - *passed);
+    if room == 0 {
+        to.shutdown(Shutdown::Write).unwrap();
+        return;
+    }
+    match from.read(&mut buffer[..room]) {
+        Ok(0) => to.shutdown(Shutdown::Write).unwrap(),
+        Ok(count) => {
+            to.write_all(&buffer[..count]).unwrap();
+            *passed += count;
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+    }
+}
+
+const SENT: &[u8] = b"all of it";
+
+/// One side sends `SENT` and its end, and the connection is cut off after `most` of its bytes. Returns
+/// what the other side reads, how that ends, and how many bytes passed.
+fn cut(ends: &Ends, is_client: bool, most: usize) -> (Vec<u8>, io::Result<()>, usize) {
+    let pair = ends.pair();
+    let (sender, other) = if is_client {
+        (&pair.client, &pair.server)
+    } else {
+        (&pair.server, &pair.client)
+    };
+    let (mut passed, mut back) = (0, 0);
+    let mut has_sent = false;
+    let mut received = Vec::new();
+    loop {
+        if !has_sent && sender.0.proceed().unwrap() {
+            assert_eq!(sender.0.write(SENT).unwrap(), SENT.len());
+            sender.0.finish().unwrap();
+            has_sent = true;
+        }
+        pass(&sender.1, &other.1, &mut passed, most);
+        let mut buffer = [0; 64];
+        let read = match other.0.proceed() {
+            Ok(true) => other.0.read(&mut buffer),
+            Ok(false) => Err(ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(0) => return (received, Ok(()), passed),
+            Ok(count) => received.extend(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return (received, Err(error), passed),
+        }
+        pass(&other.1, &sender.1, &mut back, usize::MAX);
+    }
+}
+
+#[test]
+fn no_connection_that_was_cut_off_after_any_byte_ends_in_order() {
+    let ends = Ends::new();
+    for is_client in [false, true] {
+        let (received, end, whole) = cut(&ends, is_client, usize::MAX);
+        assert_eq!(received, SENT);
+        end.unwrap();
+        // The length of a signature differs by a few bytes: the last ones are in question.
+        let record = 5 + 2 + 1 + 16;
+        for most in 1..whole - 4 {
+            let (received, end, _) = cut(&ends, is_client, most);
+            let error = end.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{most} of {whole}");
+            if most < whole - record - SENT.len() - 24 {
+                assert!(received.is_empty(), "{most} of {whole}");
+            } else if most > whole - record + 4 {
+                assert_eq!(received, SENT, "{most} of {whole}");
+            } else {
+                assert!(received.is_empty() || received == SENT);
+            }
+        }
+    }
+}
+
+#[test]
+fn new_keys_in_both_directions_lose_nothing() {
+    const LENGTH: usize = 1 << 20;
+    let bytes: Vec<u8> = (0..LENGTH)
+        .map(|index| u8::try_from(index % 251).unwrap())
+        .collect();
+    let pair = Ends::new().pair();
+    let sides = [&pair.client, &pair.server];
+    let mut sent = [0; 2];
+    let mut received: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
+    let mut updates = 0;
+    while received.iter().any(|all| all.len() < LENGTH) {
+        for (index, (session, far)) in sides.into_iter().enumerate() {
+            pass(far, &sides[1 - index].1, &mut 0, 4096);
+            if session.state.borrow().engine.is_handshaking() {
+                session.proceed().unwrap();
+                continue;
+            }
+            if let Ok(count) = session.write(&bytes[sent[index]..]) {
+                sent[index] += count;
+                // Without data between, rustls takes but 32 of them.
+                if count > 0 {
+                    updates += 1;
+                    let engine = &mut session.state.borrow_mut().engine;
+                    engine.refresh_traffic_keys().unwrap();
+                }
+            }
+            let mut buffer = [0; 8192];
+            match session.read(&mut buffer) {
+                Ok(count) => received[index].extend(&buffer[..count]),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+            }
+        }
+    }
+    assert!(updates > 4);
+    assert!(received.iter().all(|all| *all == bytes));
+}
