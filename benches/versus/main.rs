@@ -9,6 +9,7 @@ mod bulk;
 mod contest;
 mod datagrams;
 mod growth;
+mod handshakes;
 mod hello;
 mod ping;
 mod programs;
@@ -31,6 +32,11 @@ fn main() -> anyhow::Result<()> {
             datagrams::BARE => return datagrams::bare(port.parse()?),
             _ => {}
         }
+    }
+    if let [argument, port, certificate, key] = &words[..]
+        && argument == handshakes::BARE
+    {
+        return handshakes::bare(port.parse()?, certificate.as_ref(), key.as_ref());
     }
     let list = words.iter().any(|word| word == "--list");
     // Cargo passes `--bench`.
@@ -72,6 +78,7 @@ fn rows() -> Vec<(&'static str, Make)> {
         ("forward-unix", roads::forward),
         ("proxy", roads::proxy),
         ("file-to-null-tls", tls::file_to_null),
+        ("handshakes", handshakes::a_second),
         ("connections", hello::connections),
         ("requests-1", || Ok(hello::requests(1))),
         ("requests-64", || Ok(hello::requests(64))),

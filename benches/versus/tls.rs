@@ -10,13 +10,13 @@ use crate::contest::{GIGABYTES, Row};
 use crate::programs::{find, netkit};
 
 /// A certificate for 127.0.0.1 and its key, as files in PEM.
-struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
+pub struct Files {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Files {
-    fn new() -> anyhow::Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
         let path = |kind: &str| {
             let name = format!("netkit-bench-{}.{kind}", process::id());
