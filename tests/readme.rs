@@ -275,7 +275,7 @@ fn every_command_of_the_tables_and_the_picture_is_understood() {
     let folder = temporary_folder();
     std::fs::write(folder.path().join("file"), "data").unwrap();
     let mut commands = commands_of_tables();
-    assert!(commands.len() > 60, "{commands:#?}");
+    assert!(commands.len() > 50, "{commands:#?}");
     commands.extend(commands_of_the_picture());
     for command in commands {
         let typed = command.replace("HOST", "127.0.0.1").replace("PORT", "1");
