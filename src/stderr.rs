@@ -78,12 +78,9 @@ impl State {
 /// standard error refuses is lost: there is nowhere left to say so. If the same terminal is in the
 /// middle of a line of data, the log line begins on the next.
 pub fn write_line(line: &[u8]) {
-    let start = start_of_line();
-    if !start.is_empty() {
-        return write_line(&[start, line].concat());
-    }
     let stderr = stderr();
     let mut state = lock(&stderr.state);
+    let line = &*on_a_new_line(line);
     if state.is_idle() {
         let count = stderr.write_now(line).unwrap_or(line.len());
         if count < line.len() {
@@ -96,12 +93,19 @@ pub fn write_line(line: &[u8]) {
     }
 }
 
-/// What has to be written before a line: it erases the status, or ends the line that is open.
-fn start_of_line() -> &'static [u8] {
-    if HAS_STATUS.swap(false, Ordering::Relaxed) {
-        return ERASE;
+/// `line` after what it needs before it: what erases the status, or ends the line of data that is open.
+/// Call it with the state locked: nobody then draws the status in between.
+fn on_a_new_line(line: &[u8]) -> Cow<'_, [u8]> {
+    let start = if HAS_STATUS.swap(false, Ordering::Relaxed) {
+        ERASE
+    } else {
+        close_line()
+    };
+    if start.is_empty() {
+        Cow::from(line)
+    } else {
+        Cow::from([start, line].concat())
     }
-    close_line()
 }
 
 /// Whether a status stands in the last line of the terminal.
@@ -193,13 +197,7 @@ impl Dumps {
         if !state.is_idle() {
             return Ok(None);
         }
-        // As a log line does.
-        let start = start_of_line();
-        let lines = if start.is_empty() {
-            Cow::from(dump)
-        } else {
-            Cow::from([start, dump].concat())
-        };
+        let lines = on_a_new_line(dump);
         let count = self.stderr.write_now(&lines)?;
         state.taken += 1;
         if count < lines.len() {

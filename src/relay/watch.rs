@@ -68,12 +68,10 @@ impl Session<'_> {
             });
     }
 
-    /// What has been sent, without what only fills the system's buffer. A remote that has ended has
-    /// taken all.
+    /// What has been sent, without what only fills the system's buffer.
     fn acknowledged(&self) -> u64 {
         let pump = &self.outgoing.pump;
-        let remote = pump.writer.fd().filter(|_| !self.incoming.has_ended());
-        let queued = remote.and_then(self.rules.queued).unwrap_or(0);
+        let queued = pump.writer.fd().and_then(self.rules.queued).unwrap_or(0);
         pump.written.saturating_sub(queued)
     }
 }
