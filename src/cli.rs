@@ -216,7 +216,7 @@ pub fn parse() -> Result<Option<Cli>, Failure> {
     let logging = understood.and_then(|matches| LoggingArgs::from_arg_matches(matches).ok());
     logging::init(&logging.unwrap_or_default());
     let subcommand = understood.and_then(ArgMatches::subcommand_name);
-    Err(Failure::local(usage::line(&error, subcommand)))
+    Err(Failure::local(usage::line(&error, &all, subcommand)))
 }
 
 #[cfg(test)]
@@ -281,8 +281,9 @@ mod tests {
             };
             for option in usage::netcat_options().filter(|option| !has(option)) {
                 let words = ["netkit", name, option];
-                let error = command(Purpose::Parse).try_get_matches_from(words);
-                let line = usage::line(&error.err().unwrap(), Some(name));
+                let mut netkit = command(Purpose::Parse);
+                let error = netkit.try_get_matches_from_mut(words);
+                let line = usage::line(&error.err().unwrap(), &netkit, Some(name));
                 let advice = line.split("; ").nth(1).unwrap();
                 assert!(!advice.starts_with("tip"), "{line}");
                 // Another subcommand stands in quotes.
@@ -298,12 +299,62 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_value_stands_in_its_message_once() {
+        let mut netkit = command(Purpose::Show);
+        netkit.build();
+        let mut refused = 0;
+        for subcommand in netkit.get_subcommands() {
+            let name = subcommand.get_name();
+            let options = subcommand.get_arguments();
+            for option in options.filter(|option| option.get_action().takes_values()) {
+                let Some(long) = option.get_long() else {
+                    continue;
+                };
+                let words = ["netkit", name, &format!("--{long}=<<\\q>>")];
+                let mut netkit = command(Purpose::Parse);
+                let Err(error) = netkit.try_get_matches_from_mut(words) else {
+                    continue;
+                };
+                if error.kind() == ErrorKind::ValueValidation {
+                    let line = usage::line(&error, &netkit, Some(name));
+                    // An advice may use it.
+                    let reason = line.split("; ").next().unwrap_or_default();
+                    assert_eq!(reason.matches("<<\\q>>").count(), 1, "{line}");
+                    assert!(line.contains(&format!("(--{long})")), "{line}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 60, "{refused}");
+    }
+
+    #[test]
     fn a_usage_error_is_one_line() {
         let cases = [
             (
                 "tcp-server --portt 1",
                 "unexpected argument '--portt' found; tip: a similar argument exists: '--port'; \
                  see 'netkit tcp-server -h'",
+            ),
+            (
+                "tcp-client --tsl",
+                "unexpected argument '--tsl' found; tip: a similar argument exists: '--tls' \
+                 (or '--ssl'); see 'netkit tcp-client -h'",
+            ),
+            (
+                "tcp-server --hst",
+                "unexpected argument '--hst' found; tip: a similar argument exists: '--bind' \
+                 (or '--host'); see 'netkit tcp-server -h'",
+            ),
+            (
+                "tcp-server --limit-rat 1",
+                "unexpected argument '--limit-rat' found; tip: a similar argument exists: \
+                 '--max-rate' (or '--limit-rate'); see 'netkit tcp-server -h'",
+            ),
+            (
+                "tc a:1",
+                "unrecognized subcommand 'tc'; tip: a similar subcommand exists: 'tcp-client' \
+                 (or 'tcp'); see 'netkit -h'",
             ),
             (
                 "--port 1 tcp-server",
@@ -343,12 +394,11 @@ mod tests {
         ];
         for (line, expected) in cases {
             let words = ["netkit"].into_iter().chain(line.split(' '));
-            let error = command(Purpose::Parse)
-                .try_get_matches_from(words)
-                .err()
-                .unwrap();
+            let mut netkit = command(Purpose::Parse);
+            let error = netkit.try_get_matches_from_mut(words).err().unwrap();
             let subcommand = line.split(' ').next().filter(|word| word.contains("p-"));
-            assert_eq!(usage::line(&error, subcommand), expected, "{line}");
+            let told = usage::line(&error, &netkit, subcommand);
+            assert_eq!(told, expected, "{line}");
         }
     }
 }

@@ -173,11 +173,12 @@ pub fn point_to_help(failure: Failure, subcommand: &str) -> Failure {
     Failure::local(format!("{reason}; see 'netkit {subcommand} -h'"))
 }
 
-/// Tells `error` on one line, from its kind and its context: clap may reword its text.
-pub fn line(error: &Error, subcommand: Option<&str>) -> String {
+/// Tells `error` of `netkit` on one line, from its kind and its context: clap may reword its text.
+pub fn line(error: &Error, netkit: &clap::Command, subcommand: Option<&str>) -> String {
+    let tip = || tip(error, netkit, subcommand).unwrap_or_default();
     let (reason, tip) = match netcat::quits_after_eof(&arguments()) {
         Some(advice) => (advice, String::new()),
-        None => (reason(error), tip(error, subcommand).unwrap_or_default()),
+        None => (reason(error), tip()),
     };
     let subcommand = subcommand.map(|name| format!(" {name}"));
     let subcommand = subcommand.unwrap_or_default();
@@ -200,7 +201,14 @@ fn reason(error: &Error) -> String {
         }
         ErrorKind::ValueValidation => {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            format!("invalid value '{value}' for '{argument}': {cause}")
+            let option = argument.split([' ', '[']).next().unwrap_or_default();
+            // Before the advice. The value may contain a semicolon.
+            let value_ends = cause.find(&value).map_or(0, |at| at + value.len());
+            let (what, advice) = match cause[value_ends..].find("; ") {
+                Some(length) => cause.split_at(value_ends + length),
+                None => (&cause[..], ""),
+            };
+            format!("{what} ({option}){advice}")
         }
         ErrorKind::TooManyValues if argument.starts_with('-') => {
             format!("unexpected value '{value}' for '{argument}' found; no more were expected")
@@ -211,7 +219,10 @@ fn reason(error: &Error) -> String {
         ErrorKind::UnknownArgument if !argument.starts_with('-') => {
             format!("too many arguments: '{argument}'")
         }
-        ErrorKind::UnknownArgument => format!("unexpected argument '{argument}' found"),
+        ErrorKind::UnknownArgument => match number_after_letter(&argument) {
+            Some((word, letter)) => format!("unexpected '{word}'; -{letter} takes no number"),
+            None => format!("unexpected argument '{argument}' found"),
+        },
         ErrorKind::ArgumentConflict if prior == argument => {
             format!("the argument '{argument}' cannot be used multiple times")
         }
@@ -230,8 +241,20 @@ fn reason(error: &Error) -> String {
     }
 }
 
+/// The argument `-v5` and its letter, where clap finds the option `-5` in it.
+fn number_after_letter(option: &str) -> Option<(String, char)> {
+    let first = option.strip_prefix('-')?.chars().next();
+    let digit = first.filter(char::is_ascii_digit)?;
+    arguments().into_iter().find_map(|word| {
+        let (letters, _) = word.strip_prefix('-')?.split_once(digit)?;
+        let letter = letters.chars().last()?;
+        let are_letters = letters.bytes().all(|byte| byte.is_ascii_alphabetic());
+        are_letters.then_some((word, letter))
+    })
+}
+
 /// What may have been meant; ends in `; `.
-fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
+fn tip(error: &Error, netkit: &clap::Command, subcommand: Option<&str>) -> Option<String> {
     let argument = text(error, ContextKind::InvalidArg);
     let name = argument.split(' ').next().unwrap_or_default();
     let advice = match (error.kind(), subcommand) {
@@ -252,6 +275,9 @@ fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
         return Some(format!("{advice}; "));
     }
     let after_dash = argument.strip_prefix('-').unwrap_or_default();
+    if number_after_letter(name).is_some() {
+        return None;
+    }
     if after_dash.starts_with(|first: char| first.is_ascii_digit()) {
         return Some(
             match subcommand {
@@ -269,7 +295,11 @@ fn tip(error: &Error, subcommand: Option<&str>) -> Option<String> {
         (ContextKind::SuggestedValue, "value"),
     ] {
         if let Some(name) = suggestion(error, kind) {
-            return Some(format!("tip: a similar {what} exists: '{name}'; "));
+            let name = match alias_of(&name, netkit, subcommand) {
+                Some(main) => format!("'{main}' (or '{name}')"),
+                None => format!("'{name}'"),
+            };
+            return Some(format!("tip: a similar {what} exists: {name}; "));
         }
     }
     // To a subcommand clap suggests passing the option's name as an address.
@@ -293,6 +323,22 @@ fn suggestion(error: &Error, kind: ContextKind) -> Option<String> {
         ContextValue::String(name) => Some(name.clone()),
         _ => None,
     }
+}
+
+/// The main name of what `name`, an option of `subcommand` or a subcommand, is an alias of.
+fn alias_of(name: &str, netkit: &clap::Command, subcommand: Option<&str>) -> Option<String> {
+    let Some(subcommand) = subcommand else {
+        let mut all = netkit.get_subcommands();
+        let found = all.find(|command| command.get_all_aliases().any(|alias| alias == name));
+        return found.map(|command| command.get_name().to_owned());
+    };
+    let alias = name.strip_prefix("--")?;
+    let mut options = netkit.find_subcommand(subcommand)?.get_arguments();
+    let option = options.find(|option| {
+        let aliases = option.get_all_aliases().unwrap_or_default();
+        aliases.contains(&alias)
+    });
+    Some(format!("--{}", option?.get_long()?))
 }
 
 /// The context of `kind`: several values are separated by `, `.

@@ -98,48 +98,62 @@ fn a_bad_value_is_refused_with_a_correct_example() {
     let cases = [
         (
             "tcp-client -w soon a:1",
-            "invalid value 'soon' for '-w <TIME>': 'soon' is not a duration; \
+            "'soon' is not a duration (-w); \
              write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h)",
         ),
-        (
-            "tcp-client -w 0 a:1",
-            "invalid value '0' for '-w <TIME>': '0' must be more than zero",
-        ),
+        ("tcp-client -w 0 a:1", "'0' must be more than zero (-w)"),
         (
             "tcp-client --idle-timeout 0s a:1",
-            "invalid value '0s' for '--idle-timeout <TIME>': '0s' must be more than zero",
+            "'0s' must be more than zero (--idle-timeout)",
         ),
         (
             "tcp-client --half-close-wait never a:1",
-            "invalid value 'never' for '--half-close-wait <TIME>': 'never' is not a duration; \
+            "'never' is not a duration (--half-close-wait); \
              write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h), or 'forever'",
         ),
         (
             "tcp-client --send a\\q a:1",
-            "invalid value 'a\\q' for '--send <TEXT>': '\\q' in 'a\\q' is not known; \
+            "'\\q' in 'a\\q' is not known (--send); \
              write \\r \\n \\t \\0 \\\\ or \\xHH",
         ),
         (
             "tcp-client --source here a:1",
-            "invalid value 'here' for '--source <IP>': 'here' is not an IP address; \
+            "'here' is not an IP address (--source); \
              write 10.0.0.2 or fd00::2",
         ),
         (
             "udp-client --ttl 300 a:1",
-            "invalid value '300' for '--ttl <N>': '300' is not a whole number from 1 to 255",
+            "'300' is not a whole number from 1 to 255 (--ttl)",
         ),
         (
             "tcp-server --mss x 1",
-            "invalid value 'x' for '--mss <N>': 'x' is not a whole number from 1 to 65535",
+            "'x' is not a whole number from 1 to 65535 (--mss)",
         ),
         (
             "udp-client --multicast-ttl -1 a:1",
-            "invalid value '-1' for '--multicast-ttl <N>': '-1' is not a whole number from 0 to 255",
+            "'-1' is not a whole number from 0 to 255 (--multicast-ttl)",
         ),
         (
             "tcp-client --retry 1.5 a:1",
-            "invalid value '1.5' for '--retry <N>': \
-             '1.5' is not a whole number from 0 to 4294967295",
+            "'1.5' is not a whole number from 0 to 4294967295 (--retry)",
+        ),
+        (
+            "tcp-server --max-connections-per-ip 5000 -m 3 1",
+            "--max-connections-per-ip 5000 does nothing: -m is 3",
+        ),
+        (
+            "tcp-server --max-connections-per-ip 1025 1",
+            "--max-connections-per-ip 1025 does nothing: -m is 1024",
+        ),
+        (
+            "tcp-client -zn5 a:1",
+            "unexpected '-zn5'; -n takes no number",
+        ),
+        ("udp-client -D5 a:1", "unexpected '-D5'; -D takes no number"),
+        (
+            "tcp-client --send-proxy-from 10.0.0.9 a:1",
+            "'10.0.0.9' is not an IP address with a port (--send-proxy-from); \
+             write 10.0.0.2:4711 or [fd00::2]:4711",
         ),
         // As typed: not -W, not -c.
         (
@@ -165,7 +179,7 @@ fn a_bad_value_is_refused_with_a_correct_example() {
         ),
         (
             "tcp-server -p 0 --max-message 1x",
-            "invalid value '1x' for '--max-message <SIZE>': '1x' is not a size; \
+            "'1x' is not a size (--max-message); \
              write bytes (512) or k, M, G (64k, 4M, 1G; powers of 1024)",
         ),
     ];
@@ -572,7 +586,7 @@ fn a_message_is_one_line_whatever_an_argument_contains() {
         ),
         (
             &["tcp\u{1b}[2J"],
-            "unrecognized subcommand 'tcp\\x1b[2J'; tip: a similar subcommand exists: 'tcp'; \
+            "unrecognized subcommand 'tcp\\x1b[2J'; tip: a similar subcommand exists: 'tcp-client' (or 'tcp'); \
              see 'netkit -h'",
         ),
         (
@@ -582,8 +596,7 @@ fn a_message_is_one_line_whatever_an_argument_contains() {
         ),
         (
             &["tcp-client", "-w", "1\nnetkit: done", "a:1"],
-            "invalid value '1\\nnetkit: done' for '-w <TIME>': \
-             '1\\nnetkit: done' is not a duration; \
+            "'1\\nnetkit: done' is not a duration (-w); \
              write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h); see 'netkit tcp-client -h'",
         ),
         (
@@ -993,8 +1006,7 @@ fn a_service_may_be_named_where_a_port_is_typed() {
     }
     netkit(["tcp-server", "0", "--forward", "a:no-such-service"])
         .stderr(
-            "netkit: invalid value 'a:no-such-service' for '--forward <HOST:PORT>': \
-             'no-such-service' is not a port; a port is a number from 1 to 65535, or a name of \
+            "netkit: 'no-such-service' is not a port (--forward); a port is a number from 1 to 65535, or a name of \
              /etc/services for tcp; see 'netkit tcp-server -h'\n",
         )
         .code(2)

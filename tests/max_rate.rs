@@ -92,7 +92,7 @@ fn what_is_no_rate_or_does_nothing_is_refused() {
     let cases = [
         (
             &["tcp-client", ":1", "--max-rate", "0"][..],
-            "invalid value '0' for '--max-rate <SIZE>': '0' must be more than zero; see 'netkit tcp-client -h'",
+            "'0' must be more than zero (--max-rate); see 'netkit tcp-client -h'",
         ),
         (
             &["tcp-client", "-z", ":1", "--max-rate", "1k"],

@@ -37,7 +37,7 @@ pub struct HeaderArgs {
     #[arg(long, value_name = "VERSION", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "v1")]
     send_proxy: Option<Version>,
     /// Name IP:PORT as the source in that header
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = socket_address)]
     send_proxy_from: Option<SocketAddr>,
 }
 
@@ -75,6 +75,12 @@ impl HeaderArgs {
         debug_assert_eq!(sent, header.len());
         Ok(())
     }
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("'{text}' is not an IP address with a port; write 10.0.0.2:4711 or [fd00::2]:4711")
+    })
 }
 
 const PROXY: &str = "\

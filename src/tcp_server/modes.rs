@@ -89,6 +89,16 @@ impl Args {
         if mode != STDIO {
             typed.require("keep_open", ("stdio", "-l"))?;
         }
+        let limits = &self.limits;
+        match limits.max_connections_per_ip {
+            Some(per_ip) if per_ip > limits.max_connections => {
+                let most = limits.max_connections;
+                return Err(Failure::usage(format!(
+                    "--max-connections-per-ip {per_ip} does nothing: -m is {most}"
+                )));
+            }
+            _ => {}
+        }
         if self.service.stdio && !self.limits.keep_open {
             typed.exclude(&["max_connections", "max_connections_per_ip"], "-l")?;
         }

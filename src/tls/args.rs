@@ -133,7 +133,9 @@ fn pin(text: &str) -> Result<Pin, String> {
         Some(hex) if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             Ok(Pin(hex))
         }
-        _ => Err("write sha256: and 64 hexadecimal digits".to_owned()),
+        _ => Err(format!(
+            "'{text}' is not a fingerprint; write sha256: and 64 hexadecimal digits"
+        )),
     }
 }
 

@@ -107,14 +107,14 @@ fn a_usage_error_says_what_would_be_right() {
         (
             "-W -1 127.0.0.1:9 x",
             format!(
-                "invalid value '-1' for '--timeout <TIME>': '-1' is not a duration; write \
+                "'-1' is not a duration (--timeout); write \
                  seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h){usage}"
             ),
         ),
         (
             "--chunk -0.5 127.0.0.1:9",
             format!(
-                "invalid value '-0.5' for '--chunk <SIZE>': '-0.5' is not a size; write \
+                "'-0.5' is not a size (--chunk); write \
                  bytes (512) or k, M, G (64k, 4M, 1G; powers of 1024){usage}"
             ),
         ),

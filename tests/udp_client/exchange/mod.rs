@@ -49,7 +49,7 @@ fn every_text_to_send_is_a_datagram_with_escapes() {
     .run();
     netkit(["udp-client", "--send", "a\\q", &target])
         .stderr(
-            "netkit: invalid value 'a\\q' for '--send <TEXT>': '\\q' in 'a\\q' is not known; write \
+            "netkit: '\\q' in 'a\\q' is not known (--send); write \
              \\r \\n \\t \\0 \\\\ or \\xHH; see 'netkit udp-client -h'\n",
         )
         .code(2)

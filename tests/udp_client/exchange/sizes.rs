@@ -93,8 +93,8 @@ fn whole_is_refused_when_data_is_given() {
 fn a_chunk_must_fit_into_a_datagram() {
     netkit(["udp-client", "--chunk", "64k", "127.0.0.1:9"])
         .stderr(
-            "netkit: invalid value '64k' for '--chunk <SIZE>': '64k' is more than a \
-             datagram carries: 65507 bytes over IPv4, 65527 over IPv6; \
+            "netkit: '64k' is more than a \
+             datagram carries: 65507 bytes over IPv4, 65527 over IPv6 (--chunk); \
              see 'netkit udp-client -h'\n",
         )
         .code(2)

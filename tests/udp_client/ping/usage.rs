@@ -58,8 +58,8 @@ fn a_probe_has_a_least_and_a_largest_size() {
     }
     ping("127.0.0.1:9", ["-c", "1", "-s", "15"])
         .stderr(
-            "netkit: invalid value '15' for '--size <BYTES>': '15' has no room for what tells \
-             answers apart: that takes 16 bytes; see 'netkit udp-client -h'\n",
+            "netkit: '15' has no room for what tells \
+             answers apart: that takes 16 bytes (--size); see 'netkit udp-client -h'\n",
         )
         .code(2)
         .run();
@@ -75,14 +75,13 @@ fn a_probe_has_a_least_and_a_largest_size() {
 #[test]
 fn a_count_is_a_whole_number() {
     for (count, reason) in [
-        ("-1", "is not a whole number; write 1, 2, 100"),
-        ("0", "must be more than zero"),
-        ("99999999999999999999", "is too large"),
+        ("-1", "is not a whole number (--count); write 1, 2, 100"),
+        ("0", "must be more than zero (--count)"),
+        ("99999999999999999999", "is too large (--count)"),
     ] {
         ping("127.0.0.1:9", ["-c", count])
             .stderr(format!(
-                "netkit: invalid value '{count}' for '--count <N>': '{count}' {reason}; see \
-                 'netkit udp-client -h'\n"
+                "netkit: '{count}' {reason}; see 'netkit udp-client -h'\n"
             ))
             .code(2)
             .run();
