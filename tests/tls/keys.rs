@@ -1,42 +1,10 @@
 //! Keys: tshark decrypts a session by `SSLKEYLOGFILE`, and openssl changes the keys of one.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex};
 
+use super::wire::recorder;
 use super::{client, server, usual};
-use crate::harness::{Peer, Program, peer};
-
-/// The pieces that passed a relay in both directions, in order. `true`: from the client.
-type Passed = Arc<Mutex<Vec<(bool, Vec<u8>)>>>;
-
-/// Relays one connection to `port`.
-fn recorder(port: u16) -> (Peer, Passed) {
-    let passed = Passed::default();
-    let pieces = Arc::clone(&passed);
-    let peer = Peer::listen(move |connection| {
-        let target = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        std::thread::scope(|scope| {
-            let client = connection.stream();
-            scope.spawn(|| pass(&target, client, false, &pieces));
-            pass(client, &target, true, &pieces);
-        });
-    });
-    (peer, passed)
-}
-
-fn pass(mut from: &TcpStream, mut to: &TcpStream, is_client: bool, passed: &Passed) {
-    let mut buffer = [0; 1400];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let piece = &buffer[..count];
-        passed.lock().unwrap().push((is_client, piece.to_vec()));
-        if to.write_all(piece).is_err() {
-            return;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Write);
-}
+use crate::harness::{Program, peer};
 
 /// A capture file (pcap, raw IPv4) of a TCP connection from port 50000 to 443 that carried `pieces`.
 fn capture(pieces: &[(bool, Vec<u8>)]) -> Vec<u8> {

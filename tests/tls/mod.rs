@@ -6,9 +6,11 @@ mod cutting;
 mod forward;
 mod interop;
 mod keys;
+mod late;
 mod ping;
 mod proxied;
 mod sessions;
+mod wire;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -93,10 +95,15 @@ pub fn usual() -> Files {
 
 /// A TLS server that presents `NAME.pem`.
 pub fn server(files: &Files, name: &str, arguments: &[&str]) -> Server {
+    server_program(files, name, arguments).listen()
+}
+
+/// As [`server`], before it starts.
+pub fn server_program(files: &Files, name: &str, arguments: &[&str]) -> Program {
     let certificate = files.path(&format!("{name}.pem"));
     let key = files.path(&format!("{name}.key"));
     let tls = ["--tls", "--tls-cert", &certificate, "--tls-key", &key];
-    tcp_server(tls.into_iter().chain(arguments.iter().copied())).listen()
+    tcp_server(tls.into_iter().chain(arguments.iter().copied()))
 }
 
 /// A TLS client that trusts `ca`.
