@@ -1,5 +1,6 @@
 //! TLS, both ends: how a session ends, whom it trusts, what it says.
 
+mod bulk;
 mod certificates;
 mod check;
 mod cutting;

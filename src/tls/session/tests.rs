@@ -1,8 +1,11 @@
 //! What two sessions make of cuts and of new keys, without a process.
 
 use std::io::{Read as _, Write as _};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
 
 use super::super::args::{ClientTlsArgs, ServerTlsArgs};
 use super::super::client::Connector;
@@ -64,28 +67,63 @@ fn pass(mut from: &UnixStream, mut to: &UnixStream, passed: &mut usize, most: us
 
 const SENT: &[u8] = b"all of it";
 
-/// One side sends `SENT` and its end, and the connection is cut off after `most` of its bytes. Returns
-/// what the other side reads, how that ends, and how many bytes passed.
-fn cut(ends: &Ends, is_client: bool, most: usize) -> (Vec<u8>, io::Result<()>, usize) {
+/// How a connection is cut off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Fin,
+    Reset,
+}
+
+impl Ends {
+    /// A side of its own, and the far end of its socket. TCP, as only that has resets.
+    fn side(&self, is_client: bool, listener: &TcpListener) -> (Session, TcpStream) {
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        far.set_nodelay(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let socket = Arc::new(socket);
+        let session = if is_client {
+            self.0.begin(socket, "localhost").unwrap()
+        } else {
+            self.1.begin(socket).unwrap()
+        };
+        (session, far)
+    }
+}
+
+/// One side sends `SENT` and its end, and the connection to the other is cut off after `most` bytes.
+/// Returns what the other side reads, how that ends, and how many bytes passed.
+fn cut(
+    ends: &Ends,
+    listener: &TcpListener,
+    is_client: bool,
+    (cut, most): (Cut, usize),
+) -> (Vec<u8>, io::Result<()>, usize) {
     let pair = ends.pair();
-    let (sender, other) = if is_client {
-        (&pair.client, &pair.server)
-    } else {
-        (&pair.server, &pair.client)
-    };
-    let (mut passed, mut back) = (0, 0);
+    let (sender, sender_far) = if is_client { pair.client } else { pair.server };
+    let (other, mut other_far) = ends.side(!is_client, listener);
+    let mut passed = 0;
     let mut has_sent = false;
     let mut received = Vec::new();
+    let mut buffer = [0; 4096];
     loop {
-        if !has_sent && sender.0.proceed().unwrap() {
-            assert_eq!(sender.0.write(SENT).unwrap(), SENT.len());
-            sender.0.finish().unwrap();
+        if !has_sent && sender.proceed().unwrap() {
+            assert_eq!(sender.write(SENT).unwrap(), SENT.len());
+            sender.finish().unwrap();
             has_sent = true;
         }
-        pass(&sender.1, &other.1, &mut passed, most);
-        let mut buffer = [0; 64];
-        let read = match other.0.proceed() {
-            Ok(true) => other.0.read(&mut buffer),
+        let room = buffer.len().min(most - passed);
+        match (&sender_far).read(&mut buffer[..room]) {
+            Ok(0) if cut == Cut::Fin => other_far.shutdown(Shutdown::Write).unwrap(),
+            Ok(0) => reset(&other_far),
+            Ok(count) => {
+                other_far.write_all(&buffer[..count]).unwrap();
+                passed += count;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        let read = match other.proceed() {
+            Ok(true) => other.read(&mut buffer),
             Ok(false) => Err(ErrorKind::WouldBlock.into()),
             Err(error) => Err(error),
         };
@@ -95,23 +133,39 @@ fn cut(ends: &Ends, is_client: bool, most: usize) -> (Vec<u8>, io::Result<()>, u
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return (received, Err(error), passed),
         }
-        pass(&other.1, &sender.1, &mut back, usize::MAX);
+        if let Ok(count) = other_far.read(&mut buffer) {
+            (&sender_far).write_all(&buffer[..count]).unwrap();
+        }
     }
+}
+
+fn reset(socket: &TcpStream) {
+    set_socket_linger(socket, Some(Duration::ZERO)).unwrap();
+    rustix::net::connect_unspec(socket).unwrap();
 }
 
 #[test]
 fn no_connection_that_was_cut_off_after_any_byte_ends_in_order() {
     let ends = Ends::new();
-    for is_client in [false, true] {
-        let (received, end, whole) = cut(&ends, is_client, usize::MAX);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (is_client, how) in [
+        (false, Cut::Fin),
+        (false, Cut::Reset),
+        (true, Cut::Fin),
+        (true, Cut::Reset),
+    ] {
+        let (received, end, whole) = cut(&ends, &listener, is_client, (how, usize::MAX));
         assert_eq!(received, SENT);
         end.unwrap();
+        let expected = match how {
+            Cut::Fin => ErrorKind::UnexpectedEof,
+            Cut::Reset => ErrorKind::ConnectionReset,
+        };
         // The length of a signature differs by a few bytes: the last ones are in question.
         let record = 5 + 2 + 1 + 16;
         for most in 1..whole - 4 {
-            let (received, end, _) = cut(&ends, is_client, most);
-            let error = end.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{most} of {whole}");
+            let (received, end, _) = cut(&ends, &listener, is_client, (how, most));
+            assert_eq!(end.unwrap_err().kind(), expected, "{most} of {whole}");
             if most < whole - record - SENT.len() - 24 {
                 assert!(received.is_empty(), "{most} of {whole}");
             } else if most > whole - record + 4 {
