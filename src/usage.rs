@@ -203,7 +203,8 @@ fn reason(error: &Error) -> String {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             let option = argument.split([' ', '[']).next().unwrap_or_default();
             // Before the advice. The value may contain a semicolon.
-            let value_ends = cause.find(&value).map_or(0, |at| at + value.len());
+            let quoted = format!("'{value}'");
+            let value_ends = cause.find(&quoted).map_or(0, |at| at + quoted.len());
             let (what, advice) = match cause[value_ends..].find("; ") {
                 Some(length) => cause.split_at(value_ends + length),
                 None => (&cause[..], ""),

@@ -8,7 +8,7 @@ use super::duplex::{Fault, Reader, Writer};
 use super::pump::Pump;
 use super::rate::Rate;
 use super::splice::Step;
-use crate::wait::{Deadline, Key, OUT, Set};
+use crate::wait::{Deadline, IN, Key, OUT, Set, wait_for};
 
 pub struct Direction {
     pub pump: Pump,
@@ -69,6 +69,13 @@ impl Direction {
             rate.took(self.pump.written - before, Instant::now());
         }
         Ok(step == Step::End)
+    }
+
+    /// Whether there is something to be read now. This process may have been stopped meanwhile.
+    pub fn is_readable(&self) -> bool {
+        let fd = self.pump.reader.fd();
+        // An error of poll(2) comes back in the next wait.
+        fd.is_none_or(|fd| wait_for(fd, IN, Deadline::now()).unwrap_or(true))
     }
 
     /// Sends the end that TLS tells.

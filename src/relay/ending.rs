@@ -14,6 +14,9 @@ use crate::wait::Deadline;
 /// nothing.
 pub const HALF_CLOSE_WAIT: Duration = Duration::from_millis(500);
 
+/// How long the remote may pause within a transfer before it may be waiting for this side.
+const SILENT_SENDER: Duration = Duration::from_secs(10);
+
 /// How long the remote may be silent after a read of standard input has failed.
 const UNREADABLE_WAIT: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,8 @@ pub struct Rules {
 pub enum NoInput {
     /// The end, as after any input.
     End,
+    /// The end, once the remote is silent. nc and ncat stop sending when they see it.
+    EndAfterSilence,
     /// These bytes, and no end.
     Bytes(Vec<u8>),
     /// No end before its own: this side only receives. Some senders take an end for a hang-up.
@@ -115,6 +120,53 @@ impl Session<'_> {
             && self.outgoing.first_move.is_none()
     }
 
+    /// Whether local input has ended without a byte, and the remote is still to see that.
+    pub(super) fn holds_end_back(&self) -> bool {
+        let outgoing = &self.outgoing;
+        matches!(self.rules.no_input, NoInput::EndAfterSilence)
+            && outgoing.has_ended()
+            && outgoing.failure.is_none()
+            && outgoing.first_move.is_none()
+            && outgoing.pump.reader.finishes
+            && !outgoing.pump.writer.is_finished()
+    }
+
+    /// When the remote is due to see an end that is held back: after a short silence, or a long one
+    /// within a transfer.
+    pub(super) fn finish_at(&self) -> Deadline {
+        // While nothing may pass, the remote is not heard.
+        let is_heard = !self.incoming.pump.is_writing() && self.incoming.paused_until().is_none();
+        if !self.holds_end_back() || !is_heard {
+            return Deadline::NEVER;
+        }
+        let silence = if self.is_amid_transfer() {
+            SILENT_SENDER
+        } else {
+            HALF_CLOSE_WAIT
+        };
+        // The answer to the end has to come within these.
+        let limits = [self.rules.wait_after_eof, self.rules.idle_timeout];
+        let limits = limits.into_iter().flatten().map(|limit| limit / 2);
+        Deadline::since(self.incoming.last_move, limits.fold(silence, Duration::min))
+    }
+
+    /// Shows the remote the end that was held back.
+    pub(super) fn finish(&mut self) {
+        if self.is_amid_transfer() {
+            tracing::warn!(
+                "the peer is silent and has not ended; some senders need an option to end \
+                 (nc -N, nc -q 0), and --recv-only keeps this side open"
+            );
+        }
+        self.outgoing.pump.writer.finish();
+    }
+
+    fn is_amid_transfer(&self) -> bool {
+        /// A server says less before it waits for its client.
+        const GREETING: u64 = 16 << 10;
+        !self.incoming.has_ended() && self.incoming.pump.written > GREETING
+    }
+
     pub(super) fn idle(&self) -> Deadline {
         let last_move = self.outgoing.last_move.max(self.incoming.last_move);
         let time = self.rules.idle_timeout;
@@ -124,7 +176,6 @@ impl Session<'_> {
     /// When a line is due that says what the session waits for, and that line.
     pub(super) fn hint(&self) -> (Deadline, &'static str) {
         const OPEN_INPUT: Duration = Duration::from_secs(2);
-        const SILENT_SENDER: Duration = Duration::from_secs(10);
         let silence = |direction: &Direction, time| Deadline::since(direction.last_move, time);
         match (self.outgoing.end, self.incoming.end) {
             _ if self.has_hinted => (Deadline::NEVER, ""),

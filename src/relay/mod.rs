@@ -2,7 +2,7 @@
 //! output, a program, or another connection.
 //!
 //! - When local input ends, the remote sees that end (half-close). Receiving goes on until the
-//!   remote ends, or for `wait_after_eof`.
+//!   remote ends, or for `wait_after_eof`. An end without a byte may wait until the remote is silent.
 //! - When the remote ends, all that it sent has been written. If local input has ended as well, the
 //!   session is over. If not, input is still sent: an input that has delivered something to its end,
 //!   a terminal or a silent input until it has been silent for half a second. Meanwhile the kernel
@@ -133,6 +133,11 @@ impl Session<'_> {
             if deadline.has_passed() {
                 return Err(Broken::Deadline(deadline.length()));
             }
+            let finish_at = self.finish_at();
+            if finish_at.has_passed() && !self.incoming.is_readable() {
+                self.finish();
+                continue;
+            }
             let (hint_at, hint) = self.hint();
             if hint_at.has_passed() {
                 self.has_hinted = true;
@@ -143,7 +148,7 @@ impl Session<'_> {
                 self.unread_at = Deadline::NEVER;
                 self.output_failed(ErrorKind::BrokenPipe.into())?;
             }
-            let limit = end.min(idle).min(deadline).min(hint_at);
+            let limit = end.min(idle).min(deadline).min(hint_at).min(finish_at);
             let limit = limit.min(self.show_progress());
             self.advance(limit.min(self.unread_at))?;
         }
@@ -279,7 +284,7 @@ impl Session<'_> {
         }
         // After a failure the remote must not take the bytes for complete.
         let finishes = self.outgoing.pump.reader.finishes && !self.is_receiver();
-        if finishes && self.incoming.failure.is_none() {
+        if finishes && self.incoming.failure.is_none() && !self.holds_end_back() {
             self.outgoing.pump.writer.finish();
         }
         Ok(())
@@ -311,6 +316,9 @@ impl Session<'_> {
         // A reset may look like an end: see `Writer::take_error`.
         if let Some(error) = self.outgoing.pump.writer.take_error() {
             self.outgoing.fail(error);
+        }
+        if self.holds_end_back() {
+            self.finish();
         }
         // As in `input_ended`.
         if self.incoming.pump.reader.finishes && self.outgoing.failure.is_none() {

@@ -23,8 +23,8 @@ pub struct StreamArgs {
     pub send_only: bool,
     /// Only receive; send nothing
     ///
-    /// The sending side stays open. Some senders (nc, ncat, busybox nc) leave before they have sent all
-    /// when they see the end of an empty input.
+    /// The sending side stays open. Some senders (nc, ncat, busybox nc) send nothing more once they see
+    /// its end. Without this option an input without a byte ends it when the peer is silent.
     #[arg(long, conflicts_with_all = ["crlf", "no_shutdown", "half_close_wait"])]
     pub recv_only: bool,
     /// Do not escape received data on a terminal

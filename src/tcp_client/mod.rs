@@ -319,11 +319,15 @@ impl Args {
     }
 
     fn rules(&self, target: &Address, deadline: Deadline) -> Rules {
-        let page = self
-            .fetches(target)
-            .then(|| http::get(target, "/", self.tls.tls));
+        let no_input = if self.fetches(target) {
+            NoInput::Bytes(http::get(target, "/", self.tls.tls))
+        } else if self.send.is_empty() && !self.stream.send_only {
+            NoInput::EndAfterSilence
+        } else {
+            NoInput::End
+        };
         Rules {
-            no_input: page.map_or(NoInput::End, NoInput::Bytes),
+            no_input,
             idle_timeout: self.idle_timeout,
             deadline,
             pace: self.pace(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use socket2::Type;
 
 use super::{ADDRESSES, in_brackets};
-use crate::harness::{Program, ReservedPort, netkit, peer};
+use crate::harness::{Program, ReservedPort, netkit, peer, random_bytes};
 
 /// Starts `listener`, waits until it listens, and talks to it.
 fn talk(listener: Option<Program>, address: &str, ready: &str, port: Option<&str>) {
@@ -76,4 +76,52 @@ while data := connection.recv(4096):
         let python = peer("python3", ["-u", "-c", PROGRAM, address]);
         talk(python, address, "listening on {N}", None);
     }
+}
+
+/// Starts `listener`, which sends more than the connection holds. The input of our client ends amid
+/// that, without a byte: nc, ncat and busybox nc send nothing more to a client that has ended.
+fn receives_all_from(listener: &str) {
+    const HEAD: usize = 20_000;
+    let port = ReservedPort::tcp();
+    let listener = listener.replace("PORT", &port.text());
+    let (name, options) = listener.split_once(' ').unwrap();
+    let Some(listener) = peer(name, options.split(' ')) else {
+        return;
+    };
+    let bytes = random_bytes(12_000_000);
+    let listener = listener.stdin(&bytes).start();
+    let options = "--retry 100 --retry-delay 0.1 --max-rate 8M --recv-buffer 32k -q";
+    let address = format!("127.0.0.1:{}", port.text());
+    let mut client = netkit(
+        ["tcp-client", &address]
+            .into_iter()
+            .chain(options.split(' ')),
+    )
+    .stdin_open()
+    .stdout(&bytes)
+    .start();
+    client.wait_for_stdout(HEAD);
+    client.close_input();
+    client.finish();
+    listener.finish();
+}
+
+#[test]
+fn receives_all_from_nc_with_an_empty_input() {
+    receives_all_from("nc -N -l 127.0.0.1 PORT");
+}
+
+#[test]
+fn receives_all_from_traditional_nc_with_an_empty_input() {
+    receives_all_from("nc.traditional -q 0 -l -s 127.0.0.1 -p PORT");
+}
+
+#[test]
+fn receives_all_from_ncat_with_an_empty_input() {
+    receives_all_from("ncat -l 127.0.0.1 PORT");
+}
+
+#[test]
+fn receives_all_from_busybox_nc_with_an_empty_input() {
+    receives_all_from("busybox nc -l -p PORT");
 }

@@ -89,6 +89,69 @@ fn the_client_leaves_at_once_when_both_have_ended() {
     assert!(client.took < DEADLINE / 2, "{client:?}");
 }
 
+/// More than a server says before it waits for its client.
+const TRANSFER: usize = 32 << 10;
+
+#[test]
+fn an_end_without_a_byte_does_not_interrupt_a_transfer() {
+    let (empty, next) = event();
+    let peer = Peer::listen(move |mut connection| {
+        connection.send(vec![b'x'; TRANSFER]);
+        next.wait();
+        // nc and ncat stop here if they see an end.
+        connection.expect_nothing_for(Duration::from_millis(100));
+        connection.send(vec![b'y'; TRANSFER]);
+    });
+    let all = [vec![b'x'; TRANSFER], vec![b'y'; TRANSFER]].concat();
+    let client = netkit(["tcp-client", peer.address()]);
+    let mut client = client.stdin_open().stdout(all).start();
+    client.wait_for_stdout(TRANSFER);
+    client.close_input();
+    empty.happen();
+    client.finish();
+}
+
+#[test]
+fn a_sender_that_never_ends_sees_the_end_of_an_empty_input_after_a_silence() {
+    let peer = Peer::listen(|mut connection| {
+        connection.send(vec![b'x'; TRANSFER]);
+        connection.expect_eof();
+    });
+    // Half of the time instead of 10 s.
+    let mut client = netkit(["tcp-client", "--idle-timeout", "3", peer.address()])
+        .stdin_open()
+        .stdout(vec![b'x'; TRANSFER])
+        .stderr(
+            "netkit: the peer is silent and has not ended; some senders need an option to end \
+             (nc -N, nc -q 0), and --recv-only keeps this side open\n",
+        )
+        .start();
+    client.wait_for_stdout(TRANSFER);
+    client.close_input();
+    client.finish();
+}
+
+#[test]
+fn a_server_that_waits_for_its_client_sees_the_end_of_an_empty_input() {
+    let inputs = [
+        "</dev/null",
+        "<&-",
+        "</dev/null 2>&1 | cat; exit",
+        "0>/dev/null",
+    ];
+    for input in inputs {
+        let peer = Peer::listen(|mut connection| {
+            connection.send("greeting ");
+            connection.expect_eof();
+            connection.send("answer");
+        });
+        netkit(["tcp-client", "-q", peer.address()])
+            .through(&format!("\"$0\" \"$@\" {input}"))
+            .stdout("greeting answer")
+            .run();
+    }
+}
+
 /// A client whose input has delivered `first` before the client starts: half a second without a byte
 /// would end it.
 fn with_input(peer: &Peer, first: impl AsRef<[u8]>) -> (Process, PipeWriter) {
