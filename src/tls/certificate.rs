@@ -40,15 +40,42 @@ pub fn fingerprint(der: &[u8]) -> String {
     format!("sha256:{}", sha256(der))
 }
 
+/// The key of a certificate (RFC 5280, section 4.1.2.7).
+pub struct PublicKey<'a> {
+    /// The body of its `AlgorithmIdentifier`.
+    pub algorithm: &'a [u8],
+    pub bits: &'a [u8],
+}
+
+/// `None`: the certificate is malformed.
+pub fn public_key(der: &[u8]) -> Option<PublicKey<'_>> {
+    const BIT_STRING: u8 = 0x03;
+    let mut fields = fields(der)?;
+    for _serial_number_algorithm_issuer_validity_subject in 0..5 {
+        next(&mut fields)?;
+    }
+    let mut key = element(&mut fields, SEQUENCE)?;
+    let algorithm = element(&mut key, SEQUENCE)?;
+    // The first byte counts the bits that are no part of it.
+    let bits = element(&mut key, BIT_STRING)?.strip_prefix(&[0])?;
+    Some(PublicKey { algorithm, bits })
+}
+
+/// What is signed in a certificate, from the serial number on.
+fn fields(der: &[u8]) -> Option<&[u8]> {
+    let mut certificate = element(&mut &der[..], SEQUENCE)?;
+    let mut fields = element(&mut certificate, SEQUENCE)?;
+    // The version. Without it, it is a certificate of version 1.
+    if fields.first() == Some(&0xa0) {
+        next(&mut fields)?;
+    }
+    Some(fields)
+}
+
 impl Certificate {
     /// `None`: it is malformed.
     pub fn read(der: &[u8]) -> Option<Self> {
-        let mut certificate = element(&mut &der[..], SEQUENCE)?;
-        let mut fields = element(&mut certificate, SEQUENCE)?;
-        // The version. Without it, it is a certificate of version 1.
-        if fields.first() == Some(&0xa0) {
-            next(&mut fields)?;
-        }
+        let mut fields = fields(der)?;
         let _serial_number = next(&mut fields)?;
         let _algorithm = element(&mut fields, SEQUENCE)?;
         let issuer = distinguished_name(element(&mut fields, SEQUENCE)?)?;
@@ -267,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_has_the_key_that_it_was_made_with() {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["a".to_owned()]).unwrap();
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        let found = public_key(&der).unwrap();
+        assert_eq!(found.bits, rcgen::PublicKeyData::der_bytes(&key));
+    }
+
+    #[test]
     fn the_days_that_are_left_are_whole() {
         let read = Certificate::read(&made("a", &[], (2020, 2030))).unwrap();
         let end = u64::try_from(read.not_after.timestamp()).unwrap();
@@ -281,6 +317,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Certificate::read(&bytes);
+            let _ = public_key(&bytes);
         }
 
         #[test]
@@ -290,6 +327,7 @@ mod tests {
             der[at] = byte;
             der.truncate(length);
             let _ = Certificate::read(&der);
+            let _ = public_key(&der);
         }
     }
 }

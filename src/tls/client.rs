@@ -16,6 +16,7 @@ use super::session::{Session, Socket};
 use super::verify::{Authorities, Trust, Verifier};
 use super::{files, words};
 use crate::exit::{Exit, Failure};
+use crate::units::told;
 use crate::wait::Deadline;
 
 /// Encrypts connections to servers. Its files have been read.
@@ -94,9 +95,9 @@ impl Connector {
                 Failure::new(Exit::Network, message).that_stays()
             }
             words::Refused::TimedOut => {
-                let length = limit.length();
+                let length = told(limit.length());
                 let message =
-                    format!("gave up on {peer}: no end of the TLS handshake within {length:?}");
+                    format!("gave up on {peer}: no end of the TLS handshake within {length}");
                 Failure::new(Exit::Timeout, message)
             }
             words::Refused::Failed(why) => {
@@ -167,10 +168,16 @@ fn config(
 
 /// A certificate and a key do not go together.
 pub fn unfit(error: &rustls::Error) -> Failure {
-    Failure::local(format!(
-        "could not use the certificate of --tls-cert with its key: {}",
-        words::told(error)
-    ))
+    Failure::local(match error {
+        rustls::Error::InvalidCertificate(error) => format!(
+            "could not use the certificate of --tls-cert: {}",
+            words::of_certificate(error)
+        ),
+        error => format!(
+            "could not use the certificate of --tls-cert with its key: {}",
+            words::told(error)
+        ),
+    })
 }
 
 const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];

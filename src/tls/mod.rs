@@ -12,6 +12,8 @@ mod certificate;
 #[cfg(feature = "tls")]
 mod client;
 #[cfg(feature = "tls")]
+mod distrust;
+#[cfg(feature = "tls")]
 mod files;
 #[cfg(feature = "tls")]
 mod report;

@@ -1,6 +1,5 @@
 //! Whom netkit trusts: authorities, the certificates in a file themselves, pins, or anybody.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,36 +9,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
 };
 
 use super::args::Pin;
-use super::certificate::{Certificate, fingerprint, sha256};
+use super::certificate::{PublicKey, fingerprint, public_key, sha256};
+use super::distrust::{Distrust, only_lacks_signer, why};
 use super::files::Chain;
 use crate::exit::Failure;
-
-/// Why a certificate is not trusted: a finished sentence.
-#[derive(Clone, Debug)]
-pub struct Distrust {
-    pub why: String,
-    /// What the user can do about it, from the separator on.
-    advice: String,
-}
-
-impl fmt::Display for Distrust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.why, self.advice)
-    }
-}
-
-impl std::error::Error for Distrust {}
-
-impl From<Distrust> for Error {
-    fn from(distrust: Distrust) -> Self {
-        CertificateError::Other(OtherError(Arc::new(distrust))).into()
-    }
-}
 
 /// Which certificates a client trusts. Whatever it is, the peer has to own the key of its certificate:
 /// the signature of the handshake is always verified.
@@ -116,19 +94,6 @@ impl Authorities {
     }
 }
 
-/// What a certificate that stands in the file itself may lack: `openssl req -x509` marks it as an
-/// authority, which no server may be.
-fn only_lacks_signer(error: &CertificateError) -> bool {
-    match error {
-        CertificateError::UnknownIssuer => true,
-        CertificateError::Other(other) => {
-            let text = format!("{other:?}");
-            text.contains("CaUsedAsEndEntity")
-        }
-        _ => false,
-    }
-}
-
 fn store(certificates: &Chain) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
@@ -138,59 +103,46 @@ fn store(certificates: &Chain) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-/// Why webpki does not trust a certificate.
-fn why(error: &Error, own: &CertificateDer<'_>, name: &ServerName<'_>) -> String {
-    let Error::InvalidCertificate(error) = error else {
-        return format!("its certificate is malformed ({error})");
-    };
-    let Some(read) = Certificate::read(own) else {
-        return "its certificate is malformed".to_owned();
-    };
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!(
-                "its certificate ended on {}",
-                read.not_after.format("%Y-%m-%d")
-            )
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!(
-                "its certificate begins on {}",
-                read.not_before.format("%Y-%m-%d")
-            )
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            let names = match &read.names[..] {
-                [] => format!("only for {}, which is no subjectAltName", read.subject),
-                names => format!("for {}", names.join(", ")),
-            };
-            format!("its certificate is {names}, and not for {}", name.to_str())
-        }
-        CertificateError::BadSignature
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            // Somebody of that name is trusted, or stands between.
-            format!(
-                "its certificate is not signed with the known key of {}",
-                read.issuer
-            )
-        }
-        error if only_lacks_signer(error) && read.issuer == read.subject => {
-            "its certificate is signed by itself".to_owned()
-        }
-        CertificateError::UnknownIssuer => format!(
-            "its certificate is signed by {}, whom nobody here trusts, or the server does not send the certificates between",
-            read.issuer
-        ),
-        error if only_lacks_signer(error) => "its certificate is an authority's".to_owned(),
-        error => format!("its certificate is not valid ({error:?})"),
-    }
-}
-
 /// Verifies a server's certificate as [`Trust`] says.
 #[derive(Debug)]
 pub struct Verifier {
     pub trust: Trust,
     pub provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    /// The key of a certificate that webpki cannot read, such as one of X.509 version 1. `None`: it can,
+    /// or the certificate has to count.
+    fn only_key<'a>(&self, certificate: &'a CertificateDer<'_>) -> Option<PublicKey<'a>> {
+        if matches!(self.trust, Trust::Authorities(_))
+            || ParsedCertificate::try_from(certificate).is_ok()
+        {
+            return None;
+        }
+        public_key(certificate)
+    }
+
+    /// Verifies the signature of the handshake, whatever the certificate of the key is.
+    fn verify_by(
+        &self,
+        key: &PublicKey<'_>,
+        message: &[u8],
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = self.provider.signature_verification_algorithms.mapping;
+        let algorithms = known.iter().filter(|(scheme, _)| *scheme == signed.scheme);
+        let mut algorithms = algorithms.flat_map(|(_, algorithms)| *algorithms);
+        let is_valid = algorithms.any(|algorithm| {
+            algorithm.public_key_alg_id().as_ref() == key.algorithm
+                && algorithm
+                    .verify_signature(key.bits, message, signed.signature())
+                    .is_ok()
+        });
+        if is_valid {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        Err(CertificateError::BadSignature.into())
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -224,6 +176,9 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
+        if let Some(key) = self.only_key(certificate) {
+            return self.verify_by(&key, message, signed);
+        }
         verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
@@ -234,6 +189,9 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
+        if let Some(key) = self.only_key(certificate) {
+            return self.verify_by(&key, message, signed);
+        }
         verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
@@ -314,7 +272,9 @@ mod tests {
     use rustls::pki_types::PrivateKeyDer;
     use rustls::server::{ClientHello, ResolvesServerCert};
     use rustls::sign::CertifiedKey;
-    use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+    use rustls::{
+        CertificateError, ClientConfig, ClientConnection, ServerConfig, ServerConnection,
+    };
 
     use super::*;
 
@@ -383,6 +343,31 @@ mod tests {
                 let result = shake_hands(trust(), der, &other, version);
                 let error = Error::InvalidCertificate(CertificateError::BadSignature);
                 assert_eq!(result, Err(error), "{number} {version:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_webpki_cannot_read_still_needs_its_key() {
+        let key = KeyPair::generate().unwrap();
+        let other = KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut extension = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+        extension.set_criticality(true);
+        params.custom_extensions.push(extension);
+        let certificate = params.self_signed(&key).unwrap();
+        let der = certificate.der();
+        assert!(ParsedCertificate::try_from(der).is_err());
+        for version in rustls::ALL_VERSIONS {
+            for pins in [Vec::new(), vec![Pin(sha256(der))]] {
+                let trust = || match &pins[..] {
+                    [] => Trust::Anything,
+                    pins => Trust::Pins(pins.to_vec()),
+                };
+                shake_hands(trust(), der, &key, version).unwrap();
+                let result = shake_hands(trust(), der, &other, version);
+                let error = Error::InvalidCertificate(CertificateError::BadSignature);
+                assert_eq!(result, Err(error), "{version:?}");
             }
         }
     }

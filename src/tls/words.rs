@@ -2,13 +2,20 @@
 
 use std::io::{self, ErrorKind};
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
-use super::verify::Distrust;
+use super::distrust::Distrust;
 use crate::exit::cause;
 
-const OLDER: &str =
-    "it may speak only what is older than TLS 1.2 (openssl s_client can still talk to it)";
+const OLDER: &str = "it may speak only what is older than TLS 1.2";
+
+/// For a client.
+const ADVICE: &str = "(openssl s_client can still talk to it)";
+
+/// ring verifies no signature of these keys. With TLS 1.2 openssl says so too where a client has no
+/// certificate.
+const OTHER_REASONS: &str =
+    "or have a key that netkit does not know (P-521, Ed448), or demand a certificate (--tls-cert)";
 
 /// Why a handshake failed.
 pub enum Refused {
@@ -48,15 +55,34 @@ pub fn refused(error: &io::Error) -> Refused {
 /// An error of an open connection, or of a handshake.
 pub fn told(error: &Error) -> String {
     match error {
-        Error::AlertReceived(
-            alert @ (AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion),
-        ) => format!("the peer says {}; {OLDER}", words(*alert)),
+        Error::AlertReceived(alert @ AlertDescription::ProtocolVersion) => {
+            format!("the peer says {}; {OLDER} {ADVICE}", words(*alert))
+        }
+        Error::AlertReceived(alert @ AlertDescription::HandshakeFailure) => {
+            format!(
+                "the peer says {}; {OLDER} {ADVICE}, {OTHER_REASONS}",
+                words(*alert)
+            )
+        }
         Error::AlertReceived(alert) => format!("the peer says {}", words(*alert)),
-        Error::PeerIncompatible(why) => format!("nothing in common ({why:?}); {OLDER}"),
+        Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            format!("{OLDER} {ADVICE}")
+        }
+        Error::PeerIncompatible(why) => {
+            format!(
+                "nothing in common ({}); {OLDER}",
+                split(&format!("{why:?}"))
+            )
+        }
         Error::NoCertificatesPresented => {
             "it presented no certificate (--tls-client-ca)".to_owned()
         }
-        Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+        Error::InvalidCertificate(CertificateError::Other(other)) if other.0.is::<Distrust>() => {
+            other.to_string()
+        }
+        Error::InvalidCertificate(error) => {
+            format!("its certificate is not valid ({})", of_certificate(error))
+        }
         Error::DecryptError => "what came was changed on the way (TLS bad record)".to_owned(),
         Error::InconsistentKeys(_) => "they do not belong together".to_owned(),
         Error::InvalidMessage(_) => "it sent what is not TLS".to_owned(),
@@ -64,9 +90,28 @@ pub fn told(error: &Error) -> String {
     }
 }
 
+/// What is wrong with a certificate, by the name of the error: `path len constraint violated`.
+pub fn of_certificate(error: &CertificateError) -> String {
+    let name = format!("{error:?}");
+    let name = name.strip_prefix("Other(OtherError(").unwrap_or(&name);
+    let end = name.find(|letter: char| !letter.is_alphanumeric());
+    let name = &name[..end.unwrap_or(name.len())];
+    match name.strip_suffix("Context").unwrap_or(name) {
+        "UnsupportedCertVersion" => "it is of X.509 version 1".to_owned(),
+        "UnsupportedSignatureAlgorithm" => {
+            "it is signed in a way that nobody trusts any more".to_owned()
+        }
+        name => split(name),
+    }
+}
+
 /// The name of an alert (RFC 8446, section 6) as words: `certificate required`.
 fn words(alert: AlertDescription) -> String {
-    let name = format!("{alert:?}");
+    split(&format!("{alert:?}")).replace("unknown ca", "unknown CA")
+}
+
+/// `ABadName` as `a bad name`.
+fn split(name: &str) -> String {
     let mut words = String::new();
     let mut was_lower = false;
     for letter in name.chars() {
@@ -76,7 +121,7 @@ fn words(alert: AlertDescription) -> String {
         was_lower = letter.is_lowercase();
         words.push(letter.to_ascii_lowercase());
     }
-    words.replace("unknown ca", "unknown CA")
+    words
 }
 
 #[cfg(test)]

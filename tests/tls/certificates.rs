@@ -1,6 +1,9 @@
 //! Which certificates are trusted, and what is said of the others.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    KeyPair, NameConstraints, date_time_ymd,
+};
 
 use super::{Files, authority, client, params, server, signed, usual};
 use crate::harness::{Program, netkit};
@@ -43,6 +46,18 @@ fn the_name_counts_as_it_was_typed() {
         &with(&params("own", &["*.db.lan"])),
         &["--tls-name", "a.db.lan"],
     );
+    accepted(&usual(), &["--tls-name", "localhost"]);
+    // A star is one label.
+    let files = with(&params("own", &["*.db.lan"]));
+    let server = server(&files, "own", &[]);
+    client(&files, &server.address())
+        .args(["--tls-name", "a.b.db.lan"])
+        .stderr(format!(
+            "netkit: could not trust {}: its certificate is for *.db.lan, and not for a.b.db.lan; {PIN}\n",
+            server.address()
+        ))
+        .code(1)
+        .run();
     let files = with(&params("own", &["a.lan", "b.lan"]));
     refused(
         &files,
@@ -70,6 +85,87 @@ fn the_dates_count() {
     refused(
         &with(&new),
         &format!("its certificate begins on 2119-02-03; {PIN}"),
+    );
+}
+
+#[test]
+fn of_very_many_names_some_are_told() {
+    let names: Vec<String> = (0..300).map(|number| format!("h{number}.lan")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    refused(
+        &with(&params("own", &names)),
+        &format!(
+            "its certificate is for h0.lan, h1.lan, h2.lan, h3.lan, h4.lan, h5.lan, h6.lan and 293 \
+             others, and not for 127.0.0.1; {PIN}"
+        ),
+    );
+}
+
+/// `own` is signed by `between`, which `ca` has signed as `change` says. The server sends both.
+fn with_between(change: impl FnOnce(&mut CertificateParams)) -> Files {
+    let files = Files::new();
+    let ca = authority(&files, "ca");
+    let mut between = params("between", &[]);
+    between.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut between);
+    let key = KeyPair::generate().unwrap();
+    let pem = between.signed_by(&key, &ca).unwrap().pem();
+    let between = rcgen::Issuer::new(between, key);
+    signed(&files, "own", &params("own", &["127.0.0.1"]), &between);
+    let own = std::fs::read_to_string(files.path("own.pem")).unwrap();
+    files.write("own.pem", own + &pem);
+    files
+}
+
+#[test]
+fn the_certificate_of_a_signer_counts_too() {
+    accepted(&with_between(|_| {}), &[]);
+    let files = with_between(|between| between.not_after = date_time_ymd(2021, 2, 3));
+    let why = "the certificate of its signer ended on 2021-02-03";
+    refused(&files, &format!("{why}; {PIN}"));
+    let files = with_between(|between| between.not_before = date_time_ymd(2119, 2, 3));
+    let why = "the certificate of its signer begins on 2119-02-03";
+    refused(&files, &format!("{why}; {PIN}"));
+    let files = with_between(|between| between.is_ca = IsCa::ExplicitNoCa);
+    let why = "its certificate is not valid (end entity used as ca)";
+    refused(&files, &format!("{why}; {PIN}"));
+    let files = with_between(|between| {
+        between.name_constraints = Some(NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::IpAddress(CidrSubnet::V4(
+                [10, 0, 0, 0],
+                [255, 0, 0, 0],
+            ))],
+            excluded_subtrees: Vec::new(),
+        });
+    });
+    let why = "its certificate is not valid (name constraint violation)";
+    refused(&files, &format!("{why}; {PIN}"));
+}
+
+#[test]
+fn a_certificate_for_clients_is_refused_unless_it_is_pinned() {
+    let mut of_client = params("own", &["127.0.0.1"]);
+    of_client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let files = with(&of_client);
+    let why = "its certificate is not for servers (extendedKeyUsage)";
+    refused(&files, &format!("{why}; {PIN}"));
+    let server = server(&files, "own", &[]);
+    let pin = pin(&files);
+    netkit(["tcp-client", "--tls", "--tls-pin", &pin, &server.address()])
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+}
+
+#[test]
+fn names_with_control_characters_are_escaped() {
+    let files = with(&params("a\x1b[31m\u{202e}\nb", &[]));
+    refused(
+        &files,
+        &format!(
+            "its certificate is only for CN=a\\x1b[31m\\xe2\\x80\\xae\\nb, which is no subjectAltName, \
+             and not for 127.0.0.1; {PIN}"
+        ),
     );
 }
 

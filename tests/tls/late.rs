@@ -5,43 +5,11 @@
 
 use socket2::Type;
 
-use super::wire::{Passed, expect_no_early_fin, is_tls12, recorder};
+use super::openssl::Version::{self, Tls13};
+use super::openssl::{VERSIONS, openssl_server, port};
+use super::wire::{expect_no_early_fin, recorder};
 use super::{Files, client, server, server_program, usual};
 use crate::harness::{Process, Program, ReservedPort, Server, netkit, peer, tcp_server};
-
-/// The newest version that is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    Tls12,
-    Tls13,
-}
-
-use Version::{Tls12, Tls13};
-
-impl Version {
-    /// As openssl's configuration and Python write it.
-    fn name(self, point: &str) -> String {
-        let digit = if self == Tls12 { 2 } else { 3 };
-        format!("TLSv1{point}{digit}")
-    }
-
-    /// A program that uses the library of openssl speaks no newer version.
-    fn limit(self, files: &Files, program: Program) -> Program {
-        let config = format!(
-            "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = all\n[all]\n\
-             MaxProtocol = {}\n",
-            self.name(".")
-        );
-        program.env("OPENSSL_CONF", files.write("openssl.cnf", config))
-    }
-
-    #[track_caller]
-    fn expect(self, passed: &Passed) {
-        assert_eq!(is_tls12(passed), self == Tls12);
-    }
-}
-
-const VERSIONS: [Version; 2] = [Tls12, Tls13];
 
 /// Answers without TLS, once it has read to the end.
 fn answers() -> Server {
@@ -59,12 +27,6 @@ fn our_client_gets_it(files: &Files, port: u16, version: Version) {
     wire.finish();
     expect_no_early_fin(&passed, true);
     version.expect(&passed);
-}
-
-/// The number at the end of a line.
-fn port(line: &str) -> u16 {
-    let word = line.rsplit([' ', ':']).next().unwrap();
-    word.parse().unwrap_or_else(|_| panic!("{line}"))
 }
 
 /// stunnel with one service, whose port it tells.
@@ -213,32 +175,11 @@ fn our_server_answers_our_client() {
     }
 }
 
-/// openssl as a server on a free port. It never waits for a terminal.
-fn openssl_server(files: &Files, version: Version, options: &[&str]) -> Option<(Process, u16)> {
-    let (certificate, key) = (files.path("own.pem"), files.path("own.key"));
-    let arguments = [
-        "s_server",
-        "-accept",
-        "127.0.0.1:0",
-        "-cert",
-        &certificate,
-        "-key",
-        &key,
-        "-naccept",
-        "1",
-    ];
-    let openssl = peer("openssl", arguments)?.args(options);
-    let mut openssl = version.limit(files, openssl).stdin_open().code(0).start();
-    openssl.receive_line("Using default temp DH parameters");
-    let port = port(&openssl.receive_line("ACCEPT 127.0.0.1:{N}"));
-    Some((openssl, port))
-}
-
 #[test]
 fn openssl_answers_a_request_of_our_client_that_has_ended() {
     let files = usual();
     for version in VERSIONS {
-        let Some((openssl, port)) = openssl_server(&files, version, &["-www"]) else {
+        let Some((openssl, port)) = openssl_server(&files, "own", version, &["-www"]) else {
             return;
         };
         let (wire, passed) = recorder(port);
@@ -260,7 +201,7 @@ fn openssl_answers_a_request_of_our_client_that_has_ended() {
 fn openssl_with_a_person_ends_at_the_end_of_our_client() {
     let files = usual();
     for version in VERSIONS {
-        let Some((openssl, port)) = openssl_server(&files, version, &[]) else {
+        let Some((openssl, port)) = openssl_server(&files, "own", version, &[]) else {
             return;
         };
         // It sends nothing after that: its input is still open.

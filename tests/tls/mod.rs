@@ -8,6 +8,7 @@ mod forward;
 mod interop;
 mod keys;
 mod late;
+mod openssl;
 mod ping;
 mod proxied;
 mod sessions;
