@@ -1,6 +1,7 @@
 //! Durations and sizes as people type them: `3`, `0.2`, `200ms`, `1m30s`; `512`, `64k`, `4M`. And IP
 //! addresses as people read them.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -40,13 +41,23 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `time` as messages tell it.
+/// `time` as messages tell it, in the units that people type: `100ms`, `1.5s`, `1m30s`, `30d`.
 pub fn told(time: Duration) -> String {
+    let mut rest = time.as_secs();
     if time.is_zero() {
-        "0s".to_owned()
-    } else {
-        format!("{time:?}")
+        return "0s".to_owned();
     }
+    if rest < 60 || time.subsec_nanos() > 0 {
+        return format!("{time:?}");
+    }
+    let mut text = String::new();
+    for (unit, seconds) in [("d", 24 * 3600), ("h", 3600), ("m", 60), ("s", 1)] {
+        if rest >= seconds {
+            let _ = write!(text, "{}{unit}", rest / seconds);
+            rest %= seconds;
+        }
+    }
+    text
 }
 
 /// A duration, or `forever`.
@@ -185,6 +196,22 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn a_duration_is_told_as_people_type_it() {
+        let cases = [
+            (Duration::ZERO, "0s"),
+            (Duration::from_millis(100), "100ms"),
+            (Duration::from_millis(1500), "1.5s"),
+            (Duration::from_secs(59), "59s"),
+            (Duration::from_secs(90), "1m30s"),
+            (Duration::from_secs(7200), "2h"),
+            (Duration::from_secs(200 * 86_400), "200d"),
+        ];
+        for (time, text) in cases {
+            assert_eq!(told(time), text);
+        }
+    }
+
+    #[test]
     fn thousands_are_grouped() {
         let cases = [
             (0, "0"),
@@ -274,6 +301,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_told_of_whole_seconds_can_be_typed(seconds in 0..LONGEST.as_secs()) {
+            let time = Duration::from_secs(seconds);
+            prop_assert_eq!(duration(&told(time)), Ok(time));
+        }
+
         #[test]
         fn any_text_is_answered_without_a_panic(text in "\\PC*") {
             let _ = (duration(&text), patience(&text), size(&text), count(&text));

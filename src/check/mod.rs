@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::exit::{Exit, Failure};
 use crate::net::address::HostPort;
 use crate::net::target::Address;
+use crate::units::told;
 use crate::wait::{Deadline, Key, Ready, Set};
 use report::Report;
 
@@ -146,8 +147,8 @@ impl Plan {
             "--deadline"
         };
         checked.failure = checked.failure.map(|failure| {
-            let length = end.length();
-            let message = format!("{failure}; gave up after {length:?} ({option})");
+            let length = told(end.length());
+            let message = format!("{failure}; gave up after {length} ({option})");
             Failure::new(Exit::Timeout, message)
         });
         checked

@@ -96,7 +96,7 @@ impl ConnectArgs {
             let next = Deadline::after(delay);
             if deadline.min(next) == deadline {
                 thread::sleep(deadline.left().unwrap_or_default());
-                let message = format!("{failure}; gave up after {:?}", deadline.length());
+                let message = format!("{failure}; gave up after {}", told(deadline.length()));
                 return Err(Failure::new(Exit::Timeout, message));
             }
             thread::sleep(delay);

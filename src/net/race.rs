@@ -16,6 +16,7 @@ use crate::net::peer::Endpoint;
 use crate::net::socket;
 use crate::net::stream::Stream;
 use crate::net::target::Address;
+use crate::units::told;
 use crate::wait::{Deadline, Key, OUT, Ready, Set, is_wait};
 
 /// A connection, and when each step to it was done.
@@ -227,7 +228,7 @@ impl<'a> Race<'a> {
         }
         let failures = self.failures.iter();
         let failures = failures.map(|(address, error)| (address.clone(), cause(error)));
-        let no_answer = format!("no answer within {:?}", limit.length());
+        let no_answer = format!("no answer within {}", told(limit.length()));
         let silent = silent
             .into_iter()
             .map(|address| (address, no_answer.clone()));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
 use crate::net::address::is_numeric;
+use crate::units::told;
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -104,7 +105,7 @@ fn lookup_until(host: &str, port: u16, limit: Deadline) -> io::Result<Vec<Socket
     thread.spawn(look_up)?;
     let found = receiver.recv_timeout(limit.left().unwrap_or(Duration::MAX));
     found.unwrap_or_else(|_| {
-        let message = format!("no answer within {:?}", limit.length());
+        let message = format!("no answer within {}", told(limit.length()));
         Err(io::Error::new(io::ErrorKind::TimedOut, message))
     })
 }

@@ -12,6 +12,7 @@ use crate::net::peer::Endpoint;
 use crate::net::race::{Connected, Race, Via};
 use crate::net::stream::Stream;
 use crate::net::target::Address;
+use crate::units::told;
 use crate::wait::{Deadline, Key, Ready, Set};
 
 /// Its user calls [`Self::start_due`], waits until [`Self::next_start`] for what [`Self::watch`] has
@@ -218,7 +219,7 @@ impl<'a> Attempt<'a> {
             return failure;
         }
         if let Some(reached) = &self.tunnel {
-            let why = format!("no answer within {:?}", limit.length());
+            let why = format!("no answer within {}", told(limit.length()));
             return Failure::new(Exit::Timeout, self.sentence(reached.index, &why));
         }
         let Some(first) = self.route.hops.first() else {

@@ -13,6 +13,7 @@ use crate::net::race::Connected;
 use crate::net::target::Address;
 use crate::proxy::{Attempt, Route};
 use crate::tls::{ClientTlsArgs, Connector, Session};
+use crate::units::told;
 use crate::wait::{Deadline, IN, Key, Ready, Set};
 
 /// How a check or a ping encrypts.
@@ -202,7 +203,8 @@ impl<'a> Dial<'a> {
         let end = session.ends_within(expiry)?;
         let name = connected.name(self.target);
         let message = format!(
-            "the certificate of {name} lasts until {end}, less than {expiry:?} (--tls-expiry)"
+            "the certificate of {name} lasts until {end}, less than {} (--tls-expiry)",
+            told(expiry)
         );
         Some(Failure::new(Exit::Network, message).that_stays())
     }

@@ -30,7 +30,7 @@ use crate::relay::pace::{Pace, Pieces};
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
 use crate::tap::{self, Direction, End, Tap};
 use crate::tls::{ClientTlsArgs, Connector, Session};
-use crate::units::positive_duration;
+use crate::units::{positive_duration, told};
 use crate::wait::Deadline;
 use crate::{escape, input, output};
 use check::CheckArgs;
@@ -394,11 +394,14 @@ fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
         Broken::Receive(error) => ("receive from", error),
         Broken::Send(error) => ("send everything to", error),
         Broken::Idle(time) => {
-            let message = format!("gave up on {peer}: no data for {time:?} (--idle-timeout)");
+            let message = format!(
+                "gave up on {peer}: no data for {} (--idle-timeout)",
+                told(*time)
+            );
             return Failure::new(Exit::Timeout, message);
         }
         Broken::Deadline(time) => {
-            let message = format!("gave up on {peer} after {time:?} (--deadline)");
+            let message = format!("gave up on {peer} after {} (--deadline)", told(*time));
             return Failure::new(Exit::Timeout, message);
         }
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failure, blame, cause};
 use crate::proxy::header::{Missing, PATIENCE};
+use crate::units::told;
 
 /// Why a connection did not end well.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ impl fmt::Display for Ended {
         match self {
             Self::Failed(error) => f.write_str(&cause(error)),
             Self::Local(failure) => failure.fmt(f),
-            Self::Idle(time) => write!(f, "no data for {time:?} (--idle-timeout)"),
-            Self::Session(time) => write!(f, "open for {time:?} (--max-session)"),
+            Self::Idle(time) => write!(f, "no data for {} (--idle-timeout)", told(*time)),
+            Self::Session(time) => write!(f, "open for {} (--max-session)", told(*time)),
             Self::Header(Missing::Late) => {
                 write!(f, "no PROXY header within {PATIENCE:?} (--accept-proxy)")
             }

@@ -349,7 +349,7 @@ impl Server {
             // At the last moment. It is served, and is the last.
             return Ok(());
         }
-        let message = format!("nobody connected within {time:?} (--accept-timeout)");
+        let message = format!("nobody connected within {} (--accept-timeout)", told(time));
         Err(Failure::new(Exit::Timeout, message))
     }
 

@@ -13,6 +13,7 @@ use crate::net::resolve::ResolveArgs;
 use crate::net::socket;
 use crate::tap::{DatagramTap, TapArgs};
 use crate::udp_client::socket::ClientSocket;
+use crate::units::told;
 use crate::wait::Deadline;
 
 /// How a UDP client reaches its target.
@@ -149,7 +150,7 @@ impl<'a> Target<'a> {
     /// Says that `--deadline`, which is `limit`, has passed.
     pub fn gave_up(&self, address: SocketAddr, limit: Deadline) -> Failure {
         let (name, time) = (self.name(address), limit.length());
-        let message = format!("gave up on {name} after {time:?} (--deadline)");
+        let message = format!("gave up on {name} after {} (--deadline)", told(time));
         Failure::new(Exit::Timeout, message)
     }
 

@@ -96,7 +96,7 @@ fn a_port_that_is_not_trusted_is_an_error_of_each_probe() {
     let short = tcp_server(["--tls"]).listen();
     let pin = short.wait_for_line("Certificate sha256:{*}");
     let pin = pin.split(' ').nth(1).unwrap();
-    let soon = "the certificate of {*} lasts until {*} (30 days), less than {*}s (--tls-expiry)";
+    let soon = "the certificate of {*} lasts until {*} (30 days), less than 32d (--tls-expiry)";
     let address = short.address();
     netkit(["tcp-client", "-c2", "-i", "0.01", "--tls", "--tls-pin", pin])
         .args(["--tls-expiry", "32d", &address])

@@ -24,7 +24,7 @@ use crate::net::datagram::BUFFER;
 use crate::net::race::ATTEMPT_DELAY;
 use crate::signal::{SIGINT, Signals, end_by};
 use crate::udp_client::target::Target;
-use crate::units::number;
+use crate::units::{number, told};
 use crate::wait::{Deadline, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
@@ -290,7 +290,8 @@ impl Exchange<'_> {
                 [(address, Cause::Silent(time))] => {
                     let target = self.sockets.target.typed.at(*address);
                     let text = payload.text();
-                    format!("no answer from {target} to {text} within {time:?}{times}{advice}")
+                    let time = told(*time);
+                    format!("no answer from {target} to {text} within {time}{times}{advice}")
                 }
                 _ => format!("could not get an answer to {payload} from {list}{times}{advice}"),
             }

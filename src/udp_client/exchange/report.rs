@@ -11,6 +11,7 @@ use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::json::{self, Event};
 use crate::net::address::HostPort;
 use crate::output::Queue;
+use crate::units::told;
 use crate::wait::Deadline;
 
 /// Why one address has not answered a datagram.
@@ -45,7 +46,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsent(error) | Self::Failed(error) => f.write_str(&cause(error)),
-            Self::Silent(time) => write!(f, "nothing came within {time:?}"),
+            Self::Silent(time) => write!(f, "nothing came within {}", told(*time)),
             Self::Doubtful => f.write_str("what came may be the answer to an earlier one"),
         }
     }

@@ -20,7 +20,7 @@ use crate::json::{Event, milliseconds};
 use crate::net::datagram::{BUFFER, largest};
 use crate::net::path_mtu::headers;
 use crate::output;
-use crate::units::ip;
+use crate::units::{ip, told};
 use crate::wait::{Deadline, IN, Set, is_wait};
 use search::{Search, TRIES};
 
@@ -124,7 +124,10 @@ impl<'a> Path<'a> {
         }
         let Some(mtu) = self.search.found() else {
             let (name, timeout) = (self.target.name(address), self.timeout);
-            let message = format!("no answer from {name} within {timeout:?}, {TRIES} times");
+            let message = format!(
+                "no answer from {name} within {}, {TRIES} times",
+                told(timeout)
+            );
             return Ok(Err(Failure::new(Exit::Network, message)));
         };
         let interface = self.interface(mtu, believed)?;
