@@ -5,25 +5,32 @@ use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Once, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 
 use super::capture::Capture;
 use super::closing::{self, Closing};
 use super::text::{matches, shown};
 use super::{DEADLINE, spawn};
 
-/// A shell starts background jobs with SIGINT ignored, and programs inherit that. A signal that this
-/// process catches has its default action in the programs that it starts (execve(2)).
-fn take_back_interrupt() {
+/// Programs inherit which signals are ignored: SIGHUP below nohup(1), SIGINT and SIGQUIT in background jobs
+/// of a script. A caught signal has its default action in the programs that this process starts
+/// (execve(2)). Here it still has no effect.
+fn take_back_signals() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let always = Arc::new(AtomicBool::new(true));
-        signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, always)
-            .unwrap();
+        // proc(5): bit 0 is signal 1. Elsewhere nobody tells.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP] {
+            if mask >> (signal - 1) & 1 == 1 {
+                signal_hook::flag::register(signal, Arc::default()).unwrap();
+            }
+        }
     });
 }
 
@@ -260,7 +267,7 @@ impl Program {
     pub fn start(self) -> Process {
         let started = Instant::now();
         let (stdin, input) = self.input.open();
-        take_back_interrupt();
+        take_back_signals();
         let mut command = Command::new(&self.words[0]);
         command
             .args(&self.words[1..])

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use crate::harness::{
-    Connection, DEADLINE, Server, Terminal, event, random_bytes, spawn, tcp_server, udp_server,
+    Connection, DEADLINE, Server, Terminal, event, program, random_bytes, spawn, tcp_server,
+    udp_server,
 };
 use crate::udp_server::ask;
 
@@ -214,6 +215,20 @@ fn sighup_that_was_ignored_at_the_start_stays_ignored() {
         server.signal(Signal::USR1);
         server.finish();
     }
+}
+
+/// Below nohup(1), and as a background job of a script, this suite runs with signals that are ignored.
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_that_the_tests_ignore_end_what_they_start() {
+    let tests = std::env::current_exe().unwrap();
+    let name = "tcp_server::stopping::programs_do_not_outlive_a_server_that_a_signal_ends";
+    let finished = program(tests, ["--exact", name])
+        .through("trap '' HUP INT QUIT TERM TSTP; exec \"$0\" \"$@\"")
+        .any_stdout()
+        .run();
+    let told = String::from_utf8(finished.stdout).unwrap();
+    assert!(told.contains("1 passed"), "{told}");
 }
 
 /// A server of each protocol, with a program that does not end by itself and its pid.
