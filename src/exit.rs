@@ -166,6 +166,18 @@ impl Worst {
         self.0 = ORDER.into_iter().find(|exit| both.contains(&Some(*exit)));
     }
 
+    /// Logs what failed in all `results`. Fails if something did.
+    pub fn of(results: impl IntoIterator<Item = Result<(), Failure>>) -> Result<(), Failure> {
+        let mut worst = Self::default();
+        for failure in results.into_iter().filter_map(Result::err) {
+            if !failure.is_silent() {
+                tracing::error!("{failure}");
+            }
+            worst.add(failure.exit);
+        }
+        worst.result()
+    }
+
     /// An error that carries only the exit code, if something failed.
     pub fn result(self) -> Result<(), Failure> {
         self.0.map_or(Ok(()), |exit| Err(Failure::announced(exit)))

@@ -369,7 +369,7 @@ fn what_a_stalled_record_of_a_udp_server_loses_is_counted() {
     let path = folder.path().join("pipe");
     let pipe = FullPipe::named(&path);
     let server = udp_server(["--service", "discard", "--drain-timeout", "0", "--record"]);
-    let server = server.arg(&path).listen();
+    let server = server.arg(&path).code(2).listen();
     let client = mailbox();
     for number in 1..=30 {
         send(&client, vec![b'a'; 60_000], target(&server));
@@ -381,6 +381,32 @@ fn what_a_stalled_record_of_a_udp_server_loses_is_counted() {
         log.contains("datagrams in all could not be written down\n"),
         "{log}"
     );
+    drop(pipe);
+}
+
+#[test]
+fn a_udp_server_whose_record_lacks_something_does_not_end_well() {
+    let folder = temporary_folder();
+    let path = folder.path().join("pipe");
+    let pipe = FullPipe::named(&path);
+    for service in ["hello", "echo", "discard", "stdio"] {
+        // The disk is full; a pipe is not read.
+        for (record, code, cause) in [
+            (Path::new("/dev/full"), 2, "no space left on device"),
+            (&path, 4, "it was not taken in time"),
+        ] {
+            let server = udp_server(["--service", service, "--drain-timeout", "0", "--record"])
+                .arg(record)
+                .any_stdout()
+                .code(code)
+                .listen();
+            send(&mailbox(), "a", target(&server));
+            server.wait_for_line("Received from {*}.");
+            let log = server.stop().stderr;
+            let told = format!("netkit: could not write the dump or the record: {cause}\n");
+            assert_eq!(log.matches(&told).count(), 1, "{log}");
+        }
+    }
     drop(pipe);
 }
 

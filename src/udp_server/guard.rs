@@ -15,13 +15,13 @@ use super::losses::Losses;
 use super::numbered_tap::NumberedTap;
 use super::refusal::{self, Refusal};
 use super::socket::{Peer, Received, ServerSocket};
-use crate::exit::cause;
+use crate::exit::{Failure, Worst, cause};
 use crate::net::datagram::largest;
 use crate::net::socket;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::server::host::is_loopback;
-use crate::tap::Direction;
+use crate::tap::{self, Direction};
 use crate::wait::{Deadline, Key, Set};
 
 pub struct Guard {
@@ -37,6 +37,8 @@ pub struct Guard {
     failed: Episode,
     /// Datagrams that could not be written down.
     unrecorded: Episode,
+    /// Why they could not.
+    unrecorded_by: Worst,
 }
 
 impl Guard {
@@ -57,6 +59,7 @@ impl Guard {
             lost: Episode::default(),
             failed: Episode::default(),
             unrecorded: Episode::default(),
+            unrecorded_by: Worst::default(),
         }
     }
 
@@ -202,10 +205,15 @@ impl Guard {
     }
 
     fn recorded<T>(&mut self, result: io::Result<T>) {
-        if let Err(error) = result
-            && self.unrecorded.happened(Instant::now())
-        {
-            tracing::error!(event = "fail", "{}", crate::tap::failure(&error));
+        if let Err(error) = result {
+            self.is_unrecorded(&tap::failure(&error));
+        }
+    }
+
+    fn is_unrecorded(&mut self, failure: &Failure) {
+        self.unrecorded_by.add(failure.exit);
+        if self.unrecorded.happened(Instant::now()) {
+            tracing::error!(event = "fail", "{failure}");
         }
     }
 
@@ -223,17 +231,14 @@ impl Guard {
         }
     }
 
-    /// Blocks until all is written down, or until `limit`.
-    pub fn finish_recording(&mut self, limit: Deadline) {
-        let Some(tap) = &self.tap else { return };
-        let result = loop {
-            match tap.outbox.wait(limit) {
-                Ok(false) if !limit.has_passed() => {}
-                Ok(false) => break Err(io::Error::other("it was not taken in time")),
-                result => break result,
-            }
-        };
-        self.recorded(result);
+    /// Blocks until all is written down, or until `limit`. Fails if a datagram is not, ever since the start:
+    /// no peer could be told.
+    pub fn finish_recording(&mut self, limit: Deadline) -> Result<(), Failure> {
+        let finished = self.tap.as_ref().map(|tap| tap.outbox.finish(limit));
+        if let Some(Err(failure)) = finished {
+            self.is_unrecorded(&failure);
+        }
+        self.unrecorded_by.result()
     }
 
     /// When the next episode is over if it stays quiet, or the losses are looked at.

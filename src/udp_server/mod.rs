@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use crate::exit::{self, Exit, Failure, OrFail as _};
+use crate::exit::{self, Exit, Failure, OrFail as _, Worst};
 use crate::net::datagram::BUFFER;
 use crate::net::multicast::Group;
 use crate::net::options::SocketArgs;
@@ -415,10 +415,9 @@ impl Server {
         }
         let finished = self.handler.finish(limit, &mut self.guard);
         self.guard.look_for_losses();
-        self.guard.finish_recording(limit);
+        let recorded = self.guard.finish_recording(limit);
         self.guard.close_episodes(|_| true);
-        finished?;
-        self.handler.result()
+        Worst::of([finished, self.handler.result(), recorded])
     }
 
     /// Receives and serves one datagram; its size, if there was one. Only standard input and output

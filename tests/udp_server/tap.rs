@@ -83,7 +83,7 @@ fn refused_datagrams_are_not_recorded() {
 
 #[test]
 fn a_failed_record_is_reported_and_every_client_still_answered() {
-    let server = udp_server(["--record", "/dev/full"]).listen();
+    let server = udp_server(["--record", "/dev/full"]).code(2).listen();
     assert_eq!(ask(&server, "a"), b"Hello, a!");
     assert_eq!(ask(&server, "b"), b"Hello, b!");
     let log = server.stop().stderr;
