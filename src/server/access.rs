@@ -56,7 +56,8 @@ impl AccessArgs {
         let networks = |peers: &[String], option| {
             let mut networks = Vec::new();
             for peer in peers {
-                let found = match peer.strip_prefix('@') {
+                let path = peer.strip_prefix('@').filter(|path| !path.is_empty());
+                let found = match path {
                     Some(path) => networks_in(path, resolve, files),
                     None => networks_of(peer, resolve),
                 };
@@ -268,8 +269,7 @@ fn peers_in(bytes: &[u8]) -> Vec<(usize, Vec<String>)> {
 
 /// The networks that `peer` names: a network, an address, or all addresses of a name.
 fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure> {
-    let network = peer.parse::<IpNet>();
-    if let Ok(network) = network.or_else(|_| peer.parse::<IpAddr>().map(IpNet::from)) {
+    if let Some(network) = network(peer) {
         return Ok(vec![canonical(network)?]);
     }
     let refused = |advice| Err(Failure::local(format!("'{peer}' is not {advice}")));
@@ -286,6 +286,16 @@ fn networks_of(peer: &str, resolve: &ResolveArgs) -> Result<Vec<IpNet>, Failure>
     Ok(addresses
         .map(|address| address.ip().to_canonical().into())
         .collect())
+}
+
+/// A network, or an address as one. A length with a zero before it is neither: some programs read /010
+/// as 8.
+fn network(peer: &str) -> Option<IpNet> {
+    if peer.contains("/0") && !peer.ends_with("/0") {
+        return None;
+    }
+    let address = || peer.parse::<IpAddr>().ok().map(IpNet::from);
+    peer.parse().ok().or_else(address)
 }
 
 /// Whether resolvers may read `name` as `inet_aton(3)` does: `10` is 0.0.0.10 there, `010.0.0.1` is
@@ -423,6 +433,10 @@ mod tests {
         for peer in [
             "",
             "10.0.0.0/33",
+            "10.0.0.0/08",
+            "10.0.0.0/010",
+            "10.0.0.0/00",
+            "::/064",
             "10.0.0/8",
             "::/129",
             "a b",
