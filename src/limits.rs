@@ -13,6 +13,7 @@ pub fn of(resource: Resource) -> io::Result<Rlimit> {
     let name = match resource {
         Resource::As => Name::RLIMIT_AS,
         Resource::Data => Name::RLIMIT_DATA,
+        Resource::Fsize => Name::RLIMIT_FSIZE,
         Resource::Nofile => Name::RLIMIT_NOFILE,
         _ => return Err(io::ErrorKind::Unsupported.into()),
     };

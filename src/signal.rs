@@ -9,7 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
+use rustix::process::Resource;
+use signal_hook::consts::{
+    SIGABRT, SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 pub use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH,
 };
@@ -17,6 +20,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::{flag, low_level};
 
+use crate::limits;
 use crate::stderr;
 use crate::wait::{Deadline, IN, Waker, wait_for};
 
@@ -95,6 +99,15 @@ pub fn obey_as_process_1() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a write beyond the limit of a file's size (setrlimit(2)) fail. By default SIGXFSZ ends the process,
+/// and peers would take that for an end of their sessions.
+pub fn outlive_full_files() -> io::Result<()> {
+    if limits::of(Resource::Fsize).is_ok_and(|limit| limit.current.is_none()) {
+        return Ok(());
+    }
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
+
 /// `signal` is caught: it no longer ends process 1.
 fn spare_process_1(signal: c_int) {
     for (_, ends) in ENDS_PROCESS_1.iter().filter(|(other, _)| *other == signal) {
@@ -133,7 +146,9 @@ impl Arrivals {
 }
 
 /// Those of the other signals that by default end a process, and that are sent from outside.
-pub const OTHERS_THAT_END: [c_int; 6] = [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU];
+pub const OTHERS_THAT_END: [c_int; 7] = [
+    SIGABRT, SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+];
 
 /// Whether the process was started so that it ignores `signal`, and has not caught it since.
 #[cfg(target_os = "linux")]

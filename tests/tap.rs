@@ -11,8 +11,9 @@ use rustix::process::Signal;
 use crate::harness::datagrams::{expect, send, target};
 use crate::harness::{
     Connection, FullPipe, Peer, Program, Server, Terminal, bytes_of_dump, mailbox, matches,
-    named_pipe, netkit, tcp_server, temporary_folder, udp_server,
+    named_pipe, netkit, random_bytes, tcp_server, temporary_folder, udp_server,
 };
+use crate::udp_server::ask;
 
 /// The text of the pieces in a record of a server that serves several: direction and bytes.
 fn pieces(record: &str) -> Vec<String> {
@@ -544,6 +545,60 @@ fn a_record_that_fails_resets_its_own_connection() {
         .stderr("netkit: could not write the dump or the record: no space left on device\n")
         .code(2)
         .run();
+}
+
+/// The kernel sends SIGXFSZ to who writes beyond the limit.
+#[test]
+fn a_limit_of_file_sizes_is_a_full_disk_and_ends_no_process() {
+    const LIMIT: &str = "-f 1";
+    let folder = temporary_folder();
+    let new_file = |name: &str| fs::File::create(folder.path().join(name)).unwrap();
+    let record = folder.path().join("record");
+    let peer = || {
+        Peer::listen(|mut connection| {
+            connection.send(random_bytes(100_000));
+            connection.expect_reset();
+        })
+    };
+    let receive = peer();
+    netkit(["tcp-client", receive.address()])
+        .stdin_open()
+        .stdout_to(new_file("output"))
+        .ulimit(LIMIT)
+        .stderr("netkit: could not write standard output: file too large\n")
+        .code(2)
+        .run();
+    let recorded = peer();
+    netkit(["tcp-client", recorded.address(), "--record"])
+        .arg(&record)
+        .stdin_open()
+        .any_stdout()
+        .ulimit(LIMIT)
+        .stderr("netkit: could not write the dump or the record: file too large\n")
+        .code(2)
+        .run();
+    let server = tcp_server(["--service", "discard", "--record"]);
+    let server = server.arg(&record).ulimit(LIMIT).listen();
+    let mut client = server.connect();
+    client.send(random_bytes(10_000));
+    client.expect_reset();
+    server.wait_for_line("Connection from {*} closed: could not {*}: file too large.");
+    server.stop();
+    // Its log may be at the limit too.
+    let server = tcp_server([]).stderr_to(new_file("log")).ulimit(LIMIT);
+    let mut server = server.arg("--print-port").any_stdout().start();
+    let port = server.receive_line("{N}").parse().unwrap();
+    for _ in 0..50 {
+        Connection::to(([127, 0, 0, 1], port).into()).expect("Welcome!");
+    }
+    server.signal(Signal::TERM);
+    server.finish();
+    let server = udp_server(["--record"]).arg(&record).ulimit(LIMIT).code(2);
+    let server = server.listen();
+    for _ in 0..5 {
+        assert!(ask(&server, [b'a'; 1000]).ends_with(b"a!"));
+    }
+    server.stop();
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn with_programs() -> Vec<(Server, String)> {
 
 #[test]
 fn programs_do_not_outlive_a_server_that_a_signal_ends() {
-    let at_once = [Signal::QUIT, Signal::USR1, Signal::ALARM];
+    let at_once = [Signal::QUIT, Signal::USR1, Signal::ALARM, Signal::ABORT];
     let cases = at_once.map(|signal| vec![signal]).into_iter();
     let twice = [
         vec![Signal::TERM, Signal::INT],
