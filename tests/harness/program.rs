@@ -185,6 +185,11 @@ impl Program {
         self.through(&format!("ulimit {limits}; exec \"$0\" \"$@\""))
     }
 
+    /// Starts the program with descriptors that a script has opened for itself.
+    pub fn with_more_descriptors(self) -> Self {
+        self.through("exec 7</dev/null 9>&2; exec \"$0\" \"$@\"")
+    }
+
     /// Standard input delivers `bytes` and ends.
     pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.input = Input::Bytes(bytes.as_ref().to_owned());

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use close_fds::CloseFdsBuilder;
 use process_wrap::std::{CommandWrap, CommandWrapper as _, ProcessSession};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
@@ -49,7 +50,8 @@ pub struct Ends {
 
 impl Program {
     /// The program of `--exec` or `--sh-exec`, if one is given. Fails if it does not exist or may not
-    /// be run. The line of a shell is not checked.
+    /// be run. The line of a shell is not checked. No program inherits descriptors that this process was
+    /// started with, but the standard streams.
     pub fn new(exec: Option<&[OsString]>, line: Option<&str>) -> Result<Option<Self>, Failure> {
         let shell = |line: &str| ["/bin/sh", "-c", line].map(OsString::from).to_vec();
         let words = exec.map(<[OsString]>::to_vec).or_else(|| line.map(shell));
@@ -65,6 +67,8 @@ impl Program {
             words,
             groups: Arc::default(),
         };
+        // What this process opens itself is closed at execve(2) anyway.
+        CloseFdsBuilder::new().cloexecfrom(3);
         program.find().map_err(|error| {
             let advice = program.advice();
             Failure::local(format!(
