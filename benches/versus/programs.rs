@@ -174,6 +174,17 @@ impl Program {
         }
         Ok(Duration::from_nanos(nanoseconds).as_secs_f64())
     }
+
+    /// CPU time of its threads and of children that it has waited for, ended ones too: in seconds, by
+    /// steps of 10 ms (`/proc/PID/stat`).
+    pub fn cpu_time_of_all(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name before the parenthesis may contain blanks.
+        let (_, fields) = status.rsplit_once(')').context("no stat")?;
+        let times = fields.split_whitespace().skip(11).take(4);
+        let ticks = times.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+        Ok(f64::from(ticks) / 100.0)
+    }
 }
 
 impl Drop for Program {
