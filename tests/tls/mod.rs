@@ -5,6 +5,7 @@ mod certificates;
 mod check;
 mod cutting;
 mod forward;
+mod handshakes;
 mod interop;
 mod keys;
 mod late;
