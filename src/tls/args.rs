@@ -76,6 +76,13 @@ pub struct ClientTlsArgs {
     pub tls_expiry: Option<Duration>,
     #[command(flatten)]
     pub own: OwnArgs,
+    /// Whether the options are a server's `--forward-tls-...`.
+    #[arg(skip)]
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(dead_code, reason = "each option is refused")
+    )]
+    pub of_target: bool,
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -115,6 +122,7 @@ impl ServerTlsArgs {
             tls_name: self.forward_tls_name.clone(),
             tls_ca: self.forward_tls_ca.clone(),
             tls_insecure: self.forward_tls_insecure,
+            of_target: true,
             ..ClientTlsArgs::default()
         }
     }
@@ -173,6 +181,7 @@ pub fn check_options(typed: &Typed, has_tls: bool) -> Result<(), Failure> {
             typed.require(option, ("tls", "--tls"))?;
         }
     }
+    typed.require("tls_key", ("tls_cert", "--tls-cert"))?;
     for option in NEED_FORWARD_TLS {
         typed.require(option, ("forward_tls", "--forward-tls"))?;
     }

@@ -34,18 +34,23 @@ impl Connector {
     pub fn new(args: &ClientTlsArgs) -> Result<Self, Failure> {
         let provider = provider();
         let trust = if args.tls_insecure {
-            tracing::warn!("any certificate is trusted (--tls-insecure)");
+            let option = if args.of_target {
+                "--forward-tls-insecure"
+            } else {
+                "--tls-insecure"
+            };
+            tracing::warn!("any certificate is trusted ({option})");
             Trust::Anything
         } else if !args.tls_pin.is_empty() {
             Trust::Pins(args.tls_pin.clone())
         } else if args.tls_ca.is_empty() {
-            Trust::Authorities(Authorities::of_system(&provider)?)
+            Trust::Authorities(Authorities::of_system(args.of_target, &provider)?)
         } else {
             let mut listed = Vec::new();
             for path in &args.tls_ca {
                 listed.append(&mut files::certificates(path)?);
             }
-            Trust::Authorities(Authorities::of(listed, &provider)?)
+            Trust::Authorities(Authorities::of(listed, args.of_target, &provider)?)
         };
         Ok(Self {
             config: config(&args.own, trust, provider)?,
@@ -123,7 +128,7 @@ impl Connector {
     pub fn with_verdict(args: &ClientTlsArgs) -> Result<Self, Failure> {
         let mut connector = Self::new(args)?;
         if args.tls_insecure {
-            connector.unasked = Some(Authorities::of_system(&provider())?);
+            connector.unasked = Some(Authorities::of_system(args.of_target, &provider())?);
         }
         Ok(connector)
     }

@@ -33,38 +33,55 @@ pub struct Authorities {
     webpki: Arc<WebPkiServerVerifier>,
     /// Certificates that need no signer. Their names and dates count.
     listed: Chain,
+    /// Whether the options are a server's `--forward-tls-...`, of which none is a pin.
+    of_target: bool,
 }
 
 impl Authorities {
     /// The certificates of `--tls-ca`.
-    pub fn of(listed: Chain, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+    pub fn of(
+        listed: Chain,
+        of_target: bool,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, Failure> {
         let roots = store(&listed)?;
-        Self::new(roots, listed, provider)
+        Self::new(roots, listed, of_target, provider)
     }
 
     /// Those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or of the system.
-    pub fn of_system(provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+    pub fn of_system(of_target: bool, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let message = "could not find the certificates of this machine's authorities; --tls-ca FILE \
-                names some, and so does SSL_CERT_FILE";
-            return Err(Failure::local(message));
+            let option = if of_target {
+                "--forward-tls-ca"
+            } else {
+                "--tls-ca"
+            };
+            return Err(Failure::local(format!(
+                "could not find the certificates of this machine's authorities; {option} FILE names some, \
+                 and so does SSL_CERT_FILE"
+            )));
         }
-        Self::new(roots, Vec::new(), provider)
+        Self::new(roots, Vec::new(), of_target, provider)
     }
 
     fn new(
         roots: RootCertStore,
         listed: Chain,
+        of_target: bool,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, Failure> {
         let builder =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         let webpki = builder.build();
         let webpki = webpki.map_err(|error| Failure::local(format!("could not trust: {error}")))?;
-        Ok(Self { webpki, listed })
+        Ok(Self {
+            webpki,
+            listed,
+            of_target,
+        })
     }
 
     pub fn verify(
@@ -88,7 +105,11 @@ impl Authorities {
         result.map_err(|error| {
             let why = why(&error, own, name);
             let pin = fingerprint(own);
-            let advice = format!("; if {pin} is the one you expect, --tls-pin {pin}");
+            let advice = if self.of_target {
+                format!("; it is {pin}; --forward-tls-ca and --forward-tls-name say what to expect")
+            } else {
+                format!("; if {pin} is the one you expect, --tls-pin {pin}")
+            };
             Distrust { why, advice }
         })
     }
@@ -337,7 +358,9 @@ mod tests {
                 let trust = || match number {
                     0 => Trust::Anything,
                     1 => Trust::Pins(vec![Pin(sha256(der))]),
-                    _ => Trust::Authorities(Authorities::of(vec![der.clone()], &provider).unwrap()),
+                    _ => Trust::Authorities(
+                        Authorities::of(vec![der.clone()], false, &provider).unwrap(),
+                    ),
                 };
                 shake_hands(trust(), der, &own.signing_key, version).unwrap();
                 let result = shake_hands(trust(), der, &other, version);

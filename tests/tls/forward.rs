@@ -52,7 +52,8 @@ fn a_target_that_is_not_trusted_is_a_reset_to_the_client() {
     .listen();
     forward.expect_rejection();
     forward.wait_for_line(
-        "Connection from {*} closed: could not trust {*}: its certificate is signed by CN=ca, {*}",
+        "Connection from {*} closed: could not trust {*}: its certificate is signed by CN=ca, {*}; it is \
+         sha256:{*}; --forward-tls-ca and --forward-tls-name say what to expect.",
     );
 }
 
@@ -71,6 +72,13 @@ fn the_name_of_the_target_can_be_another() {
     ])
     .listen();
     netkit(["tcp-client", &forward.address()])
+        .stdin("x")
+        .stdout("x")
+        .run();
+    let insecure = ["--forward", &secret.address(), "--forward-tls"];
+    let insecure = tcp_server(insecure).arg("--forward-tls-insecure").listen();
+    insecure.wait_for_line("netkit: any certificate is trusted (--forward-tls-insecure)");
+    netkit(["tcp-client", &insecure.address()])
         .stdin("x")
         .stdout("x")
         .run();

@@ -244,6 +244,18 @@ fn a_plain_run_reads_no_certificates() {
         .run();
 }
 
+#[test]
+fn a_key_without_its_certificate_is_refused() {
+    for (role, place) in [("tcp-client", ":1"), ("tcp-server", "0")] {
+        netkit([role, "--tls", "--tls-key", "x", place])
+            .stderr(format!(
+                "netkit: --tls-key needs --tls-cert; see 'netkit {role} -h'\n"
+            ))
+            .code(2)
+            .run();
+    }
+}
+
 /// Files that are opened and random bytes that are taken, of client and server of one connection.
 fn calls(files: &Files, service: &[&str], words: &[&str]) -> Option<String> {
     let traced = |name: &str| {
