@@ -38,7 +38,7 @@ Exit codes:
        a client ended by SIGINT, by a closed standard output, by SIGTERM";
 
 /// Why something could not be done: a finished sentence for the user, and the exit code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     pub exit: Exit,
     sentence: String,

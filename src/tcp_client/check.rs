@@ -164,7 +164,7 @@ impl<'a> Connecting<'a> {
         };
         let took = Some(shaken.took);
         let fields = self.encryption.fields(&shaken, target, took);
-        if let Some(failure) = shaken.expires {
+        if let Some(failure) = shaken.fault {
             return Checked {
                 address,
                 fields,

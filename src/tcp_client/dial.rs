@@ -76,7 +76,7 @@ pub struct Shaken {
     /// It has told its end.
     pub session: Session,
     /// The certificate ends too soon.
-    pub expires: Option<Failure>,
+    pub fault: Option<Failure>,
 }
 
 impl Dialed {
@@ -191,14 +191,19 @@ impl<'a> Dial<'a> {
             shaken: Some(Shaken {
                 took,
                 ended: ended?,
-                expires: self.expires(&session, &connected),
+                fault: self.fault(&session, &connected),
                 session,
             }),
             connected,
         })
     }
 
-    fn expires(&self, session: &Session, connected: &Connected) -> Option<Failure> {
+    /// Session keys could not be written, or the certificate ends soon.
+    fn fault(&self, session: &Session, connected: &Connected) -> Option<Failure> {
+        let connector = self.encryption.connector.as_ref()?;
+        if let Err(failure) = connector.check_keys() {
+            return Some(failure);
+        }
         let expiry = self.encryption.expiry?;
         let end = session.ends_within(expiry)?;
         let name = connected.name(self.target);

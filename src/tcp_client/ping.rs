@@ -241,7 +241,7 @@ impl Ping<'_> {
         self.start()?;
         let (time, at) = (dialed.took(), dialed.ended());
         let handshake = dialed.shaken.as_ref().map(|shaken| shaken.took);
-        if let Some(failure) = dialed.shaken.and_then(|shaken| shaken.expires) {
+        if let Some(failure) = dialed.shaken.and_then(|shaken| shaken.fault) {
             let error = io::Error::other(failure.to_string());
             return self.session.refused(number, None, &error);
         }

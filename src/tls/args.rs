@@ -23,7 +23,7 @@ pub struct OwnArgs {
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// Speak one of LIST, as in h2,http/1.1 (ALPN)
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = protocol)]
     pub tls_alpn: Vec<String>,
     /// Speak no TLS before 1.2 or 1.3 [default: 1.2]
     #[arg(long, value_name = "VERSION")]
@@ -144,6 +144,15 @@ fn pin(text: &str) -> Result<Pin, String> {
         _ => Err(format!(
             "'{text}' is not a fingerprint; write sha256: and 64 hexadecimal digits"
         )),
+    }
+}
+
+/// A name of an application protocol (RFC 7301, section 3.1).
+fn protocol(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=255 => Ok(text.to_owned()),
+        0 => Err("'' is no protocol; write names, as in h2,http/1.1".to_owned()),
+        length => Err(format!("a protocol has at most 255 bytes, not {length}")),
     }
 }
 

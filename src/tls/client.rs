@@ -12,6 +12,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::args::{ClientTlsArgs, OwnArgs, Version};
+use super::files::KeyFile;
 use super::session::{Session, Socket};
 use super::verify::{Authorities, Trust, Verifier};
 use super::{files, words};
@@ -27,12 +28,17 @@ pub struct Connector {
     save_chain: Option<PathBuf>,
     /// Those that tell the verdict although `--tls-insecure` trusts anybody.
     unasked: Option<Authorities>,
+    keys: KeyFile,
 }
 
 impl Connector {
     /// Reads the files that `args` names. Only without them, those of the system's authorities.
     pub fn new(args: &ClientTlsArgs) -> Result<Self, Failure> {
         let provider = provider();
+        match args.tls_name.as_deref() {
+            Some("") => typed_name("").map(drop)?,
+            name => name.map_or(Ok(()), |name| server_name(name).map(drop))?,
+        }
         let trust = if args.tls_insecure {
             let option = if args.of_target {
                 "--forward-tls-insecure"
@@ -52,12 +58,14 @@ impl Connector {
             }
             Trust::Authorities(Authorities::of(listed, args.of_target, &provider)?)
         };
+        let keys = KeyFile::of_environment()?;
         Ok(Self {
-            config: config(&args.own, trust, provider)?,
+            config: config(&args.own, trust, provider, &keys)?,
             name: args.tls_name.clone(),
             allows_cut: args.own.tls_allow_cut,
             save_chain: args.tls_save_chain.clone(),
             unasked: None,
+            keys,
         })
     }
 
@@ -87,9 +95,14 @@ impl Connector {
             }
         }
         match shaken {
-            Ok(()) => Ok(session),
+            Ok(()) => self.check_keys().map(|()| session),
             Err(error) => Err(Self::failure(&error, peer, limit)),
         }
+    }
+
+    /// Fails if session keys could not be written (`SSLKEYLOGFILE`).
+    pub fn check_keys(&self) -> Result<(), Failure> {
+        self.keys.check()
     }
 
     /// Why the handshake with `peer` failed with `error`.
@@ -150,6 +163,7 @@ fn config(
     own: &OwnArgs,
     trust: Trust,
     provider: Arc<CryptoProvider>,
+    keys: &KeyFile,
 ) -> Result<Arc<ClientConfig>, Failure> {
     let unusable = |error: rustls::Error| Failure::local(format!("could not use TLS: {error}"));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -167,7 +181,7 @@ fn config(
     };
     config.resumption = Resumption::disabled();
     config.alpn_protocols = own.protocols();
-    config.key_log = files::key_log()?;
+    config.key_log = keys.log();
     Ok(Arc::new(config))
 }
 
@@ -213,6 +227,11 @@ fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
     // `:PORT` is this machine.
     let host = if host.is_empty() { "localhost" } else { host };
     let host = host.strip_suffix('.').unwrap_or(host);
+    typed_name(host)
+}
+
+/// A name of a host that `--tls-name` may be.
+pub fn typed_name(host: &str) -> Result<ServerName<'static>, Failure> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
         let host = crate::escape::one_line(host);
         let message = format!(

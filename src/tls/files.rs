@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustls::KeyLog;
 use rustls::pki_types::pem::PemObject as _;
@@ -80,39 +81,72 @@ pub fn save(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
     })
 }
 
-/// `SSLKEYLOGFILE`: the keys of each session, by which Wireshark decrypts a capture.
+/// `SSLKEYLOGFILE`: the keys of each session, by which Wireshark decrypts a capture. It may be none.
+pub struct KeyFile(Option<Arc<Keys>>);
+
 #[derive(Debug)]
 struct Keys {
     file: Mutex<File>,
     path: PathBuf,
+    /// Why keys are missing in the file.
+    failure: OnceLock<Failure>,
+    has_told: AtomicBool,
 }
 
-/// The log that the environment asks for. It is opened for appending, and created for its owner only.
-pub fn key_log() -> Result<Arc<dyn KeyLog>, Failure> {
-    let Some(path) = std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()) else {
-        return Ok(Arc::new(rustls::NoKeyLog {}));
-    };
-    let path = PathBuf::from(path);
-    let name = path.display();
-    let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o600).open(&path);
-    let file = file.or_fail(Exit::Local, || {
-        format!("could not write {name} (SSLKEYLOGFILE)")
-    })?;
-    tracing::warn!("{name} gets the session keys (SSLKEYLOGFILE): who reads it can decrypt");
-    let file = Mutex::new(file);
-    Ok(Arc::new(Keys { file, path }))
+impl KeyFile {
+    /// The file that the environment names. It is opened for appending, and created for its owner only.
+    pub fn of_environment() -> Result<Self, Failure> {
+        let Some(path) = std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()) else {
+            return Ok(Self(None));
+        };
+        let path = PathBuf::from(path);
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).open(&path);
+        let file = file.or_fail(Exit::Local, || unwritable(&path))?;
+        let name = path.display();
+        tracing::warn!("{name} gets the session keys (SSLKEYLOGFILE): who reads it can decrypt");
+        Ok(Self(Some(Arc::new(Keys {
+            file: Mutex::new(file),
+            path,
+            failure: OnceLock::new(),
+            has_told: AtomicBool::new(false),
+        }))))
+    }
+
+    pub fn log(&self) -> Arc<dyn KeyLog> {
+        match &self.0 {
+            Some(keys) => Arc::clone(keys) as _,
+            None => Arc::new(rustls::NoKeyLog {}),
+        }
+    }
+
+    /// Fails if keys could not be written.
+    pub fn check(&self) -> Result<(), Failure> {
+        let failure = self.0.as_ref().and_then(|keys| keys.failure.get());
+        failure.cloned().map_or(Ok(()), Err)
+    }
+
+    /// Logs once that keys could not be written.
+    pub fn tell(&self) {
+        if let Some(keys) = &self.0
+            && let Some(failure) = keys.failure.get()
+            && !keys.has_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!("{failure}");
+        }
+    }
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("could not write {} (SSLKEYLOGFILE)", path.display())
 }
 
 impl KeyLog for Keys {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
-        if let Err(error) = lock(&self.file).write_all(line.as_bytes()) {
-            let cause = crate::exit::cause(&error);
-            tracing::error!(
-                "could not write {}: {cause} (SSLKEYLOGFILE)",
-                self.path.display()
-            );
+        let written = lock(&self.file).write_all(line.as_bytes());
+        if let Err(failure) = written.or_fail(Exit::Local, || unwritable(&self.path)) {
+            let _ = self.failure.set(failure);
         }
     }
 }

@@ -13,8 +13,8 @@ use rustls::{ServerConfig, ServerConnection};
 
 use super::args::ServerTlsArgs;
 use super::certificate::fingerprint;
-use super::client::{provider, unfit, versions};
-use super::files::{self, Chain};
+use super::client::{provider, typed_name, unfit, versions};
+use super::files::{self, Chain, KeyFile};
 use super::session::{Session, Socket};
 use super::verify::Clients;
 use super::words::{self, Refused};
@@ -30,6 +30,7 @@ pub struct Acceptor {
     allows_cut: bool,
     /// The fingerprint of the certificate, if it was made here.
     pub made: Option<String>,
+    keys: KeyFile,
 }
 
 impl Acceptor {
@@ -62,11 +63,13 @@ impl Acceptor {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = own.protocols();
-        config.key_log = files::key_log()?;
+        let keys = KeyFile::of_environment()?;
+        config.key_log = keys.log();
         Ok(Self {
             config: Arc::new(config),
             allows_cut: own.tls_allow_cut,
             made,
+            keys,
         })
     }
 
@@ -75,6 +78,7 @@ impl Acceptor {
     pub fn shake_hands(&self, socket: Socket, limit: Deadline) -> Result<Session, Option<String>> {
         let own_limit = Deadline::after(HANDSHAKE);
         let result = self.try_to(socket, limit.min(own_limit));
+        self.keys.tell();
         result.map_err(|error| match words::refused(&error) {
             Refused::TimedOut if !own_limit.has_passed() => None,
             Refused::TimedOut => Some(format!("no end of the TLS handshake within {HANDSHAKE:?}")),
@@ -100,6 +104,9 @@ fn make(
     names: &[String],
     addresses: &[IpAddr],
 ) -> Result<(Chain, PrivateKeyDer<'static>), Failure> {
+    for name in names {
+        typed_name(name.strip_prefix("*.").unwrap_or(name))?;
+    }
     let mut all = vec!["localhost".to_owned()];
     all.extend(names.iter().cloned());
     all.extend(addresses.iter().map(ToString::to_string));

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use super::{Files, client, server, usual};
+use super::{Files, client, server, server_program, usual};
 use crate::harness::{netkit, netkit_path, peer, random_bytes, tcp_server};
 
 const VERSIONS: [&str; 2] = ["1.2", "1.3"];
@@ -185,11 +185,35 @@ fn session_keys_are_written_for_their_owner_only() {
         fs::metadata(&keys).unwrap().permissions().mode() & 0o777,
         0o600
     );
+    // What is written there fails.
+    let full = client(&files, &server.address()).env("SSLKEYLOGFILE", "/dev/full");
+    full.stdin("exit")
+        .stderr(
+            "netkit: /dev/full gets the session keys (SSLKEYLOGFILE): who reads it can decrypt\n\
+             netkit: could not write /dev/full (SSLKEYLOGFILE): no space left on device\n",
+        )
+        .code(2)
+        .run();
     client(&files, &server.address())
         .env("SSLKEYLOGFILE", "/nonexistent/keys")
         .stderr("netkit: could not write /nonexistent/keys (SSLKEYLOGFILE): no such file or directory\n")
         .code(2)
         .run();
+}
+
+#[test]
+fn a_server_tells_once_that_keys_could_not_be_written() {
+    let files = usual();
+    let server = server_program(&files, "own", &[]).env("SSLKEYLOGFILE", "/dev/full");
+    let server = server.listen();
+    for _ in 0..2 {
+        client(&files, &server.address())
+            .stdin("exit")
+            .stdout("Welcome!")
+            .run();
+    }
+    let log = server.stop().stderr;
+    assert_eq!(log.matches("could not write /dev/full").count(), 1, "{log}");
 }
 
 #[test]
@@ -253,6 +277,38 @@ fn a_key_without_its_certificate_is_refused() {
             ))
             .code(2)
             .run();
+    }
+}
+
+#[test]
+fn what_is_no_protocol_and_no_name_is_refused() {
+    let long = "x".repeat(256);
+    for (value, why) in [
+        ("", "'' is no protocol; write names, as in h2,http/1.1"),
+        ("h2,,x", "'' is no protocol; write names, as in h2,http/1.1"),
+        (&long, "a protocol has at most 255 bytes, not 256"),
+    ] {
+        for (role, place) in [("tcp-client", ":1"), ("tcp-server", "0")] {
+            let run = netkit([role, "--tls", "--tls-alpn", value, place]);
+            let run = run.any_stderr().code(2).run();
+            let said = why.split(';').next().unwrap();
+            assert!(
+                run.stderr.contains(said) && run.stderr.contains("--tls-alpn"),
+                "{}",
+                run.stderr
+            );
+        }
+    }
+    for (role, place) in [("tcp-client", ":1"), ("tcp-server", "0")] {
+        for name in ["", "a b", "ünï.lan", "a..b"] {
+            netkit([role, "--tls", "--tls-name", name, place])
+                .stderr(format!(
+                    "netkit: '{name}' is no name for TLS: that is ASCII, as in xn--...; --tls-name NAME \
+                     names another; see 'netkit {role} -h'\n"
+                ))
+                .code(2)
+                .run();
+        }
     }
 }
 
