@@ -64,7 +64,7 @@ impl Silent {
 fn a_repeated_check_prints_the_statistics_of_ping() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let check = netkit(["tcp-client", "-c", "3", "-i", "0.01", &address]);
+    let check = netkit(["tcp-client", "-c", "3", "-i", "0.3", &address]);
     expect_lines(
         &check.any_stdout().run().stdout,
         &[
@@ -317,7 +317,7 @@ fn proxy(codes: &'static [u8]) -> (String, std::thread::JoinHandle<()>) {
 fn a_ping_through_a_proxy_times_the_way_to_the_target() {
     let (address, thread) = proxy(&[0, 5, 0]);
     let url = format!("socks5h://{address}");
-    let options = ["-c", "3", "-i", "0.01", "--proxy", &url, "-W", "1h"];
+    let options = ["-c", "3", "-i", "0.3", "--proxy", &url, "-W", "1h"];
     let run = ping("a.test:258", options).any_stdout().code(1).run();
     expect_lines(
         &run.stdout,
@@ -336,7 +336,7 @@ fn a_ping_through_a_proxy_times_the_way_to_the_target() {
     let (address, thread) = proxy(&[0, 5]);
     let url = format!("socks5h://{address}");
     let options = [
-        "-c", "2", "-i", "0.01", "--proxy", &url, "-W", "1h", "--json",
+        "-c", "2", "-i", "0.3", "--proxy", &url, "-W", "1h", "--json",
     ];
     let run = ping("a.test:258", options).any_stdout().code(1).run();
     let target = "\"target\":\"a.test:258\",\"address\":null,\"port\":258";
@@ -401,7 +401,7 @@ fn a_unix_socket_can_be_pinged() {
     let path = folder.path().join("socket");
     let target = format!("unix:{}", path.display());
     let listener = UnixListener::bind(&path).unwrap();
-    let run = ping(&target, ["-c", "2", "-i", "0.01"]).any_stdout().run();
+    let run = ping(&target, ["-c", "2", "-i", "0.3"]).any_stdout().run();
     expect_lines(
         &run.stdout,
         &[

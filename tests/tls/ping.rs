@@ -31,7 +31,7 @@ fn the_first_line_of_a_ping_tells_the_certificate() {
     let ca = files.path("ca.pem");
     let address = server.address();
     let certificate = "TLS 1.3, certificate until 2120-01-01 ({N} days)";
-    ping(&ca, &address, ["-c", "2", "-i", "0.01"])
+    ping(&ca, &address, ["-c", "2", "-i", "0.3"])
         .stdout(format!(
             "PING {address} (127.0.0.1) 0(40) bytes of data. {certificate}\n\
              0 bytes from {address}: tcp_seq=1 time={{*}} ms\n\
@@ -88,7 +88,7 @@ fn a_port_that_is_not_trusted_is_an_error_of_each_probe() {
     let address = server.address();
     let line = |number, why| format!("From 127.0.0.1 tcp_seq={number} {why}");
     let distrust = "its certificate is signed by CN=ca, {*}";
-    ping(&files.path("other.pem"), &address, ["-c2", "-i", "0.01"])
+    ping(&files.path("other.pem"), &address, ["-c2", "-i", "0.3"])
         .stdout(failed(&address, &[line(1, distrust), line(2, distrust)]))
         .code(1)
         .run();
@@ -98,7 +98,7 @@ fn a_port_that_is_not_trusted_is_an_error_of_each_probe() {
     let pin = pin.split(' ').nth(1).unwrap();
     let soon = "the certificate of {*} lasts until {*} (30 days), less than 32d (--tls-expiry)";
     let address = short.address();
-    netkit(["tcp-client", "-c2", "-i", "0.01", "--tls", "--tls-pin", pin])
+    netkit(["tcp-client", "-c2", "-i", "0.3", "--tls", "--tls-pin", pin])
         .args(["--tls-expiry", "32d", &address])
         .stdout(failed(&address, &[line(1, soon), line(2, soon)]))
         .code(1)
