@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Folder, Peer, Process, Program, netkit, netkit_path, peer, random_bytes, spawn,
-    temporary_folder,
+    DEADLINE, Folder, Peer, Process, Program, event, netkit, netkit_path, peer, random_bytes,
+    spawn, temporary_folder,
 };
 
 /// A socket in a folder of its own.
@@ -132,6 +132,30 @@ fn a_peer_that_has_gone_before_the_input_ended_is_exit_1_at_once() {
     let client = client.start();
     client.send("first");
     client.finish();
+    peer.join().unwrap();
+}
+
+/// It may wait for an end that it cannot see.
+#[test]
+fn a_peer_that_takes_no_more_and_falls_silent_is_left() {
+    let place = Place::new();
+    let (trigger, left) = event();
+    let peer = place.listen(move |mut stream| {
+        stream.shutdown(Shutdown::Read).unwrap();
+        stream.write_all(b"no more").unwrap();
+        left.wait();
+    });
+    let address = place.address();
+    netkit(["tcp-client", &address])
+        .stdin(random_bytes(100_000))
+        .stdout("no more")
+        .stderr(format!(
+            "netkit: could not send everything to {address}: the peer has closed the connection; \
+             {{N}} bytes were sent\n"
+        ))
+        .code(1)
+        .run();
+    trigger.happen();
     peer.join().unwrap();
 }
 

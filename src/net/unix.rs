@@ -192,6 +192,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -217,6 +219,16 @@ mod tests {
         }
         for text in ["/x", "UNIX:/x", "localhost:80", ""] {
             assert_eq!(UnixName::read(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_is_taken_is_read_back(text in "(unix:)?@?\\PC{0,120}") {
+            if let Some(Ok(name)) = UnixName::read(&text) {
+                prop_assert_eq!(name.to_string(), text);
+                prop_assert_eq!(UnixName::of(&name.address().unwrap()), Some(name));
+            }
         }
     }
 }

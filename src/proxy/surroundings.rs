@@ -51,6 +51,8 @@ pub fn excludes(list: &str, target: &HostPort) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -78,6 +80,19 @@ mod tests {
                 expected,
                 "{list} {target}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_is_read_without_a_panic(list in "[0-9a-z.:/*, \\[\\]%-]{0,40}|\\PC{0,20}") {
+            for target in ["a.example:1", "10.0.0.1:1", "[fe80::1%lo]:1"] {
+                let target = target.parse().unwrap();
+                let listed = excludes(&list, &target);
+                // More names in a list exclude no less.
+                let longer = format!("x,{list},y");
+                prop_assert!(!listed || excludes(&longer, &target));
+            }
         }
     }
 }

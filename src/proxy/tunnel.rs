@@ -239,9 +239,12 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{Read as _, Write as _};
     use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -356,5 +359,37 @@ mod tests {
         assert_eq!(end_of_head(b"a\n\nrest"), Some(3));
         assert_eq!(end_of_head(b"a\r\n\r"), None);
         assert_eq!(end_of_head(b""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_ends_the_dialogue_and_takes_no_byte_more(
+            which in 0_usize..9,
+            cut in 0_usize..300,
+            noise: Vec<u8>,
+            rest: Vec<u8>,
+        ) {
+            let (url, answer) = answers().swap_remove(which);
+            // Noise may follow the beginning of a right answer.
+            let begin = &answer[..cut.min(answer.len())];
+            let (mut tunnel, mut far) = tunnel(url);
+            far.write_all(&[begin, &noise, &rest].concat()).unwrap();
+            far.shutdown(Shutdown::Write).unwrap();
+            let is_done = loop {
+                match tunnel.advance() {
+                    Ok(false) => {}
+                    result => break result.is_ok(),
+                }
+            };
+            // What is left is the end of what was sent.
+            let mut left = Vec::new();
+            let mut near = File::from(tunnel.into_stream().as_fd().try_clone_to_owned().unwrap());
+            near.read_to_end(&mut left).unwrap();
+            let all = [begin, &noise, &rest].concat();
+            prop_assert!(all.ends_with(&left));
+            if is_done && begin.len() == answer.len() {
+                prop_assert_eq!(left.len(), noise.len() + rest.len());
+            }
+        }
     }
 }

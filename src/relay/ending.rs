@@ -20,6 +20,9 @@ const SILENT_SENDER: Duration = Duration::from_secs(10);
 /// How long the remote may be silent after a read of standard input has failed.
 const UNREADABLE_WAIT: Duration = Duration::from_secs(1);
 
+/// How long the remote may be silent after bytes could not be sent to it.
+const UNSENT_WAIT: Duration = Duration::from_secs(2);
+
 /// What ends a session that would go on for ever.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -83,14 +86,17 @@ impl Session<'_> {
             }
             _ => Deadline::NEVER,
         };
-        match (self.outgoing.end, self.rules.wait_after_eof) {
-            (Some(end), Some(wait)) => half_close.min(Deadline::since(end, wait)),
-            // The remote sees no end of what could not be read, and may wait for it.
-            (Some(end), None) if matches!(self.outgoing.failure, Some(Fault::Read(_))) => {
-                Deadline::since(end.max(self.incoming.last_move), UNREADABLE_WAIT)
-            }
-            _ => half_close,
-        }
+        let (Some(end), wait) = (self.outgoing.end, self.rules.wait_after_eof) else {
+            return half_close;
+        };
+        // The remote sees no end after a failure, and may wait for it.
+        let silence = match (wait, &self.outgoing.failure) {
+            (Some(wait), _) => return half_close.min(Deadline::since(end, wait)),
+            (None, None) => return half_close,
+            (None, Some(Fault::Read(_))) => UNREADABLE_WAIT,
+            (None, Some(_)) => UNSENT_WAIT,
+        };
+        Deadline::since(end.max(self.incoming.last_move), silence)
     }
 
     /// How long local input may be silent once the remote has ended.

@@ -199,6 +199,8 @@ pub fn check_options(typed: &Typed, has_tls: bool) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -221,6 +223,16 @@ mod tests {
             &format!("sha256:{}g", &hex[1..]),
         ] {
             assert!(pin(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_pin_is_answered_without_a_panic(text in "(sha256:)?[0-9a-fA-F:]{0,100}|\\PC{0,70}") {
+            if let Ok(Pin(hex)) = pin(&text) {
+                prop_assert_eq!(hex.len(), 64);
+                prop_assert_eq!(pin(&format!("sha256:{hex}")).unwrap().0, hex);
+            }
         }
     }
 }

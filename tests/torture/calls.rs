@@ -75,6 +75,18 @@ const ERRORS: &[(&[&str], &[&str])] = &[
         &["fstat", "newfstatat", "statx", "lseek"],
         &["EIO", "EOVERFLOW"],
     ),
+    (
+        &[
+            "unlink",
+            "unlinkat",
+            "chmod",
+            "fchmod",
+            "fchmodat",
+            "ftruncate",
+        ],
+        &["EACCES", "EPERM", "EROFS"],
+    ),
+    (&["getrandom"], &["ENOSYS"]),
     (&["fcntl"], &["EMFILE", "EINVAL"]),
     (&["ioctl"], &["EIO", "EINVAL"]),
     (

@@ -6,8 +6,10 @@ use std::thread::JoinHandle;
 
 use socket2::SockRef;
 
-use super::{LIMIT, Outcome, torture, write};
-use crate::harness::{DEADLINE, Program, random_bytes, spawn};
+use super::{LIMIT, Outcome, Strace, torture, write};
+use crate::harness::{DEADLINE, Program, netkit, random_bytes, spawn, temporary_folder};
+#[cfg(feature = "tls")]
+use crate::tls;
 
 /// A TCP server that answers each connection with `answer` and collects what it receives. It forgives
 /// all that a client does.
@@ -217,6 +219,65 @@ fn tcp_client_that_pings() {
         let words = ["tcp-client", "-c", "3", "-i", "0.01", "-W", "1", &address];
         statistics(server.serve(strace.netkit(&words)))
     });
+}
+
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn tcp_client_through_a_proxy() {
+    torture(|strace| {
+        let proxy = Server::start(b"HTTP/1.1 200 OK\r\n\r\nanswer".to_vec());
+        let hop = format!("http://{}", proxy.address());
+        let words = [
+            "tcp-client",
+            "--proxy",
+            &hop,
+            "example.com:9",
+            "--send",
+            "x",
+        ];
+        proxy.serve(strace.netkit(&words))
+    });
+}
+
+/// A client of a healthy echo, which sees what was lost on either way.
+fn of_echo(strace: &Strace, echo: &[&str]) -> Outcome {
+    let words = [&["tcp-client"], echo].concat();
+    let client = strace.netkit(&words).stdin(random_bytes(50_000));
+    Outcome {
+        finished: client.start().finish_within(LIMIT),
+        received: Vec::new(),
+        broken: false,
+        dead: false,
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn tcp_client_with_tls() {
+    let files = tls::usual();
+    let ca = files.path("ca.pem");
+    let server = tls::server(&files, "own", &["--service", "echo"]);
+    torture(|strace| of_echo(strace, &["--tls", "--tls-ca", &ca, &server.address()]));
+}
+
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn tcp_client_of_a_unix_socket() {
+    let folder = temporary_folder();
+    let name = format!("unix:{}", folder.path().join("socket").display());
+    // A Unix socket that is connected fails no shutdown(2). If strace does, the server ends the run.
+    let words = [
+        "tcp-server",
+        &name,
+        "--service",
+        "echo",
+        "--idle-timeout",
+        "4",
+    ];
+    let server = netkit(words).any_stderr().start();
+    server.wait_for_line("Listening on {*}");
+    torture(|strace| of_echo(strace, &[&name]));
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{LIMIT, Outcome, Strace, torture};
-use crate::harness::{Finished, Process, ReservedPort, random_bytes, spawn};
+use crate::harness::{Finished, Process, ReservedPort, netkit, random_bytes, spawn};
+#[cfg(feature = "tls")]
+use crate::tls;
 
 /// How long a peer waits for an answer that may have been lost.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,6 +50,15 @@ fn converse(address: SocketAddr, request: &[u8]) -> Option<Vec<u8>> {
 
 /// Two connections, each with `request`. A failure may break some, not all.
 fn tcp(strace: &Strace, arguments: &[&str], request: &[u8]) -> Outcome {
+    tcp_by(strace, arguments, |address| converse(address, request))
+}
+
+/// As [`tcp`], with clients that `converse` as they do. `None`: one saw a failure.
+fn tcp_by(
+    strace: &Strace,
+    arguments: &[&str],
+    converse: impl Fn(SocketAddr) -> Option<Vec<u8>>,
+) -> Outcome {
     let port = ReservedPort::tcp();
     let number = port.text();
     let words = [
@@ -59,7 +70,7 @@ fn tcp(strace: &Strace, arguments: &[&str], request: &[u8]) -> Outcome {
     let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
     let has_started = server.first_line().is_some();
     let attempts = if has_started { ATTEMPTS } else { 0 };
-    let conversations = (0..attempts).filter_map(|_| converse(address, request));
+    let conversations = (0..attempts).filter_map(|_| converse(address));
     let conversations: Vec<_> = conversations.take(2).collect();
     let count = conversations.len();
     Outcome {
@@ -80,6 +91,78 @@ fn tcp_server_hello() {
 #[ignore = "takes a minute and needs strace"]
 fn tcp_server_echo() {
     torture(|strace| tcp(strace, &["--service", "echo"], &random_bytes(200_000)));
+}
+
+/// Whoever has been served stands in the record.
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn tcp_server_that_records() {
+    torture(|strace| {
+        let record = strace.file("record");
+        let arguments = ["--service", "echo", "--record", record.to_str().unwrap()];
+        let request = random_bytes(5000);
+        let mut outcome = tcp(strace, &arguments, &request);
+        // Each connection has received and sent that much.
+        let most = 4 * request.len();
+        let recorded = std::fs::metadata(record).map_or(0, |file| file.len());
+        let is_whole = recorded > u64::try_from(most).unwrap();
+        outcome.received.push(u8::from(is_whole));
+        outcome
+    });
+}
+
+/// A healthy client of `server`, which sends `request`.
+fn client(server: &[&str], request: &[u8]) -> Option<Vec<u8>> {
+    let client = netkit(["tcp-client"].iter().chain(server)).stdin(request);
+    let finished = client.start().finish_within(LIMIT);
+    finished.status.success().then_some(finished.stdout)
+}
+
+#[cfg(feature = "tls")]
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn tcp_server_with_tls() {
+    let files = tls::usual();
+    let [ca, certificate, key] = ["ca.pem", "own.pem", "own.key"].map(|name| files.path(name));
+    let own = ["--tls", "--tls-cert", &certificate, "--tls-key", &key];
+    torture(|strace| {
+        tcp_by(
+            strace,
+            &[&own[..], &["--service", "echo"]].concat(),
+            |address| {
+                let server = ["--tls", "--tls-ca", &ca, &address.to_string()];
+                client(&server, &random_bytes(50_000))
+            },
+        )
+    });
+}
+
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn tcp_server_on_a_unix_socket() {
+    torture(|strace| {
+        let name = format!("unix:{}", strace.file("socket").display());
+        let words = [
+            "tcp-server",
+            &name,
+            "--service",
+            "echo",
+            "--drain-timeout",
+            "0.5",
+        ];
+        let server = strace.netkit(&words).start();
+        let has_started = server.first_line().is_some();
+        let attempts = if has_started { ATTEMPTS } else { 0 };
+        let conversations = (0..attempts).filter_map(|_| client(&[&name], b"request"));
+        let conversations: Vec<_> = conversations.take(2).collect();
+        let count = conversations.len();
+        Outcome {
+            finished: stop(server, has_started),
+            received: conversations.concat(),
+            broken: count < 2,
+            dead: count == 0,
+        }
+    });
 }
 
 #[test]
@@ -238,6 +321,20 @@ fn udp_server_hello() {
 #[ignore = "takes a minute and needs strace"]
 fn udp_server_echo() {
     torture(|strace| udp(strace, &["--service", "echo"]));
+}
+
+/// Each answer that has come stands in the record.
+#[test]
+#[ignore = "takes a minute and needs strace"]
+fn udp_server_that_records() {
+    torture(|strace| {
+        let record = strace.file("record");
+        let mut outcome = udp(strace, &["--record", record.to_str().unwrap()]);
+        let recorded = std::fs::read_to_string(record).unwrap_or_default();
+        let answers = recorded.lines().filter(|line| *line == "Hello, x!");
+        outcome.received.extend(answers.take(3).map(|_| b'!'));
+        outcome
+    });
 }
 
 #[test]

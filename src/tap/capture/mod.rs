@@ -417,4 +417,26 @@ mod tests {
         }
         assert_eq!(sections(&[section(), whole].concat()).len(), 2);
     }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn any_file_is_read_without_a_panic(
+            has_section: bool,
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..64),
+            last: u32,
+        ) {
+            if has_section {
+                bytes.splice(0..0, SECTION.to_le_bytes());
+            }
+            bytes.extend((last % 80).to_le_bytes());
+            let path = std::env::temp_dir().join(format!("netkit-{}-any", std::process::id()));
+            std::fs::write(&path, &bytes).unwrap();
+            let checked = check_appending(&File::open(&path).unwrap());
+            std::fs::remove_file(path).unwrap();
+            if checked.is_ok() {
+                prop_assert!(bytes.starts_with(&SECTION.to_le_bytes()) && bytes.len() % 4 == 0);
+            }
+        }
+    }
 }
