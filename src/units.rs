@@ -125,6 +125,14 @@ pub fn size(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How many bytes were sent, in words.
+pub fn sent(bytes: u64) -> String {
+    match bytes {
+        1 => "1 byte was sent".to_owned(),
+        _ => format!("{bytes} bytes were sent"),
+    }
+}
+
 /// A number with a comma between thousands: `1,204`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -194,6 +202,12 @@ fn split_at_first(text: &str, is_end: impl Fn(char) -> bool) -> (&str, &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn one_byte_is_one_byte() {
+        assert_eq!(sent(1), "1 byte was sent");
+        assert_eq!(sent(0), "0 bytes were sent");
+    }
 
     #[test]
     fn a_duration_is_told_as_people_type_it() {

@@ -30,7 +30,7 @@ use crate::relay::pace::{Pace, Pieces};
 use crate::relay::{Broken, NoInput, Rules, Traffic, relay};
 use crate::tap::{self, Direction, End, Tap};
 use crate::tls::{ClientTlsArgs, Connector, Session};
-use crate::units::{positive_duration, told};
+use crate::units::{self, positive_duration, told};
 use crate::wait::Deadline;
 use crate::{escape, input, output};
 use check::CheckArgs;
@@ -387,7 +387,7 @@ impl Args {
 fn failure(peer: impl Display, broken: &Broken, sent: u64) -> Failure {
     let sent = match broken {
         Broken::Receive(_) if sent == 0 => String::new(),
-        _ => format!("; {sent} bytes were sent"),
+        _ => format!("; {}", units::sent(sent)),
     };
     let (act, error) = match broken {
         Broken::Local(fault) => return fault.failure(input::NAME, output::NAME),

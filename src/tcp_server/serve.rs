@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::net::peer::{Endpoint, Peer};
 use crate::net::stream::Stream;
 use crate::tap::{Direction, Ends, Tap};
+use crate::units;
 use crate::wait::lock;
 
 impl Server {
@@ -146,7 +147,7 @@ impl Server {
             Ended::Local(failure) if is_joined || self.once => failure,
             reason if self.once && !reason.is_orderly() => {
                 let sent = match &reason {
-                    Ended::Failed(_) if sent > 0 => format!("; {sent} bytes were sent"),
+                    Ended::Failed(_) if sent > 0 => format!("; {}", units::sent(sent)),
                     _ => String::new(),
                 };
                 let message = format!("could not finish with {peer}: {reason}{sent}");
