@@ -531,7 +531,7 @@ fn a_record_that_fails_resets_its_own_connection() {
                 .code(1)
                 .run();
             server.wait_for_lines(
-                "Connection from {*} closed: could not write the dump or the record: no space {*}",
+                "netkit: Connection from {*} closed: could not write the dump or the record: no space {*}",
                 number,
             );
         }
@@ -582,7 +582,7 @@ fn a_limit_of_file_sizes_is_a_full_disk_and_ends_no_process() {
     let mut client = server.connect();
     client.send(random_bytes(10_000));
     client.expect_reset();
-    server.wait_for_line("Connection from {*} closed: could not {*}: file too large.");
+    server.wait_for_line("netkit: Connection from {*} closed: could not {*}: file too large.");
     server.stop();
     // Its log may be at the limit too.
     let server = tcp_server([]).stderr_to(new_file("log")).ulimit(LIMIT);

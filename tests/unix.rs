@@ -591,7 +591,7 @@ fn a_server_does_not_forward_to_itself() {
     let mut client = place.connect();
     assert_eq!(read_all(&mut client), "");
     server.wait_for_line(
-        "Connection from {*} closed: could not connect to {*}: this server listens there.",
+        "netkit: Connection from {*} closed: could not connect to {*}: this server listens there.",
     );
 }
 

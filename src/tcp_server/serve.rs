@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::connections::Permit;
 use super::ended::Ended;
 use super::turns::Turn;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::net::peer::{Endpoint, Peer};
 use crate::net::stream::Stream;
 use crate::tap::{Direction, Ends, Tap};
@@ -63,25 +63,19 @@ impl Server {
         }
         let recorded = connection.flush_record();
         let ended = ended.and(recorded);
-        let (received, sent) = connection.traffic();
+        let traffic = connection.traffic();
         drop(connection);
-        let (reason, colon) = match &ended {
-            _ if was_cut_off => ("cut off, as the server stops".to_owned(), ": "),
-            Ok(()) => (String::new(), ""),
-            Err(reason) => (reason.to_string(), ": "),
+        let reason = match &ended {
+            _ if was_cut_off => "cut off, as the server stops".to_owned(),
+            Ok(()) => String::new(),
+            Err(reason) => reason.to_string(),
         };
-        tracing::info!(
-            event = "close",
-            connection = number,
-            %peer,
-            bytes_in = received,
-            bytes_out = sent,
-            duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
-            reason = if reason.is_empty() { "end" } else { &reason },
-            "Connection from {peer} closed{colon}{reason}."
-        );
+        // The failure of a server with one connection is told at its end.
+        let is_error = matches!(&ended, Err(Ended::Local(failure))
+            if failure.exit == Exit::Local && !was_cut_off && !self.is_single());
+        log_end(number, peer, start, traffic, &reason, is_error);
         if let Err(reason) = ended {
-            self.fail_with(reason, peer, sent);
+            self.fail_with(reason, peer, traffic.1);
         }
         // Now the server may end.
         drop(permit);
@@ -127,7 +121,6 @@ impl Server {
 
     /// What records a connection. Pieces carry its number if several are served at once.
     fn tap(&self, stream: &Stream, peer: Peer, number: u64) -> Option<Tap> {
-        let is_alone = self.once || self.handler.takes_one_at_a_time();
         let taps = self.taps.as_ref()?;
         let local = stream.local().ok().flatten();
         let ends = match (local, peer) {
@@ -135,16 +128,20 @@ impl Server {
             _ => None,
         };
         let name = format!("connection {number} from {peer}");
-        let shown = (!is_alone).then_some(number);
+        let shown = (!self.is_single()).then_some(number);
         Some(taps.session(shown, ends, Direction::Received, &name))
+    }
+
+    /// Whether the server serves one connection at a time, or one in all.
+    fn is_single(&self) -> bool {
+        self.once || self.handler.takes_one_at_a_time()
     }
 
     /// Makes the server fail for `reason`, if it was the server's only connection or if standard input
     /// or output failed.
     fn fail_with(&self, reason: Ended, peer: Peer, sent: u64) {
-        let is_joined = self.handler.takes_one_at_a_time();
         let failure = match reason {
-            Ended::Local(failure) if is_joined || self.once => failure,
+            Ended::Local(failure) if self.is_single() => failure,
             reason if self.once && !reason.is_orderly() => {
                 let sent = match &reason {
                     Ended::Failed(_) if sent > 0 => format!("; {}", units::sent(sent)),
@@ -157,5 +154,38 @@ impl Server {
         };
         *lock(&self.failure) = Some(failure);
         self.stop_accepting();
+    }
+}
+
+/// Logs how connection `number` from `peer` ended: `reason`, or in order. `traffic` is what was received
+/// and what was sent.
+fn log_end(
+    number: u64,
+    peer: Peer,
+    start: Instant,
+    traffic: (u64, u64),
+    reason: &str,
+    is_error: bool,
+) {
+    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let colon = if reason.is_empty() { "" } else { ": " };
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                event = "close",
+                connection = number,
+                %peer,
+                bytes_in = traffic.0,
+                bytes_out = traffic.1,
+                duration_ms,
+                reason = if reason.is_empty() { "end" } else { reason },
+                "Connection from {peer} closed{colon}{reason}."
+            )
+        };
+    }
+    if is_error {
+        log!(error);
+    } else {
+        log!(info);
     }
 }

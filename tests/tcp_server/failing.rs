@@ -1,5 +1,7 @@
 //! A receiver that fails resets its connection, so that the sender fails too.
 
+use rustix::process::Signal;
+
 use crate::harness::{Connection, Program, Server, netkit, tcp_server};
 
 /// More than the buffers of both ends hold.
@@ -33,6 +35,35 @@ fn a_reader_that_leaves_fails_the_sender() {
     let server = server.listen();
     fails_to_send(&server).run();
     server.finish();
+}
+
+#[test]
+fn a_quiet_server_tells_what_failed_on_this_machine() {
+    let full_disk = "could not write the dump or the record: no space left on device.\n";
+    for (options, reason) in [
+        (
+            &["--service", "echo", "--record", "/dev/full"][..],
+            full_disk,
+        ),
+        (&["--sh-exec", "cat", "--record", "/dev/full"], full_disk),
+        (&["--forward", "127.0.0.1:1"], ""),
+    ] {
+        let closed = format!("netkit: Connection from {{*}} closed: {reason}");
+        let mut server = tcp_server(["-q", "--print-port"])
+            .args(options.iter().copied())
+            .any_stdout()
+            .stderr(if reason.is_empty() { "" } else { &closed })
+            .start();
+        let port = server.receive_line("{N}");
+        netkit(["tcp-client", ":PORT"].map(|word| word.replace("PORT", &port)))
+            .stdin("a")
+            .any_stdout()
+            .any_stderr()
+            .code(1)
+            .run();
+        server.signal(Signal::TERM);
+        server.finish();
+    }
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_program_that_was_deleted_is_logged() {
     let server = server_without_its_program(&[], 0);
     server.connect().expect_reset();
     server.wait_for_line(
-        "Connection from {*} closed: could not run ./program: no such file or directory.",
+        "netkit: Connection from {*} closed: could not run ./program: no such file or directory.",
     );
 }
 

@@ -107,7 +107,7 @@ fn a_server_does_not_forward_to_itself() {
         .listen();
     server.expect_rejection();
     server.wait_for_line(&format!(
-        "Connection from {{*}} closed: could not connect to {target}: this server listens there."
+        "netkit: Connection from {{*}} closed: could not connect to {target}: this server listens there."
     ));
     assert_eq!(server.log().matches("Accept new connection").count(), 1);
 }
