@@ -140,9 +140,7 @@ impl Session<'_> {
     /// When the remote is due to see an end that is held back: after a short silence, or a long one
     /// within a transfer.
     pub(super) fn finish_at(&self) -> Deadline {
-        // While nothing may pass, the remote is not heard.
-        let is_heard = !self.incoming.pump.is_writing() && self.incoming.paused_until().is_none();
-        if !self.holds_end_back() || !is_heard {
+        if !self.holds_end_back() || !self.is_heard() {
             return Deadline::NEVER;
         }
         let silence = if self.is_amid_transfer() {
@@ -154,6 +152,11 @@ impl Session<'_> {
         let limits = [self.rules.wait_after_eof, self.rules.idle_timeout];
         let limits = limits.into_iter().flatten().map(|limit| limit / 2);
         Deadline::since(self.incoming.last_move, limits.fold(silence, Duration::min))
+    }
+
+    /// Whether the remote is read: its silence is its own.
+    fn is_heard(&self) -> bool {
+        !self.incoming.pump.is_writing() && self.incoming.paused_until().is_none()
     }
 
     /// Shows the remote the end that was held back.
@@ -193,6 +196,7 @@ impl Session<'_> {
             }
             (Some(_), None)
                 if self.is_receiver()
+                    && self.is_heard()
                     && self.incoming.first_move.is_some()
                     && self.rules.idle_timeout.is_none() =>
             {

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::harness::{
-    Connection, DEADLINE, Terminal, netkit, peer, program, random_bytes, tcp_server,
+    Connection, DEADLINE, Terminal, netkit, peer, program, random_bytes, spawn, tcp_server,
     temporary_folder,
 };
 
@@ -204,6 +204,13 @@ fn idle_timeout_of_a_receiver_that_got_nothing_is_an_error() {
 #[test]
 #[ignore = "takes ten seconds"]
 fn a_receiver_tells_what_a_silent_sender_needs() {
+    // This peer is not silent: nobody reads what it has sent.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let unread = tcp_server(["--service", "stdio"]).stdout_to(writer);
+    let unread = unread.listen();
+    let mut waiting = unread.connect();
+    waiting.send_until_full();
+    unread.wait_for_line("Accept new connection from {*}...");
     let server = tcp_server(["--service", "stdio"]).stdout("x").listen();
     let mut client = server.connect();
     client.send("x");
@@ -213,6 +220,12 @@ fn a_receiver_tells_what_a_silent_sender_needs() {
     );
     client.shutdown();
     server.finish();
+    assert!(!unread.log().contains("silent"), "{}", unread.log());
+    waiting.shutdown();
+    drop(spawn(move || {
+        std::io::copy(&mut { reader }, &mut std::io::sink())
+    }));
+    unread.finish();
 }
 
 #[test]
