@@ -1,6 +1,6 @@
 //! Real peers, as clients and as servers: conversations. Late answers have a file of their own.
 
-use super::openssl::{VERSIONS, Version, openssl_server};
+use super::openssl::{VERSIONS, Version, openssl_server, pin_of};
 use super::{Files, authority, client, params, server, signed, usual};
 use socket2::Type;
 
@@ -186,7 +186,7 @@ fn a_certificate_that_no_authority_may_vouch_for_can_be_pinned() {
                 let ours = netkit(["tcp-client", "--tls", &format!("127.0.0.1:{port}"), trust]);
                 let ours = match trust {
                     "--tls-ca" => ours.arg(files.path("ca.pem")),
-                    "--tls-pin" => ours.arg(pin_of(&files, "odd")),
+                    "--tls-pin" => ours.arg(pin_of(&files, "odd").unwrap()),
                     _ => ours.arg("-q"),
                 };
                 if trust == "--tls-ca" {
@@ -204,15 +204,6 @@ fn a_certificate_that_no_authority_may_vouch_for_can_be_pinned() {
             }
         }
     }
-}
-
-/// As `--tls-pin` takes it.
-fn pin_of(files: &Files, name: &str) -> String {
-    let pem = files.path(&format!("{name}.pem"));
-    let arguments = ["x509", "-in", &pem, "-noout", "-fingerprint", "-sha256"];
-    let run = peer("openssl", arguments).unwrap().code(0).run();
-    let line = String::from_utf8(run.stdout).unwrap();
-    format!("sha256:{}", line.trim().rsplit('=').next().unwrap())
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod interop;
 mod keys;
 mod late;
 mod openssl;
+mod page;
 mod ping;
 mod proxied;
 mod sessions;
@@ -37,6 +38,10 @@ impl Files {
 
     pub fn path(&self, name: &str) -> String {
         self.0.path().join(name).display().to_string()
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.0.path()
     }
 
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {

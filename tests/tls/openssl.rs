@@ -71,3 +71,15 @@ pub fn openssl_server(
     let port = port(&openssl.receive_line("ACCEPT 127.0.0.1:{N}"));
     Some((openssl, port))
 }
+
+/// What `--tls-pin` takes for `NAME.pem`.
+pub fn pin_of(files: &Files, name: &str) -> Option<String> {
+    let pem = files.path(&format!("{name}.pem"));
+    let arguments = ["x509", "-in", &pem, "-noout", "-fingerprint", "-sha256"];
+    let run = peer("openssl", arguments)?.code(0).run();
+    let line = String::from_utf8(run.stdout).unwrap();
+    Some(format!(
+        "sha256:{}",
+        line.trim().rsplit('=').next().unwrap()
+    ))
+}
