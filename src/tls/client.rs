@@ -119,7 +119,8 @@ impl Connector {
                 Failure::new(Exit::Timeout, message)
             }
             words::Refused::Failed(why) => {
-                let message = format!("could not speak TLS with {peer}: {why}");
+                let advice = words::advice(error);
+                let message = format!("could not speak TLS with {peer}: {why}{advice}");
                 Failure::new(Exit::Network, message)
             }
         }

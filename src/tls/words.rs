@@ -2,20 +2,12 @@
 
 use std::io::{self, ErrorKind};
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::distrust::Distrust;
 use crate::exit::cause;
 
-const OLDER: &str = "it may speak only what is older than TLS 1.2";
-
-/// For a client.
-const ADVICE: &str = "(openssl s_client can still talk to it)";
-
-/// ring verifies no signature of these keys. With TLS 1.2 openssl says so too where a client has no
-/// certificate.
-const OTHER_REASONS: &str =
-    "or have a key that netkit does not know (P-521, Ed448), or demand a certificate (--tls-cert)";
+const OLDER: &str = "it may speak only what is older than TLS 1.2 or --tls-min";
 
 /// Why a handshake failed.
 pub enum Refused {
@@ -52,27 +44,40 @@ pub fn refused(error: &io::Error) -> Refused {
     }
 }
 
+/// What a client may think of where the server's part of the handshake failed with `error`, from the
+/// separator on.
+pub fn advice(error: &io::Error) -> String {
+    const OTHER_TOOL: &str = "(openssl s_client can still talk to it)";
+    let inner = error.get_ref();
+    match inner.and_then(|error| error.downcast_ref::<Error>()) {
+        Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
+            format!("; {OLDER} {OTHER_TOOL}")
+        }
+        // ring verifies no signature of these keys. With TLS 1.2 openssl says so too where a client has
+        // no certificate.
+        Some(Error::AlertReceived(AlertDescription::HandshakeFailure)) => format!(
+            "; {OLDER} {OTHER_TOOL}, or have a key that netkit does not know (P-521, Ed448), or demand \
+             a certificate (--tls-cert)"
+        ),
+        Some(Error::PeerIncompatible(_)) => format!(" {OTHER_TOOL}"),
+        _ => String::new(),
+    }
+}
+
 /// An error of an open connection, or of a handshake.
 pub fn told(error: &Error) -> String {
+    const RULES: &str = "it broke the rules of TLS";
     match error {
-        Error::AlertReceived(alert @ AlertDescription::ProtocolVersion) => {
-            format!("the peer says {}; {OLDER} {ADVICE}", words(*alert))
-        }
-        Error::AlertReceived(alert @ AlertDescription::HandshakeFailure) => {
-            format!(
-                "the peer says {}; {OLDER} {ADVICE}, {OTHER_REASONS}",
-                words(*alert)
-            )
-        }
         Error::AlertReceived(alert) => format!("the peer says {}", words(*alert)),
-        Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
-            format!("{OLDER} {ADVICE}")
-        }
         Error::PeerIncompatible(why) => {
             format!(
                 "nothing in common ({}); {OLDER}",
                 split(&format!("{why:?}"))
             )
+        }
+        Error::PeerMisbehaved(why) => format!("{RULES} ({})", split(&format!("{why:?}"))),
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            format!("{RULES} (a message out of order)")
         }
         Error::NoCertificatesPresented => {
             "it presented no certificate (--tls-client-ca)".to_owned()

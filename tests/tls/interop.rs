@@ -135,7 +135,7 @@ fn a_peer_that_speaks_only_what_is_older_is_told_apart() {
     client(&files, &format!("127.0.0.1:{port}"))
         .stderr(
             "netkit: could not speak TLS with {*}: the peer says protocol version; it may speak only \
-             what is older than TLS 1.2 (openssl s_client can still talk to it)\n",
+             what is older than TLS 1.2 or --tls-min (openssl s_client can still talk to it)\n",
         )
         .code(1)
         .run();
@@ -144,7 +144,61 @@ fn a_peer_that_speaks_only_what_is_older_is_told_apart() {
     let address = server.address();
     let arguments = ["s_client", "-connect", &address];
     peer("openssl", arguments).unwrap().args(OLDER).run();
-    server.wait_for_line("netkit: refused {*}: {*}; it may speak only what is older than TLS 1.2");
+    server.wait_for_line(
+        "netkit: refused {*}: {*}; it may speak only what is older than TLS 1.2 or --tls-min",
+    );
+}
+
+#[test]
+fn a_peer_that_speaks_only_tls_1_2_is_refused_by_one_that_demands_1_3() {
+    let files = usual();
+    let Some((_openssl, port)) = openssl_server(&files, "own", Version::Tls12, &[]) else {
+        return;
+    };
+    client(&files, &format!("127.0.0.1:{port}"))
+        .args(["--tls-min", "1.3"])
+        .stderr("netkit: could not speak TLS with {*}; it may speak only what is older than {*}\n")
+        .code(1)
+        .run();
+    let server = server(&files, "own", &["--tls-min", "1.3"]);
+    let address = server.address();
+    let arguments = ["s_client", "-tls1_2", "-connect", &address];
+    peer("openssl", arguments).unwrap().run();
+    server.wait_for_line("netkit: refused {*}; it may speak only what is older than {*}");
+}
+
+#[test]
+fn what_breaks_the_rules_is_told_in_words() {
+    let files = usual();
+    for (version, commands, message) in [
+        // Too many keys, or one more handshake, which rustls refuses.
+        (
+            Version::Tls13,
+            "k\n",
+            "it broke the rules of TLS (too many key update requests).",
+        ),
+        (Version::Tls12, "R\n", "the peer says handshake failure."),
+    ] {
+        let server = server(&files, "own", &["--service", "echo"]);
+        let address = server.address();
+        let arguments = ["s_client", "-brief", "-connect", &address];
+        let Some(openssl) = peer("openssl", arguments) else {
+            return;
+        };
+        let openssl = version.limit(&files, openssl).stdin_open().start();
+        openssl.wait_for_line("Server Temp Key: {*}");
+        let name = if version == Version::Tls13 {
+            "KEYUPDATE"
+        } else {
+            "RENEGOTIATING"
+        };
+        // A command is a read of its own.
+        for count in 1..=if version == Version::Tls13 { 33 } else { 1 } {
+            openssl.send(commands);
+            openssl.wait_for_lines(name, count);
+        }
+        server.wait_for_line(&format!("Connection from {{*}} closed: {message}"));
+    }
 }
 
 /// openssl makes a key and a certificate, which `ca` signs, as `NAME.pem`.
