@@ -16,6 +16,9 @@ use crate::tap::{Direction, Ends, Tap};
 use crate::units;
 use crate::wait::lock;
 
+/// Why a connection ended that was open at the drain timeout.
+const CUT_OFF: &str = "cut off, as the server stops";
+
 impl Server {
     /// Serves a connection and closes it. Blocks until it has ended. `turn` is its turn to start a
     /// program.
@@ -66,7 +69,7 @@ impl Server {
         let traffic = connection.traffic();
         drop(connection);
         let reason = match &ended {
-            _ if was_cut_off => "cut off, as the server stops".to_owned(),
+            _ if was_cut_off => CUT_OFF.to_owned(),
             Ok(()) => String::new(),
             Err(reason) => reason.to_string(),
         };
@@ -115,7 +118,12 @@ impl Server {
             Ended::Header(_) => Rejected::Header,
             _ => Rejected::Handshake,
         });
-        Rejected::log_because(peer, &reason.to_string(), is_first);
+        let why = if was_cut_off {
+            CUT_OFF.to_owned()
+        } else {
+            reason.to_string()
+        };
+        Rejected::log_because(peer, &why, is_first);
         self.fail_with(reason, peer, 0);
     }
 

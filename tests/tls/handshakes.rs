@@ -1,6 +1,8 @@
 //! Handshakes that fail, hang or are cut off, and what both sides agree on.
 
-use super::{Files, client, server, usual};
+use rustix::process::Signal;
+
+use super::{Files, client, server, server_program, usual};
 use crate::harness::{DEADLINE, Peer, tcp_server};
 
 #[test]
@@ -111,6 +113,21 @@ fn handshakes_that_hang_or_are_cut_hold_nobody_up_and_leave_nothing() {
         );
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_server_that_stops_cuts_off_a_handshake_and_says_so() {
+    let files = usual();
+    let hello = client_hello(&files);
+    let server = server_program(&files, "own", &["--drain-timeout", "0.1"]);
+    let server = server.code(4).listen();
+    let mut hanging = server.connect();
+    hanging.send(&hello);
+    hanging.receive();
+    server.signal(Signal::TERM);
+    let log = server.finish().stderr;
+    assert!(log.contains("netkit: refused 127.0.0.1:"), "{log}");
+    assert!(log.contains(": cut off, as the server stops\n"), "{log}");
 }
 
 #[test]
