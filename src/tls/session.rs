@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, shutdown};
 use rustls::pki_types::CertificateDer;
 
@@ -38,6 +39,8 @@ struct State {
     is_finished: bool,
     /// A peer that ends without `close_notify` has ended in order.
     allows_cut: bool,
+    /// A write has met a reset, which the system tells once: the next read shows an end.
+    was_reset: bool,
 }
 
 impl Session {
@@ -55,6 +58,7 @@ impl Session {
             failure: None,
             is_finished: false,
             allows_cut,
+            was_reset: false,
         });
         Ok(Self { socket, state })
     }
@@ -308,6 +312,9 @@ impl State {
         }
         let count = receive(socket, &mut self.ciphertext)?;
         self.unread = 0..count;
+        if count == 0 && self.was_reset {
+            return Err(Errno::CONNRESET.into());
+        }
         if count == 0 {
             self.engine.read_tls(&mut io::empty())?;
         }
@@ -336,9 +343,14 @@ impl State {
     fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
         let mut has_moved = false;
         while self.engine.wants_write() {
-            match if_ready(self.engine.write_tls(&mut Sender(socket)))? {
-                Some(_) => has_moved = true,
-                None => break,
+            match if_ready(self.engine.write_tls(&mut Sender(socket))) {
+                Ok(Some(_)) => has_moved = true,
+                Ok(None) => break,
+                Err(error) => {
+                    // It is EPIPE where an end came before the reset.
+                    self.was_reset |= error.kind() == ErrorKind::ConnectionReset;
+                    return Err(error);
+                }
             }
         }
         Ok(has_moved)

@@ -246,3 +246,19 @@ fn a_target_that_was_cut_off_is_passed_on_as_a_reset() {
     connection.expect("half");
     connection.expect_reset();
 }
+
+#[test]
+fn a_reset_is_never_an_end_whichever_call_meets_it() {
+    let files = usual();
+    // Whether a read or the write of close_notify meets the reset is a matter of moments.
+    let server = server(&files, "own", &["--max-message", "4"]);
+    for _ in 0..20 {
+        client(&files, &server.address())
+            .arg("--tls-allow-cut")
+            .stdin("too long\n")
+            .any_stdout()
+            .stderr("netkit: could not {*} {*}: connection reset by peer{*}\n")
+            .code(1)
+            .run();
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-use super::super::args::{ClientTlsArgs, ServerTlsArgs};
+use super::super::args::{ClientTlsArgs, OwnArgs, ServerTlsArgs};
 use super::super::client::Connector;
 use super::super::server::Acceptor;
 use super::*;
@@ -175,6 +175,52 @@ fn no_connection_that_was_cut_off_after_any_byte_ends_in_order() {
             }
         }
     }
+}
+
+/// A client that takes any end for one in order, after the handshake, and the far end of its socket.
+fn lenient() -> (Session, TcpStream) {
+    let args = ClientTlsArgs {
+        tls_insecure: true,
+        own: OwnArgs {
+            tls_allow_cut: true,
+            ..OwnArgs::default()
+        },
+        ..ClientTlsArgs::default()
+    };
+    let ends = Ends(Connector::new(&args).unwrap(), Ends::new().1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (client, mut far) = ends.side(true, &listener);
+    let (server, mut server_far) = ends.pair().server;
+    let mut buffer = [0; 4096];
+    while !(client.proceed().unwrap() & server.proceed().unwrap()) {
+        if let Ok(count) = far.read(&mut buffer) {
+            server_far.write_all(&buffer[..count]).unwrap();
+        }
+        if let Ok(count) = server_far.read(&mut buffer) {
+            far.write_all(&buffer[..count]).unwrap();
+        }
+    }
+    (client, far)
+}
+
+#[test]
+fn a_reset_that_a_write_meets_first_is_no_end() {
+    let (client, far) = lenient();
+    reset(&far);
+    let error = client.finish().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let error = client.read(&mut [0; 9]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn an_end_before_the_reset_is_one() {
+    let (client, far) = lenient();
+    drop(far);
+    // The first is answered with a reset, which the next one meets.
+    assert_eq!(client.write(b"x").unwrap(), 1);
+    while client.write(b"x").is_ok() {}
+    assert_eq!(client.read(&mut [0; 9]).unwrap(), 0);
 }
 
 #[test]
