@@ -1,12 +1,13 @@
 //! The files of TLS: certificates and keys to read, the chain to save, and the log of session keys.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use rustix::fs::OFlags;
 use rustls::KeyLog;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -76,9 +77,18 @@ pub fn save(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
         }
         pem.push_str("-----END CERTIFICATE-----\n");
     }
-    fs::write(path, pem).or_fail(Exit::Local, || {
-        format!("could not write {}", path.display())
-    })
+    let mut options = OpenOptions::new();
+    let file = open(options.write(true).create(true).truncate(true), path);
+    file.and_then(|mut file| file.write_all(pem.as_bytes()))
+        .or_fail(Exit::Local, || {
+            format!("could not write {}", path.display())
+        })
+}
+
+/// Opens a file that neither this nor a write ever waits for: a named pipe that nobody reads is an error.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    options.custom_flags(flags).open(path)
 }
 
 /// `SSLKEYLOGFILE`: the keys of each session, by which Wireshark decrypts a capture. It may be none.
@@ -101,7 +111,7 @@ impl KeyFile {
         };
         let path = PathBuf::from(path);
         let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(&path);
+        let file = open(options.append(true).create(true).mode(0o600), &path);
         let file = file.or_fail(Exit::Local, || unwritable(&path))?;
         let name = path.display();
         tracing::warn!("{name} gets the session keys (SSLKEYLOGFILE): who reads it can decrypt");

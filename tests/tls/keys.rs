@@ -4,7 +4,7 @@ use std::fs;
 
 use super::wire::recorder;
 use super::{client, server, usual};
-use crate::harness::{Program, peer};
+use crate::harness::{Program, named_pipe, peer};
 
 /// A capture file (pcap, raw IPv4) of a TCP connection from port 50000 to 443 that carried `pieces`.
 fn capture(pieces: &[(bool, Vec<u8>)]) -> Vec<u8> {
@@ -94,6 +94,21 @@ fn tshark_decrypts_a_session_by_the_keys_of_either_side() {
         // Without the keys nothing is to be seen.
         let shown = decrypted(&file, &files.path("nothing")).unwrap();
         assert!(!shown.contains("Welcome!"), "{side}: {shown}");
+    }
+}
+
+/// To open a named pipe for writing blocks until somebody reads it (fifo(7)).
+#[test]
+fn a_named_pipe_that_nobody_reads_is_no_place_for_keys_and_certificates() {
+    let files = usual();
+    let server = server(&files, "own", &["--service", "echo"]);
+    let pipe = files.path("pipe");
+    named_pipe(pipe.as_ref());
+    let with_chain = client(&files, &server.address()).args(["--tls-save-chain", &pipe]);
+    let with_keys = client(&files, &server.address()).env("SSLKEYLOGFILE", &pipe);
+    for (program, option) in [(with_chain, ""), (with_keys, " (SSLKEYLOGFILE)")] {
+        let message = format!("could not write {pipe}{option}: {{*}}\n");
+        program.stderr(format!("netkit: {message}")).code(2).run();
     }
 }
 

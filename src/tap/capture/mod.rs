@@ -419,7 +419,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
         fn any_file_is_read_without_a_panic(
             has_section: bool,
