@@ -4,6 +4,7 @@
 //! each option does something. clap cannot keep such rules: it drops `requires` where the required
 //! option conflicts with another that was given.
 
+mod curl;
 mod netcat;
 mod ping;
 
@@ -233,7 +234,8 @@ fn reason(error: &Error) -> String {
         ErrorKind::MissingSubcommand => format!("which subcommand? {SUBCOMMANDS}"),
         ErrorKind::InvalidSubcommand => {
             let subcommand = text(error, ContextKind::InvalidSubcommand);
-            match suggestion(error, ContextKind::SuggestedSubcommand) {
+            let advice = meant_subcommand(&subcommand);
+            match advice.or_else(|| suggestion(error, ContextKind::SuggestedSubcommand)) {
                 Some(_) => format!("unrecognized subcommand '{subcommand}'"),
                 None => format!("unrecognized subcommand '{subcommand}'; {SUBCOMMANDS}"),
             }
@@ -264,15 +266,19 @@ fn tip(error: &Error, netkit: &clap::Command, subcommand: Option<&str>) -> Optio
             is_server.then_some("write an address and its port as in 127.0.0.1:9999")
         }
         (ErrorKind::UnknownArgument, Some(subcommand)) => {
-            let pings = ping::advice(name, subcommand, &arguments());
-            pings.or_else(|| netcat::advice(name, subcommand))
+            let words = arguments();
+            let pings = ping::advice(name, subcommand, &words);
+            let pages = pings.or_else(|| curl::advice(name, subcommand, &words));
+            pages.or_else(|| netcat::advice(name, subcommand))
         }
         (ErrorKind::ValueValidation, _) => {
             netcat::other_meaning(name, &text(error, ContextKind::InvalidValue))
         }
         _ => None,
     };
-    if let Some(advice) = advice {
+    let word = text(error, ContextKind::InvalidSubcommand);
+    let advice = advice.map(str::to_owned);
+    if let Some(advice) = advice.or_else(|| meant_subcommand(&word)) {
         return Some(format!("{advice}; "));
     }
     let after_dash = argument.strip_prefix('-').unwrap_or_default();
@@ -315,6 +321,37 @@ fn tip(error: &Error, netkit: &clap::Command, subcommand: Option<&str>) -> Optio
     let advice = advice.filter(|advice| advice.starts_with("write 'netkit"));
     let advice = advice.unwrap_or("a subcommand comes first, as in 'netkit tcp-client'");
     Some(format!("{advice}; "))
+}
+
+/// What to write where `word` stands in place of a subcommand: one of another program, or an address.
+fn meant_subcommand(word: &str) -> Option<String> {
+    let advice = match word {
+        "server" | "listen" | "serve" => {
+            "write 'netkit tcp-server PORT' or 'netkit udp-server PORT'"
+        }
+        "client" | "connect" => {
+            "write 'netkit tcp-client HOST:PORT' or 'netkit udp-client HOST:PORT'"
+        }
+        "nc" | "ncat" | "netcat" => {
+            "write 'netkit tcp-client HOST PORT' or 'netkit tcp-server -l PORT'"
+        }
+        "ping" => {
+            "write 'netkit tcp-client --ping HOST:PORT' or 'netkit udp-client --ping HOST:PORT'"
+        }
+        "curl" | "fetch" | "get" => "write 'netkit tcp-client http://HOST/PATH'",
+        "version" => "write 'netkit --version'",
+        _ => {
+            let words = arguments();
+            let next = words.iter().skip_while(|next| *next != word).nth(1);
+            let port = next.filter(|next| next.parse::<u16>().is_ok());
+            let is_address = word.contains([':', '.']) || port.is_some();
+            let port = port.map_or_else(String::new, |port| format!(" {port}"));
+            let advice =
+                || format!("a subcommand comes first, as in 'netkit tcp-client {word}{port}'");
+            return (is_address && !word.is_empty()).then(advice);
+        }
+    };
+    Some(advice.to_owned())
 }
 
 /// The most similar name of `kind`: clap puts it last.

@@ -204,6 +204,63 @@ fn an_argument_need_not_be_text() {
 }
 
 #[test]
+fn what_nc_and_curl_would_take_is_answered_with_what_to_write() {
+    let only_get = "netkit asks with GET; write another request with --send, or into a pipe; \
+                    see 'netkit tcp-client -h'";
+    for (words, message) in [
+        (
+            "nc -l 9999",
+            "unrecognized subcommand 'nc'; write 'netkit tcp-client HOST PORT' or \
+             'netkit tcp-server -l PORT'; see 'netkit -h'",
+        ),
+        (
+            "server",
+            "unrecognized subcommand 'server'; write 'netkit tcp-server PORT' or \
+             'netkit udp-server PORT'; see 'netkit -h'",
+        ),
+        (
+            "localhost 9999",
+            "unrecognized subcommand 'localhost'; a subcommand comes first, as in \
+             'netkit tcp-client localhost 9999'; see 'netkit -h'",
+        ),
+        (
+            "http://a/",
+            "unrecognized subcommand 'http://a/'; a subcommand comes first, as in \
+             'netkit tcp-client http://a/'; see 'netkit -h'",
+        ),
+        (
+            "udp-server -lu 9999",
+            "unexpected argument '-u' found; leave it out: this is UDP; \
+             see 'netkit udp-server -h'",
+        ),
+        (
+            "udp-client -u a:1",
+            "unexpected argument '-u' found; leave it out: this is UDP; \
+             see 'netkit udp-client -h'",
+        ),
+        (
+            "tcp-client -k https://a/",
+            "unexpected argument '-k' found; write --tls-insecure; see 'netkit tcp-client -h'",
+        ),
+        // Without a page it is nc's.
+        (
+            "tcp-client -k a:1",
+            "unexpected argument '-k' found; it is for the servers, tcp-server and udp-server; \
+             see 'netkit tcp-client -h'",
+        ),
+        (
+            "tcp-client --get -X POST a:1",
+            &format!("unexpected argument '-X' found; {only_get}"),
+        ),
+    ] {
+        netkit(words.split(' '))
+            .stderr(format!("netkit: {message}\n"))
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
 fn a_usage_error_points_to_the_help() {
     let cases = [
         (

@@ -4,6 +4,8 @@
 type Row = (&'static [&'static str], &'static str, &'static str);
 
 const NO_DTLS: &str = "netkit encrypts no datagrams (DTLS)";
+const THIS_IS_UDP: &str = "leave it out: this is UDP";
+const NO_END: &str = "datagrams have no end to send";
 const NO_PROTOCOL: &str = "netkit speaks TCP and UDP only";
 const NO_ROUTE: &str = "routers drop packets with a route of their own (source routing)";
 const CLIENTS: &str = "it is for the clients, tcp-client and udp-client";
@@ -28,6 +30,9 @@ const UDP_ROWS: &[Row] = &[
     ),
     (&["--max-conns"], SERVERS, "write --max-peers N"),
     (SSL, NO_DTLS, NO_DTLS),
+    (&["-u", "--udp"], THIS_IS_UDP, THIS_IS_UDP),
+    (&["-N"], NO_END, NO_END),
+    (&["-b"], "write --broadcast", "write --bind ADDRESS"),
 ];
 
 /// What ncat has for TLS.
@@ -147,11 +152,7 @@ const ROWS: &[Row] = &[
         "write 'netkit udp-server -l PORT'",
         "write -l",
     ),
-    (
-        &["--no-shutdown"],
-        "datagrams have no end to send",
-        "datagrams have no end to send",
-    ),
+    (&["--no-shutdown"], NO_END, NO_END),
     (&["-W"], "write -W TIME", "netkit counts no datagrams"),
     (&["-r"], "ports are tried in the order given", CLIENTS),
     (
