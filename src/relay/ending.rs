@@ -171,8 +171,9 @@ impl Session<'_> {
     }
 
     fn is_amid_transfer(&self) -> bool {
-        /// A server says less before it waits for its client.
-        const GREETING: u64 = 16 << 10;
+        /// A server says less before it waits for its client. The first flight of a transfer is more
+        /// (RFC 6928): over a long way the next one takes a while.
+        const GREETING: u64 = 8 << 10;
         !self.incoming.has_ended() && self.incoming.pump.written > GREETING
     }
 

@@ -90,7 +90,7 @@ fn the_client_leaves_at_once_when_both_have_ended() {
 }
 
 /// More than a server says before it waits for its client.
-const TRANSFER: usize = 32 << 10;
+const TRANSFER: usize = 9 << 10;
 
 #[test]
 fn an_end_without_a_byte_does_not_interrupt_a_transfer() {
