@@ -52,10 +52,7 @@ impl Connector {
         } else if args.tls_ca.is_empty() {
             Trust::Authorities(Authorities::of_system(args.of_target, &provider)?)
         } else {
-            let mut listed = Vec::new();
-            for path in &args.tls_ca {
-                listed.append(&mut files::certificates(path)?);
-            }
+            let listed = files::authorities(&args.tls_ca)?;
             Trust::Authorities(Authorities::of(listed, args.of_target, &provider)?)
         };
         let keys = KeyFile::of_environment()?;

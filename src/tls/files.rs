@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::OFlags;
-use rustls::KeyLog;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{KeyLog, RootCertStore};
 
 use super::certificate::hex;
 use crate::escape::base64;
@@ -23,10 +23,27 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).or_fail(Exit::Local, || format!("could not read {}", path.display()))
 }
 
-/// The certificates of a PEM file, at least one.
-pub fn certificates(path: &Path) -> Result<Chain, Failure> {
-    let pem = read(path)?;
-    let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(&pem).collect();
+/// The certificates of PEM files, at least one of each, which can be read as those of authorities.
+pub fn authorities(paths: &[PathBuf]) -> Result<Chain, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        let found = certificates(path, &read(path)?)?;
+        let mut store = RootCertStore::empty();
+        let added = found.iter().try_for_each(|own| store.add(own.clone()));
+        added.map_err(|_| {
+            let name = path.display();
+            Failure::local(format!(
+                "could not read {name}: a certificate in it is malformed"
+            ))
+        })?;
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+/// The certificates in `pem`, at least one.
+fn certificates(path: &Path, pem: &[u8]) -> Result<Chain, Failure> {
+    let chain: Result<Chain, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         _ => Err(Failure::local(format!(
@@ -42,15 +59,19 @@ pub fn identity(
     key: Option<&PathBuf>,
 ) -> Result<(Chain, PrivateKeyDer<'static>), Failure> {
     const OTHERS: u32 = 0o007;
-    let chain = certificates(certificate)?;
+    let mut pem = read(certificate)?;
+    let chain = certificates(certificate, &pem)?;
     let path = key.map_or(certificate, PathBuf::as_path);
-    let pem = read(path)?;
+    // A pipe can be read once.
+    if key.is_some() {
+        pem = read(path)?;
+    }
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
         let name = path.display();
         Failure::local(if is_encrypted {
             format!(
-                "could not read {name}: its key is encrypted; openssl pkcs8 -in {name} -out PLAIN writes a plain one"
+                "could not read {name}: its key is encrypted; openssl pkey -in {name} -out PLAIN writes a plain one"
             )
         } else {
             format!("could not read {name}: it has no key in PEM")

@@ -50,10 +50,7 @@ impl Acceptor {
         let builder = if args.tls_client_ca.is_empty() {
             builder.with_no_client_auth()
         } else {
-            let mut listed = Vec::new();
-            for path in &args.tls_client_ca {
-                listed.append(&mut files::certificates(path)?);
-            }
+            let listed = files::authorities(&args.tls_client_ca)?;
             builder.with_client_cert_verifier(Arc::new(Clients::of(listed, &provider)?))
         };
         let config = builder.with_single_cert(chain, key);

@@ -6,7 +6,7 @@ use rcgen::{
 };
 
 use super::{Files, authority, client, params, server, signed, usual};
-use crate::harness::{Program, netkit};
+use crate::harness::{Program, netkit, tcp_server};
 
 /// Our client must refuse a server that presents `own`, for `why`.
 fn refused(files: &Files, why: &str) {
@@ -333,7 +333,13 @@ fn files_that_do_not_serve_are_told_by_name() {
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
     );
     let own = files.path("own.pem");
-    let cases: [(&[&str], String); 4] = [
+    let malformed = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let malformed = files.write("malformed", malformed);
+    let cases: [(&[&str], String); 5] = [
+        (
+            &["--tls-ca", &malformed],
+            format!("could not read {malformed}: a certificate in it is malformed"),
+        ),
         (
             &["--tls-ca", &empty],
             format!("could not read {empty}: it has no certificate in PEM"),
@@ -356,7 +362,7 @@ fn files_that_do_not_serve_are_told_by_name() {
                 &encrypted,
             ],
             format!(
-                "could not read {encrypted}: its key is encrypted; openssl pkcs8 -in {encrypted} -out PLAIN writes a plain one"
+                "could not read {encrypted}: its key is encrypted; openssl pkey -in {encrypted} -out PLAIN writes a plain one"
             ),
         ),
     ];
@@ -367,6 +373,18 @@ fn files_that_do_not_serve_are_told_by_name() {
             .code(2)
             .run();
     }
+}
+
+#[test]
+fn certificate_and_key_may_come_through_one_pipe() {
+    let files = usual();
+    let [pem, key] = ["own.pem", "own.key"].map(|name| std::fs::read(files.path(name)).unwrap());
+    let server = tcp_server(["--tls", "--tls-cert", "/dev/stdin", "--service", "echo"]);
+    let server = server.stdin([pem, key].concat()).listen();
+    client(&files, &server.address())
+        .stdin("x")
+        .stdout("x")
+        .run();
 }
 
 /// A client that presents `NAME.pem`.
