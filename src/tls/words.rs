@@ -24,11 +24,10 @@ pub fn refused(error: &io::Error) -> Refused {
         .get_ref()
         .and_then(|error| error.downcast_ref::<Error>());
     match inner {
-        Some(Error::InvalidCertificate(CertificateError::Other(other))) => {
-            match other.0.downcast_ref::<Distrust>() {
-                Some(distrust) => Refused::Distrusted(distrust.to_string()),
-                None => Refused::Failed(other.to_string()),
-            }
+        Some(Error::InvalidCertificate(CertificateError::Other(other)))
+            if other.0.is::<Distrust>() =>
+        {
+            Refused::Distrusted(other.to_string())
         }
         Some(Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,

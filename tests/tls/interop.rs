@@ -201,6 +201,25 @@ fn what_breaks_the_rules_is_told_in_words() {
     }
 }
 
+#[test]
+fn a_client_whose_certificate_cannot_be_read_is_refused_in_words() {
+    let files = usual();
+    if peer("openssl", ["version"]).is_none() {
+        return;
+    }
+    made_by_openssl(&files, "odd", &P256, &[]);
+    let [ca, odd, key] = ["ca.pem", "odd.pem", "odd.key"].map(|name| files.path(name));
+    let server = server(&files, "own", &["--tls-client-ca", &ca]);
+    let address = server.address();
+    let client = [
+        "s_client", "-connect", &address, "-cert", &odd, "-key", &key,
+    ];
+    peer("openssl", client).unwrap().run();
+    server.wait_for_line(
+        "netkit: refused {*}: its certificate is not valid (it is of X.509 version 1)",
+    );
+}
+
 /// openssl makes a key and a certificate, which `ca` signs, as `NAME.pem`.
 fn made_by_openssl(files: &Files, name: &str, key: &[&str], sign: &[&str]) {
     let [ca, ca_key] = ["ca.pem", "ca.key"].map(|name| files.path(name));
