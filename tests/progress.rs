@@ -171,6 +171,55 @@ fn a_check_says_how_many_ports_are_left() {
     );
 }
 
+/// The line goes when the session begins, or when the error is told.
+#[test]
+fn a_retry_says_which_attempt_is_under_way() {
+    let port = ReservedPort::tcp();
+    let address = format!("127.0.0.1:{}", port.text());
+    let options = [
+        "tcp-client",
+        "-P",
+        "--retry",
+        "2000",
+        "--retry-delay",
+        "0.05",
+    ];
+    let (served, refused) = (Terminal::open(), Terminal::open());
+    let client = netkit(options).arg(&address);
+    let client = client.stdin("x").stdout("x").stderr_to(served.device());
+    let client = client.start();
+    served.wait_for(": connection refused");
+    let _server = netkit(["tcp-server", "--service", "echo", "-p", &port.text()])
+        .any_stderr()
+        .listen();
+    client.finish();
+    let text = String::from_utf8(served.rest()).unwrap();
+    let lines: Vec<&str> = text.split(ERASE).collect();
+    let (last, before) = lines.split_last().unwrap();
+    assert!(before.len() >= 2 && before[0].is_empty(), "{text:?}");
+    let attempts: Vec<&str> = lines
+        .iter()
+        .copied()
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert!(attempts[0].starts_with("attempt "), "{text:?}");
+    assert!(attempts[0].contains(" of 2,001, 0:00:0"), "{text:?}");
+    // Of the session itself.
+    assert!(last.starts_with("1 B 0:00:0"), "{text:?}");
+
+    let port = ReservedPort::tcp();
+    let down = format!("127.0.0.1:{}", port.text());
+    netkit(options)
+        .args(["--deadline", "1.3", &down])
+        .stderr_to(refused.device())
+        .code(4)
+        .run();
+    let text = String::from_utf8(refused.rest()).unwrap();
+    let message =
+        format!("{ERASE}netkit: could not connect to {down}: connection refused; gave up");
+    assert!(text.contains(&message), "{text:?}");
+}
+
 #[test]
 fn what_has_no_progress_is_refused() {
     let cases = [

@@ -1,17 +1,16 @@
 //! How a client connects: its time limit, its retries, the addresses that it may use.
 
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::net::address::HostPort;
 use crate::net::follow::Follower;
 use crate::net::options::{SourceArgs, TcpSocketArgs};
 use crate::net::peer::Endpoint;
 use crate::net::resolve::ResolveArgs;
 use crate::net::target::Address;
-use crate::units::{number, positive_duration, told};
+use crate::units::{number, positive_duration};
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +26,8 @@ pub struct ConnectArgs {
     #[command(flatten)]
     pub resolve: ResolveArgs,
     /// Retry a failed connection up to N times [default: 0]
+    ///
+    /// A terminal shows after 2 s which attempt is under way, and why the last one failed.
     #[arg(long, value_name = "N", value_parser = number::<u32>(0..=u32::MAX.into()))]
     retry: Option<u32>,
     /// Wait TIME before trying again [default: 1s]
@@ -69,38 +70,6 @@ impl ConnectArgs {
     /// The time between two attempts.
     pub fn delay(&self) -> Duration {
         self.retry_delay.unwrap_or(Duration::from_secs(1))
-    }
-
-    /// Repeats `attempt` up to `--retry` times while it fails for a reason that may pass. Blocks in
-    /// between, but not beyond `deadline`.
-    pub fn with_retries<T>(
-        &self,
-        deadline: Deadline,
-        mut attempt: impl FnMut() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let (delay, attempts) = (self.delay(), self.attempts());
-        let mut number = 1;
-        loop {
-            let failure = match attempt() {
-                Err(failure) if number < attempts && !failure.is_final => failure,
-                result => return result,
-            };
-            if self.is_verbose {
-                let cause = failure.cause();
-                tracing::info!(
-                    "attempt {number} of {attempts}: {cause}; next in {}",
-                    told(delay)
-                );
-            }
-            number += 1;
-            let next = Deadline::after(delay);
-            if deadline.min(next) == deadline {
-                thread::sleep(deadline.left().unwrap_or_default());
-                let message = format!("{failure}; gave up after {}", told(deadline.length()));
-                return Err(Failure::new(Exit::Timeout, message));
-            }
-            thread::sleep(delay);
-        }
     }
 
     /// The time limit of one attempt that begins now.

@@ -117,6 +117,14 @@ impl Look {
         cut(if whole.len() <= width { whole } else { line }, width)
     }
 
+    /// One line of at most `width` characters, for an attempt. `cause`: why the last one has failed.
+    pub fn attempt(&self, number: u32, all: u32, cause: Option<&str>, width: usize) -> String {
+        let (number, all) = (grouped(number.into()), grouped(all.into()));
+        let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        let time = clock(self.time);
+        cut(format!("attempt {number} of {all}, {time}{cause}"), width)
+    }
+
     fn eta(&self) -> String {
         let left = self.left().map_or_else(|| "--:--".to_owned(), clock);
         format!("ETA {left}")
@@ -159,9 +167,11 @@ fn bar(percent: u64, width: usize) -> String {
     format!("[{bar:inside$}]")
 }
 
-fn cut(mut line: String, width: usize) -> String {
-    line.truncate(width);
-    line
+fn cut(line: String, width: usize) -> String {
+    match line.char_indices().nth(width) {
+        Some((end, _)) => line[..end].to_owned(),
+        None => line,
+    }
 }
 
 #[cfg(test)]
@@ -245,6 +255,25 @@ mod tests {
             "1,204 of 65,535 ports, 2 open, 0:00:02, ETA 0:01:46"
         );
         assert_eq!(scan.count("ports", "2 open", 12), "1,204 of 65,");
+    }
+
+    #[test]
+    fn an_attempt_says_why_the_last_one_failed() {
+        let first = look(None, &[(1000, 1)]);
+        assert_eq!(
+            first.attempt(1, 1001, None, 80),
+            "attempt 1 of 1,001, 0:00:01"
+        );
+        let third = look(None, &[(3000, 3)]);
+        let cause = Some("the proxy says «no»");
+        assert_eq!(
+            third.attempt(3, 10, cause, 80),
+            "attempt 3 of 10, 0:00:03: the proxy says «no»"
+        );
+        assert_eq!(
+            third.attempt(3, 10, cause, 42),
+            "attempt 3 of 10, 0:00:03: the proxy says «"
+        );
     }
 
     proptest! {

@@ -72,6 +72,11 @@ impl ProgressArgs {
     pub fn of_check(&self, count: usize) -> Option<Plan> {
         Plan::new(self.progress, count > 1, Some(count as u64))
     }
+
+    /// For repeated attempts to connect. `None`: nothing is shown.
+    pub fn of_retries(&self) -> Option<Plan> {
+        Plan::new(self.progress, true, None)
+    }
 }
 
 impl SizeArgs {

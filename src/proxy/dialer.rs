@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::attempt::Attempt;
 use super::hop::Hop;
+use super::retries::Retries;
 use super::route::Route;
 use super::{ProxyArgs, surroundings};
 use crate::exit::{Exit, Failure, OrFail as _};
@@ -12,6 +13,7 @@ use crate::net::connect::ConnectArgs;
 use crate::net::follow::Follower;
 use crate::net::race::Connected;
 use crate::net::target::Address;
+use crate::progress::Plan;
 use crate::wait::{Deadline, Set};
 
 pub struct Dialer {
@@ -69,11 +71,17 @@ impl Dialer {
     }
 
     /// Connects to `target`. Gives up at the connect timeout, at `deadline`, or after `--retry` attempts
-    /// more.
-    pub fn connect(&self, target: &Address, deadline: Deadline) -> Result<Connected, Failure> {
-        self.args.with_retries(deadline, || {
+    /// more. `progress` shows which attempt is under way.
+    pub fn connect(
+        &self,
+        target: &Address,
+        deadline: Deadline,
+        progress: Option<Plan>,
+    ) -> Result<Connected, Failure> {
+        Retries::new(&self.args, progress).run(deadline, |retries| {
             let limit = self.args.limit(deadline);
-            self.connect_by(self.route(target, limit)?, target, limit)
+            let route = self.route(target, limit)?;
+            self.try_once(route, target, limit, || retries.show_progress())
         })
     }
 
@@ -84,15 +92,30 @@ impl Dialer {
         target: &Address,
         limit: Deadline,
     ) -> Result<Connected, Failure> {
+        self.try_once(route, target, limit, || Deadline::NEVER)
+    }
+
+    /// `show` is called while that blocks, and says when it is due again.
+    fn try_once(
+        &self,
+        route: Route,
+        target: &Address,
+        limit: Deadline,
+        show: impl FnMut() -> Deadline,
+    ) -> Result<Connected, Failure> {
         let mut attempt = Attempt::new(&self.args, target, route);
-        let reached = run(&mut attempt, limit);
+        let reached = run(&mut attempt, limit, show);
         let reached = reached.or_fail(Exit::Local, || format!("could not connect to {target}"))?;
         reached.ok_or_else(|| attempt.failure(limit))
     }
 }
 
 /// Blocks until `limit` at most. `None`: all attempts failed, or `limit` passed.
-fn run(attempt: &mut Attempt<'_>, limit: Deadline) -> io::Result<Option<Connected>> {
+fn run(
+    attempt: &mut Attempt<'_>,
+    limit: Deadline,
+    mut show: impl FnMut() -> Deadline,
+) -> io::Result<Option<Connected>> {
     while !limit.has_passed() {
         attempt.start_due();
         if attempt.is_lost() {
@@ -100,7 +123,7 @@ fn run(attempt: &mut Attempt<'_>, limit: Deadline) -> io::Result<Option<Connecte
         }
         let mut set = Set::new();
         let keys = attempt.watch(&mut set);
-        let ready = set.wait(limit.min(attempt.next_start()))?;
+        let ready = set.wait(limit.min(attempt.next_start()).min(show()))?;
         if let Some(connected) = attempt.connected(&keys, &ready, Instant::now())? {
             return Ok(Some(connected));
         }

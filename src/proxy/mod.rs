@@ -11,6 +11,7 @@ mod dialer;
 pub mod header;
 mod hop;
 mod http;
+mod retries;
 mod route;
 mod socks;
 mod surroundings;

@@ -101,4 +101,9 @@ impl StreamArgs {
     pub fn progress_of_check(&self, count: usize) -> Option<Plan> {
         self.progress.progress.of_check(count)
     }
+
+    /// What repeated attempts to connect show.
+    pub fn progress_of_retries(&self) -> Option<Plan> {
+        self.progress.progress.of_retries()
+    }
 }

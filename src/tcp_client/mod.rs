@@ -119,7 +119,8 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let reader = args.reader(&target, path, &mut status)?;
     let connector = args.connector()?;
     let start = Instant::now();
-    let connection = dialer.connect(&target, deadline)?;
+    let progress = args.stream.progress_of_retries();
+    let connection = dialer.connect(&target, deadline, progress)?;
     let name = connection.name(&target);
     let was_reset = connection.reset.is_some();
     if !was_reset {
