@@ -86,6 +86,35 @@ fn without_a_terminal_it_is_a_line_or_an_event() {
     assert!(event["bytes_per_second"].as_f64().unwrap() > 0.0, "{event}");
 }
 
+#[test]
+fn the_size_of_a_file_that_is_sent_is_not_that_of_the_answer() {
+    let folder = temporary_folder();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "abc").unwrap();
+    let fetch = |answer: &'static str, options: &[&str]| {
+        let peer = Peer::listen(move |mut connection| {
+            connection.expect("abc");
+            connection.send(answer);
+        });
+        let client = netkit(["tcp-client", "-P", peer.address()]).args(options);
+        let client = client.stdin_from(File::open(&file).unwrap());
+        client.stdout(answer).any_stderr().run().stderr
+    };
+    let larger = fetch("abcdef", &[]);
+    assert!(
+        larger.starts_with("6 B ") && !larger.contains('%'),
+        "{larger}"
+    );
+    let smaller = fetch("ab", &[]);
+    assert!(
+        smaller.starts_with("3 B ") && smaller.contains(" 100% "),
+        "{smaller}"
+    );
+    // A size that the user has told is that of the larger direction.
+    let told = fetch("abcdef", &["--size", "12"]);
+    assert!(told.starts_with("6 B ") && told.contains(" 50% "), "{told}");
+}
+
 /// What only fills the buffers of this system has not been sent.
 #[cfg(target_os = "linux")]
 #[test]

@@ -67,6 +67,14 @@ impl Meter {
 }
 
 impl Look {
+    /// The same of a whole whose size nobody knows.
+    pub fn without_size(&self) -> Self {
+        Self {
+            size: None,
+            ..*self
+        }
+    }
+
     /// The whole percent that is done, 100 at most.
     fn percent(&self) -> Option<u64> {
         let size = self.size?;

@@ -46,6 +46,8 @@ pub struct Plan {
     style: Style,
     after: Duration,
     size: Option<u64>,
+    /// Whether `size` is that of what is sent. Else it is that of the larger direction.
+    is_of_input: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,11 @@ impl SizeArgs {
     pub fn of_stdio(&self) -> Option<Plan> {
         let input = left_in_file();
         let is_transfer = input.is_some() || is_file(io::stdout());
-        Plan::new(self.progress.progress, is_transfer, self.size().or(input))
+        let plan = Plan::new(self.progress.progress, is_transfer, self.size().or(input))?;
+        Some(Plan {
+            is_of_input: self.size().is_none(),
+            ..plan
+        })
     }
 
     /// For a transfer between the peer and something else.
@@ -115,7 +121,12 @@ impl Plan {
             (false, Style::Status) if is_long => UNASKED,
             _ => return None,
         };
-        Some(Self { style, after, size })
+        Some(Self {
+            style,
+            after,
+            size,
+            is_of_input: false,
+        })
     }
 }
 
@@ -157,6 +168,11 @@ impl Progress {
             }),
             has_shown: false,
         })
+    }
+
+    /// Whether the size is that of what is sent, and says nothing about the answer.
+    pub fn is_of_input(&self) -> bool {
+        self.plan.is_of_input
     }
 
     /// When [`Self::show`] is to be called.

@@ -52,20 +52,27 @@ impl Session<'_> {
         let Some(watch) = &mut self.watch else { return };
         watch.sent = watch.sent.max(sent);
         let sent = watch.sent;
-        watch
-            .progress
-            .show(sent.max(received), Look::bytes, |look| {
-                tracing::info!(
-                    event = "progress",
-                    sent,
-                    received,
-                    seconds = look.time.as_secs_f64(),
-                    bytes_per_second = look.rate,
-                    size = look.size,
-                    "{}",
-                    look.bytes(usize::MAX)
-                );
-            });
+        // The size of a file that is sent is not that of a larger answer.
+        let is_answer = received > sent && watch.progress.is_of_input();
+        let line = |look: &Look, width| {
+            if is_answer {
+                look.without_size().bytes(width)
+            } else {
+                look.bytes(width)
+            }
+        };
+        watch.progress.show(sent.max(received), line, |look| {
+            tracing::info!(
+                event = "progress",
+                sent,
+                received,
+                seconds = look.time.as_secs_f64(),
+                bytes_per_second = look.rate,
+                size = look.size,
+                "{}",
+                line(look, usize::MAX)
+            );
+        });
     }
 
     /// What has been sent, without what only fills the system's buffer.
