@@ -77,7 +77,7 @@ impl<'a, T: Target> Report<'a, T> {
             let (asked, open) = (self.course.asked, self.course.open);
             let found = format!("{} open", grouped(open as u64));
             let line = |look: &Look, width| look.count("ports", &found, width);
-            progress.show(asked as u64, line, |look| {
+            progress.look(asked as u64, line, |look| {
                 let ports = look.size;
                 tracing::info!(
                     event = "progress",

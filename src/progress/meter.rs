@@ -9,7 +9,7 @@ use crate::units::grouped;
 const SPAN: Duration = Duration::from_secs(5);
 
 /// Longer without a look means that the process was stopped: that says nothing about the rate.
-const GAP: Duration = Duration::from_secs(3);
+pub const GAP: Duration = Duration::from_secs(3);
 
 pub struct Meter {
     start: Instant,

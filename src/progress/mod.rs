@@ -60,8 +60,8 @@ enum Style {
     Events,
 }
 
-/// How often a terminal is drawn.
-const REDRAW: Duration = Duration::from_secs(1);
+/// How often the meter looks, and a terminal is drawn.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How often a line is printed elsewhere.
 const LINES: Duration = Duration::from_secs(10);
@@ -149,7 +149,9 @@ fn is_file(stream: impl std::os::fd::AsFd) -> bool {
 pub struct Progress {
     plan: Plan,
     meter: Meter,
-    due: Deadline,
+    next_look: Deadline,
+    /// When a look is also shown.
+    next_line: Deadline,
     has_shown: bool,
 }
 
@@ -159,13 +161,12 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 impl Progress {
     pub fn start(plan: Option<Plan>) -> Option<Self> {
         let plan = plan?;
+        let now = Instant::now();
         (!IS_TAKEN.swap(true, Ordering::Relaxed)).then(|| Self {
             plan,
-            meter: Meter::new(plan.size, Instant::now()),
-            due: Deadline::after(match plan.style {
-                Style::Status => plan.after.max(REDRAW),
-                Style::Lines | Style::Events => LINES,
-            }),
+            meter: Meter::new(plan.size, now),
+            next_look: Deadline::since(now, LOOK),
+            next_line: Deadline::since(now, plan.after.max(plan.style.pause())),
             has_shown: false,
         })
     }
@@ -175,14 +176,21 @@ impl Progress {
         self.plan.is_of_input
     }
 
-    /// When [`Self::show`] is to be called.
+    /// When [`Self::look`] is to be called.
     pub fn due(&self) -> Deadline {
-        self.due
+        self.next_look
     }
 
-    /// Shows that `done` of the whole is done. `line` makes the text for a width; `tell` logs an event.
-    pub fn show(&mut self, done: u64, line: impl Fn(&Look, usize) -> String, tell: impl Fn(&Look)) {
-        let look = self.meter.look(done, Instant::now());
+    /// Notes that `done` of the whole is done, and shows it if a line is due. `line` makes the text for a
+    /// width; `tell` logs an event.
+    pub fn look(&mut self, done: u64, line: impl Fn(&Look, usize) -> String, tell: impl Fn(&Look)) {
+        let now = Instant::now();
+        let look = self.meter.look(done, now);
+        self.next_look = Deadline::since(now, LOOK);
+        if !self.next_line.has_passed_at(now) {
+            return;
+        }
+        self.next_line = Deadline::since(now, self.plan.style.pause());
         self.has_shown = true;
         match self.plan.style {
             Style::Status => {
@@ -190,23 +198,30 @@ impl Progress {
                 // The cursor stays in the line.
                 let width = if columns == 0 { 79 } else { columns - 1 };
                 stderr::show_status(&line(&look, width));
-                self.due = Deadline::after(REDRAW);
             }
             Style::Lines => {
                 const WIDE: usize = 200;
                 stderr::write_line(format!("{}\n", line(&look, WIDE)).as_bytes());
-                self.due = Deadline::after(LINES);
             }
-            Style::Events => {
-                tell(&look);
-                self.due = Deadline::after(LINES);
-            }
+            Style::Events => tell(&look),
         }
     }
 
-    /// Whether the end is to be shown: if the user asked for it, or has seen what came before.
-    pub fn shows_end(&self) -> bool {
+    /// The next look is the last. Returns whether it is to be shown: if the user asked for it, or has seen
+    /// what came before.
+    pub fn end(&mut self) -> bool {
+        self.next_line = Deadline::now();
         self.has_shown || self.plan.after.is_zero()
+    }
+}
+
+impl Style {
+    /// The time between two lines.
+    fn pause(self) -> Duration {
+        match self {
+            Self::Status => LOOK,
+            Self::Lines | Self::Events => LINES,
+        }
     }
 }
 
@@ -215,5 +230,26 @@ impl Drop for Progress {
     fn drop(&mut self) {
         stderr::keep_status();
         IS_TAKEN.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_pause_between_looks_counts_as_a_stop_of_the_process() {
+        for style in [Style::Status, Style::Lines, Style::Events] {
+            let mut progress = Progress::start(Some(Plan {
+                style,
+                after: UNASKED,
+                size: None,
+                is_of_input: false,
+            }))
+            .unwrap();
+            assert!(progress.due().length() < meter::GAP, "{style:?}");
+            progress.look(1, |_, _| panic!("no line is due"), |_| {});
+            assert!(progress.due().length() < meter::GAP, "{style:?}");
+        }
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Retries<'a> {
             let (attempt, attempts) = (self.number, self.args.attempts());
             let cause = self.cause.as_deref();
             let line = |look: &Look, width| look.attempt(attempt, attempts, cause, width);
-            progress.show(attempt.into(), line, |look| {
+            progress.look(attempt.into(), line, |look| {
                 tracing::info!(
                     event = "progress",
                     attempt,

@@ -37,11 +37,8 @@ impl Session<'_> {
 
     /// Shows how far the session has come. It has ended.
     pub(super) fn show_end(&mut self) {
-        if self
-            .watch
-            .as_ref()
-            .is_some_and(|watch| watch.progress.shows_end())
-        {
+        let watch = self.watch.as_mut();
+        if watch.is_some_and(|watch| watch.progress.end()) {
             self.look();
         }
         self.watch = None;
@@ -61,7 +58,7 @@ impl Session<'_> {
                 look.bytes(width)
             }
         };
-        watch.progress.show(sent.max(received), line, |look| {
+        watch.progress.look(sent.max(received), line, |look| {
             tracing::info!(
                 event = "progress",
                 sent,
