@@ -126,17 +126,35 @@ fn bash_completes_subcommands_options_values_and_files() {
     }
 }
 
+/// zsh completes only in an interactive shell, so one runs on a pseudo-terminal (zshmodules(1), zpty).
 #[test]
-fn zsh_loads_its_completion() {
+fn zsh_completes_subcommands_options_values_and_files() {
     let folder = temporary_folder();
-    let file = written(folder.path(), "zsh");
-    let script =
-        "autoload -U compinit; compinit -D -u; . \"$1\"; echo $_comps[netkit]; whence -w _netkit";
-    if let Some(zsh) = peer("zsh", ["-fc", script, "zsh", &file]) {
-        zsh.stdout("_netkit\n_netkit: function\n")
-            .stderr("")
-            .code(0)
-            .run();
+    std::fs::rename(written(folder.path(), "zsh"), folder.path().join("_netkit")).unwrap();
+    let script = r#"
+        zmodload zsh/zpty
+        zpty -b shell zsh -f
+        zpty -w shell "PS1=; fpath=($1 \$fpath); autoload -U compinit; compinit -D -u"
+        zpty -w shell 'tell() { zle -I; print -r -- "<$BUFFER>" }; zle -N tell; bindkey "^X" tell'
+        zpty -w shell "print re''ady"
+        zpty -r -m shell shown '*ready*'
+        try() {
+            zpty -w -n shell $'\C-u'"$1"$'\t\C-x'
+            zpty -r -m shell shown '*<*>*' && print -r -- "<${${shown##*<}%%>*}>"
+        }
+        try 'netkit tcp-s'
+        try 'netkit tcp-server --service ec'
+        try 'netkit tcp-client --half'
+        try "netkit tcp-client --record $1/_ne"
+        zpty -d shell
+    "#;
+    let folder = folder.path().to_str().unwrap();
+    if let Some(zsh) = peer("zsh", ["-fc", script, "zsh", folder]) {
+        let expected = format!(
+            "<netkit tcp-server >\n<netkit tcp-server --service echo >\n\
+             <netkit tcp-client --half-close-wait=>\n<netkit tcp-client --record {folder}/_netkit >\n"
+        );
+        zsh.stdout(expected).stderr("").code(0).run();
     }
 }
 

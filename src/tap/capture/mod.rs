@@ -375,6 +375,23 @@ mod tests {
         assert_eq!(streams[0].to_server.len(), 100 * piece.len());
     }
 
+    /// They have 32 bits: those of a transfer over 4 GiB begin again at 0.
+    #[test]
+    fn sequence_numbers_go_on_behind_the_last() {
+        let ends = Ends::new(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+        let just_before = Duration::from_micros(4 * u64::from(u32::MAX - 70_000));
+        let mut out = section();
+        let mut conversation = Conversation::open(ends, Sent, just_before, "", &mut out);
+        let piece: Vec<u8> = (0..=250).cycle().take(150_000).collect();
+        for way in [Sent, Received] {
+            conversation.passed(way, &piece, just_before, &mut out);
+            conversation.ended(way, End::Fin, just_before, &mut out);
+        }
+        let streams = streams(&packets(&out));
+        assert!(streams[0].to_server == piece && streams[0].to_client == piece);
+        assert_eq!(streams[0].ends, "client FIN, server FIN");
+    }
+
     #[test]
     fn ipv4_in_ipv6_is_ipv4() {
         let ends = |local: &str, remote: &str| {
