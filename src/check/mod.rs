@@ -12,10 +12,11 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::Resource;
 use serde_json::Value;
 
 use crate::exit::{Exit, Failure};
+use crate::limits;
 use crate::net::address::HostPort;
 use crate::net::target::Address;
 use crate::units::told;
@@ -160,7 +161,10 @@ impl Plan {
 pub fn at_a_time(asked: u16, each: usize) -> usize {
     /// What netkit has open besides.
     const RESERVE: u64 = 16;
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = limits::of(Resource::Nofile)
+        .ok()
+        .and_then(|limit| limit.current);
+    let limit = limit.unwrap_or(u64::MAX);
     let most = usize::try_from(limit.saturating_sub(RESERVE)).unwrap_or(usize::MAX);
     usize::from(asked).min(most / each).max(1)
 }
