@@ -88,6 +88,15 @@ fn a_rate_far_below_a_byte_at_a_time_still_passes_all() {
 }
 
 #[test]
+fn a_pause_of_the_rate_is_no_silence_of_the_peer() {
+    let peer = Peer::listen(|mut connection| connection.send("ab"));
+    // A second each byte.
+    let words = ["--max-rate", "1", "--idle-timeout", "0.9", "--recv-only"];
+    let client = netkit(["tcp-client", peer.address()]).args(words);
+    client.stdin("").stdout("ab").run();
+}
+
+#[test]
 fn what_is_no_rate_or_does_nothing_is_refused() {
     let cases = [
         (

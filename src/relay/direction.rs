@@ -91,6 +91,12 @@ impl Direction {
         (!due.has_passed()).then_some(due)
     }
 
+    /// Since when nothing has moved, though it might. At first the start of the session.
+    pub fn silent_since(&self) -> Instant {
+        let may_move_at = self.rate.as_ref().map(Rate::due_at);
+        may_move_at.map_or(self.last_move, |at| self.last_move.max(at))
+    }
+
     /// Adds what the next step waits for. `None`: the step is due at once.
     pub fn wait_in<'a>(&'a self, set: &mut Set<'a>) -> Option<Key> {
         if self.has_ended() {

@@ -178,9 +178,12 @@ impl Session<'_> {
     }
 
     pub(super) fn idle(&self) -> Deadline {
-        let last_move = self.outgoing.last_move.max(self.incoming.last_move);
+        let directions = [&self.outgoing, &self.incoming];
+        let [sending, receiving] = directions.map(Direction::silent_since);
         let time = self.rules.idle_timeout;
-        time.map_or(Deadline::NEVER, |time| Deadline::since(last_move, time))
+        time.map_or(Deadline::NEVER, |time| {
+            Deadline::since(sending.max(receiving), time)
+        })
     }
 
     /// When a line is due that says what the session waits for, and that line.

@@ -26,10 +26,15 @@ impl Rate {
 
     /// When the next bytes may move: once so many may that a call is worth its cost.
     pub fn due(&self) -> Deadline {
+        Deadline::since(self.due_at(), Duration::ZERO)
+    }
+
+    /// As [`Self::due`].
+    pub fn due_at(&self) -> Instant {
         const PIECE: u64 = 64 << 10;
         let spare = self.room() - self.room().min(PIECE);
         let at = self.full_at.checked_sub(self.time(spare));
-        Deadline::since(at.unwrap_or(self.full_at), Duration::ZERO)
+        at.unwrap_or(self.full_at)
     }
 
     /// How many bytes may move at `now`; at least one.
