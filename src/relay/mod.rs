@@ -15,9 +15,9 @@
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
 //! `ending` says when a session is over, `pace` when the next piece of input is sent, `leftover` what the
-//! next session gets of it. `rate` limits how fast bytes pass, and
-//! `watch` shows how many have. `duplex` has the ends, `pump` moves the bytes of one direction, `splice` has
-//! the system calls that do so without a copy.
+//! next session gets of it. `rate` limits how fast bytes pass, and `watch` shows how many have. `duplex`
+//! has the ends, `pump` moves the bytes of one direction, `splice` has the system calls that do so without
+//! a copy.
 
 mod direction;
 pub mod duplex;

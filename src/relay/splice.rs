@@ -38,8 +38,8 @@ fn step(result: rustix::io::Result<usize>, not_ready: Step) -> io::Result<Step> 
     }
 }
 
-/// splice(2): moves up to `most` bytes, and a mebibyte. One of the two is a pipe; a socket must be non-blocking. EAGAIN
-/// does not tell which side is not ready: the result is then `not_ready`.
+/// splice(2): moves at most `most` bytes, and never more than [`MOST`]. One of the two is a pipe; a socket
+/// must be non-blocking. EAGAIN does not tell which side is not ready: the result is then `not_ready`.
 #[cfg(target_os = "linux")]
 pub fn splice(from: impl AsFd, to: impl AsFd, most: usize, not_ready: Step) -> io::Result<Step> {
     use rustix::pipe::{SpliceFlags, splice};
@@ -59,8 +59,8 @@ pub fn splice(
     Ok(Step::Unsupported)
 }
 
-/// sendfile(2): moves up to `most` bytes, and a mebibyte, from a file to a socket. A change of the file before the peer
-/// has acknowledged the bytes may change what is sent.
+/// sendfile(2): moves at most `most` bytes, and never more than [`MOST`], from a file to a socket. A
+/// change of the file before the peer has acknowledged the bytes may change what is sent.
 #[cfg(target_os = "linux")]
 pub fn send_file(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<Step> {
     step(
