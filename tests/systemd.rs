@@ -28,12 +28,13 @@ fn value(key: &str) -> &'static str {
 }
 
 /// Opens the sockets of `KINDS`, passes them from descriptor 3 on, prints where they are, and becomes
-/// netkit.
+/// netkit. What is `missing` is counted only.
 const PARENT: &str = r"
 import os, socket, sys
 kinds, pid = sys.argv[1].split(','), sys.argv[2]
 passed = []
 for kind in kinds:
+    if kind == 'missing': continue
     if kind == 'unix':
         s = socket.socket(socket.AF_UNIX); s.bind(os.environ['PLACE']); s.listen()
     elif kind == 'udp':
@@ -44,7 +45,7 @@ for kind in kinds:
     passed.append(os.dup(s.fileno()))
 high = [os.dup2(fd, 50 + i) for i, fd in enumerate(passed)]
 for i, fd in enumerate(high): os.dup2(fd, 3 + i)
-os.environ.update(LISTEN_FDS=str(len(high)), LISTEN_PID=pid or str(os.getpid()))
+os.environ.update(LISTEN_FDS=str(len(kinds)), LISTEN_PID=pid or str(os.getpid()))
 os.execv(sys.argv[3], sys.argv[3:])
 ";
 
@@ -99,6 +100,12 @@ fn what_is_of_another_kind_or_for_another_process_is_refused() {
     for (kinds, pid, command, why) in [
         ("udp", "", "tcp-server", stream),
         ("bound", "", "tcp-server", stream),
+        (
+            "tcp,missing",
+            "",
+            "tcp-server",
+            "descriptor 4 is not a socket that listens for streams (ListenStream=, Accept=no)",
+        ),
         (
             "tcp",
             "",

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd as _, OwnedFd};
 
 use socket2::{Domain, Socket, Type};
 
@@ -61,10 +61,12 @@ impl Listener {
         })
     }
 
-    /// A socket that another program has opened. Its file, if it has one, is not ours.
+    /// A socket that another program has opened. Its file, if it has one, is not ours. A socket that does
+    /// not listen stays open: if its number is wrong, it belongs to another part of this process.
     pub fn inherited(fd: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(fd);
         if !listens(&socket)? {
+            let _ = socket.into_raw_fd();
             return Err(io::ErrorKind::InvalidInput.into());
         }
         socket.set_nonblocking(false)?;
