@@ -363,7 +363,7 @@ mod tests {
             ),
             (
                 "tcp-server -p 1 --service ech",
-                "no service 'ech'; there are hello, echo, discard, chargen, stdio, broker, chat; \
+                "'ech' is unknown (--service); there are hello, echo, discard, chargen, stdio, broker, chat; \
                  tip: a similar value exists: 'echo'; see 'netkit tcp-server -h'",
             ),
             (

@@ -17,6 +17,7 @@ use clap::ArgMatches;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::parser::ValueSource;
 
+use crate::escape::quoted;
 use crate::exit::Failure;
 
 /// A way to use a subcommand, named by the options that choose it. The default way may have no name.
@@ -195,10 +196,9 @@ fn reason(error: &Error) -> String {
             format!("a value is required for '{argument}' but none was supplied")
         }
         ErrorKind::InvalidValue => {
-            let name = argument.trim_start_matches('-').split(' ').next();
-            let name = name.unwrap_or_default().replace('-', " ");
+            let option = argument.split([' ', '[']).next().unwrap_or_default();
             let valid = text(error, ContextKind::ValidValue);
-            format!("no {name} '{value}'; there are {valid}")
+            format!("'{value}' is unknown ({option}); there are {valid}")
         }
         ErrorKind::ValueValidation => {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
@@ -231,6 +231,7 @@ fn reason(error: &Error) -> String {
         ErrorKind::ArgumentConflict => {
             format!("the argument '{argument}' cannot be used with '{prior}'")
         }
+        ErrorKind::InvalidUtf8 => format!("not UTF-8: {}", not_text()),
         ErrorKind::MissingSubcommand => format!("which subcommand? {SUBCOMMANDS}"),
         ErrorKind::InvalidSubcommand => {
             let subcommand = text(error, ContextKind::InvalidSubcommand);
@@ -242,6 +243,14 @@ fn reason(error: &Error) -> String {
         }
         kind => kind.to_string(),
     }
+}
+
+/// The arguments that are not UTF-8, quoted. clap does not tell which one it refused.
+fn not_text() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let wrong = arguments.filter(|word| word.to_str().is_none());
+    let quoted: Vec<_> = wrong.map(|word| quoted(word.as_encoded_bytes())).collect();
+    quoted.join(", ")
 }
 
 /// The argument `-v5` and its letter, where clap finds the option `-5` in it.

@@ -174,7 +174,7 @@ fn a_bad_value_is_refused_with_a_correct_example() {
         ),
         (
             "tcp-server -p 0 --service finger",
-            "no service 'finger'; \
+            "'finger' is unknown (--service); \
              there are hello, echo, discard, chargen, stdio, broker, chat",
         ),
         (
@@ -521,6 +521,19 @@ fn a_session_works_with_closed_standard_streams() {
         netkit(["tcp-client", peer.address()])
             .through(&format!("exec \"$0\" \"$@\" {redirection}"))
             .stdout(stdout)
+            .run();
+    }
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let word = std::ffi::OsStr::from_bytes(b"a\xff\x1b");
+    for option in ["--send", "--interface", "--proxy"] {
+        netkit(["tcp-client", "127.0.0.1:1", option])
+            .arg(word)
+            .code(2)
+            .stderr("netkit: not UTF-8: \"a\\xff\\x1b\"; see 'netkit tcp-client -h'\n")
             .run();
     }
 }

@@ -193,7 +193,7 @@ fn what_cannot_be_generated_is_refused() {
     let cases = [
         (
             &["--generate", "pdf"][..],
-            "no generate 'pdf'; there are man, bash, zsh, fish; see 'netkit -h'",
+            "'pdf' is unknown (--generate); there are man, bash, zsh, fish; see 'netkit -h'",
         ),
         (
             &["--generate"],

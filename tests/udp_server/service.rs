@@ -63,7 +63,7 @@ fn discard_answers_nothing() {
 fn an_unknown_service_is_refused_with_the_known_ones() {
     netkit(["udp-server", "-p", "0", "--service", "chargen"])
         .stderr(
-            "netkit: no service 'chargen'; there are hello, echo, discard, stdio; \
+            "netkit: 'chargen' is unknown (--service); there are hello, echo, discard, stdio; \
              see 'netkit udp-server -h'\n",
         )
         .code(2)
