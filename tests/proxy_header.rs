@@ -73,6 +73,10 @@ fn the_named_client_is_the_peer_in_log_and_environment() {
             .concat(),
             "192.0.2.9",
         ),
+        (
+            b"PROXY TCP6 ::ffff:192.0.2.9 ::ffff:192.0.2.1 5 6\r\n",
+            "192.0.2.9",
+        ),
         (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
         (&[V2, b"\x20\0\0\0"].concat(), "127.0.0.1"),
     ] {

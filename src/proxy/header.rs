@@ -178,7 +178,13 @@ fn decode(header: &[u8]) -> Result<Option<Ends>, Missing> {
         Some(line) => line.strip_suffix(b"\r\n").and_then(decode_line),
         None => decode_binary(header),
     };
-    decoded.ok_or(Missing::Malformed)
+    let named = decoded.ok_or(Missing::Malformed)?;
+    // A proxy that listens on `::` for both families names IPv4 clients as IPv4-mapped.
+    let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    Ok(named.map(|ends| Ends {
+        source: plain(ends.source),
+        destination: plain(ends.destination),
+    }))
 }
 
 /// What stands between `PROXY ` and the line end of version 1.
