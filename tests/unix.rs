@@ -330,6 +330,14 @@ fn names_that_cannot_be_are_refused() {
             "--unix-mode needs --bind unix:PATH",
         ),
         (
+            &["tcp-server", "unix:@x", "--unix-mode", "0600"],
+            "--unix-mode needs --bind unix:PATH",
+        ),
+        (
+            &["tcp-server", "-b", "::1", "-p", "80", "--unix-mode", "0600"],
+            "--unix-mode needs --bind unix:PATH",
+        ),
+        (
             &["udp-server", "unix:/x"],
             "'unix:/x' is a Unix socket, which is for tcp-client and tcp-server",
         ),

@@ -109,9 +109,14 @@ impl ListenArgs {
         self.unix_operand().is_some() || all_are
     }
 
-    /// Whether one of the places is a Unix socket.
-    pub fn has_unix(&self) -> bool {
-        self.unix_operand().is_some() || self.bind.iter().any(|host| is_unix(host))
+    /// Whether one of the places is a Unix socket with a file.
+    pub fn has_unix_file(&self) -> bool {
+        let mut words = self
+            .bind
+            .iter()
+            .map(String::as_str)
+            .chain(self.unix_operand());
+        words.any(|word| matches!(UnixName::read(word), Some(Ok(UnixName::Path(_)))))
     }
 
     fn unix_operand(&self) -> Option<&str> {

@@ -83,8 +83,9 @@ impl Args {
             typed.exclude(OF_IP, "a Unix socket")?;
             let others = ["print_port", "max_connections_per_ip", "allow", "deny"];
             typed.exclude(&others, "a Unix socket")?;
-        } else if !self.listen.has_unix() {
-            typed.require("unix_mode", ("bind", "--bind unix:PATH"))?;
+        }
+        if self.unix_mode.is_some() && !self.listen.has_unix_file() {
+            return Err(Failure::usage("--unix-mode needs --bind unix:PATH"));
         }
         if mode != STDIO {
             typed.require("keep_open", ("stdio", "-l"))?;
