@@ -180,9 +180,12 @@ fn ports(text: &str, protocol: Protocol) -> Result<Vec<u16>, String> {
             ));
         }
         // A name may contain a dash: only two numbers are a range.
-        let range = part.split_once('-');
-        let (first, last) = match range.map(|(first, last)| (port(first), port(last))) {
-            Some((Ok(first), Ok(last))) => (first, last),
+        let is_number =
+            |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) if is_number(first) && is_number(last) => {
+                (port(first)?, port(last)?)
+            }
             _ => [read_port(part, protocol)?; 2].into(),
         };
         if first > last {
@@ -236,6 +239,13 @@ mod tests {
             "", ",", "80,", "0", "1-", "-1", "a", "1-2-3", "65536", "9-8", "1 2",
         ] {
             assert!(ports(text, Protocol::Tcp).is_err(), "{text}");
+        }
+        for (text, wrong) in [("0-5", "'0'"), ("1-65536", "'65536'"), ("22,7-x", "'7-x'")] {
+            let error = ports(text, Protocol::Tcp).unwrap_err();
+            assert!(
+                error.starts_with(&format!("{wrong} is not a port")),
+                "{error}"
+            );
         }
     }
 

@@ -48,14 +48,20 @@ pub fn is_url(word: &str) -> bool {
 
 /// Whether `url` asks for TLS (RFC 9110, section 4.2.2).
 pub fn is_https(url: &str) -> bool {
-    url.starts_with("https://")
+    after_scheme(url, "https").is_some()
+}
+
+/// What follows `scheme://` in `url`. Capital letters are the same (RFC 3986, section 3.1).
+fn after_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
+    let (typed, rest) = url.split_once("://")?;
+    typed.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 /// The target and the path of an `http://` or `https://` URL (RFC 9110, section 4.2). A query is part
 /// of the path.
 pub fn read_url(url: &str) -> Result<(HostPort, String), String> {
-    let rest = url.strip_prefix("http://");
-    let Some(rest) = rest.or_else(|| url.strip_prefix("https://")) else {
+    let rest = after_scheme(url, "http");
+    let Some(rest) = rest.or_else(|| after_scheme(url, "https")) else {
         return Err(format!(
             "'{url}' is a URL that is not http:// or https://; write HOST:PORT"
         ));
@@ -124,6 +130,8 @@ mod tests {
             ("http://[::1]:81", "[::1]:81", "/"),
             ("https://a", "a:443", "/"),
             ("https://a:80/b", "a:80", "/b"),
+            ("HTTP://a/B", "a:80", "/B"),
+            ("Https://a", "a:443", "/"),
         ];
         for (url, target, path) in cases {
             let (read, read_path) = read_url(url).unwrap();
