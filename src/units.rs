@@ -64,9 +64,15 @@ pub fn told(time: Duration) -> String {
 pub fn patience(text: &str) -> Result<Patience, String> {
     match text {
         "forever" => Ok(Patience::Forever),
-        _ => duration(text)
-            .map(Patience::For)
-            .map_err(|error| error + ", or 'forever'"),
+        _ => duration(text).map(Patience::For).map_err(|error| {
+            let is_advised = error.contains("; write ");
+            let advice = if is_advised {
+                ", or 'forever'"
+            } else {
+                "; write 'forever' for no limit"
+            };
+            error + advice
+        }),
     }
 }
 
@@ -284,7 +290,16 @@ mod tests {
     fn patience_may_have_no_end() {
         assert_eq!(patience("forever"), Ok(Patience::Forever));
         assert_eq!(patience("0"), Ok(Patience::For(Duration::ZERO)));
-        assert!(patience("for ever").is_err());
+        let told = |text| patience(text).unwrap_err();
+        assert!(
+            told("for ever").ends_with(
+                "; write seconds (3, 0.2) or units (200ms, 5s, 1m30s, 2h), or 'forever'"
+            )
+        );
+        assert_eq!(
+            told("88000h"),
+            "'88000h' is longer than ten years; write 'forever' for no limit"
+        );
     }
 
     #[test]

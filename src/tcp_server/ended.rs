@@ -77,7 +77,10 @@ impl fmt::Display for Ended {
                     "it did not read, and its backlog of {bytes} bytes was full"
                 )
             }
-            Self::TooLong(most) => write!(f, "a message is longer than {most} bytes"),
+            Self::TooLong(most) => {
+                let unit = if *most == 1 { "byte" } else { "bytes" };
+                write!(f, "a message is longer than {most} {unit} (--max-message)")
+            }
         }
     }
 }

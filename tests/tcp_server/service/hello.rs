@@ -180,7 +180,7 @@ fn a_message_that_is_too_long_ends_the_connection() {
     client.expect("Welcome!Hello, abc!\n");
     client.expect_reset();
     server.wait_for_line(&format!(
-        "Connection from {} closed: a message is longer than 3 bytes.",
+        "Connection from {} closed: a message is longer than 3 bytes (--max-message).",
         client.local()
     ));
 }
