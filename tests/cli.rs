@@ -350,6 +350,19 @@ fn an_address_of_the_other_family_is_exit_code_3() {
 }
 
 #[test]
+fn a_zone_that_cannot_be_is_told_from_a_name() {
+    for (host, why) in [
+        ("fe80::1%no", "this machine has no interface 'no'"),
+        ("::1%lo", "only a link-local address has a zone; write ::1"),
+    ] {
+        netkit(["tcp-client", &format!("[{host}]:9999")])
+            .stderr(format!("netkit: could not resolve {host}: {why}\n"))
+            .code(3)
+            .run();
+    }
+}
+
+#[test]
 fn a_refused_connection_is_exit_code_1() {
     let port = ReservedPort::tcp();
     netkit(["tcp-client", "127.0.0.1", &port.text()])

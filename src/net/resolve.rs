@@ -65,7 +65,7 @@ impl ResolveArgs {
             let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             Ok(loopback.map(|ip: IpAddr| SocketAddr::new(ip, port)).into())
         } else if numeric {
-            lookup(host, port)
+            lookup(host, port).map_err(|error| wrong_zone(host).unwrap_or(error))
         } else {
             lookup_until(host, port, Deadline::after(MOST).min(limit))
         };
@@ -86,6 +86,19 @@ impl ResolveArgs {
         }
         Ok(addresses)
     }
+}
+
+/// Why getaddrinfo(3) refuses a numeric address with a zone: it calls that an unknown name.
+fn wrong_zone(host: &str) -> Option<io::Error> {
+    let (text, zone) = host.split_once('%')?;
+    let ip: Ipv6Addr = text.parse().ok()?;
+    let is_multicast_of_link = ip.segments()[0] & 0xff0f == 0xff02;
+    let message = if ip.is_unicast_link_local() || is_multicast_of_link {
+        format!("this machine has no interface '{zone}'")
+    } else {
+        format!("only a link-local address has a zone; write {text}")
+    };
+    Some(io::Error::new(io::ErrorKind::NotFound, message))
 }
 
 fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
