@@ -1,11 +1,12 @@
 //! `--service stdio`: one connection at a time has standard input and output.
 
 use std::fs;
+use std::io::Read as _;
 use std::time::Duration;
 
 use crate::harness::{
-    Connection, DEADLINE, Terminal, netkit, peer, program, random_bytes, spawn, tcp_server,
-    temporary_folder,
+    Connection, DEADLINE, Terminal, full_pipe, netkit, peer, program, random_bytes, spawn,
+    tcp_server, temporary_folder,
 };
 
 #[test]
@@ -204,8 +205,9 @@ fn idle_timeout_of_a_receiver_that_got_nothing_is_an_error() {
 #[test]
 #[ignore = "takes ten seconds"]
 fn a_receiver_tells_what_a_silent_sender_needs() {
-    // This peer is not silent: nobody reads what it has sent.
-    let (reader, writer) = std::io::pipe().unwrap();
+    // This peer is not silent: nobody reads what it has sent. The pipe has room for the first of it.
+    let (mut reader, writer) = full_pipe();
+    reader.read_exact(&mut [0; 4096]).unwrap();
     let unread = tcp_server(["--service", "stdio"]).stdout_to(writer);
     let unread = unread.listen();
     let mut waiting = unread.connect();
@@ -223,7 +225,7 @@ fn a_receiver_tells_what_a_silent_sender_needs() {
     assert!(!unread.log().contains("silent"), "{}", unread.log());
     waiting.shutdown();
     drop(spawn(move || {
-        std::io::copy(&mut { reader }, &mut std::io::sink())
+        std::io::copy(&mut reader, &mut std::io::sink())
     }));
     unread.finish();
 }
