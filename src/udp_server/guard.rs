@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::Handler;
+use super::handler::Handler;
 use super::limit::Limiter;
 use super::losses::Losses;
 use super::numbered_tap::NumberedTap;
