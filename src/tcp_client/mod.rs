@@ -6,6 +6,7 @@ mod http;
 pub mod modes;
 mod ping;
 mod status;
+mod timing;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _};
@@ -35,6 +36,7 @@ use crate::wait::Deadline;
 use crate::{escape, input, output};
 use check::CheckArgs;
 use status::Status;
+use timing::Times;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,7 +107,7 @@ pub struct Args {
 /// The bytes of one `--send`. `Vec<Vec<_>>` is another thing to clap.
 type Bytes = Vec<u8>;
 
-/// Connects, and joins the connection to standard input and output. `relay` says when that ends.
+/// Checks ports, pings one, or holds a session with one.
 pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
     let deadline = Deadline::within(args.deadline);
     args.connect.is_verbose = logging.verbose > 0;
@@ -114,58 +116,59 @@ pub fn run(mut args: Args, logging: &LoggingArgs) -> Result<(), Failure> {
         return check::run(&args, &dialer, deadline, logging);
     }
     let target = args.take_target()?;
-    let path = args.get.as_ref().map(|path| path.as_deref().unwrap_or("/"));
+    connect_and_relay(&args, &dialer, &target, deadline, logging)
+}
+
+/// Connects, and joins the connection to standard input and output. `relay` says when that ends.
+fn connect_and_relay(
+    args: &Args,
+    dialer: &Dialer,
+    target: &Address,
+    deadline: Deadline,
+    logging: &LoggingArgs,
+) -> Result<(), Failure> {
     let mut status = Status::new(logging);
-    let reader = args.reader(&target, path, &mut status)?;
+    let reader = args.reader(target, &mut status)?;
     let connector = args.connector()?;
     let start = Instant::now();
-    let progress = args.stream.progress_of_retries();
-    let connection = dialer.connect(&target, deadline, progress)?;
-    let name = connection.name(&target);
+    let connection = args.connected(dialer, target, deadline)?;
+    let name = connection.name(target);
     let was_reset = connection.reset.is_some();
-    if !was_reset {
-        let ends = || connection.ends().map(Ends::from);
-        args.header.send(&connection.stream, ends, &name)?;
-    }
     // Only now: an attempt that fails must not empty the files of an earlier session.
     let taps = args.stream.tap.open()?;
     let reads_input = reader.fd().is_some() && !args.stream.recv_only;
-    status.connected(&target, &connection, reads_input);
-    let handshake = Encrypt {
-        target: &target,
-        name: &name,
-        limit: args.connect.limit_since(connection.resolved, deadline),
-    };
-    let connector = connector.filter(|_| !was_reset);
+    status.connected(target, &connection, reads_input);
+    let limit = args.connect.limit_since(connection.resolved, deadline);
     let (ends, times) = (connection.ends(), Times::of(start, &connection));
     let socket = Arc::new(connection.stream);
-    let session = handshake.with(connector.as_ref(), &socket, &status)?;
-    let encrypted = Instant::now();
-    let mut remote = match &session {
-        Some(session) => Duplex::of_session(Rc::clone(session)),
-        None => Duplex::of_socket(socket)?,
+    let shake_hands = |connector: Connector| {
+        let socket = Arc::clone(&socket) as _;
+        connector.shake_hands(socket, target.host(), &name, limit)
     };
+    let connector = connector.filter(|_| !was_reset);
+    let session = connector.map(shake_hands).transpose()?.map(Rc::new);
+    let encrypted = session.is_some().then(Instant::now);
+    if let Some(session) = &session {
+        status.encrypted(session);
+    }
     let ends = ends.map(|(local, remote)| tap::Ends::new(local, remote));
     let tap = taps.map(|taps| taps.session(None, ends, Direction::Sent, &name));
-    if let Some(tap) = &tap {
-        remote.record(tap);
-    }
-    let remote = args.stream.remote(remote);
+    let remote = args.remote(socket, session.as_ref(), tap.as_ref())?;
     let local = args.local(reader)?;
     let (traffic, result) = match connection.reset {
         Some(error) => broken_before(tap.as_ref(), error),
-        None => relay(local, remote, &args.rules(&target, deadline)),
+        None => relay(local, remote, &args.rules(target, deadline)),
     };
     if let (Some(session), Ok(())) = (&session, &result) {
         close(session, &traffic);
     }
     // If relay has failed, it has waited for the files.
     let waits = result.is_ok() || was_reset;
-    let recorded = tap
-        .filter(|_| waits)
-        .map_or(Ok(()), |tap| tap.close(deadline));
+    let recorded = match tap {
+        Some(tap) if waits => tap.close(deadline),
+        _ => Ok(()),
+    };
     if args.timing {
-        let encrypted = session.is_some().then_some(encrypted);
         times.tell(encrypted, traffic.first_received);
     }
     if result.is_ok() {
@@ -182,68 +185,6 @@ fn broken_before(tap: Option<&Tap>, error: io::Error) -> (Traffic, Result<(), Br
         tap.ended(Direction::Received, End::Reset);
     }
     (Traffic::default(), Err(Broken::Receive(error)))
-}
-
-/// When each step of a session was done, for `--timing`.
-struct Times {
-    start: Instant,
-    resolved: Instant,
-    established: Instant,
-    /// The last proxy had connected.
-    proxied: Option<Instant>,
-}
-
-impl Times {
-    fn of(start: Instant, connection: &Connected) -> Self {
-        Self {
-            start,
-            resolved: connection.resolved,
-            established: connection.established,
-            proxied: connection.via.as_ref().map(|via| via.passed),
-        }
-    }
-
-    fn tell(&self, encrypted: Option<Instant>, first_received: Option<Instant>) {
-        let since_start = |at: Instant| format!("{:.1} ms", (at - self.start).as_secs_f64() * 1e3);
-        let step = |name: &str, at: Option<Instant>| {
-            at.map_or_else(String::new, |at| format!("{name} {}, ", since_start(at)))
-        };
-        tracing::info!(
-            "resolve {}, connect {}, {}{}first byte {}, total {}",
-            since_start(self.resolved),
-            since_start(self.established),
-            step("proxy", self.proxied),
-            step("tls", encrypted),
-            first_received.map_or_else(|| "none".to_owned(), since_start),
-            since_start(Instant::now()),
-        );
-    }
-}
-
-/// The part of connecting that comes after TCP.
-struct Encrypt<'a> {
-    target: &'a Address,
-    /// The target in messages.
-    name: &'a str,
-    limit: Deadline,
-}
-
-impl Encrypt<'_> {
-    /// Blocks until the server has agreed and is trusted. `None`: there is no TLS.
-    fn with(
-        &self,
-        connector: Option<&Connector>,
-        socket: &Arc<Stream>,
-        status: &Status,
-    ) -> Result<Option<Rc<Session>>, Failure> {
-        let Some(connector) = connector else {
-            return Ok(None);
-        };
-        let socket = Arc::clone(socket) as _;
-        let session = connector.shake_hands(socket, self.target.host(), self.name, self.limit)?;
-        status.encrypted(&session);
-        Ok(Some(Rc::new(session)))
-    }
 }
 
 /// Ends TLS in order. Blocks until the system has taken our end, for half a second at most.
@@ -282,6 +223,23 @@ impl Args {
             return Err(Failure::usage(message));
         }
         Ok(target)
+    }
+
+    /// Connects, and sends the PROXY header if one is wanted.
+    fn connected(
+        &self,
+        dialer: &Dialer,
+        target: &Address,
+        deadline: Deadline,
+    ) -> Result<Connected, Failure> {
+        let progress = self.stream.progress_of_retries();
+        let connection = dialer.connect(target, deadline, progress)?;
+        if connection.reset.is_none() {
+            let ends = || connection.ends().map(Ends::from);
+            let name = connection.name(target);
+            self.header.send(&connection.stream, ends, &name)?;
+        }
+        Ok(connection)
     }
 
     /// What encrypts, with `--tls` or an `https://` URL.
@@ -342,20 +300,33 @@ impl Args {
         self.lockstep.map_or(delay, Pace::Lockstep)
     }
 
+    /// The connection, encrypted by `session`.
+    fn remote(
+        &self,
+        socket: Arc<Stream>,
+        session: Option<&Rc<Session>>,
+        tap: Option<&Tap>,
+    ) -> io::Result<Duplex> {
+        let mut remote = match session {
+            Some(session) => Duplex::of_session(Rc::clone(session)),
+            None => Duplex::of_socket(socket)?,
+        };
+        if let Some(tap) = tap {
+            remote.record(tap);
+        }
+        Ok(self.stream.remote(remote))
+    }
+
     /// What is sent, and standard output.
     fn local(&self, reader: Reader) -> io::Result<Duplex> {
         let (reader, writer) = (reader.with_head(), Writer::stdout(self.stream.raw)?);
         Ok(self.stream.local(Duplex { reader, writer }))
     }
 
-    /// What is sent. `path` is that of `--get`.
-    fn reader(
-        &self,
-        target: &Address,
-        path: Option<&str>,
-        status: &mut Status,
-    ) -> io::Result<Reader> {
-        if let Some(path) = path {
+    /// What is sent.
+    fn reader(&self, target: &Address, status: &mut Status) -> io::Result<Reader> {
+        if let Some(path) = &self.get {
+            let path = path.as_deref().unwrap_or("/");
             return Ok(Reader::bytes(http::get(target, path, self.tls.tls)).without_finish());
         }
         if !self.send.is_empty() {
