@@ -7,8 +7,6 @@ use std::os::fd::AsFd as _;
 use std::sync::Once;
 
 use rustix::io::Errno;
-use rustix::process::getpgrp;
-use rustix::termios::tcgetpgrp;
 
 use crate::exit::{Exit, Failure, Worst, cause};
 use crate::wait::if_ready;
@@ -48,12 +46,6 @@ pub fn read_datagram<'a>(
     let mut payload = Vec::with_capacity(2 * count);
     crlf.push(&buffer[..count], &mut payload);
     Some(Cow::Owned(payload))
-}
-
-/// Whether this process may read standard input. In the background a terminal would stop it (SIGTTIN,
-/// tty(4)). What is no terminal, or one of another session, has no foreground.
-pub fn is_in_foreground() -> bool {
-    tcgetpgrp(io::stdin()).map_or(true, |group| group == getpgrp())
 }
 
 /// Makes an end of a read that failed because there is no input: it is closed or only open for writing

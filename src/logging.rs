@@ -17,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::escape::{self, OneLine};
 use crate::stderr;
+use crate::terminal::has_colour;
 
 #[derive(clap::Args, Default)]
 #[command(next_help_heading = "Messages")]
@@ -47,7 +48,7 @@ pub fn init(args: &LoggingArgs) {
         (false, _) => LevelFilter::DEBUG,
     };
     IS_JSON.store(args.log_format == LogFormat::Json, Ordering::Relaxed);
-    let colour = stderr::has_colour(&io::stderr());
+    let colour = has_colour(&io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(|| Line)

@@ -26,6 +26,7 @@ mod stderr;
 mod tap;
 mod tcp_client;
 mod tcp_server;
+mod terminal;
 mod tls;
 mod udp_client;
 mod udp_server;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal as _};
 use std::mem;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +16,9 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
 use rustix::net::SendFlags;
-use rustix::process::getpgrp;
-use rustix::termios::tcgetpgrp;
 
 use crate::output::{close_line, line_is_open, reopen, write_ready};
+use crate::terminal::is_in_foreground;
 use crate::units::grouped;
 use crate::wait::{Deadline, OUT, Waker, lock, wait_for};
 
@@ -114,16 +113,10 @@ static HAS_STATUS: AtomicBool = AtomicBool::new(false);
 /// Erases the line of the cursor.
 const ERASE: &[u8] = b"\r\x1b[K";
 
-/// Whether standard error is a terminal that moves its cursor where it is told to.
-pub fn has_cursor() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
-}
-
 /// Draws `text` into the last line of the terminal, in place of the status before. Lines and data erase
 /// it. It is left out while lines wait, data has not ended its line, or another program has the terminal.
 pub fn show_status(text: &str) {
-    let has_terminal = tcgetpgrp(io::stderr()).map_or(true, |group| group == getpgrp());
-    if !has_terminal || line_is_open() {
+    if !is_in_foreground(io::stderr()) || line_is_open() {
         return;
     }
     let stderr = stderr();
@@ -217,19 +210,6 @@ impl Dumps {
         let failure = lock(&self.stderr.state).failure.take();
         failure.map_or(Ok(()), Err)
     }
-}
-
-/// Whether text for `stream` has colours: on a terminal that knows them, unless the user wants none.
-pub fn has_colour(stream: &impl IsTerminal) -> bool {
-    let variable = std::env::var_os;
-    stream.is_terminal()
-        && variable("NO_COLOR").is_none_or(|value| value.is_empty())
-        && variable("TERM").is_none_or(|value| value != "dumb")
-}
-
-/// Whether a person types at the terminal that shows messages: standard input and standard error are one.
-pub fn is_at_terminal() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 fn stderr() -> &'static Stderr {

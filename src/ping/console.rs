@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
 use crate::exit::{Exit, Failure};
-use crate::input::is_in_foreground;
 use crate::output::{self, Queue};
 use crate::signal::{SIGINT, SIGQUIT, Signals};
+use crate::terminal::is_in_foreground;
 use crate::wait::{Deadline, IN, Ready, Set};
 
 /// How long the end waits for standard output once the user or the deadline has ended the ping.
@@ -83,7 +83,7 @@ impl Console {
     /// of standard output has left.
     pub fn wait(&mut self, answers: Set<'_>) -> Result<Woken, Failure> {
         let stdin = io::stdin();
-        let listens = self.has_keyboard && is_in_foreground();
+        let listens = self.has_keyboard && is_in_foreground(io::stdin());
         let mut set = answers;
         let signal = set.add(self.signals.as_fd(), IN);
         let keyboard = set.add(listens.then(|| stdin.as_fd()), IN);

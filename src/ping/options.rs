@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::screen;
 use crate::exit::Failure;
+use crate::terminal;
 use crate::units::{count, positive_duration};
 
 #[derive(clap::Args)]
@@ -70,8 +71,10 @@ impl PingArgs {
     pub fn check_terminal(&self) -> Result<(), Failure> {
         let message = match screen::bars() {
             _ if !self.live => return Ok(()),
-            Some(_) if screen::has_cursor() => return Ok(()),
-            Some(_) => "--live needs a terminal that can move its cursor, and TERM is dumb",
+            Some(_) if terminal::is_dumb() => {
+                "--live needs a terminal that can move its cursor, and TERM is dumb"
+            }
+            Some(_) => return Ok(()),
             None => "--live needs a terminal as standard output",
         };
         Err(Failure::usage(message))

@@ -2,8 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use rustix::process::getpgrp;
-use rustix::termios::{tcgetpgrp, tcgetwinsize};
+use rustix::termios::tcgetwinsize;
 
 /// From low to high.
 pub type Bars = [char; 8];
@@ -26,16 +25,6 @@ pub fn size() -> (usize, usize) {
         (0, _) | (_, 0) => (80, 24),
         (columns, lines) => (columns.into(), lines.into()),
     }
-}
-
-/// Whether this process may draw on the terminal: it is not in the background.
-pub fn is_in_foreground() -> bool {
-    tcgetpgrp(io::stdout()).map_or(true, |group| group == getpgrp())
-}
-
-/// Whether the terminal moves its cursor where it is told to.
-pub fn has_cursor() -> bool {
-    std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
 /// Whether the locale's characters are those of UTF-8: locale(7).

@@ -5,7 +5,7 @@
 
 mod meter;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use rustix::termios::tcgetwinsize;
 
 use crate::units::size;
 use crate::wait::Deadline;
-use crate::{logging, stderr};
+use crate::{logging, stderr, terminal};
 pub use meter::Look;
 use meter::Meter;
 
@@ -111,7 +111,7 @@ impl Plan {
         }
         let style = if logging::is_json() {
             Style::Events
-        } else if stderr::has_cursor() {
+        } else if io::stderr().is_terminal() && !terminal::is_dumb() {
             Style::Status
         } else {
             Style::Lines

@@ -16,7 +16,7 @@ use crate::net::target::Address;
 use crate::net::unix::UnixName;
 use crate::output;
 use crate::server::systemd::Passed;
-use crate::stderr::is_at_terminal;
+use crate::terminal::is_at_terminal;
 use crate::wait::Deadline;
 
 #[derive(Clone, Debug, clap::Args)]

@@ -12,7 +12,8 @@ use super::program::Program;
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::output;
 use crate::signal::{self, Arrivals, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use crate::stderr::{self, is_at_terminal};
+use crate::stderr;
+use crate::terminal::is_at_terminal;
 use crate::wait::{Waker, lock};
 
 /// Stops the server when SIGINT, SIGTERM or, if it reads no lists again, SIGHUP arrives. The first

@@ -12,7 +12,8 @@ use std::thread;
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::stderr::{self, Dumps};
+use crate::stderr::Dumps;
+use crate::terminal::has_colour;
 use crate::wait::{IN, OUT, PollFlags, Waker, if_ready, lock};
 
 /// All sessions share it. It takes a piece whole, so pieces of two sessions never mix.
@@ -91,10 +92,10 @@ impl Place {
     pub fn has_colours(&self) -> bool {
         match self {
             Self::File(file) => match &file.file {
-                Opened::At(file) => stderr::has_colour(file),
+                Opened::At(file) => has_colour(file),
                 Opened::WithReader { .. } => false,
             },
-            Self::Stderr(_) => stderr::has_colour(&io::stderr()),
+            Self::Stderr(_) => has_colour(&io::stderr()),
         }
     }
 

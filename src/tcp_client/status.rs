@@ -7,7 +7,7 @@ use crate::logging::LoggingArgs;
 use crate::net::race::Connected;
 use crate::net::target::Address;
 use crate::relay::Traffic;
-use crate::stderr::is_at_terminal;
+use crate::terminal::is_at_terminal;
 use crate::tls::Session;
 
 pub struct Status {

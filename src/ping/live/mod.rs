@@ -15,6 +15,7 @@ use super::Kind;
 use super::screen::{self, Bars};
 use super::statistics::Times;
 use crate::output;
+use crate::terminal::is_in_foreground;
 use canvas::{Canvas, View};
 use job::Job;
 
@@ -57,7 +58,7 @@ impl Live {
         if !self.canvas.is_dirty() {
             return None;
         }
-        if !screen::is_in_foreground() {
+        if !is_in_foreground(io::stdout()) {
             self.was_away = true;
             return None;
         }
@@ -98,6 +99,6 @@ fn view() -> View {
         columns,
         lines,
         messages: output::interruptions(),
-        is_ours: screen::is_in_foreground(),
+        is_ours: is_in_foreground(io::stdout()),
     }
 }

@@ -12,6 +12,7 @@ use super::messages::{Messages, READ};
 use super::{Broker, Kind, Message, RETRY, SERVER};
 use crate::exit::{Exit, Failure};
 use crate::tcp_server::ended::Ended;
+use crate::terminal::is_in_foreground;
 use crate::wait::{Deadline, IN, pause, wait_for};
 use crate::{input, memory, output};
 
@@ -67,7 +68,7 @@ fn wait_for_input() -> io::Result<()> {
     let stdin = io::stdin();
     loop {
         while !wait_for(stdin.as_fd(), IN, Deadline::NEVER)? {}
-        if input::is_in_foreground() {
+        if is_in_foreground(&stdin) {
             return Ok(());
         }
         pause(Deadline::after(LOOK_AGAIN))?;
