@@ -7,6 +7,7 @@
 mod curl;
 mod netcat;
 mod ping;
+mod tip;
 
 #[cfg(test)]
 pub use netcat::options as netcat_options;
@@ -14,11 +15,12 @@ pub use netcat::options as netcat_options;
 use std::error::Error as _;
 
 use clap::ArgMatches;
-use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+use clap::error::{ContextKind, Error, ErrorKind};
 use clap::parser::ValueSource;
 
 use crate::escape::quoted;
 use crate::exit::Failure;
+use tip::{meant_subcommand, suggestion, tip};
 
 /// A way to use a subcommand, named by the options that choose it. The default way may have no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,129 +265,6 @@ fn number_after_letter(option: &str) -> Option<(String, char)> {
         let are_letters = letters.bytes().all(|byte| byte.is_ascii_alphabetic());
         are_letters.then_some((word, letter))
     })
-}
-
-/// What may have been meant; ends in `; `.
-fn tip(error: &Error, netkit: &clap::Command, subcommand: Option<&str>) -> Option<String> {
-    let argument = text(error, ContextKind::InvalidArg);
-    let name = argument.split(' ').next().unwrap_or_default();
-    let advice = match (error.kind(), subcommand) {
-        (ErrorKind::UnknownArgument, Some(subcommand)) if !name.starts_with('-') => {
-            let is_server = subcommand.ends_with("server");
-            is_server.then_some("write an address and its port as in 127.0.0.1:9999")
-        }
-        (ErrorKind::UnknownArgument, Some(subcommand)) => {
-            let words = arguments();
-            let pings = ping::advice(name, subcommand, &words);
-            let pages = pings.or_else(|| curl::advice(name, subcommand, &words));
-            pages.or_else(|| netcat::advice(name, subcommand))
-        }
-        (ErrorKind::ValueValidation, _) => {
-            netcat::other_meaning(name, &text(error, ContextKind::InvalidValue))
-        }
-        _ => None,
-    };
-    let word = text(error, ContextKind::InvalidSubcommand);
-    let advice = advice.map(str::to_owned);
-    if let Some(advice) = advice.or_else(|| meant_subcommand(&word)) {
-        return Some(format!("{advice}; "));
-    }
-    let after_dash = argument.strip_prefix('-').unwrap_or_default();
-    if number_after_letter(name).is_some() {
-        return None;
-    }
-    if after_dash.starts_with(|first: char| first.is_ascii_digit()) {
-        return Some(
-            match subcommand {
-                Some("udp-client") => {
-                    "no option takes less than zero, and data that begins with - follows --; "
-                }
-                _ => "no option takes less than zero; ",
-            }
-            .to_owned(),
-        );
-    }
-    for (kind, what) in [
-        (ContextKind::SuggestedSubcommand, "subcommand"),
-        (ContextKind::SuggestedArg, "argument"),
-        (ContextKind::SuggestedValue, "value"),
-    ] {
-        if let Some(name) = suggestion(error, kind) {
-            let name = match alias_of(&name, netkit, subcommand) {
-                Some(main) => format!("'{main}' (or '{name}')"),
-                None => format!("'{name}'"),
-            };
-            return Some(format!("tip: a similar {what} exists: {name}; "));
-        }
-    }
-    // To a subcommand clap suggests passing the option's name as an address.
-    if subcommand.is_some() || error.kind() != ErrorKind::UnknownArgument {
-        return None;
-    }
-    let other = text(error, ContextKind::Suggested);
-    if !other.is_empty() {
-        return Some(format!("tip: {other}; "));
-    }
-    let advice = netcat::advice(name, "tcp-client");
-    let advice = advice.filter(|advice| advice.starts_with("write 'netkit"));
-    let advice = advice.unwrap_or("a subcommand comes first, as in 'netkit tcp-client'");
-    Some(format!("{advice}; "))
-}
-
-/// What to write where `word` stands in place of a subcommand: one of another program, or an address.
-fn meant_subcommand(word: &str) -> Option<String> {
-    let advice = match word {
-        "server" | "listen" | "serve" => {
-            "write 'netkit tcp-server PORT' or 'netkit udp-server PORT'"
-        }
-        "client" | "connect" => {
-            "write 'netkit tcp-client HOST:PORT' or 'netkit udp-client HOST:PORT'"
-        }
-        "nc" | "ncat" | "netcat" => {
-            "write 'netkit tcp-client HOST PORT' or 'netkit tcp-server -l PORT'"
-        }
-        "ping" => {
-            "write 'netkit tcp-client --ping HOST:PORT' or 'netkit udp-client --ping HOST:PORT'"
-        }
-        "curl" | "fetch" | "get" => "write 'netkit tcp-client http://HOST/PATH'",
-        "version" => "write 'netkit --version'",
-        _ => {
-            let words = arguments();
-            let next = words.iter().skip_while(|next| *next != word).nth(1);
-            let port = next.filter(|next| next.parse::<u16>().is_ok());
-            let is_address = word.contains([':', '.']) || port.is_some();
-            let port = port.map_or_else(String::new, |port| format!(" {port}"));
-            let advice =
-                || format!("a subcommand comes first, as in 'netkit tcp-client {word}{port}'");
-            return (is_address && !word.is_empty()).then(advice);
-        }
-    };
-    Some(advice.to_owned())
-}
-
-/// The most similar name of `kind`: clap puts it last.
-fn suggestion(error: &Error, kind: ContextKind) -> Option<String> {
-    match error.get(kind)? {
-        ContextValue::Strings(names) => names.last().cloned(),
-        ContextValue::String(name) => Some(name.clone()),
-        _ => None,
-    }
-}
-
-/// The main name of what `name`, an option of `subcommand` or a subcommand, is an alias of.
-fn alias_of(name: &str, netkit: &clap::Command, subcommand: Option<&str>) -> Option<String> {
-    let Some(subcommand) = subcommand else {
-        let mut all = netkit.get_subcommands();
-        let found = all.find(|command| command.get_all_aliases().any(|alias| alias == name));
-        return found.map(|command| command.get_name().to_owned());
-    };
-    let alias = name.strip_prefix("--")?;
-    let mut options = netkit.find_subcommand(subcommand)?.get_arguments();
-    let option = options.find(|option| {
-        let aliases = option.get_all_aliases().unwrap_or_default();
-        aliases.contains(&alias)
-    });
-    Some(format!("--{}", option?.get_long()?))
 }
 
 /// The context of `kind`: several values are separated by `, `.
