@@ -193,7 +193,7 @@ fn a_named_pipe_without_a_reader_ends_at_the_deadline_and_by_a_signal() {
         .arg("--record")
         .arg(&pipe)
         .any_stdout()
-        .stderr("netkit: could not write the dump or the record: it was not taken in time\n")
+        .stderr("netkit: could not write {*}/pipe: it was not taken in time\n")
         .code(4)
         .run();
 }
@@ -376,7 +376,7 @@ fn what_a_stalled_record_of_a_udp_server_loses_is_counted() {
         send(&client, vec![b'a'; 60_000], target(&server));
         server.wait_for_lines("Received from {*}.", number);
     }
-    server.wait_for_line("{*}could not write the dump or the record: it takes no more data");
+    server.wait_for_line("{*}could not write {*}/pipe: it takes no more data");
     let log = server.stop().stderr;
     assert!(
         log.contains("datagrams in all could not be written down\n"),
@@ -404,7 +404,7 @@ fn a_udp_server_whose_record_lacks_something_does_not_end_well() {
             send(&mailbox(), "a", target(&server));
             server.wait_for_line("Received from {*}.");
             let log = server.stop().stderr;
-            let told = format!("netkit: could not write the dump or the record: {cause}\n");
+            let told = format!("netkit: could not write {}: {cause}\n", record.display());
             assert_eq!(log.matches(&told).count(), 1, "{log}");
         }
     }
@@ -423,7 +423,7 @@ fn a_ping_with_a_stalled_record_ends_by_its_deadline_and_by_a_signal() {
             .arg("--record")
             .arg(&path)
             .any_stdout()
-            .stderr("netkit: could not write the dump or the record: it was not taken in time\n")
+            .stderr("netkit: could not write {*}/pipe: it was not taken in time\n")
             .code(4)
     };
     ping(&["-w", "1"]).run();
@@ -531,7 +531,7 @@ fn a_record_that_fails_resets_its_own_connection() {
                 .code(1)
                 .run();
             server.wait_for_lines(
-                "netkit: Connection from {*} closed: could not write the dump or the record: no space {*}",
+                "netkit: Connection from {*} closed: could not write /dev/full: no space {*}",
                 number,
             );
         }
@@ -542,7 +542,7 @@ fn a_record_that_fails_resets_its_own_connection() {
     });
     netkit(["tcp-client", "--record", "/dev/full", peer.address()])
         .stdin("a")
-        .stderr("netkit: could not write the dump or the record: no space left on device\n")
+        .stderr("netkit: could not write /dev/full: no space left on device\n")
         .code(2)
         .run();
 }
@@ -574,7 +574,7 @@ fn a_limit_of_file_sizes_is_a_full_disk_and_ends_no_process() {
         .stdin_open()
         .any_stdout()
         .ulimit(LIMIT)
-        .stderr("netkit: could not write the dump or the record: file too large\n")
+        .stderr("netkit: could not write {*}/record: file too large\n")
         .code(2)
         .run();
     let server = tcp_server(["--service", "discard", "--record"]);

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::place::{Place, TapFile};
-use super::{Form, Taps, capture, failure};
+use super::{Form, Taps, capture};
 use crate::exit::{Exit, Failure, OrFail as _};
 use crate::net::address::HostPort;
 use crate::stderr::Dumps;
@@ -110,11 +110,11 @@ impl TapArgs {
             })?;
         }
         for place in dump.iter().chain(&record).filter(|_| !self.append) {
-            place.empty().map_err(|error| failure(&error))?;
+            place.empty().map_err(|error| place.failure(&error))?;
         }
         if let (Some(place), Form::Capture) = (&record, form) {
             let begun = place.begin_blocks(capture::section());
-            begun.map_err(|error| failure(&error))?;
+            begun.map_err(|error| place.failure(&error))?;
         }
         let is_wanted = dump.is_some() || record.is_some();
         let taps = Taps {

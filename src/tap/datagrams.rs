@@ -1,10 +1,9 @@
 //! What a UDP client writes down.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::Arc;
 
-use super::{Direction, Ends, MOST_WAITING, SLICE, Tap, Taps, failure};
+use super::{Direction, Ends, MOST_WAITING, SLICE, Tap, Taps};
 use crate::exit::Failure;
 use crate::wait::Deadline;
 
@@ -13,7 +12,7 @@ use crate::wait::Deadline;
 pub struct DatagramTap {
     tap: Option<RefCell<Tap>>,
     limit: Deadline,
-    error: RefCell<Option<io::Error>>,
+    error: RefCell<Option<Failure>>,
 }
 
 impl DatagramTap {
@@ -48,9 +47,7 @@ impl DatagramTap {
 
     /// Fails if a datagram could not be written down.
     pub fn check(&self) -> Result<(), Failure> {
-        self.error
-            .take()
-            .map_or(Ok(()), |error| Err(failure(&error)))
+        self.error.take().map_or(Ok(()), Err)
     }
 
     /// Blocks until all is written down. Fails if it is not by the limit, or once a signal ends the

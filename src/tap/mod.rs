@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::net::sockopt::socket_linger;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::wait::{Deadline, lock};
 pub use args::TapArgs;
 use capture::Conversation;
@@ -144,7 +144,7 @@ impl Tap {
 
     /// Writes down one piece of a connection; whether it has reached the system. If not, it waits in the
     /// outbox.
-    pub fn passed(&mut self, direction: Direction, bytes: &[u8]) -> io::Result<bool> {
+    pub fn passed(&mut self, direction: Direction, bytes: &[u8]) -> Result<bool, Failure> {
         let conversation = self.conversation.clone();
         self.note(direction, bytes, |time, out| {
             if let Some(conversation) = &conversation {
@@ -154,7 +154,12 @@ impl Tap {
     }
 
     /// As [`Self::passed`], of a datagram.
-    pub fn datagram(&mut self, ends: Ends, direction: Direction, bytes: &[u8]) -> io::Result<bool> {
+    pub fn datagram(
+        &mut self,
+        ends: Ends,
+        direction: Direction,
+        bytes: &[u8],
+    ) -> Result<bool, Failure> {
         self.note(direction, bytes, |time, out| {
             let packet = capture::datagram(ends, direction, bytes);
             capture::packet(time, direction, &packet, "", out);
@@ -167,7 +172,7 @@ impl Tap {
         direction: Direction,
         bytes: &[u8],
         capture: impl FnOnce(Duration, &mut Vec<u8>),
-    ) -> io::Result<bool> {
+    ) -> Result<bool, Failure> {
         let time = now();
         let head = self
             .number
@@ -249,15 +254,3 @@ pub const MOST_WAITING: usize = 1 << 20;
 
 /// How long a wait for the files may keep a signal from being seen.
 const SLICE: Duration = Duration::from_millis(100);
-
-/// A failed write of what passed.
-pub fn failure(error: &io::Error) -> Failure {
-    let sentence = "could not write the dump or the record";
-    Failure::of(Exit::Local, sentence, error)
-}
-
-/// The files have not taken all in time.
-fn late() -> Failure {
-    let message = "could not write the dump or the record: it was not taken in time";
-    Failure::new(Exit::Timeout, message)
-}

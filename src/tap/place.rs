@@ -1,17 +1,19 @@
 //! Where a tap writes: a file or standard error. Nothing here blocks.
 
+use std::borrow::Cow;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::exit::{Exit, Failure};
 use crate::stderr::Dumps;
 use crate::terminal::has_colour;
 use crate::wait::{IN, OUT, PollFlags, Waker, if_ready, lock};
@@ -23,6 +25,20 @@ pub enum Place {
 }
 
 impl Place {
+    /// Its name in messages.
+    pub fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::File(file) => file.path.to_string_lossy(),
+            Self::Stderr(_) => "the dump to standard error".into(),
+        }
+    }
+
+    /// A failed write.
+    pub fn failure(&self, error: &io::Error) -> Failure {
+        let sentence = format!("could not write {}", self.name());
+        Failure::of(Exit::Local, sentence, error)
+    }
+
     /// Takes `piece`, or nothing of it. Returns its number, by which [`Self::has_written`] knows it.
     pub fn put(&self, piece: &[u8]) -> io::Result<Option<u64>> {
         match self {
@@ -126,6 +142,7 @@ fn id(metadata: &Metadata) -> Option<Id> {
 
 /// A file, which every write appends to.
 pub struct TapFile {
+    path: PathBuf,
     file: Opened,
     is_file: bool,
     id: Option<Id>,
@@ -180,7 +197,7 @@ impl TapFile {
         let error = match open(path, OFlags::NONBLOCK) {
             Ok(file) => {
                 let metadata = file.metadata()?;
-                return Ok(Self::new(Opened::At(file), &metadata));
+                return Ok(Self::new(path, Opened::At(file), &metadata));
             }
             Err(error) => error,
         };
@@ -188,14 +205,15 @@ impl TapFile {
         let is_alone = Errno::from_io_error(&error) == Some(Errno::NXIO);
         match path.metadata() {
             Ok(metadata) if is_alone && metadata.file_type().is_fifo() => {
-                Ok(Self::new(open_with_reader(path)?, &metadata))
+                Ok(Self::new(path, open_with_reader(path)?, &metadata))
             }
             _ => Err(error),
         }
     }
 
-    fn new(file: Opened, metadata: &Metadata) -> Self {
+    fn new(path: &Path, file: Opened, metadata: &Metadata) -> Self {
         Self {
+            path: path.to_owned(),
             file,
             is_file: metadata.is_file(),
             id: id(metadata),

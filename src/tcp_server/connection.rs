@@ -21,7 +21,7 @@ use crate::relay::duplex::{Duplex, Fault};
 use crate::relay::{Broken, Rules, relay};
 use crate::server::busy_poll::BusyPoll;
 use crate::server::program::Ends;
-use crate::tap::{self, Direction, End, Tap};
+use crate::tap::{Direction, End, Tap};
 use crate::tls::{Acceptor, Session};
 use crate::wait::{Deadline, GONE, IN, Key, OUT, PollFlags, Set, if_ready, wait_for};
 
@@ -163,9 +163,9 @@ impl Connection {
         self.await_files(&tap, tap.outbox.flush())
     }
 
-    fn await_files(&self, tap: &Tap, mut is_written: io::Result<bool>) -> Result<(), Ended> {
+    fn await_files(&self, tap: &Tap, mut is_written: Result<bool, Failure>) -> Result<(), Ended> {
         let limit = self.limit();
-        while !is_written.map_err(|error| Ended::Local(tap::failure(&error)))? {
+        while !is_written.map_err(Ended::Local)? {
             self.check(limit)?;
             is_written = tap.outbox.wait(limit);
         }

@@ -21,7 +21,7 @@ use crate::net::socket;
 use crate::server::access::Gate;
 use crate::server::episode::Episode;
 use crate::server::host::is_loopback;
-use crate::tap::{self, Direction};
+use crate::tap::Direction;
 use crate::wait::{Deadline, Key, Set};
 
 pub struct Guard {
@@ -204,9 +204,9 @@ impl Guard {
         }
     }
 
-    fn recorded<T>(&mut self, result: io::Result<T>) {
-        if let Err(error) = result {
-            self.is_unrecorded(&tap::failure(&error));
+    fn recorded<T>(&mut self, result: Result<T, Failure>) {
+        if let Err(failure) = result {
+            self.is_unrecorded(&failure);
         }
     }
 

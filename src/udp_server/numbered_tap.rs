@@ -1,10 +1,10 @@
 //! `-x` and `--record`: every datagram is written down with the number of its peer.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::exit::{Exit, Failure};
 use crate::tap::{Direction, Ends, MOST_WAITING, Outbox, Tap, Taps};
 
 /// How many peers keep their numbers. Sources can be forged: a table that is full is emptied, and
@@ -39,7 +39,7 @@ impl NumberedTap {
         local: SocketAddr,
         direction: Direction,
         payload: &[u8],
-    ) -> io::Result<()> {
+    ) -> Result<(), Failure> {
         if !self.peers.contains_key(&peer) {
             if self.peers.len() >= MOST_PEERS {
                 self.peers.clear();
@@ -52,9 +52,12 @@ impl NumberedTap {
         }
         let tap = self.peers.entry(peer);
         let tap = tap.or_insert_with(|| Tap::new(Arc::clone(&self.outbox), Some(self.numbered)));
-        if self.outbox.waiting() > MOST_WAITING && !self.outbox.flush()? {
+        if self.outbox.waiting() > MOST_WAITING
+            && !self.outbox.flush()?
+            && let Some(full) = self.outbox.unwritten(Exit::Local, "it takes no more data")
+        {
             tap.skipped(direction, payload);
-            return Err(io::Error::other("it takes no more data"));
+            return Err(full);
         }
         let ends = Ends::new(local, peer);
         tap.datagram(ends, direction, payload).map(drop)

@@ -405,7 +405,7 @@ fn a_file_that_takes_no_more_is_told_and_ends_with_a_whole_block() {
         .arg(&file)
         .stdin(random_bytes(1_000_000))
         .ulimit("-f 100")
-        .stderr("netkit: could not write the dump or the record: file too large\n")
+        .stderr("netkit: could not write {*}/a.pcapng: file too large\n")
         .code(2)
         .run();
     let stream = captured(&file).remove(0);

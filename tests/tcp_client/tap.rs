@@ -62,11 +62,28 @@ fn a_record_has_both_directions_as_they_came() {
 }
 
 #[test]
+fn of_two_files_the_one_that_takes_nothing_is_named() {
+    let server = tcp_server(["--service", "echo"]).listen();
+    let folder = temporary_folder();
+    let file = folder.path().join("file");
+    for (other, full) in [("-x", "--record"), ("--record", "-x")] {
+        netkit(["tcp-client", &server.address(), other])
+            .arg(&file)
+            .args([full, "/dev/full"])
+            .stdin("a")
+            .any_stdout()
+            .stderr("netkit: could not write /dev/full: no space left on device\n")
+            .code(2)
+            .run();
+    }
+}
+
+#[test]
 fn a_dump_that_cannot_be_written_is_an_error() {
     let server = tcp_server([]).listen();
     netkit(["tcp-client", "-x", "/dev/full", &server.address()])
         .any_stdout()
-        .stderr("netkit: could not write the dump or the record: no space left on device\n")
+        .stderr("netkit: could not write /dev/full: no space left on device\n")
         .code(2)
         .run();
     netkit(["tcp-client", "-x", "/no/such/file", &server.address()])

@@ -39,7 +39,7 @@ fn a_reader_that_leaves_fails_the_sender() {
 
 #[test]
 fn a_quiet_server_tells_what_failed_on_this_machine() {
-    let full_disk = "could not write the dump or the record: no space left on device.\n";
+    let full_disk = "could not write /dev/full: no space left on device.\n";
     for (options, reason) in [
         (
             &["--service", "echo", "--record", "/dev/full"][..],

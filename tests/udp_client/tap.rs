@@ -57,7 +57,7 @@ fn a_dump_to_standard_output_is_refused() {
 fn a_dump_that_cannot_be_written_is_an_error() {
     let server = udp_server([]).listen();
     netkit(["udp-client", "-x", "/dev/full", &server.address(), "a"])
-        .stderr("netkit: could not write the dump or the record: no space left on device\n")
+        .stderr("netkit: could not write /dev/full: no space left on device\n")
         .code(2)
         .run();
 }

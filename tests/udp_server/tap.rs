@@ -87,7 +87,7 @@ fn a_failed_record_is_reported_and_every_client_still_answered() {
     assert_eq!(ask(&server, "a"), b"Hello, a!");
     assert_eq!(ask(&server, "b"), b"Hello, b!");
     let log = server.stop().stderr;
-    let said = "netkit: could not write the dump or the record: no space left on device\n";
+    let said = "netkit: could not write /dev/full: no space left on device\n";
     assert_eq!(log.matches(said).count(), 1, "{log}");
     assert!(
         log.ends_with("netkit: 4 datagrams in all could not be written down\n"),

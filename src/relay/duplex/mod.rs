@@ -12,7 +12,7 @@ use rustix::fs::FileType;
 
 use crate::exit::Failure;
 use crate::input;
-use crate::tap::{self, Direction, End, Tap};
+use crate::tap::{Direction, End, Tap};
 use crate::tls::Session;
 pub use reader::{HEAD, Reader};
 pub use writer::{Encoding, WhenClosed, Writer};
@@ -110,7 +110,7 @@ pub enum Fault {
     Read(io::Error),
     Write(io::Error),
     /// The dump or the record could not be written.
-    Tap(io::Error),
+    Tap(Failure),
 }
 
 impl Fault {
@@ -119,7 +119,7 @@ impl Fault {
         match self {
             Self::Read(error) => input::unreadable(input, error),
             Self::Write(error) => Failure::of_output(output, error),
-            Self::Tap(error) => tap::failure(error),
+            Self::Tap(failure) => failure.clone(),
         }
     }
 }

@@ -14,7 +14,6 @@ use crate::net::target::Address;
 use crate::proxy::{Dialer, HeaderArgs};
 use crate::relay::Rules;
 use crate::relay::duplex::{Duplex, Fault, WhenClosed};
-use crate::tap;
 use crate::tcp_server::connection::Connection;
 use crate::tcp_server::ended::Ended;
 use crate::tls::{Connector, Session};
@@ -73,7 +72,7 @@ impl Forward {
         connection.relay(local, remote, rules, |fault| match fault {
             Fault::Read(error) => self.failure("read", error),
             Fault::Write(error) => self.failure("write", error),
-            Fault::Tap(error) => tap::failure(error),
+            Fault::Tap(failure) => failure.clone(),
         })?;
         if let Some(session) = session {
             session.close(Deadline::after(END), usize::MAX);
