@@ -469,6 +469,20 @@ fn nothing_but_a_stale_socket_is_ever_touched() {
 }
 
 #[test]
+fn an_address_that_is_given_twice_is_listened_on_once() {
+    let place = Place::new();
+    let address = place.address();
+    let other = address.replace("/a socket", "/./a socket");
+    let name = format!("unix:@{}", place.path.display());
+    for (first, second) in [(&address, &address), (&address, &other), (&name, &name)] {
+        let server = serve(["-b", first, "-b", second]);
+        server.signal(Signal::TERM);
+        let log = server.finish().stderr;
+        assert_eq!(log.matches("Listening on").count(), 1, "{log}");
+    }
+}
+
+#[test]
 fn of_several_servers_that_start_at_once_exactly_one_listens() {
     let place = Place::new();
     drop(UnixListener::bind(&place.path).unwrap());

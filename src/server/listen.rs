@@ -201,7 +201,9 @@ impl Place {
                     if self.port == Some(0)
                         && error.kind() == io::ErrorKind::AddrInUse
                         && more_rounds.next().is_some() => {}
-                result => return result.map_err(|(address, error)| failure(address, &error)),
+                result => {
+                    return result.map_err(|(address, error)| failure(address, &error, candidates));
+                }
             }
         }
     }
@@ -337,7 +339,17 @@ pub fn unix_failure(name: &UnixName, error: &io::Error) -> Failure {
     Failure::local(format!("could not listen on {name}: {cause}{advice}"))
 }
 
-fn failure(address: SocketAddr, error: &io::Error) -> Failure {
+/// Says why one of `candidates`, `address`, could not be bound.
+fn failure(address: SocketAddr, error: &io::Error, candidates: &[Candidate]) -> Failure {
+    let ip = address.ip();
+    if error.kind() == io::ErrorKind::AddrInUse
+        && let Some(earlier) = overlapping(ip, candidates)
+    {
+        let all = if ip.is_unspecified() { ip } else { earlier };
+        return Failure::usage(format!(
+            "could not listen on {earlier} and on {ip}: {all} is all addresses"
+        ));
+    }
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => " (another program uses the port; -p 0 takes a free one)",
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {
@@ -350,4 +362,13 @@ fn failure(address: SocketAddr, error: &io::Error) -> Failure {
         "could not listen on {address}: {}{advice}",
         cause(error)
     ))
+}
+
+/// The address before `ip` that excludes it: one of the two is all addresses of the family.
+fn overlapping(ip: IpAddr, candidates: &[Candidate]) -> Option<IpAddr> {
+    let ips = candidates.iter().map(|candidate| candidate.address.ip());
+    let mut earlier = ips.take_while(|known| *known != ip);
+    earlier.find(|known| {
+        known.is_ipv4() == ip.is_ipv4() && (known.is_unspecified() || ip.is_unspecified())
+    })
 }

@@ -215,7 +215,14 @@ impl Args {
             Listener::tcp(address, backlog, options)
         })?;
         let mode = self.unix_mode.unwrap_or(0o600);
-        for name in &place.unix {
+        for (index, name) in place.unix.iter().enumerate() {
+            // As with TCP, an address that is named twice is opened once.
+            if place.unix[..index]
+                .iter()
+                .any(|known| known.is_same_as(name))
+            {
+                continue;
+            }
             let listener = Listener::unix(name, backlog, mode, options);
             listeners.push(listener.map_err(|error| unix_failure(name, &error))?);
         }

@@ -38,6 +38,25 @@ fn an_address_that_is_given_twice_is_listened_on_once() {
 }
 
 #[test]
+fn an_address_that_all_addresses_have_is_refused_beside_them() {
+    for (first, second, all) in [
+        ("0.0.0.0", "127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", "0.0.0.0", "0.0.0.0"),
+        ("::1", "::", "::"),
+    ] {
+        for subcommand in ["tcp-server", "udp-server"] {
+            netkit([subcommand, "-p", "0", "-b", first, "-b", second])
+                .stderr(format!(
+                    "netkit: could not listen on {first} and on {second}: {all} is all addresses; \
+                     see 'netkit {subcommand} -h'\n"
+                ))
+                .code(2)
+                .run();
+        }
+    }
+}
+
+#[test]
 fn print_port_prints_the_port() {
     let mut server = tcp_server(["--print-port"]).listen();
     let port = server.receive_line("{N}");
