@@ -127,7 +127,7 @@ fn a_bad_value_is_refused_with_a_correct_example() {
         ),
         (
             "tcp-server --mss x 1",
-            "'x' is not a whole number from 1 to 65535 (--mss)",
+            "'x' is not a whole number from 88 to 32767 (--mss)",
         ),
         (
             "udp-client --multicast-ttl -1 a:1",

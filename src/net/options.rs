@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use socket2::{Socket, TcpKeepalive, Type};
@@ -77,7 +78,7 @@ impl SourceArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SocketArgs {
     /// Use the network interface NAME
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = interface_name)]
     interface: Option<String>,
     /// Set the hop limit (TTL) of packets
     #[arg(long, value_name = "N", value_parser = number::<u8>(1..=255))]
@@ -102,10 +103,10 @@ pub struct TcpSocketArgs {
     #[command(flatten)]
     any: SocketArgs,
     /// Limit TCP segments to N bytes, in both directions
-    #[arg(long, value_name = "N", value_parser = number::<u16>(1..=65535))]
+    #[arg(long, value_name = "N", value_parser = number::<u16>(MSS))]
     mss: Option<u16>,
     /// Probe a silent peer after TIME (whole seconds)
-    #[arg(long, value_name = "TIME", value_parser = whole_seconds)]
+    #[arg(long, value_name = "TIME", value_parser = keepalive)]
     keepalive: Option<Duration>,
 }
 
@@ -163,6 +164,12 @@ impl SocketArgs {
         self.recv_buffer.is_some()
     }
 }
+
+/// The sizes of a segment that Linux takes (`TCP_MIN_MSS`, `MAX_TCP_WINDOW`).
+const MSS: RangeInclusive<u64> = 88..=32_767;
+
+/// The longest time before a keepalive probe that Linux takes, in seconds (`MAX_TCP_KEEPIDLE`).
+const LONGEST_KEEPALIVE: u64 = 32_767;
 
 /// Linux reports twice the size of a buffer that it granted (socket(7)).
 const REPORTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
@@ -237,6 +244,14 @@ fn bind_to_interface(_socket: &Socket, _name: &str) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// The kernel takes an empty name for none.
+fn interface_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("'' is not the name of an interface".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn ip_address(text: &str) -> Result<IpAddr, String> {
     let address = text.parse();
     address.map_err(|_| format!("'{text}' is not an IP address; write 10.0.0.2 or fd00::2"))
@@ -263,10 +278,15 @@ fn dscp(text: &str) -> Result<u8, String> {
     })
 }
 
-fn whole_seconds(text: &str) -> Result<Duration, String> {
+fn keepalive(text: &str) -> Result<Duration, String> {
     let time = crate::units::positive_duration(text)?;
     if time.subsec_nanos() > 0 {
         return Err(format!("'{text}' is not a whole number of seconds"));
+    }
+    if time.as_secs() > LONGEST_KEEPALIVE {
+        return Err(format!(
+            "'{text}' is too long: a probe comes after {LONGEST_KEEPALIVE} seconds at most"
+        ));
     }
     Ok(time)
 }
@@ -299,7 +319,7 @@ mod tests {
         #[test]
         fn any_value_is_answered_without_a_panic(text in "(cs|af|ef|[0-9kMG.hms]|\\PC){0,6}") {
             prop_assert!(dscp(&text).is_ok_and(|class| class < 64) || dscp(&text).is_err());
-            let _ = (buffer_size(&text), whole_seconds(&text));
+            let _ = (buffer_size(&text), keepalive(&text));
         }
     }
 }
