@@ -24,7 +24,7 @@ use crate::net::datagram::BUFFER;
 use crate::net::race::ATTEMPT_DELAY;
 use crate::signal::{SIGINT, Signals, end_by};
 use crate::udp_client::target::Target;
-use crate::units::{number, told};
+use crate::units::number;
 use crate::wait::{Deadline, IN, Set, is_wait};
 use ledger::{Arrival, Ledger, Port, PortPolicy};
 use payloads::{Payload, Payloads};
@@ -108,29 +108,7 @@ pub fn run(
         buffer: vec![0; BUFFER],
     };
     let asked = exchange.ask_all(payloads);
-    let is_interrupted = exchange.is_interrupted();
-    let gave_up = matches!(&asked, Err(failure) if failure.exit == Exit::Timeout);
-    match asked {
-        Err(failure) if gave_up => exchange.report.fail(&failure.to_string(), failure.exit),
-        asked if !is_interrupted => asked?,
-        _ => {}
-    }
-    exchange.report.summarize()?;
-    let flushed = if is_interrupted || gave_up {
-        // A summary that standard output does not take then does not keep the process.
-        exchange.report.stdout.flush(Deadline::now())
-    } else {
-        exchange.flush()
-    };
-    exchange.report.say_counts();
-    if exchange.is_interrupted() {
-        end_by(SIGINT)?;
-    }
-    flushed.map_err(|failure| match failure.exit {
-        Exit::Timeout if gave_up => Failure::announced(Exit::Timeout),
-        _ => failure,
-    })?;
-    exchange.report.worst.result()
+    exchange.finish(asked)
 }
 
 struct Exchange<'a> {
@@ -163,6 +141,33 @@ impl Exchange<'_> {
         self.wait(end, false, Ledger::may_be_shifted).map(drop)
     }
 
+    /// Sums up an exchange that has ended as `asked` says.
+    fn finish(mut self, asked: Result<(), Failure>) -> Result<(), Failure> {
+        let is_interrupted = self.is_interrupted();
+        let gave_up = matches!(&asked, Err(failure) if failure.exit == Exit::Timeout);
+        match asked {
+            Err(failure) if gave_up => self.report.fail(&failure.to_string(), failure.exit),
+            asked if !is_interrupted => asked?,
+            _ => {}
+        }
+        self.report.summarize()?;
+        let flushed = if is_interrupted || gave_up {
+            // A summary that standard output does not take then does not keep the process.
+            self.report.stdout.flush(Deadline::now())
+        } else {
+            self.flush()
+        };
+        self.report.say_counts();
+        if self.is_interrupted() {
+            end_by(SIGINT)?;
+        }
+        flushed.map_err(|failure| match failure.exit {
+            Exit::Timeout if gave_up => Failure::announced(Exit::Timeout),
+            _ => failure,
+        })?;
+        self.report.worst.result()
+    }
+
     /// Blocks until the next datagram is complete. `None` is the end of input.
     fn next(&mut self, payloads: &mut Payloads) -> Result<Option<Rc<Payload>>, Failure> {
         while payloads.wants_input() {
@@ -191,7 +196,9 @@ impl Exchange<'_> {
             }
             if causes.exit() == Exit::Local || attempts > u64::from(self.args.retries) {
                 self.ledger.give_up();
-                return self.say_unanswered(payload, &causes, attempts);
+                return self
+                    .report
+                    .unanswered(payload, &causes, attempts, &self.sockets);
             }
             // A datagram that is sent again at once after a refusal is refused again: the server
             // may be about to start.
@@ -259,45 +266,6 @@ impl Exchange<'_> {
             sent = self.sockets.send(payload)?.map_err(Cause::Unsent);
         }
         Ok(sent.map(|(port, at)| self.ledger.sent(port, payload, at)))
-    }
-
-    fn say_unanswered(
-        &mut self,
-        payload: &Payload,
-        causes: &Causes,
-        attempts: u64,
-    ) -> Result<(), Failure> {
-        let list = causes.list(self.sockets.target.typed);
-        let was_sent = causes.any(|cause| !matches!(cause, Cause::Unsent(_)));
-        let message = if causes.exit() == Exit::Local && !was_sent {
-            format!("could not send {payload} to {list}")
-        } else {
-            let times = match attempts {
-                1 => String::new(),
-                _ => format!(" (sent {attempts} times)"),
-            };
-            let is_refused =
-                causes.any(|cause| matches!(cause, Cause::Unsent(_) | Cause::Failed(_)));
-            let advice = if self.sockets.has_moved && is_refused {
-                // As nc -lu does, which then refuses all others.
-                " (if it talks only to the first port that it hears from, --source-port N keeps one)"
-            } else if causes.any(|cause| matches!(cause, Cause::Doubtful)) {
-                " (without --source-port it would come to a port of its own)"
-            } else {
-                ""
-            };
-            match &causes.0[..] {
-                [(address, Cause::Silent(time))] => {
-                    let target = self.sockets.target.typed.at(*address);
-                    let text = payload.text();
-                    let time = told(*time);
-                    format!("no answer from {target} to {text} within {time}{times}{advice}")
-                }
-                _ => format!("could not get an answer to {payload} from {list}{times}{advice}"),
-            }
-        };
-        self.report.fail(&message, causes.exit());
-        self.report.unanswered(payload.number, list)
     }
 
     /// Blocks until standard output has taken all that was printed. Fails as [`Self::wait`] does.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ledger::Arrival;
+use super::payloads::Payload;
+use super::sockets::Sockets;
 use crate::escape::quoted;
 use crate::exit::{Exit, Failure, Worst, blame, cause};
 use crate::json::{self, Event};
@@ -211,12 +213,48 @@ impl Report {
         self.print(event.with_data(received))
     }
 
-    /// The datagram with this number has no answer.
-    pub fn unanswered(&mut self, number: u64, list: String) -> Result<(), Failure> {
+    /// `payload` was sent `attempts` times, and has no answer for `causes`.
+    pub fn unanswered(
+        &mut self,
+        payload: &Payload,
+        causes: &Causes,
+        attempts: u64,
+        sockets: &Sockets<'_>,
+    ) -> Result<(), Failure> {
+        let list = causes.list(sockets.target.typed);
+        let was_sent = causes.any(|cause| !matches!(cause, Cause::Unsent(_)));
+        let message = if causes.exit() == Exit::Local && !was_sent {
+            format!("could not send {payload} to {list}")
+        } else {
+            let times = match attempts {
+                1 => String::new(),
+                _ => format!(" (sent {attempts} times)"),
+            };
+            let is_refused =
+                causes.any(|cause| matches!(cause, Cause::Unsent(_) | Cause::Failed(_)));
+            let advice = if sockets.has_moved && is_refused {
+                // As nc -lu does, which then refuses all others.
+                " (if it talks only to the first port that it hears from, --source-port N keeps one)"
+            } else if causes.any(|cause| matches!(cause, Cause::Doubtful)) {
+                " (without --source-port it would come to a port of its own)"
+            } else {
+                ""
+            };
+            match &causes.0[..] {
+                [(address, Cause::Silent(time))] => {
+                    let target = sockets.target.typed.at(*address);
+                    let text = payload.text();
+                    let time = told(*time);
+                    format!("no answer from {target} to {text} within {time}{times}{advice}")
+                }
+                _ => format!("could not get an answer to {payload} from {list}{times}{advice}"),
+            }
+        };
+        self.fail(&message, causes.exit());
         if !self.style.json {
             return Ok(());
         }
-        let event = Event::new("unanswered").with("seq", number);
+        let event = Event::new("unanswered").with("seq", payload.number);
         self.print(event.with("error", list))
     }
 
