@@ -50,10 +50,7 @@ impl Server {
         {
             return self.refuse(&connection, reason, peer, &permit);
         }
-        tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
-        if let Some(subject) = connection.subject() {
-            tracing::info!(event = "tls", connection = number, %peer, subject, "{peer} is {subject}.");
-        }
+        log_start(&connection, peer);
         let begun = connection.flush_record();
         let ended = begun.and_then(|()| self.handler.handle(&connection, turn));
         // The client may connect again as soon as it sees the end.
@@ -162,6 +159,15 @@ impl Server {
         };
         *lock(&self.failure) = Some(failure);
         self.stop_accepting();
+    }
+}
+
+/// Logs that `connection` is accepted, and whom the certificate of `peer` names.
+fn log_start(connection: &Connection, peer: Peer) {
+    let number = connection.number;
+    tracing::info!(event = "accept", connection = number, %peer, "Accept new connection from {peer}...");
+    if let Some(subject) = connection.subject() {
+        tracing::info!(event = "tls", connection = number, %peer, subject, "{peer} is {subject}.");
     }
 }
 
