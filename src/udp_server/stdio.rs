@@ -1,5 +1,6 @@
 //! Joins the server to standard input and output, as netcat's `-lu` does.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -53,15 +54,34 @@ pub struct Stdio {
     /// Whether the last peer heard gets standard input; otherwise the first.
     follows: bool,
     talk: Option<Talk>,
-    crlf: Option<Crlf>,
+    input: Input,
+    stdout: Queue,
+    output: Key,
+    silence: Silence,
+}
+
+/// Standard input, one datagram a read.
+struct Input {
     /// `None` after its end.
     stdin: Option<io::Stdin>,
-    stdout: Queue,
+    key: Key,
+    crlf: Option<Crlf>,
     buffer: Vec<u8>,
-    silence: Silence,
-    input: Key,
-    output: Key,
+    /// Whether it could be read.
     worst: Worst,
+}
+
+impl Input {
+    /// `None`: there is none now, or it has ended.
+    fn read(&mut self) -> Option<Cow<'_, [u8]>> {
+        let crlf = self.crlf.as_mut();
+        let payload = input::read_datagram(&mut self.buffer, crlf, &mut self.worst)?;
+        if payload.is_empty() {
+            self.stdin = None;
+            return None;
+        }
+        Some(payload)
+    }
 }
 
 /// The peer that gets standard input.
@@ -97,17 +117,19 @@ impl Stdio {
             form,
             follows: args.keep_open,
             talk: None,
-            crlf: args.crlf.then(Crlf::default),
-            stdin: Some(io::stdin()),
+            input: Input {
+                stdin: Some(io::stdin()),
+                key: Key::ABSENT,
+                crlf: args.crlf.then(Crlf::default),
+                buffer: vec![0; PIECE],
+                worst: Worst::default(),
+            },
             stdout: Queue::open(args.raw)?,
-            buffer: vec![0; PIECE],
+            output: Key::ABSENT,
             silence: Silence {
                 idle_timeout,
                 end: Deadline::NEVER,
             },
-            input: Key::ABSENT,
-            output: Key::ABSENT,
-            worst: Worst::default(),
         })
     }
 
@@ -139,8 +161,8 @@ impl Stdio {
     pub fn watch<'a>(&'a mut self, set: &mut Set<'a>) -> Deadline {
         // Without a peer there is nobody to send to.
         let may_send = self.talk.as_ref().is_some_and(|talk| talk.hold.is_none());
-        let stdin = self.stdin.as_ref().filter(|_| may_send);
-        self.input = set.add(stdin.map(AsFd::as_fd), IN);
+        let stdin = self.input.stdin.as_ref().filter(|_| may_send);
+        self.input.key = set.add(stdin.map(AsFd::as_fd), IN);
         self.output = self.stdout.watch(set);
         let hold = self.talk.as_ref().and_then(|talk| talk.hold);
         self.silence.end.min(hold.unwrap_or(Deadline::NEVER))
@@ -179,7 +201,7 @@ impl Stdio {
         if ready[self.output] {
             self.stdout.go_on()?;
         }
-        if ready[self.input] {
+        if ready[self.input.key] {
             self.send_input(guard);
         }
         if let Some(talk) = &mut self.talk
@@ -194,14 +216,9 @@ impl Stdio {
         let Some(talk) = &mut self.talk else {
             return;
         };
-        let crlf = self.crlf.as_mut();
-        let Some(payload) = input::read_datagram(&mut self.buffer, crlf, &mut self.worst) else {
+        let Some(payload) = self.input.read() else {
             return;
         };
-        if payload.is_empty() {
-            self.stdin = None;
-            return;
-        }
         guard.send(&payload, &talk.peer, None);
         talk.pacing.sent(payload.len());
         talk.hold = talk.pacing.hold(talk.peer.address);
@@ -217,8 +234,10 @@ impl Stdio {
     pub fn result(&self) -> Result<(), Failure> {
         let pacing = self.talk.as_ref().map(|talk| &talk.pacing);
         match pacing.and_then(|pacing| pacing.lost(|peer| peer.to_string())) {
-            Some(lost) if self.worst.result().is_ok() => Err(Failure::new(Exit::Network, lost)),
-            _ => self.worst.result(),
+            Some(lost) if self.input.worst.result().is_ok() => {
+                Err(Failure::new(Exit::Network, lost))
+            }
+            _ => self.input.worst.result(),
         }
     }
 }
