@@ -1,5 +1,5 @@
-//! Standard input: how it is read, what it means that it cannot be read, and the newlines that `-C`
-//! makes of its own.
+//! Standard input: how it is read, and what it means that it cannot be read. `-C` makes newlines of its
+//! own.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _};

@@ -1,7 +1,7 @@
 //! Memory for the data of a connection: where the system has none, only that connection fails.
 //!
-//! A small allocation cannot fail: it aborts the process. So where a limit of memory holds
-//! (setrlimit(2)), connections get buffers and threads only while enough is left for small allocations.
+//! A small allocation cannot fail: it aborts the process. A user may limit the memory
+//! (setrlimit(2)). Then connections get buffers and threads only while small allocations find room.
 
 use std::env;
 use std::ffi::OsStr;
@@ -52,9 +52,9 @@ pub fn is_ours(name: &OsStr) -> bool {
 /// Under a limit of address space, lets all threads allocate from one arena. Call it while there is one
 /// thread: it may execute this program anew.
 ///
-/// For the first allocation of each thread glibc maps 64 or 128 MiB, to find room for an arena of the
-/// thread. While they are mapped nothing else fits below the limit, and another thread that starts aborts
-/// the process.
+/// Each thread has an arena. To find room for it, glibc maps 64 or 128 MiB at the first allocation.
+/// While they are mapped nothing else fits below the limit, and another thread that starts aborts the
+/// process.
 #[cfg(target_env = "gnu")]
 pub fn share_one_arena() {
     use std::os::unix::process::CommandExt as _;

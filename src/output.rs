@@ -141,7 +141,7 @@ pub fn reopen(fd: BorrowedFd<'_>) -> io::Result<File> {
 }
 
 /// A copy of standard output for [`write_ready`]. A terminal is opened once more if possible: poll(2)
-/// calls one ready that takes less than it is given, and a write would block until it has taken all.
+/// calls one ready that takes less than it is given. A write would block until it has taken all.
 pub fn open() -> io::Result<OwnedFd> {
     let stdout = io::stdout();
     let reopened = stdout.is_terminal().then(|| reopen(stdout.as_fd()));

@@ -1,7 +1,7 @@
 //! Checks of ports, of both clients: many side by side, told in the order that was typed.
 //!
-//! Each client has its own [`Attempt`]. [`run`] keeps a bounded number of them under way, repeats those
-//! that found no open port, and gives the results to a [`report::Report`].
+//! Each client has its own [`Attempt`]. [`run`] keeps a bounded number of them under way. It repeats those
+//! that found no open port. A [`report::Report`] gets the results.
 
 pub mod report;
 
@@ -169,8 +169,8 @@ pub fn at_a_time(asked: u16, each: usize) -> usize {
     usize::from(asked).min(most / each).max(1)
 }
 
-/// Asks all ports of `report`, each by an attempt that `begin` makes with what `resolve` has found for
-/// a port of the same host. Rounds follow until all are open, or until `plan` ends them. The error carries
+/// Asks all ports of `report`, each by an attempt that `begin` makes. `begin` gets what `resolve` has
+/// found for a port of the same host. Rounds follow until all are open, or until `plan` ends them. The error carries
 /// the exit code.
 pub fn run<'a, T: Target, F: Clone + Send, A: Attempt>(
     report: Report<'a, T>,

@@ -92,8 +92,8 @@ impl Pacing {
         (!stall.end.has_passed()).then(|| Deadline::since(now, NAP))
     }
 
-    /// What was lost, in words, if the queue of the receiver `name` has dropped datagrams since it was
-    /// first sent to. The datagrams may be of any sender.
+    /// What the queue of the receiver has dropped since it was first sent to, in words. `name` makes the
+    /// receiver's name. The datagrams may be of any sender.
     pub fn lost(&self, name: impl FnOnce(SocketAddr) -> String) -> Option<String> {
         let dropped = Backlog::at(self.receiver)?.dropped;
         let lost = dropped.saturating_sub(self.dropped?);

@@ -262,8 +262,8 @@ fn interleave(addresses: Vec<Endpoint>) -> VecDeque<Endpoint> {
 /// The result of an attempt that poll(2) has shown to be over. It may have succeeded, and the peer
 /// may have reset the connection since: the error tells how, if no byte came before it.
 ///
-/// `SO_ERROR` would not do. It does not tell a failed attempt from such a reset, and once it is read,
-/// nothing shows the reset to those who read the bytes before it.
+/// `SO_ERROR` would not do. It does not tell a failed attempt from such a reset. Reading it clears
+/// it: then nothing shows the reset to the thread that reads the bytes before it.
 fn outcome(socket: &Socket) -> io::Result<Option<io::Error>> {
     if let Ok(peer) = socket.peer_addr() {
         // The kernel may choose the target port, if that is ephemeral and on this machine, as our own:

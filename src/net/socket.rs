@@ -95,7 +95,7 @@ pub fn source_towards(target: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// A blocking UDP socket for a server, and the size of its receive buffer, which is asked to be `room`
+/// A blocking UDP socket for a server, and the size of its receive buffer. The system is asked for `room`
 /// bytes. The socket has joined those of `groups` that it can receive. `prepare` sets more options
 /// before the first datagram can arrive.
 pub fn udp_server(

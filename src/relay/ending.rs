@@ -10,8 +10,8 @@ use crate::progress::Plan;
 use crate::units::Patience;
 use crate::wait::Deadline;
 
-/// How long an input may be silent after the remote has ended, if it is a terminal or has delivered
-/// nothing.
+/// How long a terminal, or an input that has delivered nothing, may be silent after the remote has
+/// ended.
 pub const HALF_CLOSE_WAIT: Duration = Duration::from_millis(500);
 
 /// How long the remote may pause within a transfer before it may be waiting for this side.
@@ -28,8 +28,8 @@ const UNSENT_WAIT: Duration = Duration::from_secs(2);
 pub struct Rules {
     pub no_input: NoInput,
     /// How long local input may be silent after the remote has ended. `None`: an input that has
-    /// delivered something is read to its end, unless it is a terminal or is for the next session too.
-    /// Any other is left after [`HALF_CLOSE_WAIT`].
+    /// delivered something is read to its end. A terminal, an input that has delivered nothing and one
+    /// that is for the next session too are left after [`HALF_CLOSE_WAIT`].
     pub half_close_wait: Option<Patience>,
     /// How long the remote may take to end after local input has ended. Reaching it is no error.
     pub wait_after_eof: Option<Duration>,

@@ -4,9 +4,9 @@
 //! - When local input ends, the remote sees that end (half-close). Receiving goes on until the
 //!   remote ends, or for `wait_after_eof`. An end without a byte may wait until the remote is silent.
 //! - When the remote ends, all that it sent has been written. If local input has ended as well, the
-//!   session is over. If not, input is still sent: an input that has delivered something to its end,
-//!   a terminal or a silent input until it has been silent for half a second. Meanwhile the kernel
-//!   asks whether the remote is still there.
+//!   session is over. If not, input is still sent. An input that has delivered something is sent to its
+//!   end; a terminal or a silent input until it has been silent for half a second. Meanwhile the
+//!   kernel asks whether the remote is still there.
 //! - Bytes that could not be delivered are an error, and so is a reset. What was received before is
 //!   written first.
 //! - After any error the connections are reset: nobody may take data for complete that was cut short.
@@ -14,10 +14,10 @@
 //! One thread serves both directions. It waits in poll(2), never in a read or a write. So limits are
 //! exact, neither direction delays the other, and nothing is left running at the end.
 //!
-//! `ending` says when a session is over, `pace` when the next piece of input is sent, `leftover` what the
-//! next session gets of it. `rate` limits how fast bytes pass, and `watch` shows how many have. `duplex`
-//! has the ends, `pump` moves the bytes of one direction, `splice` has the system calls that do so without
-//! a copy.
+//! `ending` says when a session is over. `pace` says when the next piece of input is sent, `leftover` what
+//! the next session gets of it. `rate` limits how fast bytes pass, and `watch` shows how many have.
+//! `duplex` has the ends, and `pump` moves the bytes of one direction. `splice` has the system calls that
+//! do so without a copy.
 
 mod direction;
 pub mod duplex;
@@ -342,8 +342,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Blocks until the remote has acknowledged our end or reset the connection, for the shorter of
-    /// `half_close_wait` and [`HALF_CLOSE_WAIT`] at most. Only once both have ended: the remote answers
+    /// Blocks until the remote has acknowledged our end or reset the connection. At most for the shorter
+    /// of `half_close_wait` and [`HALF_CLOSE_WAIT`]. Only once both have ended: the remote answers
     /// bytes that come after it has gone with a reset.
     fn await_acknowledgement(&self) -> io::Result<()> {
         /// poll(2) cannot wait for that: a connection that has ended is always ready.

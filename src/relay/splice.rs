@@ -101,8 +101,8 @@ pub struct Channel {
 impl Channel {
     /// `None`: enough are open already, or the system opens no more.
     pub fn open() -> Option<Self> {
-        /// Each takes two descriptors, which connections need too, and up to a mebibyte of the 64
-        /// that one user has for pipes (pipe(7)).
+        /// Each takes two descriptors, which connections need too. It takes up to a mebibyte of the
+        /// 64 that one user has for pipes (pipe(7)).
         const MOST_OPEN: usize = 32;
         let one_more = |open| (open < MOST_OPEN).then_some(open + 1);
         OPEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
@@ -123,8 +123,8 @@ impl Channel {
         self.filled == 0
     }
 
-    /// Fills the channel from a socket with up to `most` bytes if it is empty, and drains it until `to`
-    /// takes no more. Adds to `written`.
+    /// Fills the channel from a socket with up to `most` bytes if it is empty. Drains it until `to` takes
+    /// no more. Adds to `written`.
     pub fn pass(
         &mut self,
         from: &Descriptor,

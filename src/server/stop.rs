@@ -29,7 +29,7 @@ struct First {
     has_arrived: AtomicBool,
     waker: Waker,
     /// Locked while the second ends the process. The end of the programs may end the server's work
-    /// too, and then the process must not exit with a code.
+    /// too. Then the process must not exit with a code.
     ending: Mutex<()>,
 }
 

@@ -1,8 +1,8 @@
 //! Writes down the bytes of a session: as a hex dump (`-x`), or as they are or as a capture (`--record`).
 //!
 //! `hex`, `raw` and `capture` make the pieces, `place` has the files. Nothing here blocks unless it says
-//! so: a file that takes nothing, as a pipe that nobody reads, holds up the session that writes to it and
-//! no other.
+//! so. A file may take nothing, as a pipe that nobody reads: it holds up only the session that writes to
+//! it.
 
 mod args;
 mod capture;

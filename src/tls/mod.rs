@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3, for both ends of a TCP connection.
 //!
-//! A [`Session`] has a socket and an engine (rustls), and moves no byte by itself: whoever reads or
-//! writes it waits for the socket with poll(2). A [`Connector`] shakes hands as a client, an
+//! A [`Session`] has a socket and an engine (rustls), and moves no byte by itself: its user waits for
+//! the socket with poll(2). A [`Connector`] shakes hands as a client, an
 //! [`Acceptor`] as a server. Only this folder names rustls. Built without the cargo feature `tls`,
 //! `disabled` has the same face: it refuses each option by its name.
 

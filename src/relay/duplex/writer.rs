@@ -210,8 +210,8 @@ impl Writer {
         }
     }
 
-    /// Lets the kernel ask a silent peer whether it is still there (`SO_KEEPALIVE`), as soon as it has
-    /// been silent for 5 s, unless it does so already. The connection of a peer that has gone breaks
+    /// Lets the kernel ask a peer that has been silent for 5 s whether it is still there
+    /// (`SO_KEEPALIVE`). Changes nothing if the kernel does so already. The connection of a peer that has gone breaks
     /// after 3 more such times.
     pub fn probe_peer(&self) {
         const TIME: Duration = Duration::from_secs(5);

@@ -59,8 +59,8 @@ pub fn handle(
     }
 }
 
-/// Starts the program. While the system is out of descriptors, processes or memory, this blocks and
-/// keeps the `turn`, so that no more connections are accepted.
+/// Starts the program. Blocks while the system is out of descriptors, processes or memory. It keeps the
+/// `turn` meanwhile, so that no more connections are accepted.
 fn start(
     program: &Program,
     connection: &Connection,
