@@ -76,13 +76,21 @@ pub struct ClientTlsArgs {
     pub tls_expiry: Option<Duration>,
     #[command(flatten)]
     pub own: OwnArgs,
-    /// Whether the options are a server's `--forward-tls-...`.
     #[arg(skip)]
     #[cfg_attr(
         not(feature = "tls"),
         expect(dead_code, reason = "each option is refused")
     )]
-    pub of_target: bool,
+    pub prefix: Prefix,
+}
+
+/// How the options begin that these are. Messages name them.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Prefix {
+    #[default]
+    Tls,
+    /// A server's, for the target of `--forward`.
+    ForwardTls,
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -122,7 +130,7 @@ impl ServerTlsArgs {
             tls_name: self.forward_tls_name.clone(),
             tls_ca: self.forward_tls_ca.clone(),
             tls_insecure: self.forward_tls_insecure,
-            of_target: true,
+            prefix: Prefix::ForwardTls,
             ..ClientTlsArgs::default()
         }
     }

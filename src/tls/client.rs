@@ -40,20 +40,16 @@ impl Connector {
             name => name.map_or(Ok(()), |name| server_name(name).map(drop))?,
         }
         let trust = if args.tls_insecure {
-            let option = if args.of_target {
-                "--forward-tls-insecure"
-            } else {
-                "--tls-insecure"
-            };
-            tracing::warn!("any certificate is trusted ({option})");
+            let prefix = args.prefix;
+            tracing::warn!("any certificate is trusted ({prefix}-insecure)");
             Trust::Anything
         } else if !args.tls_pin.is_empty() {
             Trust::Pins(args.tls_pin.clone())
         } else if args.tls_ca.is_empty() {
-            Trust::Authorities(Authorities::of_system(args.of_target, &provider)?)
+            Trust::Authorities(Authorities::of_system(args.prefix, &provider)?)
         } else {
             let listed = files::authorities(&args.tls_ca)?;
-            Trust::Authorities(Authorities::of(listed, args.of_target, &provider)?)
+            Trust::Authorities(Authorities::of(listed, args.prefix, &provider)?)
         };
         let keys = KeyFile::of_environment()?;
         Ok(Self {
@@ -139,7 +135,7 @@ impl Connector {
     pub fn with_verdict(args: &ClientTlsArgs) -> Result<Self, Failure> {
         let mut connector = Self::new(args)?;
         if args.tls_insecure {
-            connector.unasked = Some(Authorities::of_system(args.of_target, &provider())?);
+            connector.unasked = Some(Authorities::of_system(args.prefix, &provider())?);
         }
         Ok(connector)
     }

@@ -1,5 +1,6 @@
 //! Whom netkit trusts: authorities, the certificates in a file themselves, pins, or anybody.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,7 +14,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::args::Pin;
+use super::args::{Pin, Prefix};
 use super::certificate::{PublicKey, fingerprint, public_key, sha256};
 use super::distrust::{Distrust, only_lacks_signer, why};
 use super::files::Chain;
@@ -33,44 +34,47 @@ pub struct Authorities {
     webpki: Arc<WebPkiServerVerifier>,
     /// Certificates that need no signer. Their names and dates count.
     listed: Chain,
-    /// Whether the options are a server's `--forward-tls-...`, of which none is a pin.
-    of_target: bool,
+    prefix: Prefix,
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls => "--tls",
+            Self::ForwardTls => "--forward-tls",
+        })
+    }
 }
 
 impl Authorities {
     /// The certificates of `--tls-ca`.
     pub fn of(
         listed: Chain,
-        of_target: bool,
+        prefix: Prefix,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, Failure> {
         let roots = store(&listed)?;
-        Self::new(roots, listed, of_target, provider)
+        Self::new(roots, listed, prefix, provider)
     }
 
     /// Those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or of the system.
-    pub fn of_system(of_target: bool, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
+    pub fn of_system(prefix: Prefix, provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
         let found = rustls_native_certs::load_native_certs();
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let option = if of_target {
-                "--forward-tls-ca"
-            } else {
-                "--tls-ca"
-            };
             return Err(Failure::local(format!(
-                "could not find the certificates of this machine's authorities; {option} FILE names some, \
+                "could not find the certificates of this machine's authorities; {prefix}-ca FILE names some, \
                  and so does SSL_CERT_FILE"
             )));
         }
-        Self::new(roots, Vec::new(), of_target, provider)
+        Self::new(roots, Vec::new(), prefix, provider)
     }
 
     fn new(
         roots: RootCertStore,
         listed: Chain,
-        of_target: bool,
+        prefix: Prefix,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, Failure> {
         let builder =
@@ -80,7 +84,7 @@ impl Authorities {
         Ok(Self {
             webpki,
             listed,
-            of_target,
+            prefix,
         })
     }
 
@@ -105,10 +109,11 @@ impl Authorities {
         result.map_err(|error| {
             let why = why(&error, own, name);
             let pin = fingerprint(own);
-            let advice = if self.of_target {
-                format!("; it is {pin}; --forward-tls-ca and --forward-tls-name say what to expect")
-            } else {
-                format!("; if {pin} is the one you expect, --tls-pin {pin}")
+            let advice = match self.prefix {
+                Prefix::Tls => format!("; if {pin} is the one you expect, --tls-pin {pin}"),
+                Prefix::ForwardTls => format!(
+                    "; it is {pin}; --forward-tls-ca and --forward-tls-name say what to expect"
+                ),
             };
             Distrust { why, advice }
         })
@@ -359,7 +364,7 @@ mod tests {
                     0 => Trust::Anything,
                     1 => Trust::Pins(vec![Pin(sha256(der))]),
                     _ => Trust::Authorities(
-                        Authorities::of(vec![der.clone()], false, &provider).unwrap(),
+                        Authorities::of(vec![der.clone()], Prefix::Tls, &provider).unwrap(),
                     ),
                 };
                 shake_hands(trust(), der, &own.signing_key, version).unwrap();
