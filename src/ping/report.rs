@@ -364,6 +364,36 @@ mod tests {
         compare("pingparsing", "-", &names);
     }
 
+    /// Those of seven probes.
+    fn statistics(received: u64, duplicates: u64, errors: u64, late: u64) -> Statistics {
+        let mut statistics = Statistics {
+            transmitted: 7,
+            received,
+            duplicates,
+            errors,
+            late,
+            pipe: errors + late,
+            time: Duration::from_millis(6012),
+            ..Statistics::default()
+        };
+        for number in 0..received {
+            let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
+            statistics.times.add(time);
+        }
+        for number in 1..=statistics.transmitted {
+            let outages = &mut statistics.findings.outages;
+            outages.sent(Moment::of(Instant::now()));
+            if number > received {
+                outages.lost(number);
+            }
+        }
+        for number in (1..=received).rev() {
+            statistics.findings.outages.answered(number);
+            statistics.findings.order.arrived(number);
+        }
+        statistics
+    }
+
     /// `program` has to find in the text what stands in the event; `names` are its own and ours.
     #[track_caller]
     fn compare(program: &str, argument: &str, names: &[(&str, &str)]) {
@@ -388,31 +418,7 @@ mod tests {
                 (2, 1, 1, 4),
                 (0, 0, 2, 0),
             ] {
-                let mut statistics = Statistics {
-                    transmitted: 7,
-                    received,
-                    duplicates,
-                    errors,
-                    late,
-                    pipe: errors + late,
-                    time: Duration::from_millis(6012),
-                    ..Statistics::default()
-                };
-                for number in 0..received {
-                    let time = Duration::from_nanos(38_765 + number * number * 12_345_678);
-                    statistics.times.add(time);
-                }
-                for number in 1..=statistics.transmitted {
-                    let outages = &mut statistics.findings.outages;
-                    outages.sent(Moment::of(Instant::now()));
-                    if number > received {
-                        outages.lost(number);
-                    }
-                }
-                for number in (1..=received).rev() {
-                    statistics.findings.outages.answered(number);
-                    statistics.findings.order.arrived(number);
-                }
+                let statistics = statistics(received, duplicates, errors, late);
                 let event = events::statistics("summary", &statistics);
                 let event: Value = serde_json::from_str(&event).unwrap();
                 let text = format!(
