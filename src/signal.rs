@@ -119,7 +119,6 @@ fn spare_process_1(signal: c_int) {
 pub struct Arrivals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Arrivals {
-    /// Catches `signals`.
     pub fn catch(signals: &[c_int]) -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
         let arrivals = SignalDelivery::with_pipe(receiver, sender, SignalOnly, signals)?;

@@ -232,7 +232,6 @@ const SHORT: &[&str] = &[
     "help",
 ];
 
-/// The groups of a subcommand.
 pub fn groups(subcommand: &str) -> &'static Groups {
     if subcommand.ends_with("server") {
         SERVER

@@ -1,7 +1,7 @@
 //! `--progress`: how far a transfer or a check is, on standard error.
 //!
-//! [`meter`] says what a line holds, and [`stderr`] puts it below the messages. Whoever works looks at
-//! [`Progress::due`] in its own wait: there is no thread.
+//! [`meter`] says what a line holds, and [`stderr`] puts it below the messages. The loop that does
+//! the work adds [`Progress::due`] to its own wait: there is no thread.
 
 mod meter;
 

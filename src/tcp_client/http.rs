@@ -41,7 +41,6 @@ fn is_request(head: &[u8]) -> bool {
         .any(|method| head.starts_with(method.as_bytes()))
 }
 
-/// Whether `word` is a URL.
 pub fn is_url(word: &str) -> bool {
     word.contains("://")
 }

@@ -11,7 +11,6 @@ use crate::units::told;
 /// Why a connection did not end well.
 #[derive(Debug)]
 pub enum Ended {
-    /// The connection failed.
     Failed(io::Error),
     /// The local end of the session failed, or could not be opened.
     Local(Failure),

@@ -1,5 +1,5 @@
 //! Reads what people want to know of a certificate (RFC 5280): names, dates, fingerprint. Nothing here
-//! decides whether one is trusted. Its key is needed where it is trusted whatever it says.
+//! decides whether one is trusted. Its key is read for the trust of a pin, and of `--tls-insecure`.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};

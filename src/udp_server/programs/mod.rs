@@ -32,8 +32,8 @@ pub struct Programs {
     pub program: Program,
     idle_timeout: Duration,
     max_peers: u32,
-    /// Each token lets a new peer take the place of another. Whoever forges many peers must not make this
-    /// machine start programs without end.
+    /// Each token lets a new peer take the place of another. A host that forges many peers must not make
+    /// this machine start programs without end.
     turnover: Bucket,
     children: Signals,
     child_ended: Key,
