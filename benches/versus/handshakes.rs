@@ -134,7 +134,6 @@ fn shake_hands(config: &Arc<ClientConfig>, address: SocketAddr) -> anyhow::Resul
     }
 }
 
-/// Handshakes a second.
 /// As many handshakes as the clients manage in [`TIME`]: their number, and the seconds they took.
 fn shake_all_hands(config: &Arc<ClientConfig>, address: SocketAddr) -> anyhow::Result<(f64, f64)> {
     let start = Instant::now();
