@@ -129,6 +129,19 @@ struct Forwarder {
     _folder: Folder,
 }
 
+impl Forwarder {
+    /// Blocks until `process` listens at `address`.
+    fn ready(process: Process, address: String, port: ReservedPort, folder: Folder) -> Self {
+        wait_for(&address);
+        Self {
+            address,
+            _process: process,
+            _port: port,
+            _folder: folder,
+        }
+    }
+}
+
 /// haproxy, with these words for its listener and for its server.
 fn haproxy(listener: &str, target: &str, server: &str) -> Option<Forwarder> {
     let (port, folder) = (ReservedPort::tcp(), temporary_folder());
@@ -139,13 +152,7 @@ fn haproxy(listener: &str, target: &str, server: &str) -> Option<Forwarder> {
     );
     let file = write(&folder, "conf", &text);
     let process = peer("haproxy", ["-db", "-f", &file])?.start();
-    wait_for(&address);
-    Some(Forwarder {
-        address,
-        _process: process,
-        _port: port,
-        _folder: folder,
-    })
+    Some(Forwarder::ready(process, address, port, folder))
 }
 
 /// nginx with `servers`, a part of its configuration in which LISTEN stands for its address.
@@ -163,13 +170,7 @@ fn nginx(servers: &str) -> Option<Forwarder> {
     );
     let file = write(&folder, "conf", &text);
     let process = peer("nginx", ["-e", "stderr", "-c", &file])?.start();
-    wait_for(&address);
-    Some(Forwarder {
-        address,
-        _process: process,
-        _port: port,
-        _folder: folder,
-    })
+    Some(Forwarder::ready(process, address, port, folder))
 }
 
 #[test]

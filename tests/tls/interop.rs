@@ -332,13 +332,19 @@ fn keys_of_rsa_and_ed25519_are_spoken_with() {
     }
 }
 
-#[test]
-fn openssl_as_a_server_demands_a_certificate() {
+/// With a certificate of alice, whom the authority `clients` has signed, and one of mallory.
+fn of_clients() -> Files {
     let files = usual();
     let clients = authority(&files, "clients");
     signed(&files, "alice", &params("alice", &[]), &clients);
     let strangers = authority(&files, "strangers");
     signed(&files, "mallory", &params("mallory", &[]), &strangers);
+    files
+}
+
+#[test]
+fn openssl_as_a_server_demands_a_certificate() {
+    let files = of_clients();
     let ca = files.path("clients.pem");
     let options = ["-Verify", "1", "-verify_return_error", "-CAfile", &ca];
     for (version, refusal) in [
@@ -370,11 +376,7 @@ fn openssl_as_a_server_demands_a_certificate() {
 
 #[test]
 fn openssl_as_a_client_presents_a_certificate() {
-    let files = usual();
-    let clients = authority(&files, "clients");
-    signed(&files, "alice", &params("alice", &[]), &clients);
-    let strangers = authority(&files, "strangers");
-    signed(&files, "mallory", &params("mallory", &[]), &strangers);
+    let files = of_clients();
     let ca = files.path("clients.pem");
     for version in VERSIONS {
         let server = server(&files, "own", &["--tls-client-ca", &ca]);

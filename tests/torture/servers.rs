@@ -66,11 +66,15 @@ fn tcp_by(
         arguments,
     ]
     .concat();
-    let server = strace.netkit(&words).start();
     let address = SocketAddr::from(([127, 0, 0, 1], port.number()));
+    two_conversations(strace.netkit(&words).start(), || converse(address))
+}
+
+/// Serves until two clients have conversed, and stops `server`.
+fn two_conversations(server: Process, converse: impl Fn() -> Option<Vec<u8>>) -> Outcome {
     let has_started = server.first_line().is_some();
     let attempts = if has_started { ATTEMPTS } else { 0 };
-    let conversations = (0..attempts).filter_map(|_| converse(address));
+    let conversations = (0..attempts).filter_map(|_| converse());
     let conversations: Vec<_> = conversations.take(2).collect();
     let count = conversations.len();
     Outcome {
@@ -151,17 +155,7 @@ fn tcp_server_on_a_unix_socket() {
             "0.5",
         ];
         let server = strace.netkit(&words).start();
-        let has_started = server.first_line().is_some();
-        let attempts = if has_started { ATTEMPTS } else { 0 };
-        let conversations = (0..attempts).filter_map(|_| client(&[&name], b"request"));
-        let conversations: Vec<_> = conversations.take(2).collect();
-        let count = conversations.len();
-        Outcome {
-            finished: stop(server, has_started),
-            received: conversations.concat(),
-            broken: count < 2,
-            dead: count == 0,
-        }
+        two_conversations(server, || client(&[&name], b"request"))
     });
 }
 
