@@ -157,20 +157,10 @@ fn shake_all_hands(config: &Arc<ClientConfig>, address: SocketAddr) -> anyhow::R
     Ok((f64::from(all), start.elapsed().as_secs_f64()))
 }
 
-pub fn a_second() -> anyhow::Result<Row> {
-    let measures = vec![
-        Measure {
-            unit: "a second",
-            better: Better::More,
-        },
-        Measure::less("us of CPU time of the server for each"),
-    ];
-    let title = "full handshakes, TLS 1.3, P-256; 2 clients";
-    let mut row = Row::new(title, measures);
-    let files = Arc::new(Files::new()?);
-    let config = client_config()?;
+/// The servers and their words, in which PORT stands for the port.
+fn contestants(files: &Files) -> [(&'static str, String); 4] {
     let (certificate, key) = (files.certificate.display(), files.key.display());
-    let contestants = [
+    [
         (
             "netkit",
             format!(
@@ -190,8 +180,22 @@ pub fn a_second() -> anyhow::Result<Row> {
                 "-lk --recv-only --ssl --ssl-cert {certificate} --ssl-key {key} 127.0.0.1 PORT"
             ),
         ),
+    ]
+}
+
+pub fn a_second() -> anyhow::Result<Row> {
+    let measures = vec![
+        Measure {
+            unit: "a second",
+            better: Better::More,
+        },
+        Measure::less("us of CPU time of the server for each"),
     ];
-    for (name, words) in contestants {
+    let title = "full handshakes, TLS 1.3, P-256; 2 clients";
+    let mut row = Row::new(title, measures);
+    let files = Arc::new(Files::new()?);
+    let config = client_config()?;
+    for (name, words) in contestants(&files) {
         let program = match name {
             "netkit" => Some(netkit().get_program().into()),
             "bare rustls" => Some(std::env::current_exe()?),
