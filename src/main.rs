@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     memory::share_one_arena();
     signal::obey_as_process_1()?;
-    signal::outlive_full_files()?;
+    signal::survive_file_size_limit()?;
     let subcommand = cli.command.name();
     let result = match cli.command {
         // Only the clients print statistics, which -q and -v make shorter and longer.

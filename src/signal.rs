@@ -101,7 +101,7 @@ pub fn obey_as_process_1() -> io::Result<()> {
 
 /// Lets a write beyond the limit of a file's size (setrlimit(2)) fail. By default SIGXFSZ ends the process,
 /// and peers would take that for an end of their sessions.
-pub fn outlive_full_files() -> io::Result<()> {
+pub fn survive_file_size_limit() -> io::Result<()> {
     if limits::of(Resource::Fsize).is_ok_and(|limit| limit.current.is_none()) {
         return Ok(());
     }
@@ -144,8 +144,8 @@ impl Arrivals {
     }
 }
 
-/// Those of the other signals that by default end a process, and that are sent from outside.
-pub const OTHERS_THAT_END: [c_int; 7] = [
+/// By default these end a process, without asking it to stop. They are sent from outside.
+pub const DEADLY: [c_int; 7] = [
     SIGABRT, SIGALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
 ];
 

@@ -127,8 +127,8 @@ impl Route {
         first.and_then(Endpoint::inet)
     }
 
-    /// Whether it is known before an answer who answers: a proxy, a Unix socket, the only address.
-    pub fn names_its_end(&self) -> bool {
+    /// Whether this is known before an answer: a proxy, a Unix socket, the only address.
+    pub fn knows_who_answers(&self) -> bool {
         !self.hops.is_empty() || self.addresses.len() == 1
     }
 

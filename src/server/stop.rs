@@ -67,7 +67,7 @@ impl Stop {
         let mut at_once = Vec::new();
         if program.is_some() {
             at_once.push(SIGQUIT);
-            at_once.extend(signal::OTHERS_THAT_END);
+            at_once.extend(signal::DEADLY);
             at_once.retain(|signal| !signal::is_ignored(*signal));
         }
         let mut arrivals = Arrivals::catch(&[ending.as_slice(), &at_once].concat())?;

@@ -62,7 +62,7 @@ pub fn run(
         route,
     };
     // The first line tells the certificate too.
-    if ping.route.names_its_end() && !encryption.is_on() {
+    if ping.route.knows_who_answers() && !encryption.is_on() {
         ping.start()?;
     }
     ping.run()?;

@@ -56,11 +56,11 @@ pub fn why(error: &Error, own: &CertificateDer<'_>, name: &ServerName<'_>) -> St
     match error {
         CertificateError::Expired => ended(OWN, read.not_after),
         CertificateError::ExpiredContext { not_after, .. } => {
-            let (whose, date) = whose(read.not_after, *not_after);
+            let (whose, date) = dated(read.not_after, *not_after);
             ended(whose, date)
         }
         CertificateError::NotValidYetContext { not_before, .. } => {
-            let (whose, date) = whose(read.not_before, *not_before);
+            let (whose, date) = dated(read.not_before, *not_before);
             format!("{whose} begins on {}", date.format("%Y-%m-%d"))
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -95,7 +95,7 @@ fn ended(whose: &str, date: DateTime<Utc>) -> String {
 
 /// Which certificate of the chain has the date that was `found`: the server's with the date `own`, or
 /// another.
-fn whose(own: DateTime<Utc>, found: UnixTime) -> (&'static str, DateTime<Utc>) {
+fn dated(own: DateTime<Utc>, found: UnixTime) -> (&'static str, DateTime<Utc>) {
     let found = i64::try_from(found.as_secs()).ok();
     match found.and_then(|seconds| DateTime::from_timestamp(seconds, 0)) {
         Some(found) if found != own => ("the certificate of its signer", found),
