@@ -52,9 +52,9 @@ pub fn is_ours(name: &OsStr) -> bool {
 /// Under a limit of address space, lets all threads allocate from one arena. Call it while there is one
 /// thread: it may execute this program anew.
 ///
-/// Each thread has an arena. To find room for it, glibc maps 64 or 128 MiB at the first allocation.
-/// While they are mapped nothing else fits below the limit, and another thread that starts aborts the
-/// process.
+/// At the first allocation of each thread glibc makes an arena for the thread. To find room for it, glibc
+/// maps 64 or 128 MiB. While they are mapped nothing else fits below the limit, and another thread that
+/// starts aborts the process.
 #[cfg(target_env = "gnu")]
 pub fn share_one_arena() {
     use std::os::unix::process::CommandExt as _;

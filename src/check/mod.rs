@@ -170,8 +170,8 @@ pub fn at_a_time(asked: u16, each: usize) -> usize {
 }
 
 /// Asks all ports of `report`, each by an attempt that `begin` makes. `begin` gets what `resolve` has
-/// found for a port of the same host. Rounds follow until all are open, or until `plan` ends them. The error carries
-/// the exit code.
+/// found for a port of the same host. Rounds follow until all are open, or until `plan` ends
+/// them. The error carries the exit code.
 pub fn run<'a, T: Target, F: Clone + Send, A: Attempt>(
     report: Report<'a, T>,
     plan: &'a Plan,

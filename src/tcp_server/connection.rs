@@ -323,8 +323,8 @@ impl Connection {
     }
 
     /// Ends our data and waits for the peer's end, for a second at most. Closing with unread data of
-    /// the peer would reset the connection, and the peer might lose the last answer (RFC 1122, section
-    /// 4.2.2.13). A peer that goes on sending is [broken off](Self::break_off): nobody takes its data.
+    /// the peer would reset the connection (RFC 1122, section 4.2.2.13). The peer might lose the last
+    /// answer. A peer that goes on sending is [broken off](Self::break_off): nobody takes its data.
     // Stack budget: see pool.
     #[inline(never)]
     pub fn close_gently(&self) {

@@ -230,7 +230,7 @@ impl Stdio {
         self.stdout.flush(limit)
     }
 
-    /// Fails if the peer had no room for all that it was sent, or if standard input could not be read.
+    /// Fails if the peer had no room for all that it was sent. Fails if standard input could not be read.
     pub fn result(&self) -> Result<(), Failure> {
         let pacing = self.talk.as_ref().map(|talk| &talk.pacing);
         match pacing.and_then(|pacing| pacing.lost(|peer| peer.to_string())) {

@@ -211,8 +211,8 @@ impl Writer {
     }
 
     /// Lets the kernel ask a peer that has been silent for 5 s whether it is still there
-    /// (`SO_KEEPALIVE`). Changes nothing if the kernel does so already. The connection of a peer that has gone breaks
-    /// after 3 more such times.
+    /// (`SO_KEEPALIVE`). Changes nothing if the kernel does so already. The connection of a peer
+    /// that has gone breaks after 3 more such times.
     pub fn probe_peer(&self) {
         const TIME: Duration = Duration::from_secs(5);
         const TRIES: u32 = 3;
