@@ -73,6 +73,12 @@ fn without_a_terminal_it_is_a_line_or_an_event() {
         .args(["--size", "6"])
         .stderr("3 B 0:00:00 {*}B/s {*} 50% ETA {*}\n")
         .run();
+    // Alone, --size asks for it too.
+    netkit(["tcp-client", "--size", "6", &server.address()])
+        .stdin("abc")
+        .stdout("abc")
+        .stderr("3 B 0:00:00 {*}B/s {*} 50% ETA {*}\n")
+        .run();
     client().arg("-q").run();
     let event = client()
         .args(["--log-format", "json"])

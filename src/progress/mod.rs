@@ -33,9 +33,9 @@ pub struct ProgressArgs {
 pub struct SizeArgs {
     #[command(flatten)]
     pub progress: ProgressArgs,
-    /// With --progress: how much there is to pass
+    /// Show how much of SIZE has passed
     ///
-    /// That tells how much is left. A file on standard input tells it by itself.
+    /// Implies --progress. A file on standard input tells its size by itself.
     #[arg(long = "size", value_name = "SIZE", value_parser = size)]
     expected: Option<usize>,
 }
@@ -74,19 +74,19 @@ impl ProgressArgs {
     pub fn of_check(&self, count: usize) -> Option<Plan> {
         Plan::new(self.progress, count > 1, Some(count as u64))
     }
-
-    /// For repeated attempts to connect. `None`: nothing is shown.
-    pub fn of_retries(&self) -> Option<Plan> {
-        Plan::new(self.progress, true, None)
-    }
 }
 
 impl SizeArgs {
+    /// For repeated attempts to connect. `None`: nothing is shown.
+    pub fn of_retries(&self) -> Option<Plan> {
+        Plan::new(self.is_asked_for(), true, None)
+    }
+
     /// For a transfer between the peer and standard input and output. `None`: nothing is shown.
     pub fn of_stdio(&self) -> Option<Plan> {
         let input = left_in_file();
         let is_transfer = input.is_some() || is_file(io::stdout());
-        let plan = Plan::new(self.progress.progress, is_transfer, self.size().or(input))?;
+        let plan = Plan::new(self.is_asked_for(), is_transfer, self.size().or(input))?;
         Some(Plan {
             is_of_input: self.size().is_none(),
             ..plan
@@ -95,7 +95,11 @@ impl SizeArgs {
 
     /// For a transfer between the peer and something else.
     pub fn asked_for(&self) -> Option<Plan> {
-        Plan::new(self.progress.progress, false, self.size())
+        Plan::new(self.is_asked_for(), false, self.size())
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.progress.progress || self.expected.is_some()
     }
 
     fn size(&self) -> Option<u64> {

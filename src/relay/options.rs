@@ -104,6 +104,6 @@ impl StreamArgs {
 
     /// What repeated attempts to connect show.
     pub fn progress_of_retries(&self) -> Option<Plan> {
-        self.progress.progress.of_retries()
+        self.progress.of_retries()
     }
 }
