@@ -93,15 +93,16 @@ pub fn run(
         return Err(Failure::usage(message));
     }
     let targets = target::targets(words, Protocol::Tcp).map_err(Failure::usage)?;
-    let encryption = Encryption::new(&all.tls)?;
     if args.ping.is_wanted() {
         let [target] = &targets[..] else {
             let message = "a ping is of one port; write HOST PORT or HOST:PORT";
             return Err(Failure::usage(message));
         };
         let deadline = deadline.min(Deadline::within(connect.limit));
+        let encryption = Encryption::new(&all.tls, deadline)?;
         return ping::run(target, args, (dialer, &encryption), deadline, logging);
     }
+    let encryption = Encryption::new(&all.tls, deadline)?;
     let plan = args.plan(connect, deadline);
     let end = plan.end();
     let mut report = Report::start(&targets, &words.join(" "), args.json, logging.verbose > 0)?;

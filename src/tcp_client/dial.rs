@@ -25,9 +25,9 @@ pub struct Encryption {
 }
 
 impl Encryption {
-    /// Reads the files that `args` names.
-    pub fn new(args: &ClientTlsArgs) -> Result<Self, Failure> {
-        let connector = args.tls.then(|| Connector::with_verdict(args));
+    /// Reads the files that `args` names, until `limit`.
+    pub fn new(args: &ClientTlsArgs, limit: Deadline) -> Result<Self, Failure> {
+        let connector = args.tls.then(|| Connector::with_verdict(args, limit));
         Ok(Self {
             connector: connector.transpose()?,
             expiry: args.tls_expiry,

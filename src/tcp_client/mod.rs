@@ -129,7 +129,7 @@ fn connect_and_relay(
 ) -> Result<(), Failure> {
     let mut status = Status::new(logging);
     let reader = args.reader(target, &mut status)?;
-    let connector = args.connector()?;
+    let connector = args.connector(deadline)?;
     let start = Instant::now();
     let connection = args.connected(dialer, target, deadline)?;
     let name = connection.name(target);
@@ -242,9 +242,10 @@ impl Args {
         Ok(connection)
     }
 
-    /// What encrypts, with `--tls` or an `https://` URL.
-    fn connector(&self) -> Result<Option<Connector>, Failure> {
-        let tls = self.tls.tls.then(|| Connector::new(&self.tls));
+    /// What encrypts, with `--tls` or an `https://` URL. Blocks as long as pipes among its files have not
+    /// ended, until `deadline`.
+    fn connector(&self, deadline: Deadline) -> Result<Option<Connector>, Failure> {
+        let tls = self.tls.tls.then(|| Connector::new(&self.tls, deadline));
         tls.transpose()
     }
 

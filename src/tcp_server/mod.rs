@@ -42,7 +42,7 @@ use crate::server::systemd;
 use crate::tap::Taps;
 use crate::tls::{Acceptor, Connector, ServerTlsArgs};
 use crate::units::{number, positive_duration};
-use crate::wait::{Waker, lock};
+use crate::wait::{Deadline, Waker, lock};
 use admission::Admission;
 use connections::Connections;
 use service::{Handler, ServiceArgs, Way};
@@ -235,7 +235,10 @@ impl Args {
         Ok(Way {
             dialer,
             header: self.header.clone(),
-            tls: tls.tls.then(|| Connector::new(&tls)).transpose()?,
+            tls: tls
+                .tls
+                .then(|| Connector::new(&tls, Deadline::NEVER))
+                .transpose()?,
             listeners: own.collect::<io::Result<_>>()?,
             rules: self.stream.passing(),
         })

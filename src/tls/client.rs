@@ -32,8 +32,9 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Reads the files that `args` names. Only without them, those of the system's authorities.
-    pub fn new(args: &ClientTlsArgs) -> Result<Self, Failure> {
+    /// Reads the files that `args` names, until `limit`. Only without them, those of the system's
+    /// authorities.
+    pub fn new(args: &ClientTlsArgs, limit: Deadline) -> Result<Self, Failure> {
         let provider = provider();
         match args.tls_name.as_deref() {
             Some("") => typed_name("").map(drop)?,
@@ -48,12 +49,12 @@ impl Connector {
         } else if args.tls_ca.is_empty() {
             Trust::Authorities(Authorities::of_system(args.prefix, &provider)?)
         } else {
-            let listed = files::authorities(&args.tls_ca)?;
+            let listed = files::authorities(&args.tls_ca, limit)?;
             Trust::Authorities(Authorities::of(listed, args.prefix, &provider)?)
         };
         let keys = KeyFile::of_environment()?;
         Ok(Self {
-            config: config(&args.own, trust, provider, &keys)?,
+            config: config(&args.own, trust, provider, &keys, limit)?,
             name: args.tls_name.clone(),
             allows_cut: args.own.tls_allow_cut,
             save_chain: args.tls_save_chain.clone(),
@@ -132,8 +133,8 @@ impl Connector {
 
     /// As [`Self::new`], and able to tell whether a certificate is trusted which `--tls-insecure` lets
     /// pass.
-    pub fn with_verdict(args: &ClientTlsArgs) -> Result<Self, Failure> {
-        let mut connector = Self::new(args)?;
+    pub fn with_verdict(args: &ClientTlsArgs, limit: Deadline) -> Result<Self, Failure> {
+        let mut connector = Self::new(args, limit)?;
         if args.tls_insecure {
             connector.unasked = Some(Authorities::of_system(args.prefix, &provider())?);
         }
@@ -158,6 +159,7 @@ fn config(
     trust: Trust,
     provider: Arc<CryptoProvider>,
     keys: &KeyFile,
+    limit: Deadline,
 ) -> Result<Arc<ClientConfig>, Failure> {
     let unusable = |error: rustls::Error| Failure::local(format!("could not use TLS: {error}"));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -167,7 +169,7 @@ fn config(
         .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }));
     let mut config = match &own.tls_cert {
         Some(certificate) => {
-            let (chain, key) = files::identity(certificate, own.tls_key.as_ref())?;
+            let (chain, key) = files::identity(certificate, own.tls_key.as_ref(), limit)?;
             let config = builder.with_client_auth_cert(chain, key);
             config.map_err(|error| unfit(&error))?
         }

@@ -30,12 +30,12 @@ fn missing() -> Failure {
 }
 
 impl Connector {
-    pub fn new(_args: &ClientTlsArgs) -> Result<Self, Failure> {
+    pub fn new(_args: &ClientTlsArgs, _limit: Deadline) -> Result<Self, Failure> {
         Err(missing())
     }
 
-    pub fn with_verdict(args: &ClientTlsArgs) -> Result<Self, Failure> {
-        Self::new(args)
+    pub fn with_verdict(args: &ClientTlsArgs, limit: Deadline) -> Result<Self, Failure> {
+        Self::new(args, limit)
     }
 
     pub fn begin(&self, _socket: Socket, _host: &str) -> Result<Session, Failure> {

@@ -1,7 +1,8 @@
 //! The files of TLS: certificates and keys to read, the chain to save, and the log of session keys.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +16,44 @@ use rustls::{KeyLog, RootCertStore};
 use super::certificate::hex;
 use crate::escape::base64;
 use crate::exit::{Exit, Failure, OrFail as _};
-use crate::wait::lock;
+use crate::units::told;
+use crate::wait::{Deadline, IN, if_ready, lock, wait_for};
 
 pub type Chain = Vec<CertificateDer<'static>>;
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).or_fail(Exit::Local, || format!("could not read {}", path.display()))
+/// All of a file. Of a pipe, this waits for the writer and for its end, until `limit`.
+fn read(path: &Path, limit: Deadline) -> Result<Vec<u8>, Failure> {
+    let name = path.display();
+    let read = read_until(path, limit).or_fail(Exit::Local, || format!("could not read {name}"));
+    read?.ok_or_else(|| {
+        let time = told(limit.length());
+        let message = format!("could not read {name}: it has not ended after {time} (--deadline)");
+        Failure::new(Exit::Timeout, message)
+    })
+}
+
+/// `None`: `limit` has passed.
+fn read_until(path: &Path, limit: Deadline) -> io::Result<Option<Vec<u8>>> {
+    let mut file = open(OpenOptions::new().read(true), path)?;
+    let mut bytes = Vec::new();
+    // A read of a pipe that has no writer yet would find its end. poll(2) waits for the first writer.
+    loop {
+        let is_ready = wait_for(file.as_fd(), IN, limit)?;
+        if is_ready && if_ready(file.read_to_end(&mut bytes))?.is_some() {
+            return Ok(Some(bytes));
+        }
+        if limit.has_passed() {
+            return Ok(None);
+        }
+    }
 }
 
 /// The certificates of PEM files, at least one of each, which can be read as those of authorities.
-pub fn authorities(paths: &[PathBuf]) -> Result<Chain, Failure> {
+/// Blocks as long as their pipes have not ended, until `limit`.
+pub fn authorities(paths: &[PathBuf], limit: Deadline) -> Result<Chain, Failure> {
     let mut all = Vec::new();
     for path in paths {
-        let found = certificates(path, &read(path)?)?;
+        let found = certificates(path, &read(path, limit)?)?;
         let mut store = RootCertStore::empty();
         let added = found.iter().try_for_each(|own| store.add(own.clone()));
         added.map_err(|_| {
@@ -53,18 +79,19 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Chain, Failure> {
     }
 }
 
-/// The certificates and the key that a side presents.
+/// The certificates and the key that a side presents. Blocks as [`authorities`] does.
 pub fn identity(
     certificate: &Path,
     key: Option<&PathBuf>,
+    limit: Deadline,
 ) -> Result<(Chain, PrivateKeyDer<'static>), Failure> {
     const OTHERS: u32 = 0o007;
-    let mut pem = read(certificate)?;
+    let mut pem = read(certificate, limit)?;
     let chain = certificates(certificate, &pem)?;
     let path = key.map_or(certificate, PathBuf::as_path);
     // A pipe can be read once.
     if key.is_some() {
-        pem = read(path)?;
+        pem = read(path, limit)?;
     }
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let is_encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
@@ -106,7 +133,8 @@ pub fn save(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
         })
 }
 
-/// Opens a file that neither this nor a write ever waits for: a named pipe that nobody reads is an error.
+/// Opens a file that neither this nor a read or a write ever waits for: a named pipe that nobody reads
+/// cannot be opened for writing.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     options.custom_flags(flags).open(path)

@@ -39,7 +39,7 @@ impl Acceptor {
     pub fn new(args: &ServerTlsArgs, addresses: &[IpAddr]) -> Result<Self, Failure> {
         let own = &args.own;
         let (chain, key) = match &own.tls_cert {
-            Some(path) => files::identity(path, own.tls_key.as_ref())?,
+            Some(path) => files::identity(path, own.tls_key.as_ref(), Deadline::NEVER)?,
             None => make(&args.tls_name, addresses)?,
         };
         let made = own.tls_cert.is_none().then(|| fingerprint(&chain[0]));
@@ -50,7 +50,7 @@ impl Acceptor {
         let builder = if args.tls_client_ca.is_empty() {
             builder.with_no_client_auth()
         } else {
-            let listed = files::authorities(&args.tls_client_ca)?;
+            let listed = files::authorities(&args.tls_client_ca, Deadline::NEVER)?;
             builder.with_client_cert_verifier(Arc::new(Clients::of(listed, &provider)?))
         };
         let config = builder.with_single_cert(chain, key);

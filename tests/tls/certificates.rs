@@ -1,12 +1,15 @@
 //! Which certificates are trusted, and what is said of the others.
 
+use std::fs::File;
+use std::io::Write as _;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     KeyPair, NameConstraints, date_time_ymd,
 };
 
 use super::{Files, authority, client, params, server, signed, usual};
-use crate::harness::{Program, netkit, tcp_server};
+use crate::harness::{Program, named_pipe, netkit, spawn, tcp_server};
 
 /// Our client must refuse a server that presents `own`, for `why`.
 fn refused(files: &Files, why: &str) {
@@ -298,6 +301,38 @@ fn a_pin_trusts_whatever_else_is_wrong() {
     .stderr("{*} cannot be used with {*}\n")
     .code(2)
     .run();
+}
+
+/// To open a named pipe for reading blocks until it has a writer (fifo(7)).
+#[test]
+fn a_pipe_is_waited_for_until_the_deadline() {
+    let files = usual();
+    let pipe = files.path("pipe");
+    named_pipe(pipe.as_ref());
+    for option in ["--tls-ca", "--tls-cert"] {
+        for limit in [&["--deadline", "200ms"][..], &["-c", "1", "-w", "200ms"]] {
+            netkit(["tcp-client", "--tls", option, &pipe, "127.0.0.1:1"])
+                .args(limit)
+                .stderr(format!(
+                    "netkit: could not read {pipe}: it has not ended after 200ms (--deadline)\n"
+                ))
+                .code(4)
+                .run();
+        }
+    }
+    let server = server(&files, "own", &[]);
+    let (path, pem) = (pipe.clone(), std::fs::read(files.path("ca.pem")).unwrap());
+    let writer = spawn(move || {
+        let mut pipe = File::options().write(true).open(path).unwrap();
+        for piece in pem.chunks(100) {
+            pipe.write_all(piece).unwrap();
+        }
+    });
+    netkit(["tcp-client", "--tls", "--tls-ca", &pipe, &server.address()])
+        .stdin("exit")
+        .stdout("Welcome!")
+        .run();
+    writer.join().unwrap();
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Ends {
             tls_insecure: true,
             ..ClientTlsArgs::default()
         };
-        let connector = Connector::new(&client).unwrap();
+        let connector = Connector::new(&client, Deadline::NEVER).unwrap();
         Self(
             connector,
             Acceptor::new(&ServerTlsArgs::default(), &[]).unwrap(),
@@ -187,7 +187,10 @@ fn lenient() -> (Session, TcpStream) {
         },
         ..ClientTlsArgs::default()
     };
-    let ends = Ends(Connector::new(&args).unwrap(), Ends::new().1);
+    let ends = Ends(
+        Connector::new(&args, Deadline::NEVER).unwrap(),
+        Ends::new().1,
+    );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (client, mut far) = ends.side(true, &listener);
     let (server, mut server_far) = ends.pair().server;
