@@ -161,6 +161,40 @@ fn a_peer_that_takes_no_more_and_falls_silent_is_left() {
     peer.join().unwrap();
 }
 
+/// poll(2) does not report it.
+#[test]
+fn a_peer_that_takes_no_more_while_its_buffer_is_full_is_left() {
+    let place = Place::new();
+    let (trigger, left) = event();
+    let peer = place.listen(move |stream| {
+        // The buffer is full once no more arrives.
+        let (mut arrived, mut times) = (0, 0);
+        while times < 1000 {
+            let waiting = rustix::io::ioctl_fionread(&stream).unwrap();
+            times = if waiting > 0 && waiting == arrived {
+                times + 1
+            } else {
+                0
+            };
+            arrived = waiting;
+            std::thread::yield_now();
+        }
+        stream.shutdown(Shutdown::Read).unwrap();
+        left.wait();
+    });
+    let address = place.address();
+    netkit(["tcp-client", &address])
+        .stdin(vec![b'x'; 4 << 20])
+        .stderr(format!(
+            "netkit: could not send everything to {address}: the peer has closed the connection; \
+             {{N}} bytes were sent\n"
+        ))
+        .code(1)
+        .run();
+    trigger.happen();
+    peer.join().unwrap();
+}
+
 #[test]
 fn bytes_that_nobody_reads_are_exit_1() {
     let place = Place::new();

@@ -1,7 +1,7 @@
 //! One direction of a session: its pump, and what has become of it.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Rules;
 use super::duplex::{Fault, Reader, Writer};
@@ -95,6 +95,16 @@ impl Direction {
     pub fn silent_since(&self) -> Instant {
         let may_move_at = self.rate.as_ref().map(Rate::due_at);
         may_move_at.map_or(self.last_move, |at| self.last_move.max(at))
+    }
+
+    /// When the next step is due though poll(2) reports nothing: only a write tells that a Unix peer
+    /// whose buffer is full has stopped reading.
+    pub fn retry_at(&self) -> Deadline {
+        const PAUSE: Duration = Duration::from_millis(500);
+        if !self.has_ended() && self.paused_until().is_none() && self.pump.is_writing() {
+            return Deadline::after(PAUSE);
+        }
+        Deadline::NEVER
     }
 
     /// Adds what the next step waits for. `None`: the step is due at once.

@@ -212,10 +212,11 @@ impl Session<'_> {
         let is_watched = is_sending && !is_receiving && !self.ignores_hang_up;
         let remote = set.add(remote.filter(|_| is_watched), GONE);
         let is_at_once = outgoing.is_none() || incoming.is_none();
+        let retry_at = self.outgoing.retry_at();
         let limit = match (is_at_once, is_held) {
             (true, _) => Deadline::now(),
             (false, true) => limit.min(held_until),
-            (false, false) => limit,
+            (false, false) => limit.min(retry_at),
         };
         let limit = [&self.outgoing, &self.incoming]
             .into_iter()
@@ -224,7 +225,7 @@ impl Session<'_> {
         let ready = set.wait(limit).map_err(wait_failed)?;
         let is_ready = |key: Option<Key>| key.is_none_or(|key| ready[key]);
         // Input is sent before closed output ends the session.
-        if is_ready(outgoing) {
+        if is_ready(outgoing) || (!is_held && retry_at.has_passed()) {
             // Input that cannot be read is an error of `send` too.
             if !is_sending {
                 self.outgoing.flush();
