@@ -164,18 +164,7 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
     let mut servers = vec![
         ("netkit -q".to_owned(), server(&["-q"])),
         ("netkit, logging".to_owned(), server(&[])),
-        (
-            "bare threads".to_owned(),
-            Box::new(|| {
-                let program = std::env::current_exe()?;
-                let make = |port: u16| {
-                    let mut command = Command::new(program);
-                    command.args([bare::ARGUMENT, &port.to_string()]);
-                    command
-                };
-                Server::start(make, Protocol::HELLO)
-            }),
-        ),
+        ("bare threads".to_owned(), Box::new(start_bare)),
     ];
     let others = std::env::var_os("VERSUS_SERVER").unwrap_or_default();
     for program in std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty()) {
@@ -206,6 +195,16 @@ pub fn speakers(row: &mut Row) -> Vec<(String, Start)> {
         )),
     }
     servers
+}
+
+fn start_bare() -> anyhow::Result<Server> {
+    let program = std::env::current_exe()?;
+    let make = |port: u16| {
+        let mut command = Command::new(program);
+        command.args([bare::ARGUMENT, &port.to_string()]);
+        command
+    };
+    Server::start(make, Protocol::HELLO)
 }
 
 /// The servers that run a program for each connection.
@@ -338,7 +337,7 @@ fn connect_and_exit(server: &Server) -> anyhow::Result<Vec<f64>> {
     ])
 }
 
-pub fn requests(connections: usize) -> Row {
+pub fn requests(connections: usize) -> anyhow::Result<Row> {
     let mut row = Row::new(
         format!("requests of 16 bytes and their answers, {connections} connections at once"),
         vec![Measure {
@@ -347,6 +346,12 @@ pub fn requests(connections: usize) -> Row {
         }],
     );
     let mut servers = speakers(&mut row);
+    // The scheduler learns from these requests that one client wakes many threads. Without them it moves
+    // the threads of the first contestant to and fro between processors, in all rounds.
+    let bare = start_bare()?;
+    let mut load = Load::greeted(&bare, connections)?;
+    load.rate()?;
+    load.end()?;
     if connections < 1000 {
         servers.extend(spawners(&mut row, "/bin/cat", Protocol::ECHO));
     }
@@ -359,10 +364,7 @@ pub fn requests(connections: usize) -> Row {
                 Some(load) => load,
                 None => Load::greeted(server, connections)?,
             };
-            let start = Instant::now();
-            load.ask_all()?;
-            let answered = load.run(|| start.elapsed() < TIME)?;
-            let rate = f64::from(u32::try_from(answered)?) / start.elapsed().as_secs_f64();
+            let rate = load.rate()?;
             if server.protocol.hello {
                 load.end()?;
             } else {
@@ -371,7 +373,7 @@ pub fn requests(connections: usize) -> Row {
             Ok(vec![rate])
         });
     }
-    row.with_rounds(9)
+    Ok(row.with_rounds(9))
 }
 
 /// How many of 10,000 connections the limit of descriptors allows. A connection takes one
@@ -473,6 +475,14 @@ impl Load {
             protocol: server.protocol,
             answer: server.protocol.answer(),
         })
+    }
+
+    /// Requests a second.
+    fn rate(&mut self) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        self.ask_all()?;
+        let answered = self.run(|| start.elapsed() < TIME)?;
+        Ok(f64::from(u32::try_from(answered)?) / start.elapsed().as_secs_f64())
     }
 
     /// A load of `connections`, opened one after another.
