@@ -357,7 +357,7 @@ pub fn pipe_to_pipe() -> anyhow::Result<Row> {
             Ok(data.rate(start))
         });
     }
-    Ok(row)
+    Ok(row.with_rounds(9))
 }
 
 pub fn tcp_to_pipe() -> anyhow::Result<Row> {
