@@ -183,7 +183,8 @@ pub fn run<'a, T: Target, F: Clone + Send, A: Attempt>(
         report,
         names: Names::new(),
         is_last_round: false,
-        pending: Vec::new(),
+        known: BTreeMap::new(),
+        pending: BTreeMap::new(),
     };
     let mut ports: Vec<usize> = (0..checker.report.targets.len()).collect();
     for round in 1.. {
@@ -206,7 +207,8 @@ pub fn run<'a, T: Target, F: Clone + Send, A: Attempt>(
             }
             break;
         }
-        ports = pending.into_iter().map(|(port, _)| port).collect();
+        ports = pending.keys().copied().collect();
+        checker.known = pending;
     }
     checker.report.finish(plan.deadline)
 }
@@ -219,8 +221,10 @@ struct Checker<'a, T, F> {
     report: Report<'a, T>,
     names: Names<F>,
     is_last_round: bool,
+    /// What the round before has shown.
+    known: BTreeMap<usize, Checked>,
     /// The ports that were not open in this round, and are asked in the next.
-    pending: Vec<(usize, Checked)>,
+    pending: BTreeMap<usize, Checked>,
 }
 
 impl<'a, T: Target, F: Clone + Send> Checker<'a, T, F> {
@@ -318,8 +322,15 @@ impl<'a, T: Target, F: Clone + Send> Checker<'a, T, F> {
 
     fn settle(&mut self, port: usize, checked: Checked) -> Result<(), Failure> {
         self.report.course.asked += 1;
+        // An attempt that the end of the rounds has cut off tells nothing.
+        if checked.state == State::Silent
+            && self.plan.end().has_passed()
+            && let Some(known) = self.known.remove(&port)
+        {
+            return self.report.settle(port, self.plan.give_up(known));
+        }
         if !self.is_last_round && checked.may_change() {
-            self.pending.push((port, checked));
+            self.pending.insert(port, checked);
             return Ok(());
         }
         self.report.settle(port, checked)

@@ -1,5 +1,6 @@
 //! Prints a check: a line or an event a port, and the summary.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{Checked, State, Target};
@@ -107,16 +108,14 @@ impl<'a, T: Target> Report<'a, T> {
     pub fn pause(
         &mut self,
         number: &str,
-        pending: &[(usize, Checked)],
+        pending: &BTreeMap<usize, Checked>,
         next: Deadline,
     ) -> Result<(), Failure> {
         if self.style.verbose {
             let delay = next.length();
             let (all, open) = (self.targets.len(), self.targets.len() - pending.len());
-            let why = match pending {
-                [(_, checked)] if all == 1 => checked.failure.as_ref().map(Failure::cause),
-                _ => None,
-            };
+            let only = pending.values().next().filter(|_| all == 1);
+            let why = only.and_then(|checked| checked.failure.as_ref().map(Failure::cause));
             let why = why.map_or_else(|| format!("{open} of {all} open"), str::to_owned);
             tracing::info!("attempt {number}: {why}; next in {}", told(delay));
         }

@@ -11,8 +11,8 @@ pub struct Retries<'a> {
     args: &'a ConnectArgs,
     /// The attempt that is under way, or that has failed last. The first is 1.
     number: u32,
-    /// Why the last attempt has failed.
-    cause: Option<String>,
+    /// How the attempt before has failed.
+    failure: Option<Failure>,
     progress: Option<Progress>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Retries<'a> {
         Self {
             args,
             number: 1,
-            cause: None,
+            failure: None,
             progress: Progress::start(plan),
         }
     }
@@ -38,33 +38,37 @@ impl<'a> Retries<'a> {
         let attempts = self.args.attempts();
         loop {
             let failure = match attempt(&mut self) {
+                // An attempt that the deadline has cut off tells nothing.
+                Err(failure) if failure.exit == Exit::Timeout && deadline.has_passed() => {
+                    let known = self.failure.as_ref();
+                    return Err(known.map_or(failure, |known| gave_up(known, deadline)));
+                }
                 Err(failure) if self.number < attempts && !failure.is_final => failure,
                 result => return result,
             };
-            self.pause(&failure, deadline)?;
+            self.pause(failure, deadline)?;
             self.number += 1;
         }
     }
 
     /// Blocks until the next attempt is due. Fails if `deadline` comes first.
-    fn pause(&mut self, failure: &Failure, deadline: Deadline) -> Result<(), Failure> {
-        let (number, attempts) = (self.number, self.args.attempts());
-        let (cause, delay) = (failure.cause(), self.args.delay());
+    fn pause(&mut self, failure: Failure, deadline: Deadline) -> Result<(), Failure> {
+        let delay = self.args.delay();
         if self.args.is_verbose {
+            let (number, attempts, cause) = (self.number, self.args.attempts(), failure.cause());
             let delay = told(delay);
             tracing::info!("attempt {number} of {attempts}: {cause}; next in {delay}");
         }
-        self.cause = Some(cause.to_owned());
+        self.failure = Some(failure);
         let next = deadline.min(Deadline::after(delay));
         while !next.has_passed() {
             let due = self.show_progress();
             pause(next.min(due)).or_fail(Exit::Local, || "could not wait")?;
         }
-        if next == deadline {
-            let message = format!("{failure}; gave up after {}", told(deadline.length()));
-            return Err(Failure::new(Exit::Timeout, message));
+        match &self.failure {
+            Some(failure) if next == deadline => Err(gave_up(failure, deadline)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Shows which attempt is under way, if that is due. Returns when it is due again.
@@ -74,7 +78,7 @@ impl<'a> Retries<'a> {
         };
         if progress.due().has_passed() {
             let (attempt, attempts) = (self.number, self.args.attempts());
-            let cause = self.cause.as_deref();
+            let cause = self.failure.as_ref().map(Failure::cause);
             let line = |look: &Look, width| look.attempt(attempt, attempts, cause, width);
             progress.look(attempt.into(), line, |look| {
                 tracing::info!(
@@ -90,6 +94,12 @@ impl<'a> Retries<'a> {
         }
         progress.due()
     }
+}
+
+/// There is no time for an attempt after the one that failed as `failure` tells.
+fn gave_up(failure: &Failure, deadline: Deadline) -> Failure {
+    let message = format!("{failure}; gave up after {}", told(deadline.length()));
+    Failure::new(Exit::Timeout, message)
 }
 
 impl Drop for Retries<'_> {

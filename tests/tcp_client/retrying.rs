@@ -1,5 +1,9 @@
 //! `--retry`: a client waits for a server that is not there yet.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
+
 use crate::harness::{ReservedPort, matches, netkit};
 
 #[test]
@@ -71,4 +75,35 @@ fn retries_end_at_their_count_or_at_the_deadline() {
     .stderr(format!("{message}; gave up after 1s\n"))
     .code(4)
     .run();
+}
+
+#[test]
+fn an_attempt_that_the_end_cuts_off_does_not_hide_what_was_known() {
+    let ends: [(&[&str], &str); 3] = [
+        (&["-z", "--wait", "1"], " (--wait)"),
+        (&["-z", "--retry", "9", "--deadline", "1"], " (--deadline)"),
+        (&["--retry", "9", "--deadline", "1"], ""),
+    ];
+    for (options, end) in ends {
+        let port = ReservedPort::tcp();
+        let proxy = format!("socks5://127.0.0.1:{}", port.text());
+        let client = netkit(["tcp-client", "-v", "--retry-delay", "0.2", "127.0.0.1:1"])
+            .args(["--proxy", &proxy])
+            .args(options)
+            .any_stderr()
+            .code(4)
+            .start();
+        client.wait_for_line("{*}attempt 1{*}: connection refused; next in 200ms");
+        // The next attempt gets no answer.
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.set_reuse_address(true).unwrap();
+        silent.set_reuse_port(true).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        silent.bind(&address.into()).unwrap();
+        silent.listen(8).unwrap();
+        let printed = client.finish().stderr;
+        let last = printed.lines().last().unwrap();
+        let expected = format!("connection refused; gave up after 1s{end}");
+        assert!(last.ends_with(&expected), "{options:?}: {printed}");
+    }
 }
