@@ -130,7 +130,7 @@ impl Subscriber for Sentences {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = String::new();
+        let mut line = String::with_capacity(128);
         if *event.metadata().level() <= Level::WARN {
             line.push_str("netkit: ");
         }
